@@ -1,0 +1,90 @@
+"""What crosses the border between the core and a transport: a request, and one of two answers.
+
+A transport turns a `Request` into bytes and bytes into a `Response`; when no complete answer came, it
+says so with a `Failure`. Neither side raises across the border: an API failure is a value.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+Header: TypeAlias = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where requests go: what a transport connects to."""
+
+    scheme: Literal["https", "http"]
+    """`https`, or `http` to a loopback address (elsewhere only with `allow_insecure_http`)."""
+    host: str
+    """A host name in ASCII form or an IP address; IPv6 without brackets."""
+    port: int
+    """TCP port; the scheme's default is filled in."""
+
+    @property
+    def authority(self) -> str:
+        """The value of the `Host` header: the port is left out where it is the scheme's default."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        default = 443 if self.scheme == "https" else 80
+        return host if self.port == default else f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.authority}"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request, complete but for framing: a transport adds `Host` and `Content-Length`.
+
+    The headers carry the API key, so they are left out of the repr.
+    """
+
+    method: str
+    target: str
+    """Path and query as sent on the request line, with the base URL's prefix, already encoded."""
+    origin: Origin
+    headers: tuple[Header, ...] = field(repr=False)
+    body: bytes | None = field(default=None, repr=False)
+    replay_safe: bool = False
+    """Whether a repeat is harmless. A request that is not must never go out on a reused connection: if a
+    stale connection breaks, nobody can tell whether the server processed it."""
+
+    @property
+    def url(self) -> str:
+        """The absolute URL, for transports that want one."""
+        return f"{self.origin}{self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One complete HTTP response."""
+
+    status: int
+    headers: Sequence[Header]
+    """As received; names compare without case (see `header`)."""
+    body: bytes
+    received_at: float | None = None
+    """Wall clock on arrival, seconds since 1970: what an HTTP date in Retry-After is measured from when the
+    server sent no Date."""
+
+    def header(self, name: str) -> str | None:
+        """The first value of a header, or `None`. `name` is given in lower case."""
+        for key, value in self.headers:
+            if key.lower() == name:
+                return value
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """No complete answer came: refused, reset, DNS, TLS, time-out, or bytes that are not HTTP."""
+
+    message: str
+    """Plain English, without the API key."""
+    processed: bool = True
+    """Whether the server may have processed the request. `False` only when it is certain that it did not:
+    the connection was never established, or no byte of the request left."""
+
+
+Answer: TypeAlias = Response | Failure
