@@ -1,0 +1,107 @@
+"""The pure core of the ClockNext SDK: what to send, when, and what an answer means.
+
+No I/O, no clock, no randomness, no threads, no third-party imports. Time comes in as `now`, randomness and
+idempotency keys from the caller. Clients that do the I/O are in `clocknext_transports`; a driver of your own
+starts from `Engine`.
+"""
+
+from clocknext_core.backoff import RandomSource
+from clocknext_core.call import Call, CallOutput
+from clocknext_core.config import BatchPolicy, Config, RetryPolicy, __version__
+from clocknext_core.engine import Engine
+from clocknext_core.errors import (
+    AllowanceError,
+    AuthError,
+    ClockNextError,
+    ConflictError,
+    Issue,
+    NetworkError,
+    NotFoundError,
+    PlanError,
+    QueueFullError,
+    RateLimitError,
+    RequestLine,
+    ServerError,
+    ValidationError,
+)
+from clocknext_core.messages import Answer, Failure, Origin, Request, Response
+from clocknext_core.models import Customer, CustomerPage, Model, PortalToken, TrackResult, Usage, UsageLog
+from clocknext_core.operations import Operation, Pages, Recording
+from clocknext_core.outbox import Counts, Outbox, OutboxOutput, Receipt
+from clocknext_core.outputs import (
+    Closed,
+    Delivered,
+    Dropped,
+    FailedSignal,
+    Flushed,
+    FlushReport,
+    HookEvent,
+    Rejected,
+    Retrying,
+    Settled,
+    Ticket,
+    Transmit,
+    Wait,
+)
+from clocknext_core.signals import CreditSignal, OutcomeSignal, Signal, Tokens, WalletSignal
+
+__all__ = [
+    "AllowanceError",
+    "Answer",
+    "AuthError",
+    "BatchPolicy",
+    "Call",
+    "CallOutput",
+    "ClockNextError",
+    "Closed",
+    "Config",
+    "ConflictError",
+    "Counts",
+    "CreditSignal",
+    "Customer",
+    "CustomerPage",
+    "Delivered",
+    "Dropped",
+    "Engine",
+    "FailedSignal",
+    "Failure",
+    "FlushReport",
+    "Flushed",
+    "HookEvent",
+    "Issue",
+    "Model",
+    "NetworkError",
+    "NotFoundError",
+    "Operation",
+    "Origin",
+    "Outbox",
+    "OutboxOutput",
+    "OutcomeSignal",
+    "Pages",
+    "PlanError",
+    "PortalToken",
+    "QueueFullError",
+    "RandomSource",
+    "RateLimitError",
+    "Receipt",
+    "Recording",
+    "Rejected",
+    "Request",
+    "RequestLine",
+    "Response",
+    "RetryPolicy",
+    "Retrying",
+    "ServerError",
+    "Settled",
+    "Signal",
+    "Ticket",
+    "Tokens",
+    "TrackResult",
+    "Transmit",
+    "Usage",
+    "UsageLog",
+    "ValidationError",
+    "Wait",
+    "WalletSignal",
+    "__version__",
+]

@@ -1,0 +1,179 @@
+"""How one written method serves three worlds: descriptors that bind an operation to a client.
+
+A resource's method builds a pure value. Bound to a client of threads it carries that out and returns the
+result; bound to one of asyncio or trio it is a coroutine function. Both type checkers follow, and
+`inspect.signature` and `help` tell the truth.
+"""
+
+import inspect
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from functools import partial
+from types import GenericAlias
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, get_args, overload
+
+from clocknext_core.models import TrackResult
+from clocknext_core.operations import Operation, Pages, Recording
+
+P = ParamSpec("P")
+T = TypeVar("T")
+S = TypeVar("S", bound="Blocking | Async")
+
+
+class Blocking:
+    """Marks a client whose methods return their results."""
+
+
+class Async:
+    """Marks a client whose methods are awaited."""
+
+
+class Runner(Protocol):
+    """What a resource needs of its client."""
+
+    is_async: bool
+    """Whether `run` and `record` are awaited."""
+
+    def run(self, operation: Operation[Any], /) -> Any:
+        """Carry an operation out."""
+        ...
+
+    def record(self, recording: Recording, /) -> Any:
+        """Buffer a signal, or send it and wait."""
+        ...
+
+
+class Resource(Generic[S]):
+    """A part of the API, bound to a client.
+
+    Args:
+        runner: The client.
+    """
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.runner!r}>"
+
+
+class _Descriptor:
+    """What the descriptors share: a builder, and functions bound in its place that look like it."""
+
+    def __init__(self, build: Callable[..., Any]) -> None:
+        self.build = build
+        self.__doc__ = build.__doc__
+
+    def publish(
+        self, instance: Resource[Any], bound: Callable[..., Any], returns: object
+    ) -> Callable[..., Any]:
+        """Give a bound function the builder's name, docstring and signature, but what it really returns."""
+        build = self.build
+        signature = inspect.signature(build)
+        parameters = list(signature.parameters.values())[1:]
+        for name, value in {
+            "__name__": build.__name__,
+            "__qualname__": build.__qualname__,
+            "__module__": build.__module__,
+            "__doc__": build.__doc__,
+            "__annotations__": {**build.__annotations__, "return": returns},
+            "__signature__": signature.replace(parameters=parameters, return_annotation=returns),
+        }.items():
+            setattr(bound, name, value)
+        # This is no data descriptor, so the next look-up finds the bound function and does not come here.
+        instance.__dict__[build.__name__] = bound
+        return bound
+
+    def carried_out(
+        self, instance: Resource[Any], carry_out: Callable[[Any], Any], returns: object
+    ) -> Callable[..., Any]:
+        """Bind to a function that carries out what is built."""
+        build = partial(self.build, instance)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return carry_out(build(*args, **kwargs))
+
+        async def call_async(*args: Any, **kwargs: Any) -> Any:
+            return await carry_out(build(*args, **kwargs))
+
+        return self.publish(instance, call_async if instance.runner.is_async else call, returns)
+
+    @property
+    def returned(self) -> object:
+        """What the built value is a kind of: the `T` of `Operation[T]` or `Pages[T]`."""
+        return get_args(self.build.__annotations__["return"])[0]
+
+
+class endpoint(_Descriptor, Generic[P, T]):  # noqa: N801 - a decorator
+    """Bind a method that builds an `Operation[T]`: it returns T, or a coroutine of T."""
+
+    def __init__(self, build: Callable[Concatenate[Any, P], Operation[T]]) -> None:
+        super().__init__(build)
+
+    @overload
+    def __get__(self, instance: None, owner: type[object]) -> Self: ...
+    @overload
+    def __get__(self, instance: Resource[Blocking], owner: type[object]) -> Callable[P, T]: ...
+    @overload
+    def __get__(
+        self, instance: Resource[Async], owner: type[object]
+    ) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    def __get__(self, instance: Resource[Any] | None, owner: type[object]) -> object:
+        if instance is None:
+            return self
+        return self.carried_out(instance, instance.runner.run, self.returned)
+
+
+class recording(_Descriptor, Generic[P]):  # noqa: N801 - a decorator
+    """Bind a method that builds a `Recording`: it returns a `TrackResult`, or a coroutine of one."""
+
+    def __init__(self, build: Callable[Concatenate[Any, P], Recording]) -> None:
+        super().__init__(build)
+
+    @overload
+    def __get__(self, instance: None, owner: type[object]) -> Self: ...
+    @overload
+    def __get__(self, instance: Resource[Blocking], owner: type[object]) -> Callable[P, TrackResult]: ...
+    @overload
+    def __get__(
+        self, instance: Resource[Async], owner: type[object]
+    ) -> Callable[P, Coroutine[Any, Any, TrackResult]]: ...
+    def __get__(self, instance: Resource[Any] | None, owner: type[object]) -> object:
+        return self if instance is None else self.carried_out(instance, instance.runner.record, TrackResult)
+
+
+class paged(_Descriptor, Generic[P, T]):  # noqa: N801 - a decorator
+    """Bind a method that builds `Pages[T]`: it returns an iterator over all items, or an async one."""
+
+    def __init__(self, build: Callable[Concatenate[Any, P], Pages[T]]) -> None:
+        super().__init__(build)
+
+    @overload
+    def __get__(self, instance: None, owner: type[object]) -> Self: ...
+    @overload
+    def __get__(self, instance: Resource[Blocking], owner: type[object]) -> Callable[P, Iterator[T]]: ...
+    @overload
+    def __get__(self, instance: Resource[Async], owner: type[object]) -> Callable[P, AsyncIterator[T]]: ...
+    def __get__(self, instance: Resource[Any] | None, owner: type[object]) -> object:
+        if instance is None:
+            return self
+        runner, build, item = instance.runner, partial(self.build, instance), self.returned
+
+        def follow(pages: Pages[T]) -> Iterator[T]:
+            while (operation := pages.next()) is not None:
+                yield from pages.items(runner.run(operation))
+
+        async def follow_async(pages: Pages[T]) -> AsyncIterator[T]:
+            while (operation := pages.next()) is not None:
+                for each in pages.items(await runner.run(operation)):
+                    yield each
+
+        # The builder runs at the call, so a bad argument is an error there and not at the first item.
+        def iterate(*args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+            return follow(build(*args, **kwargs))
+
+        def iterate_async(*args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
+            return follow_async(build(*args, **kwargs))
+
+        if runner.is_async:
+            return self.publish(instance, iterate_async, GenericAlias(AsyncIterator, (item,)))
+        return self.publish(instance, iterate, GenericAlias(Iterator, (item,)))

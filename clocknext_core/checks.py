@@ -1,0 +1,85 @@
+"""Checks of arguments: each raises a `ValidationError` that names the argument and what is wrong with it."""
+
+from collections.abc import Mapping
+from math import isfinite
+
+from clocknext_core.errors import invalid
+
+MAX_ID_LENGTH = 255
+
+
+def check_text(name: str, value: object) -> str:
+    """Require a string that is not blank."""
+    if not isinstance(value, str):
+        raise invalid(name, f"must be a string, not {type(value).__name__}")
+    if not value.strip():
+        raise invalid(name, "must not be blank")
+    return value
+
+
+def check_id(name: str, value: object) -> str:
+    """Require an id of the kind the caller makes: 1 to 255 characters, not blank."""
+    text = check_text(name, value)
+    if len(text) > MAX_ID_LENGTH:
+        raise invalid(name, f"must be at most {MAX_ID_LENGTH} characters, not {len(text)}")
+    return text
+
+
+def check_email(name: str, value: object) -> str:
+    """Require something of the shape of an e-mail address; whether it exists is the server's business."""
+    text = check_text(name, value)
+    local, at, domain = text.partition("@")
+    if not (local and at and domain) or any(character.isspace() for character in text):
+        raise invalid(name, "must be an e-mail address")
+    return text
+
+
+def check_int(name: str, value: object, *, least: int) -> int:
+    """Require an integer (not a bool) of at least `least`."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise invalid(name, f"must be an integer, not {type(value).__name__}")
+    if value < least:
+        raise invalid(name, f"must be at least {least}, not {value}")
+    return value
+
+
+def check_bool(name: str, value: object) -> bool:
+    """Require `True` or `False`."""
+    if not isinstance(value, bool):
+        raise invalid(name, f"must be True or False, not {type(value).__name__}")
+    return value
+
+
+def check_number(name: str, value: object) -> float:
+    """Require a finite number (not a bool)."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise invalid(name, f"must be a number, not {type(value).__name__}")
+    if not isfinite(value):
+        raise invalid(name, f"must be finite, not {value}")
+    return value
+
+
+def check_seconds(name: str, value: object, *, positive: bool = False) -> float:
+    """Require a finite number of seconds, at least 0, or more than 0 where `positive`."""
+    seconds = check_number(name, value)
+    if seconds < 0 or (positive and seconds == 0):
+        raise invalid(name, f"must be {'more than' if positive else 'at least'} 0 seconds, not {value}")
+    return seconds
+
+
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Require one of a few words."""
+    if value not in choices:
+        raise invalid(name, f"must be one of {', '.join(map(repr, choices))}, not {value!r}")
+
+
+def check_instance(name: str, value: object, kind: type) -> None:
+    """Require an object of a class."""
+    if not isinstance(value, kind):
+        raise invalid(name, f"must be a {kind.__name__}, not {type(value).__name__}")
+
+
+def check_mapping(name: str, value: object) -> None:
+    """Require a mapping."""
+    if not isinstance(value, Mapping):
+        raise invalid(name, f"must be a mapping, not {type(value).__name__}")

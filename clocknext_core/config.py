@@ -1,0 +1,202 @@
+"""Configuration: checked once, when the client is made, and never changed afterwards."""
+
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, TypeAlias, get_args
+from urllib.parse import urlsplit
+
+from clocknext_core.checks import check_bool, check_choice, check_instance, check_int, check_seconds
+from clocknext_core.errors import invalid
+from clocknext_core.messages import Header, Origin
+
+__version__ = "0.1.0"
+
+DEFAULT_BASE_URL = "https://app.clocknext.com"
+USER_AGENT = f"clocknext-sdk-python/{__version__}"
+REDACTED = "cnk_[redacted]"
+"""What stands in every text where the API key would have stood."""
+
+Mode: TypeAlias = Literal["async", "sync"]
+Overflow: TypeAlias = Literal["drop_newest", "drop_oldest", "block", "raise"]
+
+_LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1", re.IGNORECASE)
+_HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?\.?", re.IGNORECASE)
+_IPV6 = re.compile(r"[0-9a-f:.]+", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPolicy:
+    """When buffered signals are sent, how many at a time, and how many may wait.
+
+    There is no batch endpoint: a batch says when to wake up; each signal is a request of its own.
+
+    Raises:
+        ValidationError: A value is out of range; it names the field.
+    """
+
+    max_size: int = 20
+    """Sending starts when this many signals are buffered."""
+    max_interval: float = 2.0
+    """Sending starts this many seconds after the first signal was buffered, at the latest."""
+    max_concurrency: int = 5
+    """Most attempts in flight at once."""
+    max_queue_size: int = 10_000
+    """Most signals held (buffered, in flight or waiting for their back-off) at once."""
+    overflow: Overflow = "drop_newest"
+    """What happens to a signal that comes when the queue is full: it is dropped (`drop_newest`), the oldest
+    one never attempted makes room for it (`drop_oldest`), its call waits for room (`block`), or its call
+    raises `QueueFullError` (`raise`). Every drop is reported as `queue_full`."""
+    block_timeout: float = 10.0
+    """Under `block`: how long a call waits for room, in seconds, before its signal is dropped after all."""
+
+    def __post_init__(self) -> None:
+        check_int("max_size", self.max_size, least=1)
+        check_seconds("max_interval", self.max_interval)
+        check_int("max_concurrency", self.max_concurrency, least=1)
+        check_int("max_queue_size", self.max_queue_size, least=1)
+        check_choice("overflow", self.overflow, get_args(Overflow))
+        check_seconds("block_timeout", self.block_timeout)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and how soon a failed attempt is repeated; see `backoff.backoff_delay`.
+
+    Raises:
+        ValidationError: A value is out of range; it names the field.
+    """
+
+    max_attempts: int = 5
+    """Most sends of one request, the first included."""
+    base_delay: float = 0.2
+    """Ceiling of the wait after the first failure, seconds; it doubles with each further one."""
+    max_delay: float = 10.0
+    """Ceiling of our own wait, seconds. A server's Retry-After is honoured beyond it."""
+
+    def __post_init__(self) -> None:
+        check_int("max_attempts", self.max_attempts, least=1)
+        check_seconds("base_delay", self.base_delay)
+        check_seconds("max_delay", self.max_delay)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything a client was told, checked.
+
+    Raises:
+        ValidationError: A value is out of range or of the wrong type; it names the argument, and never
+            shows the key.
+    """
+
+    api_key: str = field(repr=False)
+    base_url: str = DEFAULT_BASE_URL
+    mode: Mode = "async"
+    timeout: float = 10.0
+    """Seconds for one whole attempt: connect, TLS, send, and the last byte of the answer."""
+    batch: BatchPolicy = field(default_factory=BatchPolicy)
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    allow_insecure_http: bool = False
+    """Allow plain http to other hosts than this one. The key then crosses the network in the clear."""
+
+    def __post_init__(self) -> None:
+        _check_api_key(self.api_key)
+        check_choice("mode", self.mode, get_args(Mode))
+        check_seconds("timeout", self.timeout, positive=True)
+        check_instance("batch", self.batch, BatchPolicy)
+        check_instance("retry", self.retry, RetryPolicy)
+        check_bool("allow_insecure_http", self.allow_insecure_http)
+        _ = self._parsed  # a bad URL is an error now, not at the first request
+
+    @property
+    def origin(self) -> Origin:
+        """Where requests go."""
+        return self._parsed[0]
+
+    @property
+    def path_prefix(self) -> str:
+        """The base URL's path without a trailing slash: `""`, or such as `/billing`."""
+        return self._parsed[1]
+
+    @cached_property
+    def _parsed(self) -> tuple[Origin, str]:
+        return _parse_base_url(self.base_url, allow_insecure_http=self.allow_insecure_http)
+
+    @cached_property
+    def headers(self) -> tuple[Header, ...]:
+        """Headers of every request. Compressed answers are not asked for: they could be bombs."""
+        return (
+            ("Authorization", f"Bearer {self.api_key}"),
+            ("Accept", "application/json"),
+            ("Accept-Encoding", "identity"),
+            ("User-Agent", USER_AGENT),
+        )
+
+    @cached_property
+    def json_headers(self) -> tuple[Header, ...]:
+        """Headers of a request with a body: the server answers 415 without the content type."""
+        return (*self.headers, ("Content-Type", "application/json"))
+
+    @property
+    def patience(self) -> float:
+        """Longest wait, in seconds, that a foreground call sits through for a server's Retry-After.
+
+        It is what the call might have taken by its own policy: all attempts timing out, with the longest
+        back-off after each. A caller who waits for longer than that is better served by an error.
+        """
+        return self.retry.max_attempts * (self.timeout + self.retry.max_delay)
+
+    def redact(self, text: str) -> str:
+        """Return `text` without the API key, which a server or proxy may have echoed."""
+        return text.replace(self.api_key, REDACTED)
+
+
+def _check_api_key(value: object) -> None:
+    if not isinstance(value, str):
+        raise invalid("api_key", f"must be a string, not {type(value).__name__}")
+    if not value:
+        raise invalid("api_key", "must not be empty")
+    if not all("!" <= character <= "~" for character in value):
+        raise invalid("api_key", "must consist of visible ASCII characters, without spaces or line ends")
+
+
+def _parse_base_url(value: object, *, allow_insecure_http: bool) -> tuple[Origin, str]:
+    if not isinstance(value, str):
+        raise invalid("base_url", f"must be a string, not {type(value).__name__}")
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise invalid("base_url", f"is not a URL: {error}") from None
+    if parts.scheme not in ("https", "http") or not host:
+        raise invalid("base_url", "must be an absolute https:// URL")
+    if "@" in parts.netloc:
+        raise invalid("base_url", "must not hold a user name or password")
+    if parts.query or parts.fragment or value.endswith(("?", "#")):
+        raise invalid("base_url", "must not have a query or fragment")
+    if not all("!" <= character <= "~" for character in parts.path):
+        raise invalid("base_url", "must have its path percent-encoded")
+    host = _ascii_host(host)
+    if parts.scheme == "http":
+        if not allow_insecure_http and not _LOOPBACK.fullmatch(host):
+            raise invalid(
+                "base_url",
+                "must use https: plain http would send the API key in the clear "
+                "(it is allowed to loopback addresses, elsewhere with allow_insecure_http=True)",
+            )
+        return Origin("http", host, 80 if port is None else port), parts.path.rstrip("/")
+    return Origin("https", host, 443 if port is None else port), parts.path.rstrip("/")
+
+
+def _ascii_host(host: str) -> str:
+    if ":" in host:
+        if not _IPV6.fullmatch(host):
+            raise invalid("base_url", "has no valid IPv6 address")
+        return host
+    try:
+        ascii_host = host if host.isascii() else host.encode("idna").decode("ascii")
+    except UnicodeError:
+        raise invalid("base_url", "has no valid host name") from None
+    if not _HOST_NAME.fullmatch(ascii_host):
+        raise invalid("base_url", "has no valid host name")
+    return ascii_host

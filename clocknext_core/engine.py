@@ -1,0 +1,65 @@
+"""The pure half of a client: what three drivers would otherwise each decide for themselves."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from clocknext_core.backoff import RandomSource
+from clocknext_core.call import Call
+from clocknext_core.checks import check_bool
+from clocknext_core.config import Config
+from clocknext_core.envelope import Payload
+from clocknext_core.errors import ClockNextError
+from clocknext_core.models import TrackResult
+from clocknext_core.operations import Operation, Recording, signal_operation
+from clocknext_core.outbox import Outbox, Receipt
+from clocknext_core.signals import encode
+
+T = TypeVar("T")
+
+
+class Engine:
+    """A client without its I/O: configuration, buffer, randomness and keys.
+
+    A driver asks it what to do with a call, then drives the machine it gets.
+
+    Args:
+        config: The client's configuration.
+        rng: Randomness for the jitter, such as a `random.Random`.
+        make_key: Makes a new idempotency key: unique, 1 to 255 characters.
+    """
+
+    def __init__(self, config: Config, *, rng: RandomSource, make_key: Callable[[], str]) -> None:
+        self.config = config
+        self.outbox = Outbox(config, rng)
+        self._rng = rng
+        self._make_key = make_key
+
+    def call(self, operation: Operation[T]) -> Call[T]:
+        """Begin an operation; drive the `Call` until it has settled.
+
+        Raises:
+            ClockNextError: The client is closed.
+        """
+        if self.outbox.is_closing:
+            raise ClockNextError("The client is closed.")
+        return Call(operation, self.config, self._rng)
+
+    def start(self, recording: Recording, *, now: float) -> Call[TrackResult] | Receipt:
+        """Record a signal: into the buffer, or as a `Call` where it is to be awaited.
+
+        Its key and bytes are fixed here. Buffered signals of a closed client are dropped and reported.
+
+        Raises:
+            ValidationError: The signal can't be encoded, or `wait` is not a bool; nothing was recorded.
+            QueueFullError: The queue is full and the overflow policy is `raise`.
+            ClockNextError: The signal is to be awaited, and the client is closed.
+        """
+        wait = self.config.mode == "sync" if recording.wait is None else check_bool("wait", recording.wait)
+        encoded = encode(recording.signal, self._make_key)
+        if not wait:
+            return self.outbox.record(encoded, now=now)
+
+        def read(payload: Payload) -> TrackResult:
+            return TrackResult(payload, idempotency_key=encoded.idempotency_key)
+
+        return self.call(signal_operation(encoded, read))

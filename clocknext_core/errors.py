@@ -1,0 +1,167 @@
+"""Errors: what a caller can branch on, and the table that tells which status is which.
+
+Every error extends `ClockNextError`. The same objects travel as values through the machines and are raised
+only at the very end, in the call that waits for them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """One complaint of the server about one field of a refused body."""
+
+    field: str
+    """The wire name of the field, such as `inputTokens`; empty when the server named none."""
+    message: str
+    """What is wrong with it, in the server's words."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLine:
+    """Which request an error belongs to: its method and path, never its headers."""
+
+    method: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+class ClockNextError(Exception):
+    """Anything that went wrong between a call and its answer.
+
+    Raised itself for statuses that have no class of their own (403, 408, 413, 415, 3xx, …) and for a 2xx
+    whose body is not the API's JSON object.
+    """
+
+    status: int | None
+    """The HTTP status; `None` when there was no answer, or no request was sent."""
+    retryable: bool
+    """Whether sending the same thing later may succeed. Says nothing about whether the SDK did so already."""
+    idempotency_key: str | None
+    """The key of the signal concerned: sending it again under this key can't bill it twice."""
+    reason: str | None
+    """The server's `errorReason`, a stable upper-case word such as `INVALID_BODY`."""
+    issues: tuple[Issue, ...]
+    """The server's complaints, field by field."""
+    request: RequestLine | None
+    """The method and path of the request."""
+    retry_after: float | None
+    """Seconds the server asked to wait (Retry-After on any status), counted from its answer."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        retryable: bool = False,
+        idempotency_key: str | None = None,
+        reason: str | None = None,
+        issues: Sequence[Issue] = (),
+        request: RequestLine | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retryable = retryable
+        self.idempotency_key = idempotency_key
+        self.reason = reason
+        self.issues = tuple(issues)
+        self.request = request
+        self.retry_after = retry_after
+
+    @property
+    def message(self) -> str:
+        """What went wrong, in plain English."""
+        return str(self.args[0])
+
+    def __repr__(self) -> str:
+        shown = [repr(self.message)]
+        for name in ("status", "reason", "idempotency_key"):
+            value = getattr(self, name)
+            if value is not None:
+                shown.append(f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions are rebuilt from `args` alone; the keyword attributes travel as state.
+        return type(self), self.args, self.__dict__
+
+
+class ValidationError(ClockNextError, ValueError):
+    """400, or a bad argument found before anything was sent (`status` is then `None`)."""
+
+
+class AuthError(ClockNextError):
+    """401: the API key is missing, unknown or expired."""
+
+
+class NotFoundError(ClockNextError):
+    """404: no such customer, or no such thing."""
+
+
+class PlanError(ClockNextError):
+    """422: the customer's plan, the model or the key does not allow this signal."""
+
+
+class AllowanceError(ClockNextError):
+    """422 whose message says "insufficient": a balance or allowance has run out."""
+
+
+class ConflictError(ClockNextError):
+    """409: another request with the same idempotency key is being processed; retried by itself."""
+
+
+class RateLimitError(ClockNextError):
+    """429: too many requests. `retry_after` has the server's wait in seconds."""
+
+
+class ServerError(ClockNextError):
+    """5xx: the service failed."""
+
+
+class NetworkError(ClockNextError):
+    """No answer: refused, reset, DNS, TLS or time-out. `status` is `None`."""
+
+
+class QueueFullError(ClockNextError):
+    """The buffer is full and its overflow policy is `raise`: this signal was not recorded."""
+
+
+ErrorRule: TypeAlias = tuple[type[ClockNextError], bool]
+
+STATUS_TABLE: Mapping[int, ErrorRule] = {
+    400: (ValidationError, False),
+    401: (AuthError, False),
+    404: (NotFoundError, False),
+    408: (ClockNextError, True),
+    409: (ConflictError, True),
+    422: (PlanError, False),
+    429: (RateLimitError, True),
+}
+"""Status → error class and whether it is retryable. 5xx is `SERVER_RULE`, anything else `OTHER_RULE`."""
+
+SERVER_RULE: ErrorRule = (ServerError, True)
+OTHER_RULE: ErrorRule = (ClockNextError, False)
+
+
+def classify(status: int, message: str) -> ErrorRule:
+    """Tell which class an error answer has and whether it is retryable.
+
+    Args:
+        status: The HTTP status.
+        message: The server's message: a 422 that says "insufficient", in any case, is an allowance.
+    """
+    if status == 422 and "insufficient" in message.lower():
+        return AllowanceError, False
+    if 500 <= status <= 599:
+        return SERVER_RULE
+    return STATUS_TABLE.get(status, OTHER_RULE)
+
+
+def invalid(argument: str, problem: str) -> ValidationError:
+    """Build the error for a bad argument: it names the argument and says what is wrong with it."""
+    return ValidationError(f"{argument}: {problem}")

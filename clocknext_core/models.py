@@ -1,0 +1,318 @@
+"""What the API returns, as objects: snake_case attributes over the payload as received.
+
+A model only looks into its `raw`: nothing is copied, checked or converted, so that no field the server adds
+or drops can break a client. An attribute is `None` when its field is absent.
+"""
+
+from collections.abc import Mapping
+from typing import Generic, Literal, Self, TypeAlias, TypeVar, cast, overload
+
+from clocknext_core.envelope import Payload, as_list, as_object
+from clocknext_core.operations import camel_case
+
+T = TypeVar("T")
+M = TypeVar("M", bound="Model")
+
+DropReason: TypeAlias = Literal["queue_full", "send_failed", "closed"]
+
+
+class Field(Generic[T]):
+    """A field of the payload, under the attribute's name in camelCase.
+
+    Args:
+        kind: What the server documents it to be. It is not enforced: what came is what you get.
+    """
+
+    def __init__(self, kind: type[T]) -> None:
+        self.kind = kind
+        self.wire_name = ""
+
+    def __set_name__(self, owner: type[object], name: str) -> None:
+        self.wire_name = camel_case(name)
+
+    @overload
+    def __get__(self, instance: None, owner: type[object]) -> Self: ...
+    @overload
+    def __get__(self, instance: "Model", owner: type[object]) -> T | None: ...
+    def __get__(self, instance: "Model | None", owner: type[object]) -> Self | T | None:
+        return self if instance is None else cast("T | None", instance.raw.get(self.wire_name))
+
+
+class One(Field[M]):
+    """A nested object, as a model; `None` when absent."""
+
+    @overload
+    def __get__(self, instance: None, owner: type[object]) -> Self: ...
+    @overload
+    def __get__(self, instance: "Model", owner: type[object]) -> M | None: ...
+    def __get__(self, instance: "Model | None", owner: type[object]) -> Self | M | None:
+        if instance is None:
+            return self
+        value = instance.raw.get(self.wire_name)
+        return self.kind(as_object(cast(object, value))) if isinstance(value, dict) else None
+
+
+class Many(Generic[M]):
+    """A list of nested objects, as models; empty when absent."""
+
+    def __init__(self, kind: type[M]) -> None:
+        self.kind = kind
+        self.wire_name = ""
+
+    def __set_name__(self, owner: type[object], name: str) -> None:
+        self.wire_name = camel_case(name)
+
+    @overload
+    def __get__(self, instance: None, owner: type[object]) -> Self: ...
+    @overload
+    def __get__(self, instance: "Model", owner: type[object]) -> "Items[M]": ...
+    def __get__(self, instance: "Model | None", owner: type[object]) -> "Self | Items[M]":
+        return self if instance is None else Items[M].read(self.kind, instance.raw.get(self.wire_name))
+
+
+class Model:
+    """An object of the API.
+
+    Args:
+        raw: The unwrapped payload, unknown fields included.
+    """
+
+    __slots__ = ("raw",)
+
+    raw: Payload
+
+    def __init__(self, raw: Mapping[str, object]) -> None:
+        self.raw = dict(raw)
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other.raw == self.raw
+
+    __hash__ = None  # type: ignore[assignment]  # compares by a mutable payload
+
+    def __repr__(self) -> str:
+        shown = [
+            f"{name}={getattr(self, name)!r}"
+            for name, declared in vars(type(self)).items()
+            if isinstance(declared, Field | Many) and getattr(self, name) not in (None, [])
+        ]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+class Items(list[M]):
+    """A list of models that also has `raw`: the list as received."""
+
+    raw: list[object]
+
+    @classmethod
+    def read(cls, kind: type[M], value: object) -> "Items[M]":
+        """Make models of a payload's list.
+
+        Anything but a list is read as an empty one, anything but an object in it as an empty model.
+        """
+        items = cls(kind(as_object(entry)) for entry in as_list(value))
+        items.raw = as_list(value)
+        return items
+
+
+class UsageLog(Model):
+    """One priced signal, as the server recorded it."""
+
+    id = Field(str)
+    customer_id = Field(str)
+    type = Field(str)
+    model = Field(str)
+    input_tokens = Field(int)
+    output_tokens = Field(int)
+    cache_tokens = Field(int)
+    credits_used = Field(float)
+    """Credits: provided cost divided by the credit's base price."""
+    provided_cost = Field(float)
+    """What the model cost, USD."""
+    customer_cost = Field(float)
+    """What the customer is charged, USD."""
+    status = Field(str)
+    created_at = Field(str)
+    """ISO 8601, UTC."""
+
+
+class TrackResult(Model):
+    """What became of a recorded signal, as far as the call knows.
+
+    `raw` is the payload the server answered with; empty where the call did not wait for it.
+    """
+
+    __slots__ = ("dropped", "idempotency_key", "queued")
+
+    queued: bool
+    """`True` when the call did not wait: how the signal ends is told by the hooks and by `flush`."""
+    idempotency_key: str
+    """The key the signal is billed under, once."""
+    dropped: DropReason | None
+    """Why the signal was not even buffered; `None` when it was, or was sent."""
+
+    def __init__(
+        self,
+        raw: Mapping[str, object],
+        *,
+        idempotency_key: str,
+        queued: bool = False,
+        dropped: DropReason | None = None,
+    ) -> None:
+        super().__init__(raw)
+        self.idempotency_key = idempotency_key
+        self.queued = queued
+        self.dropped = dropped
+
+    usage_log = One(UsageLog)
+    """The priced log; `None` when the server took the signal without pricing it yet (202), or the call did
+    not wait."""
+    accepted = Field(bool)
+    """`True` on a 202: taken, to be priced later."""
+    signal_id = Field(str)
+    received_at = Field(str)
+
+    @property
+    def pending(self) -> bool:
+        """Whether the server refused the body but queued it for a person to mend (202, `PENDING`)."""
+        return self.raw.get("status") == "PENDING"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TrackResult) and (
+            other.raw,
+            other.queued,
+            other.idempotency_key,
+            other.dropped,
+        ) == (self.raw, self.queued, self.idempotency_key, self.dropped)
+
+    __hash__ = None
+
+    def __repr__(self) -> str:
+        shown = f"queued={self.queued!r}, idempotency_key={self.idempotency_key!r}"
+        if self.dropped:
+            shown += f", dropped={self.dropped!r}"
+        return f"TrackResult({shown}, usage_log={self.usage_log!r})"
+
+
+class Customer(Model):
+    """A customer of your organisation."""
+
+    id = Field(str)
+    name = Field(str)
+    email = Field(str)
+    description = Field(str)
+    website = Field(str)
+    phone = Field(str)
+    legal_name = Field(str)
+    address_line1 = Field(str)
+    address_line2 = Field(str)
+    city = Field(str)
+    state = Field(str)
+    country = Field(str)
+    pincode = Field(str)
+    tax_id = Field(str)
+    notes = Field(str)
+    logo_url = Field(str)
+    currency_code = Field(str)
+    """ISO 4217."""
+    created_at = Field(str)
+    """ISO 8601, UTC."""
+
+
+class CustomerPage(Model):
+    """One page of customers."""
+
+    customers = Many(Customer)
+    next_cursor = Field(str)
+    """The cursor of the next page; `None` or empty on the last."""
+
+
+class UsageTotals(Model):
+    """Totals over a customer's usage; which there are is the server's choice, see `raw`."""
+
+    signals = Field(int)
+
+
+class Usage(Model):
+    """A customer's usage: the customer, totals, and the latest logs."""
+
+    customer = One(Customer)
+    totals = One(UsageTotals)
+    logs = Many(UsageLog)
+
+
+class WalletBalance(Model):
+    """What is left in a customer's wallet."""
+
+    balance = Field(float)
+    """USD."""
+
+
+class CreditBalance(Model):
+    """What is left of one credit."""
+
+    credit_id = Field(str)
+    credit_name = Field(str)
+    remaining = Field(float)
+
+
+class OutcomeBalance(Model):
+    """What is left of one outcome."""
+
+    outcome_id = Field(str)
+    outcome_name = Field(str)
+    remaining = Field(float)
+
+
+class UnitBalance(Model):
+    """What is left of one unit."""
+
+    unit_id = Field(str)
+    unit_name = Field(str)
+    remaining = Field(float)
+
+
+class Balances(Model):
+    """What a customer has left."""
+
+    wallet = One(WalletBalance)
+    """`None` when the plan has no wallet."""
+    credits = Many(CreditBalance)
+    outcomes = Many(OutcomeBalance)
+    units = Many(UnitBalance)
+
+
+class Plan(Model):
+    """A plan: what a customer can be sold."""
+
+    id = Field(str)
+    name = Field(str)
+
+
+class Purchase(Model):
+    """A purchase: a plan sold to a customer."""
+
+    id = Field(str)
+
+
+class CustomerPlan(Model):
+    """The plan a customer is on and the purchase that put it there; both `None` without a plan."""
+
+    plan = One(Plan)
+    purchase = One(Purchase)
+
+
+class Revenue(Model):
+    """What a customer brought in over a range; its fields are in `raw`, the server documents none."""
+
+
+class PortalToken(Model):
+    """A short-lived token for the customer portal, safe to hand to a browser. Not shown in its repr."""
+
+    token = Field(str)
+    expires_at = Field(str)
+    """ISO 8601, UTC."""
+    expires_in = Field(int)
+    """Seconds."""
+
+    def __repr__(self) -> str:
+        return f"PortalToken(expires_at={self.expires_at!r})"

@@ -1,0 +1,201 @@
+"""Operations: one API call each, as a value. What to send, how to read the answer, whether a repeat is safe.
+
+Resources build them, `call.Call` carries them out, and a client's `run` takes any, also one of your own.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, Literal, TypeAlias, TypeVar
+from urllib.parse import quote, quote_plus
+
+from clocknext_core.checks import check_bool, check_int, check_text
+from clocknext_core.config import Config
+from clocknext_core.envelope import Payload
+from clocknext_core.errors import ClockNextError, invalid
+from clocknext_core.messages import Request
+from clocknext_core.signals import EncodedSignal, Signal, encode_json
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+Method: TypeAlias = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+QueryValue: TypeAlias = str | int | bool | None
+
+USAGE_PATH = "/api/v1/usage"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation(Generic[T_co]):
+    """One API call.
+
+    Args:
+        method: The HTTP method.
+        path: Path and query below the base URL, encoded; `path_of` makes it.
+        read: Makes the result of the unwrapped payload. It must not raise, whatever the server left out.
+        body: The encoded JSON body; `json_body` makes it. `None`: no body.
+        replay_safe: Whether a repeat is harmless, so that a failed attempt may be retried: by default for
+            GET, PUT and DELETE. Signals are safe by their idempotency key.
+        encoded: The signal it carries, if it carries one.
+    """
+
+    method: Method
+    path: str
+    read: Callable[[Payload], T_co] = field(repr=False)
+    body: bytes | None = field(default=None, repr=False)
+    replay_safe: bool | None = None
+    encoded: EncodedSignal | None = None
+
+    @property
+    def idempotency_key(self) -> str | None:
+        """The key of the signal it carries."""
+        return None if self.encoded is None else self.encoded.idempotency_key
+
+    @property
+    def signal(self) -> Signal | None:
+        """The signal it carries."""
+        return None if self.encoded is None else self.encoded.signal
+
+    def request(self, config: Config) -> Request:
+        """Make the request it sends; every attempt sends the same."""
+        replay_safe = (
+            self.method in ("GET", "PUT", "DELETE") if self.replay_safe is None else self.replay_safe
+        )
+        return Request(
+            self.method,
+            config.path_prefix + self.path,
+            config.origin,
+            config.headers if self.body is None else config.json_headers,
+            self.body,
+            replay_safe,
+        )
+
+
+def signal_operation(encoded: EncodedSignal, read: Callable[[Payload], T]) -> Operation[T]:
+    """Make the operation that sends one signal: `POST /api/v1/usage`, safe to repeat by its key."""
+    return Operation("POST", USAGE_PATH, read, encoded.body, replay_safe=True, encoded=encoded)
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A signal to be recorded: buffered, or awaited where `wait` says so (`None`: as the mode says)."""
+
+    signal: Signal
+    wait: bool | None = None
+
+
+class Pages(Generic[T]):
+    """Follow a cursor from page to page.
+
+    Ask `next` for the operation that fetches the next page and give its result to `items`, until `next`
+    answers `None`. An empty page that has a cursor goes on.
+
+    Args:
+        fetch: Makes the operation for a cursor; `None` is the first page. Its result is the page's items and
+            the cursor of the page after it, `None` or empty at the end.
+    """
+
+    def __init__(self, fetch: Callable[[str | None], Operation[tuple[Sequence[T], str | None]]]) -> None:
+        self._fetch = fetch
+        self._cursor: str | None = None
+        self._ended = False
+
+    def next(self) -> Operation[tuple[Sequence[T], str | None]] | None:
+        """Make the operation that fetches the next page; `None` after the last."""
+        return None if self._ended else self._fetch(self._cursor)
+
+    def items(self, page: tuple[Sequence[T], str | None]) -> Sequence[T]:
+        """Take one fetched page and return what is on it.
+
+        Raises:
+            ClockNextError: The server gave the same cursor again, which would never end.
+        """
+        items, cursor = page
+        if cursor and cursor == self._cursor:
+            raise ClockNextError("The server sent the cursor of the page it just answered.")
+        self._cursor = cursor
+        self._ended = not cursor
+        return items
+
+
+def path_of(*segments: str, query: Mapping[str, QueryValue] | None = None) -> str:
+    """Build a path below `/api/v1` of literal and id segments, with a query string.
+
+    Segments are percent-encoded as one each (space `%20`, `/` `%2F`). The query is form-encoded (space `+`);
+    absent and empty values are left out, `0` is kept, booleans are `true` and `false`.
+    """
+    path = "/api/v1/" + "/".join(quote(segment, safe="!~*'()") for segment in segments)
+    pairs = [
+        f"{_form(name)}={_form(_query_text(value))}"
+        for name, value in (query or {}).items()
+        if value is not None and value != ""
+    ]
+    return f"{path}?{'&'.join(pairs)}" if pairs else path
+
+
+def _query_text(value: str | int) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _form(text: str) -> str:
+    # The server's idea of form encoding is the URL standard's, which keeps * and encodes ~.
+    return quote_plus(text, safe="*").replace("~", "%7E")
+
+
+def path_id(name: str, value: object) -> str:
+    """Check an id that becomes a segment of a path.
+
+    Raises:
+        ValidationError: It is blank, `.` or `..` (which would address another resource), or not text.
+    """
+    text = _encodable(name, check_text(name, value))
+    if text in (".", ".."):
+        raise invalid(name, f"must not be {text!r}")
+    return text
+
+
+def optional_text(name: str, value: object) -> str | None:
+    """Check an optional text of a query; empty counts as absent."""
+    if value is None or value == "":
+        return None
+    return _encodable(name, check_text(name, value))
+
+
+def optional_limit(value: object) -> int | None:
+    """Check a page size."""
+    return None if value is None else check_int("limit", value, least=0)
+
+
+def optional_flag(name: str, value: object) -> bool | None:
+    """Check an optional boolean of a query."""
+    return None if value is None else check_bool(name, value)
+
+
+def _encodable(name: str, text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise invalid(name, "holds a lone surrogate, which is not text") from None
+    return text
+
+
+def json_body(fields: Mapping[str, object]) -> bytes:
+    """Encode a write: snake_case names become the wire's camelCase; `None` stays, as `null` clears a field.
+
+    Values are sent as given, so what lies below the first level is named as on the wire.
+
+    Raises:
+        ValidationError: A value can't be encoded as JSON; it names the argument.
+    """
+    parts: list[bytes] = []
+    for name, value in fields.items():
+        try:
+            parts.append(encode_json({camel_case(name): value})[1:-1])
+        except ValueError as error:
+            raise invalid(name, f"can't be encoded as JSON: {error}") from None
+    return b"{" + b",".join(parts) + b"}"
+
+
+def camel_case(name: str) -> str:
+    """Turn `tax_id` into `taxId`."""
+    return re.sub(r"_+([a-zA-Z0-9])", lambda found: found[1].upper(), name)

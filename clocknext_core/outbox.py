@@ -1,0 +1,543 @@
+"""The buffer: which signal is sent when, and what becomes of it. The heart of the SDK, and all of it pure.
+
+How it thinks
+-------------
+A recorded signal is *held* until it ends, and it ends once. While held it is in one of three places:
+
+    fresh       recorded, never attempted; a queue in the order recorded
+    in flight   one attempt is under way, known by its ticket
+    backing off its last attempt failed; a heap by the time the next one may start
+
+`TRANSITIONS` says which moves there are, and the code can make no other: every change of state goes through
+it, and the diagram in the documentation is drawn from it.
+
+Four rules decide when an attempt starts:
+
+*Slots.* At most `max_concurrency` are in flight. Only an attempt holds a slot, a back-off does not, so a slow
+or failing signal never holds up the others.
+
+*The batch.* Fresh signals stay until `max_size` of them are there, the first has waited `max_interval`, or a
+flush or close wants them out. Then they go, one request each, until none is left. Signals whose back-off
+is over do not wait for a batch and go first: they are the older ones.
+
+*The gate.* A Retry-After, on whatever status, speaks for the host: nothing at all is sent before it is over.
+
+*The end.* A flush is a list of nothing: a sequence number and a count of what was held up to it. So the work
+per signal does not grow with how many are held, only with how many flushes wait at the same time.
+
+Time comes in as `now` and is clamped: a clock that goes backwards stands still. Inputs may come in any number
+before a poll; `poll` gives what they led to, one output at a time, until it says `Wait`. Nothing that comes
+late can do harm: a ticket that is no longer in flight is ignored.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from heapq import heappop, heappush
+from typing import TypeAlias
+
+from clocknext_core.backoff import RandomSource, next_delay
+from clocknext_core.config import Config
+from clocknext_core.envelope import Payload, open_answer
+from clocknext_core.errors import ClockNextError, QueueFullError
+from clocknext_core.messages import Answer
+from clocknext_core.models import DropReason, TrackResult
+from clocknext_core.operations import Operation, signal_operation
+from clocknext_core.outputs import (
+    Closed,
+    Delivered,
+    Dropped,
+    FailedSignal,
+    Flushed,
+    FlushReport,
+    HookEvent,
+    Rejected,
+    Retrying,
+    Settled,
+    Ticket,
+    Transmit,
+    Wait,
+)
+from clocknext_core.signals import EncodedSignal, Signal
+
+OutboxEvent: TypeAlias = HookEvent | Settled[FlushReport] | Settled[TrackResult]
+OutboxOutput: TypeAlias = OutboxEvent | Transmit | Wait | Closed
+
+
+class State(StrEnum):
+    """Where a recorded signal is."""
+
+    FRESH = "fresh"
+    IN_FLIGHT = "in flight"
+    BACKING_OFF = "backing off"
+    DELIVERED = "delivered"
+    REJECTED = "rejected"
+    DROPPED = "dropped"
+
+
+class Trigger(StrEnum):
+    """What moves a signal on."""
+
+    TRANSMIT = "transmit"
+    ACKNOWLEDGE = "acknowledged"
+    RETRY = "failed, retryable"
+    REFUSE = "refused"
+    GIVE_UP = "failed, last attempt"
+    ABANDON = "attempt abandoned"
+    DISCARD = "queue full, or closed"
+
+
+TRANSITIONS: Mapping[State, Mapping[Trigger, State]] = {
+    State.FRESH: {
+        Trigger.TRANSMIT: State.IN_FLIGHT,
+        Trigger.DISCARD: State.DROPPED,
+    },
+    State.IN_FLIGHT: {
+        Trigger.ACKNOWLEDGE: State.DELIVERED,
+        Trigger.RETRY: State.BACKING_OFF,
+        Trigger.ABANDON: State.BACKING_OFF,
+        Trigger.REFUSE: State.REJECTED,
+        Trigger.GIVE_UP: State.DROPPED,
+        Trigger.DISCARD: State.DROPPED,
+    },
+    State.BACKING_OFF: {
+        Trigger.TRANSMIT: State.IN_FLIGHT,
+        Trigger.DISCARD: State.DROPPED,
+    },
+    State.DELIVERED: {},
+    State.REJECTED: {},
+    State.DROPPED: {},
+}
+"""Every move a signal can make. The three last states are final."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What recording a signal came to."""
+
+    result: TrackResult
+    ticket: Ticket | None = None
+    """Under the `block` policy, with the queue full: wait for this to settle. Else `None`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many signals there were, and what became of them.
+
+    recorded = held + delivered + rejected + dropped, at every step.
+    """
+
+    recorded: int
+    held: int
+    in_flight: int
+    delivered: int
+    rejected: int
+    """Refused by the server for good."""
+    dropped: Mapping[DropReason, int]
+    """Ended otherwise, by reason. `send_failed`: given up after the last attempt."""
+
+
+class _Entry:
+    """One held signal."""
+
+    __slots__ = ("attempts", "operation", "sequence", "signal", "state")
+
+    def __init__(self, sequence: int, signal: Signal, operation: Operation[TrackResult]) -> None:
+        self.sequence = sequence
+        self.signal = signal
+        self.operation = operation
+        self.attempts = 0
+        self.state = State.FRESH
+
+    def move(self, trigger: Trigger) -> None:
+        self.state = TRANSITIONS[self.state][trigger]
+
+    def __lt__(self, other: "_Entry") -> bool:
+        return self.sequence < other.sequence
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Ended signals that no flush has told of yet."""
+
+    delivered: int = 0
+    failed: deque[FailedSignal] = field(default_factory=deque[FailedSignal])
+
+    def add(self, failed: FailedSignal | None) -> None:
+        if failed is None:
+            self.delivered += 1
+        else:
+            self.failed.append(failed)
+
+
+@dataclass(slots=True)
+class _Flush:
+    """One waiting flush: it concerns every signal up to a sequence number."""
+
+    ticket: Ticket
+    last_sequence: int
+    remaining: int
+    tally: _Tally
+    deadline_at: float | None
+    closes: bool
+
+
+@dataclass(slots=True)
+class _Blocked:
+    """A call that waits for room in the queue."""
+
+    ticket: Ticket
+    encoded: EncodedSignal
+    deadline_at: float
+
+
+class Outbox:
+    """The buffer of signals, the attempts in flight, the back-off timers, flush and close.
+
+    Inputs are `record`, `handle_answer`, `abandon`, `withdraw`, `flush` and `close`; the output is `poll`.
+    No method blocks or does I/O; none is safe for use by two threads at a time.
+
+    Args:
+        config: Batch and retry policy, time-out, and where to send.
+        rng: Randomness for the jitter.
+    """
+
+    def __init__(self, config: Config, rng: RandomSource) -> None:
+        self._config = config
+        self._batch = config.batch
+        self._rng = rng
+        self._now = float("-inf")
+        self._fresh: deque[_Entry] = deque()
+        self._backing_off: list[tuple[float, _Entry]] = []
+        self._in_flight: dict[Ticket, _Entry] = {}
+        self._blocked: deque[_Blocked] = deque()
+        self._flushes: list[_Flush] = []
+        self._events: deque[OutboxEvent] = deque()
+        self._last_ticket: Ticket = 0
+        self._is_sending = False
+        """Whether fresh signals are going out: from a trigger until none is left."""
+        self._interval_at: float | None = None
+        """When the batch's interval is over; `None` while nothing fresh waits for it."""
+        self._gate_at = float("-inf")
+        """Nothing is sent before this: the latest Retry-After."""
+        self._is_closing = False
+        self._is_closed = False
+        self._recorded = 0
+        self._delivered = 0
+        self._rejected = 0
+        self._dropped: dict[DropReason, int] = {"queue_full": 0, "send_failed": 0, "closed": 0}
+        self._delivered_since_empty = 0
+        self._unreported = self._new_tally()
+
+    @property
+    def held(self) -> int:
+        """Signals recorded and not yet ended."""
+        return len(self._fresh) + len(self._in_flight) + len(self._backing_off)
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether `close` was called: signals are refused from then on."""
+        return self._is_closing
+
+    @property
+    def counts(self) -> Counts:
+        """What was recorded so far, and what became of it."""
+        return Counts(
+            self._recorded,
+            self.held,
+            len(self._in_flight),
+            self._delivered,
+            self._rejected,
+            dict(self._dropped),
+        )
+
+    # Inputs
+
+    def record(self, encoded: EncodedSignal, *, now: float) -> Receipt:
+        """Take a signal into the buffer, or do what the overflow policy says if it is full.
+
+        Raises:
+            QueueFullError: The queue is full and the policy is `raise`; nothing was recorded.
+        """
+        self._advance(now)
+        if self._is_closing:
+            return self._refuse(encoded, "closed")
+        if self.held < self._batch.max_queue_size:
+            return self._hold(encoded)
+        if self._batch.overflow == "raise":
+            raise QueueFullError(
+                f"{self.held} signals are held, as many as max_queue_size allows; this one was not recorded.",
+                retryable=True,
+                idempotency_key=encoded.idempotency_key,
+            )
+        if self._batch.overflow == "block":
+            deadline_at = self._now + self._batch.block_timeout
+            self._blocked.append(_Blocked(self._new_ticket(), encoded, deadline_at))
+            return Receipt(_queued(encoded), self._last_ticket)
+        # What was attempted may already be billed, so only a fresh signal can make room.
+        if self._batch.overflow == "drop_oldest" and self._fresh:
+            self._discard(self._fresh.popleft(), "queue_full")
+            return self._hold(encoded)
+        return self._refuse(encoded, "queue_full")
+
+    def handle_answer(self, ticket: Ticket, answer: Answer, *, now: float) -> None:
+        """Take the answer to an attempt, or its failure. A late or unknown ticket is a no-op."""
+        self._advance(now)
+        entry = self._in_flight.pop(ticket, None)
+        if entry is None:
+            return
+        outcome = open_answer(
+            answer,
+            request=entry.operation.request(self._config),
+            config=self._config,
+            idempotency_key=entry.operation.idempotency_key,
+        )
+        if isinstance(outcome, ClockNextError):
+            self._fail(entry, outcome)
+        else:
+            self._deliver(entry, outcome)
+
+    def abandon(self, ticket: Ticket, *, now: float) -> None:
+        """Take back an attempt that the driver broke off before it had an answer.
+
+        The signal stays held and goes out again first, under the same key, and the attempt is not counted: it
+        says nothing about the signal. A late or unknown ticket is a no-op.
+        """
+        self._advance(now)
+        entry = self._in_flight.pop(ticket, None)
+        if entry is not None:
+            entry.attempts -= 1
+            self._back_off(entry, Trigger.ABANDON, 0.0)
+
+    def withdraw(self, ticket: Ticket, *, now: float) -> None:
+        """Forget a signal whose call gave up waiting for room. A no-op once it has been recorded."""
+        self._advance(now)
+        self._blocked = deque(blocked for blocked in self._blocked if blocked.ticket != ticket)
+
+    def flush(self, *, now: float, deadline_at: float | None = None) -> Ticket:
+        """Send everything held, and settle when it has ended, or when `deadline_at` comes.
+
+        Settles with a `FlushReport` of what was recorded before. Nothing is dropped at the deadline.
+        """
+        self._advance(now)
+        return self._flush(deadline_at, closes=False)
+
+    def close(self, *, now: float, deadline_at: float | None = None) -> Ticket:
+        """Refuse new signals and flush; then `poll` says `Closed`.
+
+        Calls that wait for room are let in first. What is still held at `deadline_at` is reported as pending,
+        then dropped as `closed`.
+        """
+        self._advance(now)
+        self._is_closing = True
+        while self._blocked:
+            self._admit(self._blocked.popleft())
+        return self._flush(deadline_at, closes=True)
+
+    # Output
+
+    def poll(self, *, now: float) -> OutboxOutput:
+        """Return the next output, after firing the timers that are due."""
+        self._advance(now)
+        if not self._events:
+            self._fire_timers()
+        if self._events:
+            return self._events.popleft()
+        if self._is_closed:
+            return Closed()
+        if (entry := self._next_to_send()) is not None:
+            return self._transmit(entry)
+        return Wait(self._next_wake_at())
+
+    def _advance(self, now: float) -> None:
+        self._now = max(self._now, now)
+
+    def _new_ticket(self) -> Ticket:
+        self._last_ticket += 1
+        return self._last_ticket
+
+    def _new_tally(self) -> _Tally:
+        # Bounded, for clients that never flush: hooks tell them of failures, a list would only grow.
+        return _Tally(failed=deque(maxlen=self._batch.max_queue_size))
+
+    # Recording
+
+    def _hold(self, encoded: EncodedSignal) -> Receipt:
+        self._recorded += 1
+        key = encoded.idempotency_key
+
+        def read(payload: Payload) -> TrackResult:
+            return TrackResult(payload, idempotency_key=key)
+
+        self._fresh.append(_Entry(self._recorded, encoded.signal, signal_operation(encoded, read)))
+        if not self._is_sending:
+            if len(self._fresh) >= self._batch.max_size:
+                self._start_sending()
+            elif self._interval_at is None:
+                self._interval_at = self._now + self._batch.max_interval
+        return Receipt(_queued(encoded))
+
+    def _refuse(self, encoded: EncodedSignal, reason: DropReason) -> Receipt:
+        """Drop a signal that was never held."""
+        self._recorded += 1
+        self._dropped[reason] += 1
+        self._events.append(Dropped(encoded.signal, reason))
+        self._unreported.add(_dropped(encoded.signal, reason))
+        return Receipt(_queued(encoded, dropped=reason))
+
+    def _admit(self, blocked: _Blocked) -> None:
+        receipt = self._hold(blocked.encoded)
+        self._events.append(Settled(blocked.ticket, receipt.result))
+
+    # Sending
+
+    def _start_sending(self) -> None:
+        self._is_sending = bool(self._fresh)
+        self._interval_at = None
+
+    def _next_to_send(self) -> _Entry | None:
+        if self._now < self._gate_at or len(self._in_flight) >= self._batch.max_concurrency:
+            return None
+        if self._backing_off and self._backing_off[0][0] <= self._now:
+            return heappop(self._backing_off)[1]
+        if not self._is_sending:
+            return None
+        entry = self._fresh.popleft()
+        self._is_sending = bool(self._fresh)
+        return entry
+
+    def _transmit(self, entry: _Entry) -> Transmit:
+        entry.move(Trigger.TRANSMIT)
+        entry.attempts += 1
+        ticket = self._new_ticket()
+        self._in_flight[ticket] = entry
+        return Transmit(ticket, entry.operation.request(self._config), self._now + self._config.timeout)
+
+    # What becomes of an attempt
+
+    def _deliver(self, entry: _Entry, payload: Payload) -> None:
+        entry.move(Trigger.ACKNOWLEDGE)
+        self._delivered += 1
+        self._delivered_since_empty += 1
+        self._events.append(Delivered(entry.signal, entry.operation.read(payload)))
+        self._end(entry, None)
+
+    def _fail(self, entry: _Entry, error: ClockNextError) -> None:
+        if error.retry_after is not None:
+            self._gate_at = max(self._gate_at, self._now + error.retry_after)
+        delay = next_delay(error, entry.attempts, self._config.retry, self._rng)
+        if delay is not None:
+            self._events.append(Retrying(entry.attempts, delay, error, entry.signal))
+            self._back_off(entry, Trigger.RETRY, delay)
+            return
+        if error.retryable:
+            entry.move(Trigger.GIVE_UP)
+            self._dropped["send_failed"] += 1
+        else:
+            entry.move(Trigger.REFUSE)
+            self._rejected += 1
+        self._events.append(Rejected(entry.signal, error))
+        self._events.append(Dropped(entry.signal, "send_failed"))
+        self._end(entry, FailedSignal(entry.signal, error))
+
+    def _back_off(self, entry: _Entry, trigger: Trigger, delay: float) -> None:
+        entry.move(trigger)
+        heappush(self._backing_off, (self._now + delay, entry))
+
+    def _discard(self, entry: _Entry, reason: DropReason) -> None:
+        """Drop a signal that was held."""
+        entry.move(Trigger.DISCARD)
+        self._dropped[reason] += 1
+        self._events.append(Dropped(entry.signal, reason))
+        self._end(entry, _dropped(entry.signal, reason))
+
+    def _end(self, entry: _Entry, failed: FailedSignal | None) -> None:
+        """Count a signal that has left, for every flush it concerns."""
+        self._count(entry, failed)
+        while self._blocked and self.held < self._batch.max_queue_size:
+            self._admit(self._blocked.popleft())
+        if self.held == 0 and not self._is_closed:
+            self._events.append(Flushed(self._delivered_since_empty))
+            self._delivered_since_empty = 0
+        for flush in [flush for flush in self._flushes if flush.remaining == 0]:
+            self._settle(flush)
+
+    def _count(self, entry: _Entry, failed: FailedSignal | None) -> None:
+        concerned = [flush for flush in self._flushes if entry.sequence <= flush.last_sequence]
+        for flush in concerned:
+            flush.remaining -= 1
+            flush.tally.add(failed)
+        if not concerned:
+            self._unreported.add(failed)
+
+    # Flush and close
+
+    def _flush(self, deadline_at: float | None, *, closes: bool) -> Ticket:
+        tally, self._unreported = self._unreported, self._new_tally()
+        if self._flushes:
+            # An earlier flush still waits and has yet to tell of its signals: this one concerns them too.
+            earlier = self._flushes[-1].tally
+            tally.delivered += earlier.delivered
+            tally.failed.extendleft(reversed(earlier.failed))
+        flush = _Flush(self._new_ticket(), self._recorded, self.held, tally, deadline_at, closes)
+        self._flushes.append(flush)
+        self._start_sending()
+        if flush.remaining == 0:
+            self._settle(flush)
+        return flush.ticket
+
+    def _settle(self, flush: _Flush) -> None:
+        self._flushes.remove(flush)
+        report = FlushReport(flush.tally.delivered, list(flush.tally.failed), flush.remaining)
+        self._events.append(Settled(flush.ticket, report))
+        if flush.closes:
+            self._shut()
+
+    def _shut(self) -> None:
+        self._is_closed = True
+        left = [*self._in_flight.values(), *(entry for _, entry in self._backing_off), *self._fresh]
+        self._in_flight.clear()
+        self._backing_off.clear()
+        self._fresh.clear()
+        for entry in sorted(left):
+            self._discard(entry, "closed")
+
+    # Timers
+
+    def _fire_timers(self) -> None:
+        if self._interval_at is not None and self._interval_at <= self._now:
+            self._start_sending()
+        while self._blocked and self._blocked[0].deadline_at <= self._now:
+            blocked = self._blocked.popleft()
+            self._events.append(Settled(blocked.ticket, self._refuse(blocked.encoded, "queue_full").result))
+        for flush in [
+            flush
+            for flush in self._flushes
+            if flush.deadline_at is not None and flush.deadline_at <= self._now
+        ]:
+            self._settle(flush)
+
+    def _next_wake_at(self) -> float | None:
+        times = [flush.deadline_at for flush in self._flushes if flush.deadline_at is not None]
+        if self._interval_at is not None:
+            times.append(self._interval_at)
+        if self._blocked:
+            times.append(self._blocked[0].deadline_at)
+        if len(self._in_flight) < self._batch.max_concurrency:
+            if self._is_sending:
+                times.append(self._gate_at)
+            if self._backing_off:
+                times.append(max(self._backing_off[0][0], self._gate_at))
+        return min(times, default=None)
+
+
+def _queued(encoded: EncodedSignal, *, dropped: DropReason | None = None) -> TrackResult:
+    return TrackResult({}, idempotency_key=encoded.idempotency_key, queued=True, dropped=dropped)
+
+
+def _dropped(signal: Signal, reason: DropReason) -> FailedSignal:
+    error = ClockNextError(
+        f"The signal was dropped: {reason}.", retryable=True, idempotency_key=signal.idempotency_key
+    )
+    return FailedSignal(signal, error)

@@ -1,0 +1,1 @@
+"""The API, a file a resource: each method is written once and bound to a client by `binding`."""

@@ -1,0 +1,169 @@
+"""Signals: recording what is billed, and reading back what was."""
+
+from collections.abc import Mapping
+
+from clocknext_core.binding import Resource, S, endpoint, recording
+from clocknext_core.checks import check_text
+from clocknext_core.models import Usage
+from clocknext_core.operations import Operation, Recording, optional_limit, path_of
+from clocknext_core.resources.payloads import picked
+from clocknext_core.signals import (
+    CreditSignal,
+    OutcomeSignal,
+    Signal,
+    SignalStatus,
+    TokensLike,
+    WalletSignal,
+)
+
+
+class Signals(Resource[S]):
+    """Record signals: buffered by default, or awaited with `wait=True` (or a client in `sync` mode).
+
+    A buffered call returns at once; what the server says of the signal later comes through the hooks and
+    `flush`. An awaited call returns the server's answer, or raises its error.
+    """
+
+    @recording
+    def credit(
+        self,
+        *,
+        customer_id: str,
+        model: str,
+        key: str | None = None,
+        agent_key: str | None = None,
+        tokens: TokensLike | None = None,
+        member: str | None = None,
+        status: SignalStatus | None = None,
+        custom: Mapping[str, object] | None = None,
+        metric: Mapping[str, object] | None = None,
+        idempotency_key: str | None = None,
+        wait: bool | None = None,
+    ) -> Recording:
+        """Record a signal metered against a credit, charged at the model's cost plus your margin.
+
+        Args:
+            customer_id: Who is billed.
+            model: Catalogue id of the model; the server matches it without case.
+            key: The credit's stable key, sent as `key`. Give this or `agent_key`.
+            agent_key: The same, sent as `agentKey`, as newer servers name it.
+            tokens: Token counts: `Tokens`, or a mapping with `input`, `output` and `cache`. Default: 0.
+            member: E-mail of the member of the customer who caused it.
+            status: `SUCCESS` (the server's default), `FAILURE` or `PENDING`.
+            custom: Anything of your own: a JSON object of at most 32 KiB once encoded.
+            metric: `{"ref": name, "value": value}`, sent as a property of that name.
+            idempotency_key: 1 to 255 characters; the server bills a key once. Default: one is made.
+            wait: Send it now and wait for the answer. Default: as the client's `mode` says.
+
+        Returns:
+            A `TrackResult`; its `usage_log` is there only if the call waited.
+
+        Raises:
+            ValidationError: A bad argument; nothing was recorded.
+            ClockNextError: The call waited, and the server refused the signal or could not be reached.
+        """
+        signal = CreditSignal(
+            customer_id=customer_id,
+            model=model,
+            key=key,
+            agent_key=agent_key,
+            tokens=tokens,
+            member=member,
+            status=status,
+            custom=custom,
+            metric=metric,
+            idempotency_key=idempotency_key,
+        )
+        return Recording(signal, wait)
+
+    @recording
+    def wallet(
+        self,
+        *,
+        customer_id: str,
+        model: str,
+        tokens: TokensLike | None = None,
+        member: str | None = None,
+        status: SignalStatus | None = None,
+        custom: Mapping[str, object] | None = None,
+        metric: Mapping[str, object] | None = None,
+        idempotency_key: str | None = None,
+        wait: bool | None = None,
+    ) -> Recording:
+        """Record a signal that debits the customer's USD wallet at the model's cost, without margin.
+
+        Arguments, result and errors are those of `credit`, without a key. `metric` is taken, so that the
+        three calls are alike, but not sent: the server ignores it on wallet signals.
+        """
+        signal = WalletSignal(
+            customer_id=customer_id,
+            model=model,
+            tokens=tokens,
+            member=member,
+            status=status,
+            custom=custom,
+            metric=metric,
+            idempotency_key=idempotency_key,
+        )
+        return Recording(signal, wait)
+
+    @recording
+    def outcome(
+        self,
+        *,
+        customer_id: str,
+        model: str,
+        key: str | None = None,
+        agent_key: str | None = None,
+        run_id: str | None = None,
+        complete: bool | None = None,
+        tokens: TokensLike | None = None,
+        member: str | None = None,
+        status: SignalStatus | None = None,
+        custom: Mapping[str, object] | None = None,
+        metric: Mapping[str, object] | None = None,
+        idempotency_key: str | None = None,
+        wait: bool | None = None,
+    ) -> Recording:
+        """Record that a workflow advanced by one step; `key` (or `agent_key`) is the outcome step's.
+
+        Arguments, result and errors are those of `credit`. Two are the outcome's own: `run_id` groups the
+        steps of one run (1 to 255 characters; newer servers require it), and `complete=True` on the last step
+        bills the outcome, once.
+        """
+        signal = OutcomeSignal(
+            customer_id=customer_id,
+            model=model,
+            key=key,
+            agent_key=agent_key,
+            run_id=run_id,
+            complete=complete,
+            tokens=tokens,
+            member=member,
+            status=status,
+            custom=custom,
+            metric=metric,
+            idempotency_key=idempotency_key,
+        )
+        return Recording(signal, wait)
+
+    @recording
+    def track(self, signal: Signal, /, *, wait: bool | None = None) -> Recording:
+        """Record a signal object. Without an idempotency key of its own, each call makes a new one.
+
+        Raises:
+            ValidationError: It is not a signal, or can't be encoded; nothing was recorded.
+            ClockNextError: The call waited, and the server refused the signal or could not be reached.
+        """
+        return Recording(signal, wait)
+
+    @endpoint
+    def list(self, *, customer_id: str, limit: int | None = None) -> Operation[Usage]:
+        """Read a customer's usage: `GET /api/v1/usage`. The latest `limit` logs; default: the server's."""
+        return usage_operation(customer_id, limit)
+
+
+def usage_operation(customer_id: object, limit: object) -> Operation[Usage]:
+    """Make the operation that reads a customer's usage."""
+    query = {"customerId": check_text("customer_id", customer_id), "limit": optional_limit(limit)}
+    return Operation("GET", path_of("usage", query=query), picked(Usage))

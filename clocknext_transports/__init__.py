@@ -1,0 +1,1 @@
+"""Clients and transports of the ClockNext SDK."""
