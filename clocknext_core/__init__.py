@@ -43,7 +43,7 @@ from clocknext_core.outputs import (
     Transmit,
     Wait,
 )
-from clocknext_core.signals import CreditSignal, OutcomeSignal, Signal, Tokens, WalletSignal
+from clocknext_core.signals import CreditSignal, EncodedSignal, OutcomeSignal, Signal, Tokens, WalletSignal
 
 __all__ = [
     "AllowanceError",
@@ -62,6 +62,7 @@ __all__ = [
     "CustomerPage",
     "Delivered",
     "Dropped",
+    "EncodedSignal",
     "Engine",
     "FailedSignal",
     "Failure",

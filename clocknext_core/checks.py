@@ -6,6 +6,7 @@ from math import isfinite
 from clocknext_core.errors import invalid
 
 MAX_ID_LENGTH = 255
+MAX_INT = 2**53 - 1
 
 
 def check_text(name: str, value: object) -> str:
@@ -35,11 +36,13 @@ def check_email(name: str, value: object) -> str:
 
 
 def check_int(name: str, value: object, *, least: int) -> int:
-    """Require an integer (not a bool) of at least `least`."""
+    """Require an integer (not a bool) from `least` to 2^53-1, beyond which JSON readers lose digits."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise invalid(name, f"must be an integer, not {type(value).__name__}")
+    if value > MAX_INT:
+        raise invalid(name, "must be at most 2^53-1")
     if value < least:
-        raise invalid(name, f"must be at least {least}, not {value}")
+        raise invalid(name, f"must be at least {least}")
     return value
 
 
@@ -54,16 +57,19 @@ def check_number(name: str, value: object) -> float:
     """Require a finite number (not a bool)."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise invalid(name, f"must be a number, not {type(value).__name__}")
-    if not isfinite(value):
-        raise invalid(name, f"must be finite, not {value}")
-    return value
+    try:
+        if isfinite(value):
+            return value
+    except OverflowError:  # an integer no float can hold
+        pass
+    raise invalid(name, "must be finite")
 
 
 def check_seconds(name: str, value: object, *, positive: bool = False) -> float:
     """Require a finite number of seconds, at least 0, or more than 0 where `positive`."""
     seconds = check_number(name, value)
     if seconds < 0 or (positive and seconds == 0):
-        raise invalid(name, f"must be {'more than' if positive else 'at least'} 0 seconds, not {value}")
+        raise invalid(name, f"must be {'more than' if positive else 'at least'} 0 seconds")
     return seconds
 
 

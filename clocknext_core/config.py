@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
+from ipaddress import ip_address
 from typing import Literal, TypeAlias, get_args
 from urllib.parse import urlsplit
 
@@ -20,7 +21,6 @@ REDACTED = "cnk_[redacted]"
 Mode: TypeAlias = Literal["async", "sync"]
 Overflow: TypeAlias = Literal["drop_newest", "drop_oldest", "block", "raise"]
 
-_LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1", re.IGNORECASE)
 _HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?\.?", re.IGNORECASE)
 _IPV6 = re.compile(r"[0-9a-f:.]+", re.IGNORECASE)
 
@@ -170,6 +170,8 @@ def _parse_base_url(value: object, *, allow_insecure_http: bool) -> tuple[Origin
         raise invalid("base_url", f"is not a URL: {error}") from None
     if parts.scheme not in ("https", "http") or not host:
         raise invalid("base_url", "must be an absolute https:// URL")
+    if port == 0:
+        raise invalid("base_url", "must not have port 0")
     if "@" in parts.netloc:
         raise invalid("base_url", "must not hold a user name or password")
     if parts.query or parts.fragment or value.endswith(("?", "#")):
@@ -178,7 +180,7 @@ def _parse_base_url(value: object, *, allow_insecure_http: bool) -> tuple[Origin
         raise invalid("base_url", "must have its path percent-encoded")
     host = _ascii_host(host)
     if parts.scheme == "http":
-        if not allow_insecure_http and not _LOOPBACK.fullmatch(host):
+        if not allow_insecure_http and not _is_loopback(host):
             raise invalid(
                 "base_url",
                 "must use https: plain http would send the API key in the clear "
@@ -186,6 +188,13 @@ def _parse_base_url(value: object, *, allow_insecure_http: bool) -> tuple[Origin
             )
         return Origin("http", host, 80 if port is None else port), parts.path.rstrip("/")
     return Origin("https", host, 443 if port is None else port), parts.path.rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def _ascii_host(host: str) -> str:

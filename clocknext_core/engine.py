@@ -11,8 +11,8 @@ from clocknext_core.envelope import Payload
 from clocknext_core.errors import ClockNextError
 from clocknext_core.models import TrackResult
 from clocknext_core.operations import Operation, Recording, signal_operation
-from clocknext_core.outbox import Outbox, Receipt
-from clocknext_core.signals import encode
+from clocknext_core.outbox import Outbox
+from clocknext_core.signals import EncodedSignal, encode
 
 T = TypeVar("T")
 
@@ -44,20 +44,19 @@ class Engine:
             raise ClockNextError("The client is closed.")
         return Call(operation, self.config, self._rng)
 
-    def start(self, recording: Recording, *, now: float) -> Call[TrackResult] | Receipt:
-        """Record a signal: into the buffer, or as a `Call` where it is to be awaited.
+    def begin(self, recording: Recording) -> Call[TrackResult] | EncodedSignal:
+        """Begin to record a signal: its key and bytes are fixed here.
 
-        Its key and bytes are fixed here. Buffered signals of a closed client are dropped and reported.
+        Drive the `Call` where it is to be awaited; else hand the encoded signal to `outbox.record`.
 
         Raises:
             ValidationError: The signal can't be encoded, or `wait` is not a bool; nothing was recorded.
-            QueueFullError: The queue is full and the overflow policy is `raise`.
             ClockNextError: The signal is to be awaited, and the client is closed.
         """
         wait = self.config.mode == "sync" if recording.wait is None else check_bool("wait", recording.wait)
         encoded = encode(recording.signal, self._make_key)
         if not wait:
-            return self.outbox.record(encoded, now=now)
+            return encoded
 
         def read(payload: Payload) -> TrackResult:
             return TrackResult(payload, idempotency_key=encoded.idempotency_key)

@@ -281,17 +281,37 @@ class Balances(Model):
     units = Many(UnitBalance)
 
 
+class PlanComponent(Model):
+    """One thing a plan grants or charges; what else it holds depends on its type, see `raw`."""
+
+    type = Field(str)
+    """`WALLET`, `FLAT`, `CREDIT`, `OUTCOME` or `UNIT`."""
+    billing_mode = Field(str)
+    """`ADVANCE` or `ARREAR`."""
+
+
 class Plan(Model):
     """A plan: what a customer can be sold."""
 
     id = Field(str)
     name = Field(str)
+    billing_cycle = Field(str)
+    """`MONTHLY`, `QUARTERLY`, `SEMI_ANNUAL`, `YEARLY`, `EVERY_5_MIN` or `FREE`."""
+    components = Many(PlanComponent)
+    is_active = Field(bool)
 
 
 class Purchase(Model):
     """A purchase: a plan sold to a customer."""
 
     id = Field(str)
+    customer_id = Field(str)
+    plan_id = Field(str)
+    status = Field(str)
+    auto_payment = Field(bool)
+    """Whether its invoices are paid by themselves."""
+    pause_reason = Field(str)
+    """Why not."""
 
 
 class CustomerPlan(Model):
@@ -316,3 +336,174 @@ class PortalToken(Model):
 
     def __repr__(self) -> str:
         return f"PortalToken(expires_at={self.expires_at!r})"
+
+
+class Credit(Model):
+    """A credit: what tokens are sold as."""
+
+    id = Field(str)
+    name = Field(str)
+    agent_key = Field(str)
+    """What signals name it by."""
+    base_price = Field(float)
+    """What one credit costs, USD."""
+    margin_percent = Field(float)
+    """What is added to the base price, per cent."""
+    price_per_credit = Field(float)
+    """What a customer pays for one, USD."""
+    is_active = Field(bool)
+
+
+class OutcomeStep(Model):
+    """One step of an outcome."""
+
+    id = Field(str)
+    name = Field(str)
+    agent_key = Field(str)
+    """What signals name it by."""
+
+
+class Outcome(Model):
+    """An outcome: a workflow that is billed when it is complete."""
+
+    id = Field(str)
+    name = Field(str)
+    price_per_outcome = Field(float)
+    """What a customer pays for one, USD."""
+    steps = Many(OutcomeStep)
+    is_active = Field(bool)
+
+
+class Unit(Model):
+    """A unit: single events with a price of their own."""
+
+    id = Field(str)
+    name = Field(str)
+    agent_key = Field(str)
+    """What events name it by."""
+    pricing_type = Field(str)
+    """`FLAT`, `SLAB` (each band at its own rate) or `VOLUME` (all at the tier reached)."""
+    is_active = Field(bool)
+
+
+class UnitEvent(Model):
+    """One recorded event of a unit."""
+
+    id = Field(str)
+    customer_id = Field(str)
+    agent_key = Field(str)
+    member = Field(str)
+    """E-mail of the member who caused it."""
+
+
+class UnitRecord(Model):
+    """What the server answered to an event of a unit; its fields are in `raw`, the server documents none."""
+
+
+class UnitUsage(Model):
+    """A customer's events of units, and what is left of each."""
+
+    balances = Many(UnitBalance)
+    events = Many(UnitEvent)
+
+
+class Member(Model):
+    """A member of a customer: a person who causes usage."""
+
+    id = Field(str)
+    name = Field(str)
+    email = Field(str)
+
+
+class WalletTransaction(Model):
+    """One entry in a customer's wallet."""
+
+    id = Field(str)
+    type = Field(str)
+    """What kind of entry, such as `TOPUP`."""
+    amount = Field(float)
+    """USD."""
+
+
+class Wallet(Model):
+    """A customer's wallet and its latest transactions."""
+
+    balance = Field(float)
+    """USD."""
+    transactions = Many(WalletTransaction)
+
+
+class WalletEntry(Model):
+    """What became of an entry booked in a wallet."""
+
+    transaction = One(WalletTransaction)
+
+
+class Adjustment(Model):
+    """What remains of an outcome or a unit after an adjustment."""
+
+    remaining = Field(float)
+
+
+class PurchaseChange(Model):
+    """What became of a purchase that was changed or cancelled."""
+
+    purchase = One(Purchase)
+
+
+class Invoice(Model):
+    """An invoice: what a customer owes."""
+
+    id = Field(str)
+    customer_id = Field(str)
+    status = Field(str)
+    """Such as `OPEN`."""
+
+
+class InvoiceDetails(Model):
+    """An invoice, and the plan it is for."""
+
+    invoice = One(Invoice)
+    plan = One(Plan)
+
+
+class PayLink(Model):
+    """A link to pay an invoice; its fields are in `raw`, the server documents none."""
+
+
+class Payment(Model):
+    """A payment: what a customer paid."""
+
+    id = Field(str)
+    customer_id = Field(str)
+
+
+class PaymentDetails(Model):
+    """A payment, and the plan it was for."""
+
+    payment = One(Payment)
+    plan = One(Plan)
+
+
+class Webhook(Model):
+    """An address that is told of one kind of event."""
+
+    kind = Field(str)
+    """Such as `WALLET_LOW`."""
+    url = Field(str)
+    threshold = Field(float)
+    """Where an event is about falling below something: below what."""
+
+
+class Identity(Model):
+    """The organisation an API key belongs to, sandbox or live; its fields are in `raw`."""
+
+
+class CatalogueModel(Model):
+    """A model that signals can name. Prices are USD per 1,000,000 tokens."""
+
+    model_id = Field(str)
+    input_price = Field(float)
+    output_price = Field(float)
+    cache_price = Field(float)
+    is_active = Field(bool)

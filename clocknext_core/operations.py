@@ -154,6 +154,11 @@ def path_id(name: str, value: object) -> str:
     return text
 
 
+def required_text(name: str, value: object) -> str:
+    """Check a required text of a query."""
+    return _encodable(name, check_text(name, value))
+
+
 def optional_text(name: str, value: object) -> str | None:
     """Check an optional text of a query; empty counts as absent."""
     if value is None or value == "":

@@ -277,8 +277,9 @@ class Outbox:
             return Receipt(_queued(encoded), self._last_ticket)
         # What was attempted may already be billed, so only a fresh signal can make room.
         if self._batch.overflow == "drop_oldest" and self._fresh:
+            receipt = self._hold(encoded)
             self._discard(self._fresh.popleft(), "queue_full")
-            return self._hold(encoded)
+            return receipt
         return self._refuse(encoded, "queue_full")
 
     def handle_answer(self, ticket: Ticket, answer: Answer, *, now: float) -> None:
@@ -349,6 +350,13 @@ class Outbox:
         if (entry := self._next_to_send()) is not None:
             return self._transmit(entry)
         return Wait(self._next_wake_at())
+
+    def wakes_before(self, until: float | None) -> bool:
+        """Tell a driver, after an input, whether it must poll although it was told to wait until then."""
+        if self._events or self._is_closed:
+            return True
+        wake_at = self._next_wake_at()
+        return wake_at is not None and (until is None or wake_at < until)
 
     def _advance(self, now: float) -> None:
         self._now = max(self._now, now)
@@ -479,7 +487,7 @@ class Outbox:
             # An earlier flush still waits and has yet to tell of its signals: this one concerns them too.
             earlier = self._flushes[-1].tally
             tally.delivered += earlier.delivered
-            tally.failed.extendleft(reversed(earlier.failed))
+            tally.failed = deque([*earlier.failed, *tally.failed], tally.failed.maxlen)
         flush = _Flush(self._new_ticket(), self._recorded, self.held, tally, deadline_at, closes)
         self._flushes.append(flush)
         self._start_sending()
@@ -511,12 +519,15 @@ class Outbox:
         while self._blocked and self._blocked[0].deadline_at <= self._now:
             blocked = self._blocked.popleft()
             self._events.append(Settled(blocked.ticket, self._refuse(blocked.encoded, "queue_full").result))
-        for flush in [
-            flush
-            for flush in self._flushes
-            if flush.deadline_at is not None and flush.deadline_at <= self._now
-        ]:
+        # One at a time: settling a flush that closes the outbox settles the others too.
+        while (flush := self._overdue_flush()) is not None:
             self._settle(flush)
+
+    def _overdue_flush(self) -> _Flush | None:
+        for flush in self._flushes:
+            if flush.deadline_at is not None and flush.deadline_at <= self._now:
+                return flush
+        return None
 
     def _next_wake_at(self) -> float | None:
         times = [flush.deadline_at for flush in self._flushes if flush.deadline_at is not None]

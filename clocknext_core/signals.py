@@ -24,7 +24,6 @@ from clocknext_core.errors import ValidationError, invalid
 SignalType: TypeAlias = Literal["credit", "wallet", "outcome"]
 SignalStatus: TypeAlias = Literal["SUCCESS", "FAILURE", "PENDING"]
 
-MAX_TOKENS = 2**53 - 1
 MAX_CUSTOM_BYTES = 32 * 1024
 MAX_BODY_BYTES = 64 * 1024
 
@@ -54,10 +53,10 @@ class Tokens:
     """Cached prompt tokens, sent as `cacheTokens`; left out when `None`, which the server reads as 0."""
 
     def __post_init__(self) -> None:
-        _check_count("tokens.input", self.input)
-        _check_count("tokens.output", self.output)
+        check_int("tokens.input", self.input, least=0)
+        check_int("tokens.output", self.output, least=0)
         if self.cache is not None:
-            _check_count("tokens.cache", self.cache)
+            check_int("tokens.cache", self.cache, least=0)
 
     @classmethod
     def of(cls, value: "TokensLike") -> "Tokens":
@@ -282,13 +281,12 @@ class EncodedSignal:
     """The JSON body, UTF-8."""
 
 
-def encode(signal: Signal, make_key: Callable[[], str], *, dry_run: bool = False) -> EncodedSignal:
+def encode(signal: Signal, make_key: Callable[[], str]) -> EncodedSignal:
     """Fix a signal's key and bytes.
 
     Args:
         signal: The signal.
         make_key: Makes an idempotency key for a signal that has none.
-        dry_run: Ask the server to validate and price, and to record nothing.
 
     Raises:
         ValidationError: Something can't be encoded as JSON (NaN, a cycle, a lone surrogate, an object of
@@ -299,6 +297,22 @@ def encode(signal: Signal, make_key: Callable[[], str], *, dry_run: bool = False
     if idempotency_key is None:
         idempotency_key = make_key()
         signal = signal.with_idempotency_key(idempotency_key)
+    return EncodedSignal(signal, idempotency_key, _encode_body(_body(signal)))
+
+
+def encode_dry_run(signal: Signal) -> bytes:
+    """Encode a signal that the server is to validate and price, but not to record.
+
+    It needs no idempotency key, since nothing is billed; one is sent if the signal has one.
+
+    Raises:
+        ValidationError: As in `encode`.
+    """
+    check_instance("signal", signal, Signal)
+    return _encode_body({**_body(signal), "dryRun": True})
+
+
+def _body(signal: Signal) -> dict[str, object]:
     body: dict[str, object] = {"customerId": signal.customer_id, "type": signal.type, "model": signal.model}
     tokens = signal.tokens
     if tokens is None:
@@ -315,10 +329,9 @@ def encode(signal: Signal, make_key: Callable[[], str], *, dry_run: bool = False
         body["status"] = signal.status
     if signal.custom is not None:
         body["custom"] = dict(signal.custom)
-    body["idempotencyKey"] = idempotency_key
-    if dry_run:
-        body["dryRun"] = True
-    return EncodedSignal(signal, idempotency_key, _encode_body(body))
+    if signal.idempotency_key is not None:
+        body["idempotencyKey"] = signal.idempotency_key
+    return body
 
 
 def encode_json(body: object) -> bytes:
@@ -374,11 +387,6 @@ _ARGUMENTS = {
     "idempotencyKey": "idempotency_key",
     "runId": "run_id",
 }
-
-
-def _check_count(name: str, value: object) -> None:
-    if check_int(name, value, least=0) > MAX_TOKENS:
-        raise invalid(name, f"must be at most 2^53-1, not {value}")
 
 
 def _checked_member(value: object) -> str | None:

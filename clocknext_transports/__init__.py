@@ -1,1 +1,33 @@
-"""Clients and transports of the ClockNext SDK."""
+"""Clients and transports of the ClockNext SDK: the part that does I/O, over `clocknext_core`.
+
+`ClockNext` is for threads, `AsyncClockNext` for asyncio, `TrioClockNext` for trio. Each is imported when it
+is first asked for, so none loads what another one needs.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from clocknext_transports.asyncio import ClockNext as AsyncClockNext
+    from clocknext_transports.sync import ClockNext
+    from clocknext_transports.trio import ClockNext as TrioClockNext
+
+__all__ = ["AsyncClockNext", "ClockNext", "TrioClockNext"]
+
+_HOMES = {
+    "ClockNext": "clocknext_transports.sync",
+    "AsyncClockNext": "clocknext_transports.asyncio",
+    "TrioClockNext": "clocknext_transports.trio",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    client: object = import_module(_HOMES[name]).ClockNext
+    globals()[name] = client
+    return client
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,23 +1,45 @@
 """Customers: who is billed, and what they used, have left, are on and brought in."""
 
-from collections.abc import Sequence
-from typing import TypedDict, Unpack
+from collections.abc import Mapping, Sequence
+from typing import TypedDict, TypeVar, Unpack
 
 from clocknext_core.binding import Resource, S, endpoint, paged
-from clocknext_core.envelope import Payload
-from clocknext_core.models import Balances, Customer, CustomerPage, CustomerPlan, Revenue, Usage
+from clocknext_core.checks import check_email, check_number, check_text
+from clocknext_core.envelope import Payload, as_list, as_object
+from clocknext_core.errors import invalid
+from clocknext_core.models import (
+    Adjustment,
+    Balances,
+    CreditBalance,
+    Customer,
+    CustomerPage,
+    CustomerPlan,
+    Items,
+    Member,
+    Model,
+    OutcomeBalance,
+    Revenue,
+    UnitBalance,
+    Usage,
+    Wallet,
+    WalletEntry,
+)
 from clocknext_core.operations import (
     Operation,
     Pages,
+    QueryValue,
+    camel_case,
     json_body,
     optional_limit,
     optional_text,
     path_id,
     path_of,
 )
-from clocknext_core.resources.payloads import nothing, one, picked
+from clocknext_core.resources.payloads import many, nothing, one, picked
 from clocknext_core.resources.signals import usage_operation
 from clocknext_core.resources.writes import checked_texts
+
+M = TypeVar("M", bound=Model)
 
 
 class CustomerDetails(TypedDict, total=False):
@@ -152,11 +174,175 @@ class Customers(Resource[S]):
         path = _path(customer_id, "revenue", query={"range": optional_text("range", range)})
         return Operation("GET", path, Revenue)
 
+    @endpoint
+    def list_members(self, customer_id: str, /) -> Operation[Items[Member]]:
+        """Read a customer's members: `GET /api/v1/customers/{id}/members`.
+
+        Raises:
+            NotFoundError: There is no such customer.
+        """
+        return Operation("GET", _path(customer_id, "members"), many(Member, "members"))
+
+    @endpoint
+    def add_member(
+        self, customer_id: str, /, *, name: str, email: str, **details: object
+    ) -> Operation[Member]:
+        """Add a member to a customer: `POST /api/v1/customers/{id}/members`. Sent once.
+
+        Args:
+            customer_id: Whose.
+            name: Required, not blank.
+            email: What signals name the member by.
+            details: The other fields, named as on the wire in snake_case. What is nested in them is sent as
+                given. `None` is sent as `null`.
+
+        Raises:
+            ValidationError: A bad argument, or the server refused a field.
+            NotFoundError: There is no such customer.
+        """
+        body = _member_body({"name": name, "email": email, **details})
+        return Operation("POST", _path(customer_id, "members"), _MEMBER, body)
+
+    @endpoint
+    def update_member(self, customer_id: str, member_id: str, /, **changes: object) -> Operation[Member]:
+        """Change a member: `PATCH /api/v1/customers/{id}/members/{memberId}`. Sent once.
+
+        Args:
+            customer_id: Whose.
+            member_id: Which one.
+            changes: The fields of `add_member`. `None` clears a field (not name or e-mail), leaving it out
+                leaves it alone.
+
+        Raises:
+            ValidationError: A bad argument, or the server refused a field.
+            NotFoundError: There is no such member.
+        """
+        return Operation("PATCH", _member_path(customer_id, member_id), _MEMBER, _member_body(changes))
+
+    @endpoint
+    def remove_member(self, customer_id: str, member_id: str, /) -> Operation[None]:
+        """Remove a member: `DELETE /api/v1/customers/{id}/members/{memberId}`.
+
+        Raises:
+            NotFoundError: There is no such member; also when a retry finds the first attempt did it.
+        """
+        return Operation("DELETE", _member_path(customer_id, member_id), nothing)
+
+    @endpoint
+    def wallet(self, customer_id: str, /, *, limit: int | None = None) -> Operation[Wallet]:
+        """Read a customer's wallet: `GET /api/v1/customers/{id}/wallet`.
+
+        Args:
+            customer_id: Whose.
+            limit: The latest so many transactions. Default: the server's.
+
+        Raises:
+            NotFoundError: There is no such customer.
+        """
+        return Operation("GET", _path(customer_id, "wallet", query={"limit": optional_limit(limit)}), Wallet)
+
+    @endpoint
+    def add_wallet_entry(self, customer_id: str, /, *, type: str, amount: float) -> Operation[WalletEntry]:  # noqa: A002
+        """Book an entry in a customer's wallet: `POST /api/v1/customers/{id}/wallet`.
+
+        Sent once: a repeat could book it twice.
+
+        Args:
+            customer_id: Whose.
+            type: What kind of entry, such as `TOPUP`.
+            amount: USD.
+
+        Raises:
+            ValidationError: A bad argument, or the server refused it.
+            NotFoundError: There is no such customer.
+        """
+        fields = {"type": check_text("type", type), "amount": check_number("amount", amount)}
+        return Operation("POST", _path(customer_id, "wallet"), WalletEntry, json_body(fields))
+
+    @endpoint
+    def adjust_credit(self, customer_id: str, /, *, credit_id: str, amount: float) -> Operation[None]:
+        """Add to what is left of a credit: `POST /api/v1/customers/{id}/credits/adjust`.
+
+        Sent once: a repeat could add it twice.
+
+        Args:
+            customer_id: Whose.
+            credit_id: Which credit.
+            amount: How many credits; negative takes away.
+
+        Raises:
+            ValidationError: A bad argument, or the server refused it.
+            NotFoundError: There is no such customer or credit.
+        """
+        path, body = _adjustment(customer_id, "credit", credit_id, amount)
+        return Operation("POST", path, nothing, body)
+
+    @endpoint
+    def adjust_outcome(self, customer_id: str, /, *, outcome_id: str, amount: float) -> Operation[Adjustment]:
+        """Add to what is left of an outcome: `POST /api/v1/customers/{id}/outcomes/adjust`.
+
+        As `adjust_credit`, for `outcome_id`; returns what remains.
+        """
+        path, body = _adjustment(customer_id, "outcome", outcome_id, amount)
+        return Operation("POST", path, picked(Adjustment), body)
+
+    @endpoint
+    def adjust_unit(self, customer_id: str, /, *, unit_id: str, amount: float) -> Operation[Adjustment]:
+        """Add to what is left of a unit: `POST /api/v1/customers/{id}/units/adjust`.
+
+        As `adjust_credit`, for `unit_id`; returns what remains.
+        """
+        path, body = _adjustment(customer_id, "unit", unit_id, amount)
+        return Operation("POST", path, picked(Adjustment), body)
+
+    @endpoint
+    def credit_balance(
+        self, customer_id: str, /, *, credit_id: str | None = None, credit_name: str | None = None
+    ) -> Operation[CreditBalance | None]:
+        """Read what is left of one credit: a row of `GET /api/v1/customers/{id}/balances`.
+
+        Args:
+            customer_id: Whose.
+            credit_id: Which credit. Give this or `credit_name`.
+            credit_name: The same, by its name, exactly.
+
+        Returns:
+            The row, or `None` when the customer has no such credit.
+
+        Raises:
+            ValidationError: Neither or both are given.
+            NotFoundError: There is no such customer.
+        """
+        return _balance(CreditBalance, "credits", customer_id, credit_id=credit_id, credit_name=credit_name)
+
+    @endpoint
+    def outcome_balance(
+        self, customer_id: str, /, *, outcome_id: str | None = None, outcome_name: str | None = None
+    ) -> Operation[OutcomeBalance | None]:
+        """Read what is left of one outcome: a row of `GET /api/v1/customers/{id}/balances`.
+
+        As `credit_balance`, by `outcome_id` or `outcome_name`.
+        """
+        return _balance(
+            OutcomeBalance, "outcomes", customer_id, outcome_id=outcome_id, outcome_name=outcome_name
+        )
+
+    @endpoint
+    def unit_balance(
+        self, customer_id: str, /, *, unit_id: str | None = None, unit_name: str | None = None
+    ) -> Operation[UnitBalance | None]:
+        """Read what is left of one unit: a row of `GET /api/v1/customers/{id}/balances`.
+
+        As `credit_balance`, by `unit_id` or `unit_name`.
+        """
+        return _balance(UnitBalance, "units", customer_id, unit_id=unit_id, unit_name=unit_name)
+
 
 _CUSTOMER = one(Customer, "customer")
+_MEMBER = one(Member, "member")
 
 
-def _path(customer_id: object, *rest: str, query: dict[str, str | None] | None = None) -> str:
+def _path(customer_id: object, *rest: str, query: Mapping[str, QueryValue] | None = None) -> str:
     return path_of("customers", path_id("customer_id", customer_id), *rest, query=query)
 
 
@@ -179,3 +365,36 @@ def _write(fields: dict[str, object]) -> bytes:
 def _read_items(payload: Payload) -> tuple[Sequence[Customer], str | None]:
     page = CustomerPage(payload)
     return page.customers, page.next_cursor
+
+
+def _member_path(customer_id: object, member_id: object) -> str:
+    return _path(customer_id, "members", path_id("member_id", member_id))
+
+
+def _member_body(fields: dict[str, object]) -> bytes:
+    for name, check in (("name", check_text), ("email", check_email)):
+        if name in fields:
+            check(name, fields[name])
+    return json_body(fields)
+
+
+def _adjustment(customer_id: object, noun: str, adjusted_id: object, amount: object) -> tuple[str, bytes]:
+    """Make the path and body that add to what is left of one credit, outcome or unit."""
+    argument = f"{noun}_id"
+    fields = {argument: check_text(argument, adjusted_id), "amount": check_number("amount", amount)}
+    return _path(customer_id, f"{noun}s", "adjust"), json_body(fields)
+
+
+def _balance(kind: type[M], rows: str, customer_id: object, **by: object) -> Operation[M | None]:
+    """Make the operation that reads one row of the balances, by the one of two arguments that is given."""
+    given = {name: value for name, value in by.items() if value is not None}
+    if len(given) != 1:
+        raise invalid(next(iter(by)), f"give exactly one of {' and '.join(by)}")
+    ((name, value),) = given.items()
+    wanted = check_text(name, value)
+
+    def read(payload: Payload) -> M | None:
+        found = (as_object(row) for row in as_list(payload.get(rows)))
+        return next((kind(row) for row in found if row.get(camel_case(name)) == wanted), None)
+
+    return Operation("GET", _path(customer_id, "balances"), read)

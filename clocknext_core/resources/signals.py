@@ -3,10 +3,18 @@
 from collections.abc import Mapping
 
 from clocknext_core.binding import Resource, S, endpoint, recording
-from clocknext_core.checks import check_text
-from clocknext_core.models import Usage
-from clocknext_core.operations import Operation, Recording, optional_limit, path_of
-from clocknext_core.resources.payloads import picked
+from clocknext_core.checks import check_email, check_text
+from clocknext_core.models import UnitRecord, UnitUsage, Usage, UsageLog
+from clocknext_core.operations import (
+    USAGE_PATH,
+    Operation,
+    Recording,
+    json_body,
+    optional_limit,
+    path_of,
+    required_text,
+)
+from clocknext_core.resources.payloads import one, picked
 from clocknext_core.signals import (
     CreditSignal,
     OutcomeSignal,
@@ -14,6 +22,7 @@ from clocknext_core.signals import (
     SignalStatus,
     TokensLike,
     WalletSignal,
+    encode_dry_run,
 )
 
 
@@ -158,6 +167,58 @@ class Signals(Resource[S]):
         return Recording(signal, wait)
 
     @endpoint
+    def verify(self, signal: Signal, /) -> Operation[UsageLog]:
+        """Have a signal checked and priced, and nothing recorded: `POST /api/v1/usage` with `dryRun`.
+
+        Nothing is billed, so it is retried like a read. An idempotency key is sent if the signal has one.
+
+        Raises:
+            ValidationError: It is not a signal, can't be encoded, or the server refused a field.
+            NotFoundError: There is no such customer.
+            PlanError: The customer's plan, the model or the key does not allow it.
+            AllowanceError: A balance would not suffice.
+        """
+        body = encode_dry_run(signal)
+        return Operation("POST", USAGE_PATH, one(UsageLog, "usageLog"), body, replay_safe=True)
+
+    @endpoint
+    def unit(self, *, customer_id: str, agent_key: str, member: str | None = None) -> Operation[UnitRecord]:
+        """Record one event of a unit: `POST /api/v1/units`.
+
+        Sent at once and once, never buffered: it has no idempotency key, so a repeat would bill it twice.
+
+        Args:
+            customer_id: Who is billed.
+            agent_key: The unit's key.
+            member: E-mail of the member of the customer who caused it. Default: none.
+
+        Raises:
+            ValidationError: A bad argument, or the server refused a field.
+            NotFoundError: There is no such customer.
+            PlanError: The customer's plan does not have this unit.
+        """
+        fields = {
+            "customer_id": check_text("customer_id", customer_id),
+            "agent_key": check_text("agent_key", agent_key),
+        }
+        if member is not None and member != "":
+            fields["member"] = check_email("member", member)
+        return Operation("POST", path_of("units"), UnitRecord, json_body(fields))
+
+    @endpoint
+    def unit_usage(self, *, customer_id: str, limit: int | None = None) -> Operation[UnitUsage]:
+        """Read a customer's events of units, and what is left: `GET /api/v1/units`.
+
+        Args:
+            customer_id: Whose.
+            limit: The latest so many events. Default: the server's.
+
+        Raises:
+            ValidationError: A bad argument.
+        """
+        return Operation("GET", path_of("units", query=_usage_query(customer_id, limit)), UnitUsage)
+
+    @endpoint
     def list(self, *, customer_id: str, limit: int | None = None) -> Operation[Usage]:
         """Read a customer's usage: `GET /api/v1/usage`. The latest `limit` logs; default: the server's."""
         return usage_operation(customer_id, limit)
@@ -165,5 +226,8 @@ class Signals(Resource[S]):
 
 def usage_operation(customer_id: object, limit: object) -> Operation[Usage]:
     """Make the operation that reads a customer's usage."""
-    query = {"customerId": check_text("customer_id", customer_id), "limit": optional_limit(limit)}
-    return Operation("GET", path_of("usage", query=query), picked(Usage))
+    return Operation("GET", path_of("usage", query=_usage_query(customer_id, limit)), picked(Usage))
+
+
+def _usage_query(customer_id: object, limit: object) -> dict[str, str | int | None]:
+    return {"customerId": required_text("customer_id", customer_id), "limit": optional_limit(limit)}

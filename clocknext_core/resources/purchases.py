@@ -1,0 +1,101 @@
+"""Purchases: plans sold to customers."""
+
+from typing import TypedDict, Unpack
+
+from clocknext_core.binding import Resource, S, endpoint
+from clocknext_core.checks import check_bool, check_text
+from clocknext_core.models import Items, Purchase, PurchaseChange
+from clocknext_core.operations import Operation, json_body, path_id, path_of
+from clocknext_core.resources.listings import list_path
+from clocknext_core.resources.payloads import many, one
+from clocknext_core.resources.writes import checked_texts
+
+
+class AutoPaymentDetails(TypedDict, total=False):
+    """What may be said with a change of automatic payment. `None` clears; leaving it out leaves it alone."""
+
+    pause_reason: str | None
+
+
+class Purchases(Resource[S]):
+    """Sell plans to customers, look at what was sold, and end it."""
+
+    @endpoint
+    def list(
+        self, *, customer_id: str | None = None, status: str | None = None, limit: int | None = None
+    ) -> Operation[Items[Purchase]]:
+        """Read purchases: `GET /api/v1/purchases`.
+
+        Args:
+            customer_id: Only this customer's. Default: everyone's.
+            status: Only those in this state, such as `ACTIVE`. Default: all.
+            limit: The most to return. Default: the server's.
+
+        Raises:
+            ValidationError: A bad argument.
+        """
+        path = list_path("purchases", customer_id=customer_id, status=status, limit=limit)
+        return Operation("GET", path, many(Purchase, "purchases"))
+
+    @endpoint
+    def create(self, /, *, customer_id: str, plan_id: str, **details: object) -> Operation[Purchase]:
+        """Sell a plan to a customer: `POST /api/v1/purchases`. Sent once: a repeat could sell it twice.
+
+        Args:
+            customer_id: Who buys.
+            plan_id: What is bought.
+            details: The other fields, named as on the wire in snake_case (`auto_payment` is sent as
+                `autoPayment`). What is nested in them is sent as given. `None` is sent as `null`.
+
+        Raises:
+            ValidationError: A bad argument, or the server refused a field.
+            NotFoundError: There is no such customer or plan.
+        """
+        fields = {
+            "customer_id": check_text("customer_id", customer_id),
+            "plan_id": check_text("plan_id", plan_id),
+            **details,
+        }
+        return Operation("POST", path_of("purchases"), one(Purchase, "purchase"), json_body(fields))
+
+    @endpoint
+    def get(self, purchase_id: str, /) -> Operation[Purchase]:
+        """Read a purchase: `GET /api/v1/purchases/{id}`.
+
+        Raises:
+            NotFoundError: There is no such purchase.
+        """
+        return Operation("GET", _path(purchase_id), one(Purchase, "purchase"))
+
+    @endpoint
+    def set_auto_payment(
+        self, purchase_id: str, /, *, auto_payment: bool, **details: Unpack[AutoPaymentDetails]
+    ) -> Operation[PurchaseChange]:
+        """Switch automatic payment on or off: `PATCH /api/v1/purchases/{id}`. Sent once.
+
+        Args:
+            purchase_id: Which one.
+            auto_payment: Whether its invoices are paid by themselves.
+            details: `pause_reason`, why not. `None` clears it, leaving it out leaves it alone.
+
+        Raises:
+            NotFoundError: There is no such purchase.
+        """
+        fields = {
+            "auto_payment": check_bool("auto_payment", auto_payment),
+            **checked_texts(AutoPaymentDetails.__annotations__, {**details}),
+        }
+        return Operation("PATCH", _path(purchase_id), PurchaseChange, json_body(fields))
+
+    @endpoint
+    def cancel(self, purchase_id: str, /) -> Operation[PurchaseChange]:
+        """Cancel a purchase: `POST /api/v1/purchases/{id}/cancel`, without a body. Sent once.
+
+        Raises:
+            NotFoundError: There is no such purchase.
+        """
+        return Operation("POST", _path(purchase_id, "cancel"), PurchaseChange)
+
+
+def _path(purchase_id: object, *rest: str) -> str:
+    return path_of("purchases", path_id("purchase_id", purchase_id), *rest)

@@ -1,0 +1,41 @@
+"""Webhooks: where the server tells of events, one address for each kind of event."""
+
+from clocknext_core.binding import Resource, S, endpoint
+from clocknext_core.checks import check_text
+from clocknext_core.models import Items, Webhook
+from clocknext_core.operations import Operation, json_body, path_id, path_of
+from clocknext_core.resources.payloads import many, nothing, one
+
+
+class Webhooks(Resource[S]):
+    """Say which address is told of which kind of event."""
+
+    @endpoint
+    def list(self) -> Operation[Items[Webhook]]:
+        """Read every webhook: `GET /api/v1/webhooks`."""
+        return Operation("GET", path_of("webhooks"), many(Webhook, "webhooks"))
+
+    @endpoint
+    def upsert(self, /, *, kind: str, url: str, **details: object) -> Operation[Webhook]:
+        """Set the webhook for one kind of event, new or not: `POST /api/v1/webhooks`. Sent once.
+
+        Args:
+            kind: The kind of event, such as `WALLET_LOW`.
+            url: The address that is told.
+            details: The other fields, such as `threshold`, named as on the wire in snake_case. What is nested
+                in them is sent as given. `None` clears a field, leaving it out leaves it alone.
+
+        Raises:
+            ValidationError: A bad argument, or the server refused a field.
+        """
+        fields = {"kind": check_text("kind", kind), "url": check_text("url", url), **details}
+        return Operation("POST", path_of("webhooks"), one(Webhook, "webhook"), json_body(fields))
+
+    @endpoint
+    def delete(self, kind: str, /) -> Operation[None]:
+        """Delete the webhook for one kind of event: `DELETE /api/v1/webhooks/{kind}`.
+
+        Raises:
+            NotFoundError: There is no such webhook; also when a retry finds the first attempt did it.
+        """
+        return Operation("DELETE", path_of("webhooks", path_id("kind", kind)), nothing)

@@ -1,0 +1,6 @@
+"""The client for asyncio."""
+
+from clocknext_transports.asyncio.client import ClockNext
+from clocknext_transports.asyncio.transport import NativeTransport, Transport
+
+__all__ = ["ClockNext", "NativeTransport", "Transport"]

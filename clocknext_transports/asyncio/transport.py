@@ -1,0 +1,177 @@
+"""asyncio's event-loop transports: the native transport for asyncio."""
+
+import asyncio
+import ssl
+from typing import Protocol, cast
+
+from clocknext_core import Answer, Failure, Origin, Request, Response
+from clocknext_transports.http11 import MAX_ANSWER_BYTES, Connect, Connection, Exchange, Pool, Receive, Send
+from clocknext_transports.tls import default_context
+
+
+class Transport(Protocol):
+    """Carries requests. Used by several tasks of one event loop at a time."""
+
+    async def exchange(self, request: Request, *, deadline_at: float) -> Answer:
+        """Send a request and return its answer, or the failure to get one, before the deadline.
+
+        Args:
+            request: What to send; redirects are not followed, and nothing is repeated.
+            deadline_at: When to give up, on the event loop's clock.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        ...
+
+
+class Stream(asyncio.Protocol):
+    """One connection and its HTTP state."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._received: list[bytes] = []
+        self._receiver: asyncio.Future[None] | None = None
+        self._has_ended = False
+        self._error: OSError | None = None
+        self.closed: asyncio.Future[None] = self._loop.create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember the transport."""
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Keep bytes for the receiver. Without one, read no more than this: nobody may want it."""
+        self._received.append(data)
+        if self._receiver is None and self._transport is not None:
+            self._transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> None:
+        """Note that the peer has ended; the transport closes itself."""
+        self._has_ended = True
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that the connection is gone, and why."""
+        self._has_ended = True
+        if exc is not None:
+            self._error = exc if isinstance(exc, OSError) else ConnectionError(str(exc))
+        if not self.closed.done():
+            self.closed.set_result(None)
+        self._wake()
+
+    def send(self, data: bytes) -> None:
+        """Send all of it; a failure shows in `receive`."""
+        if self._transport is not None:
+            self._transport.write(data)
+
+    async def receive(self) -> bytes:
+        """Receive some."""
+        while not self._received:
+            if self._error is not None:
+                raise self._error
+            if self._has_ended:
+                return b""
+            self._receiver = self._loop.create_future()
+            if self._transport is not None:
+                self._transport.resume_reading()
+            try:
+                await self._receiver
+            finally:
+                self._receiver = None
+        data = b"".join(self._received)
+        self._received.clear()
+        return data
+
+    def is_stale(self) -> bool:
+        """Whether the peer has ended or sent what nobody asked for, or the event loop is another one."""
+        return self.is_foreign() or self._has_ended or bool(self._received)
+
+    def is_foreign(self) -> bool:
+        """Whether it belongs to another event loop than the running one."""
+        return self._loop is not asyncio.get_running_loop()
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        if self._transport is not None and not self._loop.is_closed():
+            self._transport.abort()
+
+    def _wake(self) -> None:
+        if self._receiver is not None and not self._receiver.done():
+            self._receiver.set_result(None)
+
+
+class NativeTransport:
+    """HTTP/1.1 over the event loop and h11.
+
+    Args:
+        max_idle: Most idle connections kept.
+        max_answer_bytes: A longer answer is a failure.
+        ssl_context: Default: the system's trust store, host names checked.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_idle: int = 5,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self._pool: Pool[Stream] = Pool(max_idle)
+        self._max_answer_bytes = max_answer_bytes
+        self._ssl_context = ssl_context
+
+    async def exchange(self, request: Request, *, deadline_at: float) -> Answer:
+        """Send a request and return its answer, or the failure to get one, before the deadline."""
+        exchange = Exchange(request, self._pool)
+        try:
+            async with asyncio.timeout_at(deadline_at):
+                step = exchange.start()
+                while not isinstance(step, Response | Failure):
+                    try:
+                        result = await self._take(step)
+                    except OSError as error:
+                        step = exchange.fail(error)
+                    else:
+                        step = exchange.resume(result)
+                return step
+        except TimeoutError as error:
+            answer = exchange.fail(error)
+            assert isinstance(answer, Response | Failure)  # after the deadline there are no more steps
+            return answer
+        finally:
+            exchange.close()
+
+    async def aclose(self) -> None:
+        """Close every idle connection."""
+        for stream in self._pool.clear():
+            if not stream.is_foreign():
+                await stream.closed
+
+    async def _take(self, step: Connect | Send[Stream] | Receive[Stream]) -> Stream | bytes | None:
+        match step:
+            case Connect():
+                return await self._connect(step.origin)
+            case Send():
+                step.stream.send(step.data)
+                return None
+            case Receive():
+                return await step.stream.receive()
+
+    async def _connect(self, origin: Origin) -> Stream:
+        secure = origin.scheme == "https"
+        if secure and self._ssl_context is None:
+            self._ssl_context = await asyncio.to_thread(default_context)  # it reads files
+        _, stream = await asyncio.get_running_loop().create_connection(
+            lambda: Stream(Connection(max_answer_bytes=self._max_answer_bytes)),
+            origin.host,
+            origin.port,
+            ssl=self._ssl_context if secure else None,
+            server_hostname=origin.host if secure else None,
+            happy_eyeballs_delay=0.25,
+        )
+        return stream

@@ -1,0 +1,146 @@
+"""What the three clients share: their arguments, their resources, and the pure engine behind them."""
+
+import random
+import traceback
+from abc import ABC, abstractmethod
+from typing import Any, Generic, TypeVar
+
+from clocknext_core import BatchPolicy, Config, Engine, Failure, Operation, Recording, RetryPolicy
+from clocknext_core.binding import S
+from clocknext_core.checks import check_seconds
+from clocknext_core.config import Mode
+from clocknext_core.resources.credits import Credits
+from clocknext_core.resources.customers import Customers
+from clocknext_core.resources.invoices import Invoices
+from clocknext_core.resources.outcomes import Outcomes
+from clocknext_core.resources.payments import Payments
+from clocknext_core.resources.plans import Plans
+from clocknext_core.resources.portal import Portal
+from clocknext_core.resources.purchases import Purchases
+from clocknext_core.resources.signals import Signals
+from clocknext_core.resources.units import Units
+from clocknext_core.resources.webhooks import Webhooks
+from clocknext_core.resources.workspace import Workspace
+from clocknext_transports import environment
+from clocknext_transports.hooks import Hooks, OnDrop, OnError, OnFlush, OnRetry, logger
+
+TransportT = TypeVar("TransportT")
+
+
+class ClientBase(ABC, Generic[S, TransportT]):
+    """A client of ClockNext.
+
+    Args:
+        api_key: The secret key, `cnk_…`. Default: the environment's `CLOCKNEXT_API_KEY`.
+        base_url: Where the service is. Default: the environment's `CLOCKNEXT_BASE_URL`, else
+            `https://app.clocknext.com`.
+        mode: `"async"`: signals are buffered and the call returns at once. `"sync"`: every signal is sent at
+            once and awaited.
+        timeout: Seconds for one whole attempt: connect, TLS, send, and the whole answer.
+        batch: When buffered signals are sent, and how many may wait.
+        retry: How often and how soon a failed attempt is repeated.
+        on_error: `(error, signal)`: a buffered signal was refused or given up.
+        on_flush: `(count)`: signals delivered, each time the buffer has been emptied.
+        on_retry: `(event)` with `.attempt`, `.delay`, `.error` and `.signal`: an attempt will be repeated.
+        on_drop: `(signal, reason)`: a buffered signal will not be sent; `"queue_full"`, `"send_failed"`
+            (after `on_error`) or `"closed"`.
+        transport: How requests travel. Default: the native one, or httpx where the environment names a proxy.
+        allow_insecure_http: Allow plain http to other hosts than this one.
+
+    Raises:
+        ValidationError: A bad argument; it names it.
+        ClockNextError: The environment names a proxy for the host, and httpx is not installed.
+    """
+
+    is_async: bool
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        *,
+        base_url: str | None = None,
+        mode: Mode = "async",
+        timeout: float = 10.0,
+        batch: BatchPolicy | None = None,
+        retry: RetryPolicy | None = None,
+        on_error: OnError | None = None,
+        on_flush: OnFlush | None = None,
+        on_retry: OnRetry | None = None,
+        on_drop: OnDrop | None = None,
+        transport: TransportT | None = None,
+        allow_insecure_http: bool = False,
+    ) -> None:
+        self.config = Config(
+            environment.api_key_or_default(api_key),
+            base_url=environment.base_url_or_default(base_url),
+            mode=mode,
+            timeout=timeout,
+            batch=BatchPolicy() if batch is None else batch,
+            retry=RetryPolicy() if retry is None else retry,
+            allow_insecure_http=allow_insecure_http,
+        )
+        self._hooks = Hooks(on_error=on_error, on_flush=on_flush, on_retry=on_retry, on_drop=on_drop)
+        self._engine = Engine(self.config, rng=random.Random(), make_key=environment.new_key)  # noqa: S311
+        self._transport = self._default_transport() if transport is None else transport
+        self._start()
+        self.signals: Signals[S] = Signals(self)
+        self.customers: Customers[S] = Customers(self)
+        self.portal: Portal[S] = Portal(self)
+        self.plans: Plans[S] = Plans(self)
+        self.credits: Credits[S] = Credits(self)
+        self.outcomes: Outcomes[S] = Outcomes(self)
+        self.units: Units[S] = Units(self)
+        self.purchases: Purchases[S] = Purchases(self)
+        self.invoices: Invoices[S] = Invoices(self)
+        self.payments: Payments[S] = Payments(self)
+        self.webhooks: Webhooks[S] = Webhooks(self)
+        self.workspace: Workspace[S] = Workspace(self)
+
+    @property
+    def pending(self) -> int:
+        """Signals held: recorded and not yet ended."""
+        return self._engine.outbox.held
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__module__}.{type(self).__name__} {self.config.base_url} pending={self.pending}>"
+        )
+
+    @abstractmethod
+    def run(self, operation: Operation[Any], /) -> Any:
+        """Carry out an operation."""
+
+    @abstractmethod
+    def record(self, recording: Recording, /) -> Any:
+        """Record a signal."""
+
+    @abstractmethod
+    def _start(self) -> None:
+        """Make what is the driver's own; the engine, the hooks and the transport are there."""
+
+    @abstractmethod
+    def _native_transport(self) -> TransportT: ...
+
+    @abstractmethod
+    def _proxied_transport(self, proxy: str) -> TransportT: ...
+
+    def _default_transport(self) -> TransportT:
+        proxy = environment.proxy_for(self.config.origin)
+        if proxy is None:
+            return self._native_transport()
+        try:
+            return self._proxied_transport(proxy)
+        except ModuleNotFoundError:
+            raise environment.httpx_is_missing() from None
+
+
+def checked_timeout(timeout: object) -> float | None:
+    """Check how long a flush or close may take."""
+    return None if timeout is None else check_seconds("timeout", timeout)
+
+
+def broken_transport(error: Exception, config: Config) -> Failure:
+    """Turn what a transport should not have raised into a failure, so that no signal is lost by it."""
+    trace = config.redact("".join(traceback.format_exception(error)))
+    logger.error("The transport raised; the attempt has failed.\n%s", trace)
+    return Failure(f"The transport raised {type(error).__name__}.")

@@ -1,0 +1,59 @@
+"""A ClockNext that runs on loopback, bills by the real formulas, and misbehaves on request.
+
+```python
+from clocknext_transports.emulator import Fault, emulator
+
+with emulator() as server:
+    server.faults.script(Fault("lost"))
+    ...  # talk to server.url with server.api_key
+    assert server.ledger.bill("cus_123").signals == 1
+```
+
+The ledger is pure and works alone: `Ledger().handle(request, now=...)`. Only a server needs trio.
+"""
+
+from clocknext_transports.emulator.books import Counters, Signal, Totals
+from clocknext_transports.emulator.catalogue import Catalogue, Credit, Customer, Model, Outcome, Plan
+from clocknext_transports.emulator.exchange import Gate, Received, Reply, Responder
+from clocknext_transports.emulator.faults import Fault, FaultKind, Faults
+from clocknext_transports.emulator.ledger import (
+    DEFAULT_API_KEY,
+    EXPIRED_API_KEY,
+    Bill,
+    Ledger,
+    RequestRecord,
+)
+from clocknext_transports.emulator.scripted import Answer, Gated, ScriptedServer, scripted
+from clocknext_transports.emulator.server import EmulatorServer, emulator, run, serve
+
+__all__ = [
+    "DEFAULT_API_KEY",
+    "EXPIRED_API_KEY",
+    "Answer",
+    "Bill",
+    "Catalogue",
+    "Counters",
+    "Credit",
+    "Customer",
+    "EmulatorServer",
+    "Fault",
+    "FaultKind",
+    "Faults",
+    "Gate",
+    "Gated",
+    "Ledger",
+    "Model",
+    "Outcome",
+    "Plan",
+    "Received",
+    "Reply",
+    "RequestRecord",
+    "Responder",
+    "ScriptedServer",
+    "Signal",
+    "Totals",
+    "emulator",
+    "run",
+    "scripted",
+    "serve",
+]

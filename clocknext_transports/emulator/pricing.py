@@ -1,0 +1,106 @@
+"""How ClockNext prices a signal: exact decimal arithmetic, no state.
+
+Every amount is rounded once, to twelve places, when it is worked out. What is written to the log is what is
+debited, so that logs and balances agree to the last digit.
+"""
+
+from dataclasses import dataclass
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from typing import TypeAlias
+
+Amount: TypeAlias = Decimal | int | float | str
+"""A number as a test author writes it. A float counts as what it prints: `0.1` is one tenth."""
+
+ZERO = Decimal(0)
+_EXACT = Context(prec=80, rounding=ROUND_HALF_EVEN)
+_PLACES = Decimal("1e-12")
+_MILLION = Decimal(1_000_000)
+_HUNDRED = Decimal(100)
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """A model's prices: USD per 1,000,000 tokens."""
+
+    input: Decimal
+    output: Decimal
+    cache: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What one signal comes to, before anybody is debited."""
+
+    provided_cost: Decimal
+    """USD: what the tokens cost the organisation."""
+    credits_used: Decimal = ZERO
+    """Credits: none but for credit signals."""
+    customer_cost: Decimal = ZERO
+    """USD: what the customer is charged."""
+
+
+def exact(amount: Amount) -> Decimal:
+    """Turn an amount into the decimal it prints as."""
+    return Decimal(str(amount)) if isinstance(amount, float) else Decimal(amount)
+
+
+def price_per_credit(base_price: Decimal, margin_percent: Decimal) -> Decimal:
+    """Return the USD a customer pays for one credit: the base price and the margin on it."""
+    return _EXACT.multiply(base_price, _EXACT.add(1, _EXACT.divide(margin_percent, _HUNDRED)))
+
+
+def price_wallet(rates: Rates, input_tokens: int, output_tokens: int, cache_tokens: int) -> Price:
+    """Price a wallet signal: the cost of its tokens, without margin."""
+    cost = _rounded(_token_cost(rates, input_tokens, output_tokens, cache_tokens))
+    return Price(cost, customer_cost=cost)
+
+
+def price_credit(
+    rates: Rates,
+    input_tokens: int,
+    output_tokens: int,
+    cache_tokens: int,
+    *,
+    base_price: Decimal,
+    margin_percent: Decimal,
+) -> Price:
+    """Price a credit signal: credits at the cost of its tokens, charged at the price of a credit."""
+    cost = _token_cost(rates, input_tokens, output_tokens, cache_tokens)
+    credits_used = _EXACT.divide(cost, base_price)
+    charged = _EXACT.multiply(credits_used, price_per_credit(base_price, margin_percent))
+    return Price(_rounded(cost), _rounded(credits_used), _rounded(charged))
+
+
+def price_outcome(
+    rates: Rates,
+    input_tokens: int,
+    output_tokens: int,
+    cache_tokens: int,
+    *,
+    price: Decimal,
+    bills: bool,
+) -> Price:
+    """Price an outcome step: nothing to the customer, unless this is the one that bills the outcome."""
+    cost = _rounded(_token_cost(rates, input_tokens, output_tokens, cache_tokens))
+    return Price(cost, customer_cost=price if bills else ZERO)
+
+
+def _token_cost(rates: Rates, input_tokens: int, output_tokens: int, cache_tokens: int) -> Decimal:
+    cost = _EXACT.multiply(input_tokens, rates.input)
+    cost = _EXACT.fma(output_tokens, rates.output, cost)
+    cost = _EXACT.fma(cache_tokens, rates.cache, cost)
+    return _EXACT.divide(cost, _MILLION)
+
+
+def _rounded(amount: Decimal) -> Decimal:
+    return _EXACT.quantize(amount, _PLACES)
+
+
+def subtract(balance: Decimal, amount: Decimal) -> Decimal:
+    """Take an amount off a balance without rounding."""
+    return _EXACT.subtract(balance, amount)
+
+
+def add(total: Decimal, amount: Decimal) -> Decimal:
+    """Add an amount to a total without rounding."""
+    return _EXACT.add(total, amount)

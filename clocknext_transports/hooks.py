@@ -1,0 +1,89 @@
+"""Hooks: the caller's functions, run on the machines' events. One that raises never stops delivery."""
+
+import inspect
+import logging
+from collections.abc import Callable
+from typing import TypeAlias, assert_never
+
+from clocknext_core import (
+    ClockNextError,
+    Delivered,
+    Dropped,
+    Flushed,
+    HookEvent,
+    Rejected,
+    Retrying,
+    Signal,
+    ValidationError,
+)
+from clocknext_core.models import DropReason
+
+OnError: TypeAlias = Callable[[ClockNextError, Signal], object]
+OnFlush: TypeAlias = Callable[[int], object]
+OnRetry: TypeAlias = Callable[[Retrying], object]
+OnDrop: TypeAlias = Callable[[Signal, DropReason], object]
+
+logger = logging.getLogger("clocknext")
+
+
+class Hooks:
+    """The four hooks of a client; each may be `None`.
+
+    Raises:
+        ValidationError: A hook can't be called, or would have to be awaited.
+    """
+
+    def __init__(
+        self,
+        *,
+        on_error: OnError | None,
+        on_flush: OnFlush | None,
+        on_retry: OnRetry | None,
+        on_drop: OnDrop | None,
+    ) -> None:
+        for name, hook in (
+            ("on_error", on_error),
+            ("on_flush", on_flush),
+            ("on_retry", on_retry),
+            ("on_drop", on_drop),
+        ):
+            _check_hook(name, hook)
+        self._on_error = on_error
+        self._on_flush = on_flush
+        self._on_retry = on_retry
+        self._on_drop = on_drop
+
+    def fire(self, event: HookEvent) -> None:
+        """Run the hook an event calls for. What it raises is logged, with the traceback."""
+        try:
+            self._run(event)
+        except Exception:
+            logger.exception("A hook raised on %s; delivery goes on.", type(event).__name__)
+
+    def _run(self, event: HookEvent) -> None:
+        match event:
+            case Rejected():
+                if self._on_error is not None:
+                    self._on_error(event.error, event.signal)
+            case Dropped():
+                if self._on_drop is not None:
+                    self._on_drop(event.signal, event.reason)
+            case Retrying():
+                if self._on_retry is not None:
+                    self._on_retry(event)
+            case Flushed():
+                if self._on_flush is not None:
+                    self._on_flush(event.count)
+            case Delivered():
+                pass
+            case _:
+                assert_never(event)
+
+
+def _check_hook(name: str, hook: object) -> None:
+    if hook is None:
+        return
+    if not callable(hook):
+        raise ValidationError(f"{name}: must be callable, not {type(hook).__name__}")
+    if inspect.iscoroutinefunction(hook):
+        raise ValidationError(f"{name}: must be a plain function: hooks are not awaited")

@@ -1,0 +1,80 @@
+"""The client for threads."""
+
+from types import TracebackType
+from typing import Self, TypeVar, final
+
+from clocknext_core import Call, FlushReport, Operation, Recording, TrackResult
+from clocknext_core.binding import Blocking
+from clocknext_transports.base import ClientBase, checked_timeout
+from clocknext_transports.sync.clock import Clock
+from clocknext_transports.sync.driver import Driver
+from clocknext_transports.sync.transport import NativeTransport, Transport
+
+T = TypeVar("T")
+
+
+@final
+class ClockNext(ClientBase[Blocking, Transport]):
+    """A client of ClockNext for threads: every method blocks, and any thread may call any method.
+
+    Foreground calls run in the caller's thread. The first buffered signal starts the background threads;
+    `close`, or leaving a `with` block, delivers what is held and ends them.
+    """
+
+    is_async = False
+
+    def _start(self) -> None:
+        self._driver = Driver(self._engine, self._transport, self._hooks, Clock())
+
+    def run(self, operation: Operation[T], /) -> T:
+        """Carry out an operation, one of the resources' or your own, and return its result.
+
+        Raises:
+            ClockNextError: It failed; which class tells why.
+        """
+        return self._driver.perform(self._engine.call(operation))
+
+    def record(self, recording: Recording, /) -> TrackResult:
+        """Buffer a signal, or send it and wait, as `signals.track` does."""
+        begun = self._engine.begin(recording)
+        return self._driver.perform(begun) if isinstance(begun, Call) else self._driver.record(begun)
+
+    def flush(self, timeout: float | None = None) -> FlushReport:
+        """Send everything held, wait for it, and report what became of it.
+
+        Args:
+            timeout: Seconds to wait at most. Then the report says how many signals are pending; they stay
+                held and are delivered in the background. Default: wait as long as it takes.
+
+        Raises:
+            RuntimeError: Called from a hook.
+        """
+        return self._driver.flush(checked_timeout(timeout))
+
+    def close(self, timeout: float | None = None) -> FlushReport:
+        """Refuse new signals, send everything held, wait for it, and end the threads and connections.
+
+        Args:
+            timeout: Seconds to wait at most. What is then still held is counted as pending in the report, and
+                dropped as `closed`, each signal reported to `on_drop`. Default: as long as it takes.
+
+        Raises:
+            RuntimeError: Called from a hook.
+        """
+        return self._driver.close(checked_timeout(timeout))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _native_transport(self) -> Transport:
+        return NativeTransport(max_idle=self.config.batch.max_concurrency)
+
+    def _proxied_transport(self, proxy: str) -> Transport:
+        from clocknext_transports.httpx import proxied
+
+        return proxied(proxy)

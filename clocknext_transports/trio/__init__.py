@@ -1,0 +1,6 @@
+"""The client for trio."""
+
+from clocknext_transports.trio.client import ClockNext
+from clocknext_transports.trio.transport import NativeTransport, Transport
+
+__all__ = ["ClockNext", "NativeTransport", "Transport"]

@@ -1,0 +1,1 @@
+"""Tests of the pure core: virtual time, no I/O."""

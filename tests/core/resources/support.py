@@ -1,0 +1,89 @@
+"""Clients without a network: they keep each request and answer it with a payload given beforehand."""
+
+import json
+from typing import Any
+
+from clocknext_core import Config, Operation, Recording, Request, Response
+from clocknext_core.binding import Async, Blocking
+from clocknext_core.envelope import open_answer
+from clocknext_core.errors import ClockNextError
+from clocknext_core.resources.credits import Credits
+from clocknext_core.resources.customers import Customers
+from clocknext_core.resources.invoices import Invoices
+from clocknext_core.resources.outcomes import Outcomes
+from clocknext_core.resources.payments import Payments
+from clocknext_core.resources.plans import Plans
+from clocknext_core.resources.purchases import Purchases
+from clocknext_core.resources.signals import Signals
+from clocknext_core.resources.units import Units
+from clocknext_core.resources.webhooks import Webhooks
+from clocknext_core.resources.workspace import Workspace
+
+CONFIG = Config("cnk_test")
+
+
+class FakeClient:
+    """A client of threads."""
+
+    is_async = False
+
+    def __init__(self, answer: object = None) -> None:
+        self.answer: object = {"ok": True} if answer is None else answer
+        self.requests: list[Request] = []
+        self.credits: Credits[Blocking] = Credits(self)
+        self.customers: Customers[Blocking] = Customers(self)
+        self.invoices: Invoices[Blocking] = Invoices(self)
+        self.outcomes: Outcomes[Blocking] = Outcomes(self)
+        self.payments: Payments[Blocking] = Payments(self)
+        self.plans: Plans[Blocking] = Plans(self)
+        self.purchases: Purchases[Blocking] = Purchases(self)
+        self.signals: Signals[Blocking] = Signals(self)
+        self.units: Units[Blocking] = Units(self)
+        self.webhooks: Webhooks[Blocking] = Webhooks(self)
+        self.workspace: Workspace[Blocking] = Workspace(self)
+
+    def run(self, operation: Operation[Any], /) -> Any:
+        request = operation.request(CONFIG)
+        self.requests.append(request)
+        payload = open_answer(
+            Response(200, [], json.dumps(self.answer).encode()), request=request, config=CONFIG
+        )
+        assert not isinstance(payload, ClockNextError)
+        return operation.read(payload)
+
+    def record(self, recording: Recording, /) -> Any:
+        raise AssertionError("no test here records a signal")
+
+
+class FakeAsyncClient:
+    """A client of asyncio or trio."""
+
+    is_async = True
+
+    def __init__(self, answer: object = None) -> None:
+        self.blocking = FakeClient(answer)
+        self.customers: Customers[Async] = Customers(self)
+        self.plans: Plans[Async] = Plans(self)
+        self.signals: Signals[Async] = Signals(self)
+        self.workspace: Workspace[Async] = Workspace(self)
+
+    async def run(self, operation: Operation[Any], /) -> Any:
+        return self.blocking.run(operation)
+
+    async def record(self, recording: Recording, /) -> Any:
+        raise AssertionError("no test here records a signal")
+
+
+RESOURCES = (
+    Credits,
+    Customers,
+    Invoices,
+    Outcomes,
+    Payments,
+    Plans,
+    Purchases,
+    Signals,
+    Units,
+    Webhooks,
+    Workspace,
+)

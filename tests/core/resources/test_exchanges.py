@@ -1,0 +1,462 @@
+"""What each method sends, and what it makes of the answer."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from clocknext_core import CreditSignal, OutcomeSignal, WalletSignal
+from clocknext_core.models import Items, Model
+from tests.core.resources.support import RESOURCES, FakeClient
+
+CREDIT_ROWS = [
+    {"creditId": "cr_1", "creditName": "API", "remaining": 1},
+    {"creditId": "cr_2", "creditName": "Batch", "remaining": 9},
+]
+BALANCES = {
+    "ok": True,
+    "wallet": None,
+    "credits": CREDIT_ROWS,
+    "outcomes": [{"outcomeId": "o_1", "outcomeName": "Ticket", "remaining": 2}],
+    "units": [{"unitId": "u_1", "unitName": "Seat", "remaining": 3}],
+}
+LOG = {"id": "log_1", "customerId": "cus_1", "creditsUsed": 1.25, "somethingNew": [1]}
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One call, the request it must make, the answer to it, and the value it must return."""
+
+    call: Callable[[FakeClient], Any]
+    request: str
+    answer: object
+    value: object
+    body: Mapping[str, object] | None = None
+    replay_safe: bool | None = None
+
+
+GET_ONE = {"id": "x_1", "name": "N", "somethingNew": {"a": None}}
+
+
+def definitions(resource: str, path: str, noun: str) -> dict[str, Exchange]:
+    """The exchanges that plans, credits, outcomes and units have in common."""
+
+    def of(client: FakeClient) -> Any:
+        return getattr(client, resource)
+
+    one = {"ok": True, noun: GET_ONE}
+    several = {"ok": True, f"{noun}s": [GET_ONE, {}]}
+    written: dict[str, Any] = {
+        "name": "N",
+        "agent_key": "n",
+        "description": None,
+        "steps": [{"agentKey": "a", "left_alone": 1}],
+    }
+    body: dict[str, object] = {
+        "name": "N",
+        "agentKey": "n",
+        "description": None,
+        "steps": [{"agentKey": "a", "left_alone": 1}],
+    }
+    exchanges = {
+        "list": Exchange(lambda c: of(c).list(), f"GET {path}", several, [GET_ONE, {}]),
+        "list active": Exchange(
+            lambda c: of(c).list(active=True), f"GET {path}?active=true", several, [GET_ONE, {}]
+        ),
+        "list inactive": Exchange(
+            lambda c: of(c).list(active=False), f"GET {path}?active=false", {"ok": True}, []
+        ),
+        "create": Exchange(lambda c: of(c).create(**written), f"POST {path}", one, GET_ONE, body),
+        "create name only": Exchange(
+            lambda c: of(c).create(name="N"), f"POST {path}", one, GET_ONE, {"name": "N"}
+        ),
+        "get": Exchange(lambda c: of(c).get("x/ 1"), f"GET {path}/x%2F%201", one, GET_ONE),
+        "update": Exchange(lambda c: of(c).update("x_1", **written), f"PATCH {path}/x_1", one, GET_ONE, body),
+        "set_active": Exchange(
+            lambda c: of(c).set_active("x_1", is_active=False),
+            f"PATCH {path}/x_1",
+            one,
+            GET_ONE,
+            {"isActive": False},
+        ),
+        "delete": Exchange(lambda c: of(c).delete("x_1"), f"DELETE {path}/x_1", {"ok": True}, None),
+    }
+    return {f"{resource}.{name}": exchange for name, exchange in exchanges.items()}
+
+
+EXCHANGES: dict[str, Exchange] = {
+    **definitions("plans", "/api/v1/plans", "plan"),
+    **definitions("credits", "/api/v1/credits", "credit"),
+    **definitions("outcomes", "/api/v1/outcomes", "outcome"),
+    **definitions("units", "/api/v1/units-catalog", "unit"),
+    "purchases.list": Exchange(
+        lambda c: c.purchases.list(customer_id="cus 1", status="ACTIVE", limit=5),
+        "GET /api/v1/purchases?customerId=cus+1&status=ACTIVE&limit=5",
+        {"ok": True, "purchases": [{"id": "pur_1"}]},
+        [{"id": "pur_1"}],
+    ),
+    "purchases.list all": Exchange(
+        lambda c: c.purchases.list(customer_id="", limit=0), "GET /api/v1/purchases?limit=0", {}, []
+    ),
+    "purchases.create": Exchange(
+        lambda c: c.purchases.create(customer_id="cus_1", plan_id="plan_1", auto_payment=True, notes=None),
+        "POST /api/v1/purchases",
+        {"ok": True, "purchase": {"id": "pur_1"}},
+        {"id": "pur_1"},
+        {"customerId": "cus_1", "planId": "plan_1", "autoPayment": True, "notes": None},
+    ),
+    "purchases.get": Exchange(
+        lambda c: c.purchases.get("pur_1"),
+        "GET /api/v1/purchases/pur_1",
+        {"ok": True, "purchase": {"id": "pur_1"}},
+        {"id": "pur_1"},
+    ),
+    "purchases.set_auto_payment": Exchange(
+        lambda c: c.purchases.set_auto_payment("pur_1", auto_payment=False, pause_reason="asked"),
+        "PATCH /api/v1/purchases/pur_1",
+        {"ok": True, "purchase": {"id": "pur_1"}},
+        {"ok": True, "purchase": {"id": "pur_1"}},
+        {"autoPayment": False, "pauseReason": "asked"},
+    ),
+    "purchases.set_auto_payment clearing": Exchange(
+        lambda c: c.purchases.set_auto_payment("pur_1", auto_payment=True, pause_reason=None),
+        "PATCH /api/v1/purchases/pur_1",
+        {"ok": True},
+        {"ok": True},
+        {"autoPayment": True, "pauseReason": None},
+    ),
+    "purchases.set_auto_payment alone": Exchange(
+        lambda c: c.purchases.set_auto_payment("pur_1", auto_payment=True),
+        "PATCH /api/v1/purchases/pur_1",
+        {"ok": True},
+        {"ok": True},
+        {"autoPayment": True},
+    ),
+    "purchases.cancel": Exchange(
+        lambda c: c.purchases.cancel("pur_1"),
+        "POST /api/v1/purchases/pur_1/cancel",
+        {"ok": True, "purchase": {"id": "pur_1", "status": "CANCELLED"}},
+        {"ok": True, "purchase": {"id": "pur_1", "status": "CANCELLED"}},
+    ),
+    "invoices.list": Exchange(
+        lambda c: c.invoices.list(customer_id="cus_1", status="OPEN", limit=5),
+        "GET /api/v1/invoices?customerId=cus_1&status=OPEN&limit=5",
+        {"ok": True, "invoices": [{"id": "inv_1"}]},
+        [{"id": "inv_1"}],
+    ),
+    "invoices.get": Exchange(
+        lambda c: c.invoices.get("inv_1"),
+        "GET /api/v1/invoices/inv_1",
+        {"ok": True, "invoice": {"id": "inv_1"}, "plan": None},
+        {"ok": True, "invoice": {"id": "inv_1"}, "plan": None},
+    ),
+    "invoices.pay_link": Exchange(
+        lambda c: c.invoices.pay_link("inv_1"),
+        "GET /api/v1/invoices/inv_1/pay-link",
+        {"ok": True, "url": "https://pay.example/1"},
+        {"ok": True, "url": "https://pay.example/1"},
+    ),
+    "payments.list": Exchange(
+        lambda c: c.payments.list(customer_id="cus_1", limit=5),
+        "GET /api/v1/payments?customerId=cus_1&limit=5",
+        {"ok": True, "payments": [{"id": "pay_1"}]},
+        [{"id": "pay_1"}],
+    ),
+    "payments.get": Exchange(
+        lambda c: c.payments.get("pay_1"),
+        "GET /api/v1/payments/pay_1",
+        {"ok": True, "payment": {"id": "pay_1"}, "plan": None},
+        {"ok": True, "payment": {"id": "pay_1"}, "plan": None},
+    ),
+    "webhooks.list": Exchange(
+        lambda c: c.webhooks.list(),
+        "GET /api/v1/webhooks",
+        {"ok": True, "webhooks": [{"kind": "WALLET_LOW"}]},
+        [{"kind": "WALLET_LOW"}],
+    ),
+    "webhooks.upsert": Exchange(
+        lambda c: c.webhooks.upsert(kind="WALLET_LOW", url="https://x.example/h", threshold=10),
+        "POST /api/v1/webhooks",
+        {"ok": True, "webhook": {"kind": "WALLET_LOW"}},
+        {"kind": "WALLET_LOW"},
+        {"kind": "WALLET_LOW", "url": "https://x.example/h", "threshold": 10},
+    ),
+    "webhooks.delete": Exchange(
+        lambda c: c.webhooks.delete("WALLET LOW"), "DELETE /api/v1/webhooks/WALLET%20LOW", {"ok": True}, None
+    ),
+    "workspace.me": Exchange(
+        lambda c: c.workspace.me(),
+        "GET /api/v1/me",
+        {"ok": True, "organisation": {"id": "org_1"}},
+        {"ok": True, "organisation": {"id": "org_1"}},
+    ),
+    "workspace.models": Exchange(
+        lambda c: c.workspace.models(active=True),
+        "GET /api/v1/models?active=true",
+        {"ok": True, "models": [{"modelId": "gpt-4o", "inputPrice": 2.5}]},
+        [{"modelId": "gpt-4o", "inputPrice": 2.5}],
+    ),
+    "workspace.models all": Exchange(lambda c: c.workspace.models(), "GET /api/v1/models", {"ok": True}, []),
+    "customers.list_members": Exchange(
+        lambda c: c.customers.list_members("cus_1"),
+        "GET /api/v1/customers/cus_1/members",
+        {"ok": True, "members": [{"id": "mem_1"}]},
+        [{"id": "mem_1"}],
+    ),
+    "customers.add_member": Exchange(
+        lambda c: c.customers.add_member("cus_1", name="A", email="a@b.c", is_admin=True),
+        "POST /api/v1/customers/cus_1/members",
+        {"ok": True, "member": {"id": "mem_1"}},
+        {"id": "mem_1"},
+        {"name": "A", "email": "a@b.c", "isAdmin": True},
+    ),
+    "customers.update_member": Exchange(
+        lambda c: c.customers.update_member("cus_1", "mem/1", name="B", notes=None),
+        "PATCH /api/v1/customers/cus_1/members/mem%2F1",
+        {"ok": True, "member": {"id": "mem_1", "name": "B"}},
+        {"id": "mem_1", "name": "B"},
+        {"name": "B", "notes": None},
+    ),
+    "customers.remove_member": Exchange(
+        lambda c: c.customers.remove_member("cus_1", "mem_1"),
+        "DELETE /api/v1/customers/cus_1/members/mem_1",
+        {"ok": True},
+        None,
+    ),
+    "customers.wallet": Exchange(
+        lambda c: c.customers.wallet("cus_1", limit=3),
+        "GET /api/v1/customers/cus_1/wallet?limit=3",
+        {"ok": True, "balance": 1, "transactions": []},
+        {"ok": True, "balance": 1, "transactions": []},
+    ),
+    "customers.wallet all": Exchange(
+        lambda c: c.customers.wallet("cus_1"),
+        "GET /api/v1/customers/cus_1/wallet",
+        {"ok": True},
+        {"ok": True},
+    ),
+    "customers.add_wallet_entry": Exchange(
+        lambda c: c.customers.add_wallet_entry("cus_1", type="TOPUP", amount=5),
+        "POST /api/v1/customers/cus_1/wallet",
+        {"ok": True, "transaction": {"id": "t"}},
+        {"ok": True, "transaction": {"id": "t"}},
+        {"type": "TOPUP", "amount": 5},
+    ),
+    "customers.adjust_credit": Exchange(
+        lambda c: c.customers.adjust_credit("cus_1", credit_id="cr_1", amount=2.5),
+        "POST /api/v1/customers/cus_1/credits/adjust",
+        {"ok": True},
+        None,
+        {"creditId": "cr_1", "amount": 2.5},
+    ),
+    "customers.adjust_outcome": Exchange(
+        lambda c: c.customers.adjust_outcome("cus_1", outcome_id="o_1", amount=5),
+        "POST /api/v1/customers/cus_1/outcomes/adjust",
+        {"ok": True, "remaining": 7},
+        {"remaining": 7},
+        {"outcomeId": "o_1", "amount": 5},
+    ),
+    "customers.adjust_unit": Exchange(
+        lambda c: c.customers.adjust_unit("cus_1", unit_id="u_1", amount=-1),
+        "POST /api/v1/customers/cus_1/units/adjust",
+        {"ok": True, "remaining": 6},
+        {"remaining": 6},
+        {"unitId": "u_1", "amount": -1},
+    ),
+    "customers.credit_balance by id": Exchange(
+        lambda c: c.customers.credit_balance("cus_1", credit_id="cr_2"),
+        "GET /api/v1/customers/cus_1/balances",
+        BALANCES,
+        CREDIT_ROWS[1],
+    ),
+    "customers.credit_balance by name": Exchange(
+        lambda c: c.customers.credit_balance("cus_1", credit_name="API"),
+        "GET /api/v1/customers/cus_1/balances",
+        BALANCES,
+        CREDIT_ROWS[0],
+    ),
+    "customers.outcome_balance by id": Exchange(
+        lambda c: c.customers.outcome_balance("cus_1", outcome_id="o_1"),
+        "GET /api/v1/customers/cus_1/balances",
+        BALANCES,
+        {"outcomeId": "o_1", "outcomeName": "Ticket", "remaining": 2},
+    ),
+    "customers.outcome_balance of none": Exchange(
+        lambda c: c.customers.outcome_balance("cus_1", outcome_name="ticket"),
+        "GET /api/v1/customers/cus_1/balances",
+        BALANCES,
+        None,
+    ),
+    "customers.unit_balance by name": Exchange(
+        lambda c: c.customers.unit_balance("cus_1", unit_name="Seat"),
+        "GET /api/v1/customers/cus_1/balances",
+        BALANCES,
+        {"unitId": "u_1", "unitName": "Seat", "remaining": 3},
+    ),
+    "customers.unit_balance without units": Exchange(
+        lambda c: c.customers.unit_balance("cus_1", unit_id="u_1"),
+        "GET /api/v1/customers/cus_1/balances",
+        {"ok": True, "units": "none"},
+        None,
+    ),
+    "signals.verify": Exchange(
+        lambda c: c.signals.verify(
+            CreditSignal(
+                customer_id="cus_1",
+                model="m",
+                agent_key="api_credit",
+                member="a@b.c",
+                tokens={"input": 1, "output": 2, "cache": 0},
+                custom={"feature": "summarise"},
+                idempotency_key="idem-1",
+            )
+        ),
+        "POST /api/v1/usage",
+        {"statusCode": 200, "statusDetail": {"status": "SUCCESS"}, "result": {"usageLog": LOG}},
+        LOG,
+        {
+            "customerId": "cus_1",
+            "type": "credit",
+            "model": "m",
+            "agentKey": "api_credit",
+            "inputTokens": 1,
+            "outputTokens": 2,
+            "cacheTokens": 0,
+            "member": "a@b.c",
+            "custom": {"feature": "summarise"},
+            "idempotencyKey": "idem-1",
+            "dryRun": True,
+        },
+        replay_safe=True,
+    ),
+    "signals.verify without key": Exchange(
+        lambda c: c.signals.verify(WalletSignal(customer_id="cus_1", model="m")),
+        "POST /api/v1/usage",
+        {"statusCode": 200, "statusDetail": {"status": "SUCCESS"}, "result": None},
+        {},
+        {
+            "customerId": "cus_1",
+            "type": "wallet",
+            "model": "m",
+            "inputTokens": 0,
+            "outputTokens": 0,
+            "dryRun": True,
+        },
+        replay_safe=True,
+    ),
+    "signals.verify of a step": Exchange(
+        lambda c: c.signals.verify(
+            OutcomeSignal(customer_id="cus_1", model="m", key="o.s", run_id="r", complete=True)
+        ),
+        "POST /api/v1/usage",
+        {"ok": True, "usageLog": LOG},
+        LOG,
+        {
+            "customerId": "cus_1",
+            "type": "outcome",
+            "model": "m",
+            "key": "o.s",
+            "runId": "r",
+            "complete": True,
+            "inputTokens": 0,
+            "outputTokens": 0,
+            "dryRun": True,
+        },
+        replay_safe=True,
+    ),
+    "signals.unit": Exchange(
+        lambda c: c.signals.unit(customer_id="cus_1", agent_key="seat", member="a@b.c"),
+        "POST /api/v1/units",
+        {"ok": True, "event": {"id": "ev_1"}},
+        {"ok": True, "event": {"id": "ev_1"}},
+        {"customerId": "cus_1", "agentKey": "seat", "member": "a@b.c"},
+    ),
+    "signals.unit of nobody": Exchange(
+        lambda c: c.signals.unit(customer_id="cus_1", agent_key="seat", member=""),
+        "POST /api/v1/units",
+        {"ok": True},
+        {"ok": True},
+        {"customerId": "cus_1", "agentKey": "seat"},
+    ),
+    "signals.unit_usage": Exchange(
+        lambda c: c.signals.unit_usage(customer_id="cus_1", limit=5),
+        "GET /api/v1/units?customerId=cus_1&limit=5",
+        {"ok": True, "balances": [], "events": []},
+        {"ok": True, "balances": [], "events": []},
+    ),
+    "signals.unit_usage all": Exchange(
+        lambda c: c.signals.unit_usage(customer_id="cus_1"),
+        "GET /api/v1/units?customerId=cus_1",
+        {"ok": True},
+        {"ok": True},
+    ),
+    "customers.usage": Exchange(
+        lambda c: c.customers.usage("cus_1", limit=50),
+        "GET /api/v1/usage?customerId=cus_1&limit=50",
+        {"ok": True, "customer": {"id": "cus_1"}, "totals": {}, "logs": [LOG]},
+        {"customer": {"id": "cus_1"}, "totals": {}, "logs": [LOG]},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EXCHANGES)
+def test_exchange(name: str) -> None:
+    exchange = EXCHANGES[name]
+    client = FakeClient(exchange.answer)
+    result: object = exchange.call(client)
+    (request,) = client.requests
+    assert f"{request.method} {request.target}" == exchange.request
+    assert (request.body is None) == (exchange.body is None)
+    if request.body is not None:
+        assert json.loads(request.body) == exchange.body
+    assert ("Content-Type", "application/json") in request.headers or request.body is None
+    replay_safe = (
+        request.method in ("GET", "DELETE") if exchange.replay_safe is None else exchange.replay_safe
+    )
+    assert request.replay_safe is replay_safe
+    assert (result.raw if isinstance(result, Model | Items) else result) == exchange.value
+
+
+def test_every_method_has_an_exchange() -> None:
+    methods = {
+        f"{resource.__name__.lower()}.{name}"
+        for resource in RESOURCES
+        for name in dir(resource)
+        if not name.startswith("_") and type(getattr(resource, name)).__name__ == "endpoint"
+    }
+    elsewhere = {
+        *(f"customers.{name}" for name in ("balances", "create", "delete", "get", "list", "plan", "revenue")),
+        *("customers.update", "signals.list"),
+    }
+    assert methods - {name.split(" ")[0] for name in EXCHANGES} == elsewhere
+
+
+def test_what_is_nested_is_read_as_models() -> None:
+    client = FakeClient(
+        {
+            "ok": True,
+            "invoice": {"id": "inv_1", "customerId": "cus_1", "status": "OPEN"},
+            "plan": {"id": "plan_1", "components": [{"type": "FLAT", "billingMode": "ADVANCE"}]},
+        }
+    )
+    details = client.invoices.get("inv_1")
+    assert details.invoice is not None
+    assert details.plan is not None
+    assert (details.invoice.id, details.invoice.customer_id, details.invoice.status) == (
+        "inv_1",
+        "cus_1",
+        "OPEN",
+    )
+    assert [(each.type, each.billing_mode) for each in details.plan.components] == [("FLAT", "ADVANCE")]
+    client = FakeClient({"ok": True, "balance": 2, "transactions": [{"type": "TOPUP", "amount": 5}]})
+    wallet = client.customers.wallet("cus_1")
+    assert (wallet.balance, [(each.type, each.amount) for each in wallet.transactions]) == (2, [("TOPUP", 5)])
+
+
+def test_a_list_of_odd_entries_is_read_as_it_came() -> None:
+    client = FakeClient({"ok": True, "plans": [None, "x", {"id": "plan_1"}]})
+    plans = client.plans.list()
+    assert [plan.id for plan in plans] == [None, None, "plan_1"]
+    assert plans.raw == [None, "x", {"id": "plan_1"}]
