@@ -21,7 +21,8 @@ REDACTED = "cnk_[redacted]"
 Mode: TypeAlias = Literal["async", "sync"]
 Overflow: TypeAlias = Literal["drop_newest", "drop_oldest", "block", "raise"]
 
-_HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?\.?", re.IGNORECASE)
+_LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
+_HOST_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?", re.IGNORECASE)
 _IPV6 = re.compile(r"[0-9a-f:.]+", re.IGNORECASE)
 
 

@@ -19,8 +19,8 @@ from clocknext_transports.tls import default_context
 class HttpxTransport:
     """Carries requests for `ClockNext` over an `httpx.Client`.
 
-    httpx has no deadline for a whole exchange, only time-outs for its parts. So each exchange runs in a thread
-    of its own, which is left behind when the deadline comes.
+    httpx has no deadline for a whole exchange, only time-outs for its parts. Each exchange runs in a
+    thread of its own, which is left behind when the deadline comes.
 
     Args:
         client: Your client, configured as you like.

@@ -103,6 +103,9 @@ class Driver:
         receipt = self._outbox.record(encoded, now=self._now())
         if receipt.ticket is None:
             self._nudge()
+            if self._outbox.held % self._engine.config.batch.max_size == 0:
+                # A loop of calls that never suspend would starve the tasks that send.
+                await asyncio.sleep(0)
             return receipt.result
         try:
             result = await self._settled(receipt.ticket)

@@ -57,6 +57,11 @@ class Waiter:
         self._settled = settled
         self._event.set()
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether the outcome is there."""
+        return self._settled is not None
+
     def wait(self) -> FlushReport | TrackResult:
         """Block until the outcome is there."""
         self._event.wait()
@@ -131,6 +136,7 @@ class Driver:
             result = waiter.wait()
         except BaseException:
             with self._lock:
+                self._waiters.pop(receipt.ticket, None)
                 self._outbox.withdraw(receipt.ticket, now=self._clock.now())
             raise
         assert isinstance(result, TrackResult)  # the ticket is a record's
@@ -142,8 +148,7 @@ class Driver:
         with self._lock:
             now = self._clock.now()
             ticket = self._outbox.flush(now=now, deadline_at=None if timeout is None else now + timeout)
-            waiter = self._waiters[ticket] = Waiter()
-            self._nudge()
+            waiter = self._await(ticket)
         return _report(waiter)
 
     def close(self, timeout: float | None) -> FlushReport:
@@ -152,8 +157,7 @@ class Driver:
         with self._lock:
             now = self._clock.now()
             ticket = self._outbox.close(now=now, deadline_at=None if timeout is None else now + timeout)
-            waiter = self._waiters[ticket] = Waiter()
-            self._nudge()
+            waiter = self._await(ticket)
         report = _report(waiter)
         self._transport.close()
         for thread in list(self._threads):
@@ -164,6 +168,15 @@ class Driver:
     def _check_may_wait(self) -> None:
         if self._leader is threading.current_thread():
             raise RuntimeError("A hook must not wait for the buffer, which waits for the hook.")
+
+    def _await(self, ticket: Ticket) -> Waiter:
+        """Make a waiter, and see to it that somebody serves it."""
+        waiter = self._waiters[ticket] = Waiter()
+        self._nudge()
+        if not self._threads:
+            # No thread can be started any more, or none was worth it: then this one does the work.
+            self._carry_until(waiter)
+        return waiter
 
     def _nudge(self) -> None:
         """See to it, after an input, that somebody polls."""
@@ -206,32 +219,34 @@ class Driver:
             logger.warning("%d signals were not delivered before the interpreter's exit.", report.pending)
 
     def _work(self) -> None:
-        """Carry one request after another, until the outbox has closed."""
+        """Do as every background thread does, until the outbox has closed."""
         with self._lock:
             try:
-                while (transmit := self._next_transmit()) is not None:
-                    self._carry(transmit)
+                self._carry_until(None)
             finally:
                 self._threads.discard(threading.current_thread())
-                self._rest.notify_all()
-                self._timer.notify_all()
 
-    def _next_transmit(self) -> Transmit | None:
-        """Poll, sleep or rest until there is a request to carry; `None` at the end."""
-        while True:
-            if self._leader is not None:
-                self._take_rest()
-                continue
-            output = self._lead()
-            match output:
-                case Transmit():
-                    return output
-                case Closed():
-                    return None
-                case Wait():
-                    self._sleep(output.until)
-                case _:
-                    assert_never(output)
+    def _carry_until(self, waiter: Waiter | None) -> None:
+        """Poll, carry, sleep or rest, until a waiter has settled or the outbox has closed."""
+        try:
+            while waiter is None or not waiter.is_settled:
+                if self._leader is not None:
+                    self._take_rest()
+                    continue
+                output = self._lead()
+                match output:
+                    case Transmit():
+                        self._carry(output)
+                    case Closed():
+                        return
+                    case Wait():
+                        self._sleep(output.until)
+                    case _:
+                        assert_never(output)
+        finally:
+            # Whoever sleeps or rests takes over, or finds that the outbox has closed.
+            self._rest.notify_all()
+            self._timer.notify_all()
 
     def _lead(self) -> Transmit | Wait | Closed:
         self._leader = threading.current_thread()

@@ -1,8 +1,8 @@
 """Tasks that drive the machines, in a nursery.
 
 One task polls the outbox, wakes waiters, runs hooks and sleeps until the next timer; each attempt is a task
-of its own. All live in the nursery of the client's `async with` block. When that is cancelled, attempts are
-taken back and the signals stay held.
+of its own, in a nursery of the first. That one lives in the nursery of the client's `async with` block. When
+it is cancelled, attempts are taken back and the signals stay held.
 """
 
 import math
@@ -63,7 +63,8 @@ class Driver:
         self._outbox = engine.outbox
         self._transport = transport
         self._hooks = hooks
-        self._nursery: trio.Nursery | None = None
+        self._scope: trio.CancelScope | None = None
+        """What the tasks live in; `None` outside the client's `async with` block."""
         self._waiters: dict[Ticket, Waiter] = {}
         self._alarm: trio.Event | None = None
         self._sleeping_until: float | None = None
@@ -101,7 +102,7 @@ class Driver:
     async def record(self, encoded: EncodedSignal) -> TrackResult:
         """Buffer a signal."""
         self._check_running()
-        await trio.lowlevel.checkpoint_if_cancelled()
+        await trio.lowlevel.checkpoint()
         receipt = self._outbox.record(encoded, now=trio.current_time())
         if receipt.ticket is None:
             self._nudge()
@@ -134,19 +135,19 @@ class Driver:
 
     async def halt(self) -> None:
         """End all tasks and connections. What is held stays held."""
-        if self._nursery is not None:
-            self._nursery.cancel_scope.cancel()
-            self._nursery = None
+        if self._scope is not None:
+            self._scope.cancel()
+            self._scope = None
         await self._transport.aclose()
 
     def enter(self, nursery: trio.Nursery) -> None:
-        """Begin to drive the outbox, in a nursery."""
-        self._nursery = nursery
-        nursery.start_soon(self._work, nursery, name="clocknext")
+        """Begin to drive the outbox, in a task of a nursery."""
+        self._scope = trio.CancelScope()
+        nursery.start_soon(self._work, self._scope, name="clocknext")
 
     def _check_running(self) -> None:
-        """Require a nursery, unless there is nothing to send: there is none outside `async with`."""
-        if self._nursery is None and not (self._outbox.is_closing and not self._outbox.held):
+        """Require running tasks, unless there is nothing to send: there are none outside `async with`."""
+        if self._scope is None and not (self._outbox.is_closing and not self._outbox.held):
             raise RuntimeError("Signals are buffered and sent inside the client's `async with` block.")
 
     async def _report(self, ticket: Ticket) -> FlushReport:
@@ -164,24 +165,26 @@ class Driver:
 
     def _nudge(self) -> None:
         """See to it, after an input, that somebody polls."""
-        if self._nursery is None:
+        if self._scope is None:
             self._serve()
         elif self._alarm is not None and self._outbox.wakes_before(self._sleeping_until):
             self._alarm.set()
 
-    async def _work(self, nursery: trio.Nursery) -> None:
+    async def _work(self, scope: trio.CancelScope) -> None:
         """Poll and obey, until the outbox has closed."""
-        while True:
-            output = self._serve()
-            match output:
-                case Transmit():
-                    nursery.start_soon(self._carry, output, name="clocknext attempt")
-                case Wait():
-                    await self._sleep(output.until)
-                case Closed():
-                    return
-                case _:
-                    assert_never(output)
+        with scope:
+            async with trio.open_nursery() as attempts:
+                while True:
+                    output = self._serve()
+                    match output:
+                        case Transmit():
+                            attempts.start_soon(self._carry, output, name="clocknext attempt")
+                        case Wait():
+                            await self._sleep(output.until)
+                        case Closed():
+                            return
+                        case _:
+                            assert_never(output)
 
     def _serve(self) -> Transmit | Wait | Closed:
         """Poll, waking waiters and running hooks, until there is something else to do."""
