@@ -75,7 +75,6 @@ def _error(
     message = _message(response, fields, config)
     if _is_2xx(response) and document is None:
         kind, retryable = ClockNextError, True
-        message = f"The answer is not the API's JSON object: {message}"
     else:
         kind, retryable = classify(response.status, message)
     reason = result.get("errorReason")

@@ -277,8 +277,9 @@ class Outbox:
             return Receipt(_queued(encoded), self._last_ticket)
         # What was attempted may already be billed, so only a fresh signal can make room.
         if self._batch.overflow == "drop_oldest" and self._fresh:
+            oldest = self._fresh.popleft()
             receipt = self._hold(encoded)
-            self._discard(self._fresh.popleft(), "queue_full")
+            self._discard(oldest, "queue_full")
             return receipt
         return self._refuse(encoded, "queue_full")
 
