@@ -429,7 +429,10 @@ class Outbox:
         entry.move(Trigger.ACKNOWLEDGE)
         self._delivered += 1
         self._delivered_since_empty += 1
-        self._events.append(Delivered(entry.signal, entry.operation.read(payload)))
+        result = entry.operation.read(payload)
+        self._events.append(Delivered(entry.signal, result))
+        if result.pending:
+            self._events.append(Rejected(entry.signal, _to_be_mended(entry.signal)))
         self._end(entry, None)
 
     def _fail(self, entry: _Entry, error: ClockNextError) -> None:
@@ -542,6 +545,14 @@ class Outbox:
             if self._backing_off:
                 times.append(max(self._backing_off[0][0], self._gate_at))
         return min(times, default=None)
+
+
+def _to_be_mended(signal: Signal) -> ClockNextError:
+    return ClockNextError(
+        "The server refused the signal's body, but keeps it for a person to mend.",
+        status=202,
+        idempotency_key=signal.idempotency_key,
+    )
 
 
 def _queued(encoded: EncodedSignal, *, dropped: DropReason | None = None) -> TrackResult:

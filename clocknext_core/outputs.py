@@ -52,7 +52,10 @@ class Delivered:
 
 @dataclass(slots=True)
 class Rejected:
-    """A buffered signal was refused, or given up after its last attempt. Run `on_error`."""
+    """A buffered signal was refused, or given up after its last attempt. Run `on_error`.
+
+    Also where the server took a signal only to have it mended by a person: it is delivered, but not billed yet.
+    """
 
     signal: Signal
     error: ClockNextError

@@ -140,10 +140,12 @@ class Signal:
 
     def with_idempotency_key(self, key: str) -> Self:
         """Return the same signal with its idempotency key set."""
+        return self._with(idempotency_key=key)
+
+    def _with(self, **changes: object) -> Self:
         copy = object.__new__(type(self))
         for each in fields(self):
-            object.__setattr__(copy, each.name, getattr(self, each.name))
-        object.__setattr__(copy, "idempotency_key", key)
+            object.__setattr__(copy, each.name, changes.get(each.name, getattr(self, each.name)))
         return copy
 
     def add_own_fields(self, body: dict[str, object]) -> None:
@@ -259,6 +261,10 @@ class OutcomeSignal(Signal):
         object.__setattr__(self, "agent_key", agent_key)
         object.__setattr__(self, "run_id", run_id)
         object.__setattr__(self, "complete", complete)
+
+    def completed(self, idempotency_key: str) -> Self:
+        """Return the same signal as the one that completes its run, under a key of its own."""
+        return self._with(complete=True, idempotency_key=check_id("idempotency_key", idempotency_key))
 
     def add_own_fields(self, body: dict[str, object]) -> None:
         """Add what only this kind of signal sends."""

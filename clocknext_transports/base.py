@@ -17,6 +17,7 @@ from clocknext_core.resources.payments import Payments
 from clocknext_core.resources.plans import Plans
 from clocknext_core.resources.portal import Portal
 from clocknext_core.resources.purchases import Purchases
+from clocknext_core.resources.runs import Runs
 from clocknext_core.resources.signals import Signals
 from clocknext_core.resources.units import Units
 from clocknext_core.resources.webhooks import Webhooks
@@ -80,7 +81,7 @@ class ClientBase(ABC, Generic[S, TransportT]):
             allow_insecure_http=allow_insecure_http,
         )
         self._hooks = Hooks(on_error=on_error, on_flush=on_flush, on_retry=on_retry, on_drop=on_drop)
-        self._engine = Engine(self.config, rng=random.Random(), make_key=environment.new_key)  # noqa: S311
+        self._engine = Engine(self.config, rng=random.Random(), make_key=self.make_key)  # noqa: S311
         self._transport = self._default_transport() if transport is None else transport
         self._start()
         self.signals: Signals[S] = Signals(self)
@@ -95,6 +96,7 @@ class ClientBase(ABC, Generic[S, TransportT]):
         self.payments: Payments[S] = Payments(self)
         self.webhooks: Webhooks[S] = Webhooks(self)
         self.workspace: Workspace[S] = Workspace(self)
+        self.runs: Runs[S] = Runs(self)
 
     @property
     def pending(self) -> int:
@@ -113,6 +115,10 @@ class ClientBase(ABC, Generic[S, TransportT]):
     @abstractmethod
     def record(self, recording: Recording, /) -> Any:
         """Record a signal."""
+
+    def make_key(self) -> str:
+        """Make a new idempotency key or run id: 128 random bits, in hex."""
+        return environment.new_key()
 
     @abstractmethod
     def _start(self) -> None:

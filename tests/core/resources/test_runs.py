@@ -1,0 +1,178 @@
+"""Runs: which steps are recorded when, under which keys, and which one completes."""
+
+import asyncio
+import json
+from typing import Any, assert_type
+
+import pytest
+
+from clocknext_core import Recording, ValidationError
+from clocknext_core.binding import Async, Blocking
+from clocknext_core.operations import Operation
+from clocknext_core.resources.runs import AsyncRun, Run, Runs
+from clocknext_core.signals import encode
+
+
+class Recorder:
+    """A client that only notes what it is to record."""
+
+    is_async = False
+
+    def __init__(self) -> None:
+        self.bodies: list[dict[str, object]] = []
+        self.waits: list[bool | None] = []
+
+    def run(self, operation: Operation[Any], /) -> Any:
+        raise AssertionError("a run makes no other calls")
+
+    def record(self, recording: Recording, /) -> Any:
+        self.note(recording)
+
+    def note(self, recording: Recording) -> None:
+        self.bodies.append(json.loads(encode(recording.signal, lambda: "made").body))
+        self.waits.append(recording.wait)
+
+    def make_key(self) -> str:
+        return "new-run"
+
+
+class AsyncRecorder(Recorder):
+    is_async = True
+
+    async def record(self, recording: Recording, /) -> Any:
+        self.note(recording)
+
+
+def started(recorder: Recorder, run_id: str | None = None, key_prefix: str | None = None) -> Run:
+    runs: Runs[Blocking] = Runs(recorder)
+    return runs.start(customer_id="cus_1", model="m", run_id=run_id, key_prefix=key_prefix)
+
+
+def summary(recorder: Recorder) -> list[tuple[object, object, object]]:
+    return [(body["agentKey"], body.get("complete"), body["idempotencyKey"]) for body in recorder.bodies]
+
+
+def test_the_last_step_of_a_block_that_ends_well_completes_the_run() -> None:
+    recorder = Recorder()
+    with started(recorder, run_id="run_1", key_prefix="resolved_ticket") as run:
+        run.step("triage", tokens={"input": 1})
+        assert recorder.bodies == []
+        run.step("answer")
+        assert len(recorder.bodies) == 1
+    assert summary(recorder) == [
+        ("resolved_ticket.triage", None, "run_1/resolved_ticket.triage/1"),
+        ("resolved_ticket.answer", True, "run_1/resolved_ticket.answer/1/complete"),
+    ]
+    assert {body["runId"] for body in recorder.bodies} == {"run_1"}
+    assert recorder.bodies[0]["inputTokens"] == 1
+
+
+def test_a_block_that_raises_records_its_last_step_but_completes_nothing() -> None:
+    recorder = Recorder()
+    with pytest.raises(KeyError), started(recorder, run_id="run_1") as run:  # noqa: PT012 - the block is the test
+        run.step("triage")
+        raise KeyError("agent")
+    assert summary(recorder) == [("triage", None, "run_1/triage/1")]
+
+
+def test_a_resumed_run_repeats_its_keys_and_completes_under_a_new_one() -> None:
+    broken, resumed = Recorder(), Recorder()
+    with pytest.raises(KeyError), started(broken, run_id="run_1") as run:  # noqa: PT012 - the block is the test
+        run.step("triage")
+        run.step("answer")
+        raise KeyError("agent")
+    with started(resumed, run_id="run_1") as run:
+        run.step("triage")
+        run.step("answer")
+    first, second = summary(broken), summary(resumed)
+    assert second[0] == first[0]
+    assert second[1][2] != first[1][2]
+    assert second[1][1] is True
+
+
+def test_a_step_taken_again_is_another_one_unless_its_ordinal_says_which() -> None:
+    recorder = Recorder()
+    with started(recorder, run_id="r") as run:
+        run.step("a")
+        run.step("a")
+        run.step("a", ordinal=1)
+        run.step("b")
+    assert [key for _, _, key in summary(recorder)] == ["r/a/1", "r/a/2", "r/a/1", "r/b/1/complete"]
+
+
+def test_an_empty_block_records_nothing() -> None:
+    recorder = Recorder()
+    with started(recorder) as run:
+        assert run.run_id == "new-run"
+    assert recorder.bodies == []
+
+
+def test_a_step_is_fixed_when_it_is_taken() -> None:
+    recorder, custom = Recorder(), {"n": [1]}
+    with started(recorder, run_id="r") as run:
+        run.step("a", custom=custom)
+        custom["n"].append(2)
+    assert recorder.bodies[0]["custom"] == {"n": [1]}
+
+
+@pytest.mark.parametrize(
+    ("argument", "given"),
+    [
+        ("key", {"key": " "}),
+        ("tokens.input", {"key": "a", "tokens": {"input": -1}}),
+        ("status", {"key": "a", "status": "LOST"}),
+        ("custom", {"key": "a", "custom": {"x": float("nan")}}),
+        ("custom", {"key": "a", "custom": {"x": "y" * 40_000}}),
+        ("metric", {"key": "a", "metric": {"ref": "r"}}),
+        ("ordinal", {"key": "a", "ordinal": 0}),
+        ("key", {"key": "a" * 250}),
+    ],
+)
+def test_a_bad_step_is_refused_at_the_call_and_leaves_the_run_as_it_was(
+    argument: str, given: dict[str, Any]
+) -> None:
+    recorder = Recorder()
+    with started(recorder, run_id="r") as run:
+        key = given.pop("key")
+        with pytest.raises(ValidationError, match=rf"^{argument}: "):
+            run.step(key, **given)
+        run.step("good")
+    assert [key for _, _, key in summary(recorder)] == ["r/good/1/complete"]
+
+
+def test_a_model_is_required_somewhere() -> None:
+    runs: Runs[Blocking] = Runs(Recorder())
+    with runs.start(customer_id="c") as run, pytest.raises(ValidationError, match=r"^model: "):
+        run.step("a")
+
+
+def test_steps_belong_inside_the_block() -> None:
+    run = started(Recorder())
+    with pytest.raises(RuntimeError):
+        run.step("a")
+    with run:
+        run.step("a")
+        with pytest.raises(RuntimeError):
+            run.__enter__()
+    with pytest.raises(RuntimeError):
+        run.step("a")
+
+
+def test_the_asynchronous_run_does_the_same() -> None:
+    recorder = AsyncRecorder()
+    runs: Runs[Async] = Runs(recorder)
+
+    async def main() -> None:
+        begun = runs.start(customer_id="c", run_id="r", model="m", wait=True)
+        assert_type(begun, AsyncRun)
+        async with begun as run:
+            await run.step("a")
+            await run.step("b")
+
+    asyncio.run(main())
+    assert summary(recorder) == [("a", None, "r/a/1"), ("b", True, "r/b/1/complete")]
+    assert recorder.waits == [True, True]
+
+
+def test_both_checkers_know_which_run_it_is() -> None:
+    assert_type(started(Recorder()), Run)
