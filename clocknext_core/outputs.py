@@ -54,7 +54,7 @@ class Delivered:
 class Rejected:
     """A buffered signal was refused, or given up after its last attempt. Run `on_error`.
 
-    Also where the server took a signal only to have it mended by a person: it is delivered, but not billed yet.
+    Also where the server took a signal only to have it mended by a person: delivered, but not billed yet.
     """
 
     signal: Signal
