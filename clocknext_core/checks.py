@@ -1,5 +1,6 @@
 """Checks of arguments: each raises a `ValidationError` that names the argument and what is wrong with it."""
 
+import re
 from collections.abc import Mapping
 from math import isfinite
 
@@ -7,6 +8,8 @@ from clocknext_core.errors import invalid
 
 MAX_ID_LENGTH = 255
 MAX_INT = 2**53 - 1
+
+_EMAIL = re.compile(r"[^@\s]+@\S+")
 
 
 def check_text(name: str, value: object) -> str:
@@ -29,8 +32,7 @@ def check_id(name: str, value: object) -> str:
 def check_email(name: str, value: object) -> str:
     """Require something of the shape of an e-mail address; whether it exists is the server's business."""
     text = check_text(name, value)
-    local, at, domain = text.partition("@")
-    if not (local and at and domain) or any(character.isspace() for character in text):
+    if not _EMAIL.fullmatch(text):
         raise invalid(name, "must be an e-mail address")
     return text
 
@@ -76,7 +78,12 @@ def check_seconds(name: str, value: object, *, positive: bool = False) -> float:
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     """Require one of a few words."""
     if value not in choices:
-        raise invalid(name, f"must be one of {', '.join(map(repr, choices))}, not {value!r}")
+        raise invalid(name, f"must be one of {', '.join(map(repr, choices))}, not {shown(value)}")
+
+
+def shown(value: object) -> str:
+    """Show a bad value in a message: a text as it is, of anything else only the type."""
+    return repr(value) if isinstance(value, str) else f"an object of type {type(value).__name__}"
 
 
 def check_instance(name: str, value: object, kind: type) -> None:

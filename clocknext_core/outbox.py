@@ -30,6 +30,7 @@ before a poll; `poll` gives what they led to, one output at a time, until it say
 late can do harm: a ticket that is no longer in flight is ignored.
 """
 
+import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -534,17 +535,18 @@ class Outbox:
         return None
 
     def _next_wake_at(self) -> float | None:
-        times = [flush.deadline_at for flush in self._flushes if flush.deadline_at is not None]
-        if self._interval_at is not None:
-            times.append(self._interval_at)
+        wake_at = math.inf if self._interval_at is None else self._interval_at
+        for flush in self._flushes:
+            if flush.deadline_at is not None:
+                wake_at = min(wake_at, flush.deadline_at)
         if self._blocked:
-            times.append(self._blocked[0].deadline_at)
+            wake_at = min(wake_at, self._blocked[0].deadline_at)
         if len(self._in_flight) < self._batch.max_concurrency:
             if self._is_sending:
-                times.append(self._gate_at)
+                wake_at = min(wake_at, self._gate_at)
             if self._backing_off:
-                times.append(max(self._backing_off[0][0], self._gate_at))
-        return min(times, default=None)
+                wake_at = min(wake_at, max(self._backing_off[0][0], self._gate_at))
+        return None if wake_at == math.inf else wake_at
 
 
 def _to_be_mended(signal: Signal) -> ClockNextError:
