@@ -286,7 +286,7 @@ class PlanComponent(Model):
 
     type = Field(str)
     """`WALLET`, `FLAT`, `CREDIT`, `OUTCOME` or `UNIT`."""
-    billing_mode = Field(str)
+    billing = Field(str)
     """`ADVANCE` or `ARREAR`."""
 
 

@@ -3,9 +3,19 @@
 import random
 import traceback
 from abc import ABC, abstractmethod
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-from clocknext_core import BatchPolicy, Config, Engine, Failure, Operation, Recording, RetryPolicy
+from clocknext_core import (
+    BatchPolicy,
+    Config,
+    Engine,
+    Failure,
+    Operation,
+    RandomSource,
+    Recording,
+    RetryPolicy,
+)
 from clocknext_core.binding import S
 from clocknext_core.checks import check_seconds
 from clocknext_core.config import Mode
@@ -26,6 +36,14 @@ from clocknext_transports import environment
 from clocknext_transports.hooks import Hooks, OnDrop, OnError, OnFlush, OnRetry, logger
 
 TransportT = TypeVar("TransportT")
+
+
+class EngineFactory(Protocol):
+    """What makes a client's engine."""
+
+    def __call__(self, config: Config, *, rng: RandomSource, make_key: Callable[[], str]) -> Engine:
+        """Make it."""
+        ...
 
 
 class ClientBase(ABC, Generic[S, TransportT]):
@@ -54,6 +72,8 @@ class ClientBase(ABC, Generic[S, TransportT]):
     """
 
     is_async: bool
+    make_engine: ClassVar[EngineFactory] = Engine
+    """What makes the engine of a new client: a trace recorder puts its own here."""
 
     def __init__(
         self,
@@ -81,7 +101,7 @@ class ClientBase(ABC, Generic[S, TransportT]):
             allow_insecure_http=allow_insecure_http,
         )
         self._hooks = Hooks(on_error=on_error, on_flush=on_flush, on_retry=on_retry, on_drop=on_drop)
-        self._engine = Engine(self.config, rng=random.Random(), make_key=self.make_key)  # noqa: S311
+        self._engine = self.make_engine(self.config, rng=random.Random(), make_key=self.make_key)  # noqa: S311
         self._transport = self._default_transport() if transport is None else transport
         self._start()
         self.signals: Signals[S] = Signals(self)

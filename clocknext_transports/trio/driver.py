@@ -101,7 +101,8 @@ class Driver:
 
     async def record(self, encoded: EncodedSignal) -> TrackResult:
         """Buffer a signal."""
-        self._check_running()
+        if self._scope is None and not self._outbox.is_closing:
+            raise _outside_block()
         await trio.lowlevel.checkpoint()
         receipt = self._outbox.record(encoded, now=trio.current_time())
         if receipt.ticket is None:
@@ -146,9 +147,9 @@ class Driver:
         nursery.start_soon(self._work, self._scope, name="clocknext")
 
     def _check_running(self) -> None:
-        """Require running tasks, unless there is nothing to send: there are none outside `async with`."""
-        if self._scope is None and not (self._outbox.is_closing and not self._outbox.held):
-            raise RuntimeError("Signals are buffered and sent inside the client's `async with` block.")
+        """Require running tasks if there is anything to send: there are none outside `async with`."""
+        if self._scope is None and self._outbox.held:
+            raise _outside_block()
 
     async def _report(self, ticket: Ticket) -> FlushReport:
         report = await self._settled(ticket)
@@ -216,3 +217,7 @@ class Driver:
         finally:
             # A no-op, unless the attempt was cancelled.
             self._outbox.abandon(transmit.ticket, now=trio.current_time())
+
+
+def _outside_block() -> RuntimeError:
+    return RuntimeError("Signals are buffered and sent inside the client's `async with` block.")
