@@ -18,8 +18,10 @@ from clocknext_core.checks import (
     check_int,
     check_mapping,
     check_text,
+    shown,
 )
 from clocknext_core.errors import ValidationError, invalid
+from clocknext_core.usage import read_usage
 
 SignalType: TypeAlias = Literal["credit", "wallet", "outcome"]
 SignalStatus: TypeAlias = Literal["SUCCESS", "FAILURE", "PENDING"]
@@ -68,10 +70,33 @@ class Tokens:
         if isinstance(value, Tokens):
             return value
         check_mapping("tokens", value)
-        unknown = [name for name in value if name not in ("input", "output", "cache")]
-        if unknown:
-            raise invalid("tokens", f"has the unknown key {unknown[0]!r}; known are input, output and cache")
+        for name in value:
+            if name not in ("input", "output", "cache"):
+                raise invalid(
+                    "tokens", f"has the unknown key {shown(name)}; known are input, output and cache"
+                )
         return cls(**{name: count for name, count in value.items() if count is not None})
+
+    @classmethod
+    def from_usage(cls, response: object) -> "Tokens":
+        """Read the counts from what a model returned, cached tokens counted once.
+
+        Takes the responses of OpenAI (chat completions and Responses), Anthropic, Google Gemini, Mistral,
+        Cohere, Bedrock Converse, Groq, LiteLLM and LangChain, and of whatever speaks OpenAI's chat
+        completions: as objects or mappings, the last chunk of a stream, or the usage in any of them.
+
+        `cache` is what was read from the provider's cache, and `None` where it said nothing about it. What
+        was written to the cache is in `input`, reasoning in `output`. The provider's prompt total is `input`
+        and `cache` together.
+
+        Args:
+            response: What the provider's SDK or API returned.
+
+        Raises:
+            ValidationError: It has no usage, usage of an unknown shape, or a count that is not an integer
+                from 0 to 2^53-1. The message shows names, never contents.
+        """
+        return cls(**read_usage(response)._asdict())
 
 
 TokensLike: TypeAlias = Tokens | Mapping[str, int | None]

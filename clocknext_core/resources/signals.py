@@ -1,9 +1,11 @@
 """Signals: recording what is billed, and reading back what was."""
 
 from collections.abc import Mapping
+from typing import TypedDict, get_args
 
 from clocknext_core.binding import Resource, S, endpoint, recording
-from clocknext_core.checks import check_email, check_text
+from clocknext_core.checks import check_choice, check_email, check_text
+from clocknext_core.errors import invalid
 from clocknext_core.models import UnitRecord, UnitUsage, Usage, UsageLog
 from clocknext_core.operations import (
     USAGE_PATH,
@@ -20,10 +22,26 @@ from clocknext_core.signals import (
     OutcomeSignal,
     Signal,
     SignalStatus,
+    SignalType,
+    Tokens,
     TokensLike,
     WalletSignal,
     encode_dry_run,
 )
+from clocknext_core.usage import read_model
+
+
+class _Common(TypedDict):
+    """What every kind of signal made from a response is given."""
+
+    customer_id: str
+    model: str
+    tokens: Tokens
+    member: str | None
+    status: SignalStatus | None
+    custom: Mapping[str, object] | None
+    metric: Mapping[str, object] | None
+    idempotency_key: str | None
 
 
 class Signals(Resource[S]):
@@ -154,6 +172,84 @@ class Signals(Resource[S]):
             metric=metric,
             idempotency_key=idempotency_key,
         )
+        return Recording(signal, wait)
+
+    @recording
+    def from_response(
+        self,
+        response: object,
+        /,
+        *,
+        customer_id: str,
+        type: SignalType = "credit",  # noqa: A002
+        model: str | None = None,
+        key: str | None = None,
+        agent_key: str | None = None,
+        run_id: str | None = None,
+        complete: bool | None = None,
+        member: str | None = None,
+        status: SignalStatus | None = None,
+        custom: Mapping[str, object] | None = None,
+        metric: Mapping[str, object] | None = None,
+        idempotency_key: str | None = None,
+        wait: bool | None = None,
+    ) -> Recording:
+        """Record a signal with the model and the tokens that a model's response names.
+
+        A credit signal, unless `type` says otherwise; which arguments it takes follows from the type, and one
+        that does not belong to it is an error. So a forgotten key is never a debit of the wallet instead.
+        Arguments, result and errors beyond these are those of `credit` and `outcome`.
+
+        Args:
+            response: What a provider's SDK returned, or the last chunk of a stream: see `Tokens.from_usage`.
+            customer_id: Who is billed.
+            type: `credit`, `wallet` or `outcome`.
+            model: Catalogue id of the model. Default: the response's, which must be one of your catalogue.
+            key: The credit's or the outcome step's key, sent as `key`. Give this or `agent_key`; no wallet
+                signal has one.
+            agent_key: The same, sent as `agentKey`.
+            run_id: Groups the steps of one run of an outcome.
+            complete: `True` bills the outcome, once.
+            member: E-mail of the member of the customer who caused it.
+            status: `SUCCESS` (the server's default), `FAILURE` or `PENDING`.
+            custom: Anything of your own: a JSON object of at most 32 KiB once encoded.
+            metric: `{"ref": name, "value": value}`, sent as a property of that name.
+            idempotency_key: The server bills a key once; the response's id, where it has one, keeps a
+                response from being billed twice. Default: one is made.
+            wait: Send it now and wait for the answer. Default: as the client's `mode` says.
+
+        Raises:
+            ValidationError: The response has no known usage, or names no model and `model` was not given; or
+                a bad argument. Nothing was recorded.
+            ClockNextError: The call waited, and the server refused the signal or could not be reached.
+        """
+        check_choice("type", type, get_args(SignalType))
+        foreign: dict[str, object] = {} if type == "outcome" else {"run_id": run_id, "complete": complete}
+        if type == "wallet":
+            foreign |= {"key": key, "agent_key": agent_key}
+        for name, value in foreign.items():
+            if value is not None:
+                raise invalid(name, f"does not belong to a {type} signal")
+        tokens = Tokens.from_usage(response)
+        if model is None:
+            model = read_model(response)
+        common: _Common = {
+            "customer_id": customer_id,
+            "model": model,
+            "tokens": tokens,
+            "member": member,
+            "status": status,
+            "custom": custom,
+            "metric": metric,
+            "idempotency_key": idempotency_key,
+        }
+        signal: Signal
+        if type == "wallet":
+            signal = WalletSignal(**common)
+        elif type == "credit":
+            signal = CreditSignal(**common, key=key, agent_key=agent_key)
+        else:
+            signal = OutcomeSignal(**common, key=key, agent_key=agent_key, run_id=run_id, complete=complete)
         return Recording(signal, wait)
 
     @recording

@@ -1,0 +1,1 @@
+"""Token counts from what models return."""

@@ -1,0 +1,116 @@
+"""`signals.from_response`: model and tokens from a response, the rest as the signal's own call has it."""
+
+from typing import Any, assert_type
+
+import pytest
+
+from clocknext_core import (
+    CreditSignal,
+    OutcomeSignal,
+    Recording,
+    Signal,
+    TrackResult,
+    ValidationError,
+    WalletSignal,
+)
+from clocknext_core.binding import Blocking
+from clocknext_core.resources.signals import Signals
+from tests.core.usage.cases import CHAT, CHAT_TOKENS, CONVERSE_USAGE
+
+MODEL = "gpt-4o-2024-08-06"
+
+
+class Recorder:
+    """A client of threads that keeps what it is given to record."""
+
+    is_async = False
+
+    def __init__(self) -> None:
+        self.recorded: list[Recording] = []
+        self.signals: Signals[Blocking] = Signals(self)
+
+    def run(self, operation: object, /) -> Any:
+        raise AssertionError("no test here runs an operation")
+
+    def record(self, recording: Recording, /) -> Any:
+        self.recorded.append(recording)
+        return TrackResult({}, idempotency_key="k", queued=True)
+
+
+def recorded(**arguments: Any) -> tuple[Signal, bool | None]:
+    client = Recorder()
+    result = assert_type(client.signals.from_response(CHAT, customer_id="cus_1", **arguments), TrackResult)
+    assert result.queued
+    (recording,) = client.recorded
+    return recording.signal, recording.wait
+
+
+def test_a_credit_signal_unless_said_otherwise() -> None:
+    signal, wait = recorded(
+        key="api_credit",
+        member="a@b.c",
+        status="SUCCESS",
+        custom={"feature": "x"},
+        metric={"ref": "pages", "value": 2},
+        idempotency_key="chatcmpl-1",
+        wait=True,
+    )
+    assert wait is True
+    assert signal == CreditSignal(
+        customer_id="cus_1",
+        model=MODEL,
+        key="api_credit",
+        tokens=CHAT_TOKENS,
+        member="a@b.c",
+        status="SUCCESS",
+        custom={"feature": "x"},
+        metric={"ref": "pages", "value": 2},
+        idempotency_key="chatcmpl-1",
+    )
+
+
+def test_other_types() -> None:
+    common: Any = {"customer_id": "cus_1", "model": MODEL, "tokens": CHAT_TOKENS}
+    assert recorded(type="wallet") == (WalletSignal(**common), None)
+    assert recorded(type="credit", agent_key="a") == (CreditSignal(**common, agent_key="a"), None)
+    assert recorded(type="outcome", key="a.b", run_id="r", complete=True) == (
+        OutcomeSignal(**common, key="a.b", run_id="r", complete=True),
+        None,
+    )
+
+
+def test_a_model_given_stands() -> None:
+    assert recorded(key="k", model="gpt-4o")[0].model == "gpt-4o"
+    client = Recorder()
+    client.signals.from_response({"usage": CONVERSE_USAGE}, customer_id="c", type="wallet", model="claude")
+    assert client.recorded[0].signal.model == "claude"
+
+
+@pytest.mark.parametrize(
+    ("argument", "response", "arguments"),
+    [
+        ("key", CHAT, {}),
+        ("key", CHAT, {"key": "k", "agent_key": "k"}),
+        ("key", CHAT, {"type": "outcome"}),
+        ("key", CHAT, {"type": "wallet", "key": "k"}),
+        ("agent_key", CHAT, {"type": "wallet", "agent_key": "k"}),
+        ("run_id", CHAT, {"key": "k", "run_id": "r"}),
+        ("run_id", CHAT, {"type": "wallet", "run_id": "r"}),
+        ("complete", CHAT, {"key": "k", "complete": False}),
+        ("type", CHAT, {"key": "k", "type": "unit"}),
+        ("type", CHAT, {"key": "k", "type": None}),
+        ("model", {"usage": CONVERSE_USAGE}, {"key": "k"}),
+        ("model", CHAT, {"key": "k", "model": " "}),
+        ("response", {**CHAT, "usage": None}, {"key": "k"}),
+        ("response", None, {"key": "k"}),
+        ("customer_id", CHAT, {"key": "k", "customer_id": ""}),
+        ("member", CHAT, {"key": "k", "member": "nobody"}),
+    ],
+)
+def test_refusal(argument: str, response: object, arguments: dict[str, Any]) -> None:
+    client = Recorder()
+    arguments = {"customer_id": "cus_1", **arguments}
+    with pytest.raises(ValidationError) as caught:
+        client.signals.from_response(response, **arguments)
+    assert caught.value.message.startswith(f"{argument}: ")
+    assert client.recorded == []
