@@ -149,7 +149,8 @@ class Config:
 
     def redact(self, text: str) -> str:
         """Return `text` without the API key, which a server or proxy may have echoed."""
-        return text.replace(self.api_key, REDACTED)
+        escaped = self.api_key.replace("/", "\\/")  # as some JSON writers do
+        return text.replace(self.api_key, REDACTED).replace(escaped, REDACTED)
 
 
 def _check_api_key(value: object) -> None:

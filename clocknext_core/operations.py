@@ -98,6 +98,7 @@ class Pages(Generic[T]):
     def __init__(self, fetch: Callable[[str | None], Operation[tuple[Sequence[T], str | None]]]) -> None:
         self._fetch = fetch
         self._cursor: str | None = None
+        self._followed: set[str] = set()
         self._ended = False
 
     def next(self) -> Operation[tuple[Sequence[T], str | None]] | None:
@@ -108,11 +109,13 @@ class Pages(Generic[T]):
         """Take one fetched page and return what is on it.
 
         Raises:
-            ClockNextError: The server gave the same cursor again, which would never end.
+            ClockNextError: The server gave a cursor for the second time, which would never end.
         """
         items, cursor = page
-        if cursor and cursor == self._cursor:
-            raise ClockNextError("The server sent the cursor of the page it just answered.")
+        if cursor:
+            if cursor in self._followed:
+                raise ClockNextError("The server sent the cursor of a page it has answered already.")
+            self._followed.add(cursor)
         self._cursor = cursor
         self._ended = not cursor
         return items

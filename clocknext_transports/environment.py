@@ -1,6 +1,7 @@
 """What a client takes from its surroundings: settings and proxies from the environment, keys, randomness."""
 
 import os
+from ipaddress import ip_address
 
 from clocknext_core import ClockNextError, Origin, ValidationError
 from clocknext_core.config import DEFAULT_BASE_URL
@@ -73,4 +74,12 @@ def _matches(entry: str, origin: Origin) -> bool:
             return False
         entry = name
     entry = entry.strip("[]").removeprefix("*").removeprefix(".")
-    return host == entry or host.endswith(f".{entry}")
+    return host == entry or (host.endswith(f".{entry}") and not _is_address(host))
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -85,5 +85,5 @@ def _check_hook(name: str, hook: object) -> None:
         return
     if not callable(hook):
         raise ValidationError(f"{name}: must be callable, not {type(hook).__name__}")
-    if inspect.iscoroutinefunction(hook):
+    if inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(getattr(hook, "__call__", None)):  # noqa: B004
         raise ValidationError(f"{name}: must be a plain function: hooks are not awaited")

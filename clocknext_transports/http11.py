@@ -57,10 +57,14 @@ class Connection:
     def receive(self, data: bytes) -> Answer | None:
         """Take bytes as they came (`b""`: the peer closed). Return the answer once it is complete."""
         self.has_received = self.has_received or bool(data)
+        if not data and self._head is None:
+            return Failure("The connection was closed before an answer came.")
         try:
             self._h11.receive_data(data)
             return self._read_events()
         except h11.RemoteProtocolError as error:
+            if not data:
+                return Failure("The connection was closed in the middle of the answer.")
             return Failure(f"The answer is not valid HTTP: {error}")
 
     def _read_events(self) -> Answer | None:
@@ -78,14 +82,19 @@ class Connection:
                     return Failure(f"The answer is longer than {self._max_answer_bytes} bytes.")
             elif isinstance(event, h11.EndOfMessage):
                 return self._finish()
-            elif not isinstance(event, h11.InformationalResponse):
-                return Failure("The connection was closed before an answer came.")
+            else:
+                assert isinstance(event, h11.InformationalResponse)  # h11 raises on an early end
 
     def _finish(self) -> Response:
         head = self._head
         assert head is not None  # h11 ends no message it has not begun
-        surplus, _ = self._h11.trailing_data
-        if not surplus and self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE:
+        surplus, has_ended = self._h11.trailing_data
+        if (
+            not surplus
+            and not has_ended
+            and self._h11.our_state is h11.DONE
+            and self._h11.their_state is h11.DONE
+        ):
             self._h11.start_next_cycle()
             self.is_reusable = True
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in head.headers]
@@ -228,12 +237,13 @@ def _script(request: Request, pool: Pool[S]) -> _Script[S]:
         # a repeat is safe, or it would not have gone out here. Once, and never after the deadline.
         if answer is not None:
             return answer
+    was_sent = stream is not None
     try:
         connected = yield Connect(request.origin)
     except TimeoutError:
-        return Failure(f"Timed out connecting to {request.origin}.", processed=False)
+        return Failure(f"Timed out connecting to {request.origin}.", processed=was_sent)
     except OSError as error:
-        return Failure(f"Could not connect to {request.origin}: {error}", processed=False)
+        return Failure(f"Could not connect to {request.origin}: {error}", processed=was_sent)
     assert not isinstance(connected, bytes | None)  # the transport keeps its side of the bargain
     answer = yield from _attempt(request, connected, pool)
     assert answer is not None  # a fresh connection is not stale

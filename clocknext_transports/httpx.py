@@ -1,26 +1,30 @@
 """httpx as the transport: for proxies, client certificates, HTTP/2, or whatever your own client is made for.
 
 The client is used as it is, but for this: redirects are not followed; its default headers, cookies and
-authentication are left aside; a compressed or overlong answer is refused; the deadline is ours.
+authentication are left aside; a compressed or overlong answer is refused; the deadline is ours; an HTTP/1.1
+connection is used once.
 """
 
 import queue
 import threading
 import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import anyio
 import httpx
 
 from clocknext_core import Answer, Failure, Request, Response
 from clocknext_transports.http11 import MAX_ANSWER_BYTES
+from clocknext_transports.sockets import SocketLike, end
 from clocknext_transports.tls import default_context
 
 
 class HttpxTransport:
     """Carries requests for `ClockNext` over an `httpx.Client`.
 
-    httpx has no deadline for a whole exchange, only time-outs for its parts. Each exchange runs in a
-    thread of its own, which is left behind when the deadline comes.
+    httpx has no deadline for a whole exchange, only time-outs for its parts. Each exchange runs in a thread
+    of its own, and its socket is shut down when the deadline comes.
 
     Args:
         client: Your client, configured as you like.
@@ -38,54 +42,59 @@ class HttpxTransport:
         self._client = client
         self._max_answer_bytes = max_answer_bytes
         self._owns_client = owns_client
-        self._exchanges: set[queue.SimpleQueue[Answer | Exception]] = set()
+        self._exchanges: dict[queue.SimpleQueue[Answer | Exception], _Progress] = {}
 
     def exchange(self, request: Request, *, deadline_at: float) -> Answer:
         """Send a request and return its answer, or the failure to get one, before the deadline."""
         timeout = max(0.0, deadline_at - time.monotonic())
+        progress = _Progress()
         outcomes: queue.SimpleQueue[Answer | Exception] = queue.SimpleQueue()
 
         def carry() -> None:
             try:
-                outcomes.put(self._exchange(request, timeout))
+                outcomes.put(self._exchange(request, timeout, progress))
             except Exception as error:  # noqa: BLE001 - raised where it can be seen, in the caller's thread
                 outcomes.put(error)
 
-        self._exchanges.add(outcomes)
+        self._exchanges[outcomes] = progress
         try:
             threading.Thread(target=carry, name="clocknext httpx", daemon=True).start()
             outcome = outcomes.get(timeout=timeout)
         except queue.Empty:
-            return Failure("Timed out waiting for the answer.")
+            progress.interrupt()
+            return progress.timed_out()
         finally:
-            self._exchanges.discard(outcomes)
+            del self._exchanges[outcomes]
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
     def close(self) -> None:
         """Fail the exchanges under way, and close the client if it is the transport's own."""
-        for outcomes in list(self._exchanges):
+        for outcomes, progress in list(self._exchanges.items()):
             outcomes.put(Failure("The client was closed."))
+            progress.interrupt()
         if self._owns_client:
             self._client.close()
 
-    def _exchange(self, request: Request, timeout: float) -> Answer:
+    def _exchange(self, request: Request, timeout: float, progress: "_Progress") -> Answer:
         reading = _Reading(self._max_answer_bytes)
         try:
             response = self._client.send(
-                _prepared(request, timeout), stream=True, auth=None, follow_redirects=False
+                _prepared(request, timeout, progress.note), stream=True, auth=None, follow_redirects=False
             )
             try:
                 if (refused := reading.start(response)) is not None:
                     return refused
-                for chunk in response.iter_raw():
+                assert isinstance(response.stream, httpx.SyncByteStream)  # as a Client's are
+                for chunk in response.stream:
                     if (refused := reading.add(chunk)) is not None:
                         return refused
             finally:
+                _retire(response)
                 response.close()
         except (httpx.HTTPError, OSError) as error:
-            return _failure(error)
+            return progress.failure(error)
         return reading.finish(response)
 
 
@@ -112,33 +121,42 @@ class AsyncHttpxTransport:
     async def exchange(self, request: Request, *, deadline_at: float) -> Answer:
         """Send a request and return its answer, or the failure to get one, before the deadline."""
         timeout = max(0.0, deadline_at - anyio.current_time())
+        progress = _Progress()
         try:
             with anyio.fail_after(timeout):
-                return await self._exchange(request, timeout)
+                return await self._exchange(request, timeout, progress)
         except TimeoutError:
-            return Failure("Timed out waiting for the answer.")
+            return progress.timed_out()
+        finally:
+            # httpx leaves a connection open that is cancelled while it is being made.
+            progress.interrupt()
 
     async def aclose(self) -> None:
         """Close the client if it is the transport's own."""
         if self._owns_client:
             await self._client.aclose()
 
-    async def _exchange(self, request: Request, timeout: float) -> Answer:
+    async def _exchange(self, request: Request, timeout: float, progress: "_Progress") -> Answer:
         reading = _Reading(self._max_answer_bytes)
         try:
             response = await self._client.send(
-                _prepared(request, timeout), stream=True, auth=None, follow_redirects=False
+                _prepared(request, timeout, progress.note_async),
+                stream=True,
+                auth=None,
+                follow_redirects=False,
             )
             try:
                 if (refused := reading.start(response)) is not None:
                     return refused
-                async for chunk in response.aiter_raw():
+                assert isinstance(response.stream, httpx.AsyncByteStream)  # as an AsyncClient's are
+                async for chunk in response.stream:
                     if (refused := reading.add(chunk)) is not None:
                         return refused
             finally:
+                _retire(response)
                 await response.aclose()
         except (httpx.HTTPError, OSError) as error:
-            return _failure(error)
+            return progress.failure(error)
         return reading.finish(response)
 
 
@@ -178,22 +196,61 @@ class _Reading:
         return Response(response.status_code, headers, bytes(self._body), time.time())
 
 
-def _prepared(request: Request, timeout: float) -> httpx.Request:
+class _Progress:
+    """How far an exchange has come, as httpx's trace tells."""
+
+    def __init__(self) -> None:
+        self._is_sent = False
+        """Whether a request may have left. A proxy's CONNECT counts too: better too early than too late."""
+        self._socket: SocketLike | None = None
+
+    def note(self, event: str, info: Mapping[str, Any]) -> None:
+        """Take an event of the trace."""
+        if event.startswith("http2."):
+            self._socket = None  # others use it too
+        if event.endswith("send_request_headers.started"):
+            self._is_sent = True
+        elif event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            self._socket = info["return_value"].get_extra_info("socket")
+
+    async def note_async(self, event: str, info: Mapping[str, Any]) -> None:
+        """Take an event of the trace."""
+        self.note(event, info)
+
+    def interrupt(self) -> None:
+        """Wake the thread that waits for the socket, if it still does."""
+        if self._socket is not None:
+            end(self._socket)
+
+    def timed_out(self) -> Failure:
+        """Make the failure of an exchange whose deadline has come."""
+        return Failure("Timed out waiting for the answer.", processed=self._is_sent)
+
+    def failure(self, error: Exception) -> Failure:
+        """Make the failure of an exchange that raised."""
+        if isinstance(error, httpx.TimeoutException | TimeoutError):
+            return self.timed_out()
+        what = "The connection broke" if self._is_sent else "Could not connect"
+        return Failure(f"{what}: {str(error) or type(error).__name__}", processed=self._is_sent)
+
+
+def _retire(response: httpx.Response) -> None:
+    """End the connection of an HTTP/1.1 answer before httpx takes it back for the next request.
+
+    httpx does not tell whether bytes came after the answer; kept, they would be the next request's answer.
+    """
+    stream = response.extensions.get("network_stream")
+    if response.http_version != "HTTP/2" and stream is not None:
+        end(stream.get_extra_info("socket"))
+
+
+def _prepared(
+    request: Request, timeout: float, trace: Callable[[str, Mapping[str, Any]], object]
+) -> httpx.Request:
     return httpx.Request(
         request.method,
         request.url,
         headers=list(request.headers),
         content=request.body,
-        extensions={"timeout": httpx.Timeout(timeout).as_dict()},
+        extensions={"timeout": httpx.Timeout(timeout).as_dict(), "trace": trace},
     )
-
-
-def _failure(error: Exception) -> Failure:
-    """Say what an exception of httpx means for the attempt."""
-    if isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout):
-        return Failure("Timed out connecting.", processed=False)
-    if isinstance(error, httpx.TimeoutException | TimeoutError):
-        return Failure("Timed out waiting for the answer.")
-    if isinstance(error, httpx.ConnectError | httpx.ProxyError | httpx.UnsupportedProtocol):
-        return Failure(f"Could not connect: {error}", processed=False)
-    return Failure(f"The connection broke: {str(error) or type(error).__name__}")

@@ -364,7 +364,9 @@ def _write(fields: dict[str, object]) -> bytes:
 
 def _read_items(payload: Payload) -> tuple[Sequence[Customer], str | None]:
     page = CustomerPage(payload)
-    return page.customers, page.next_cursor
+    cursor = page.next_cursor
+    # Opaque, whatever the server makes it of; it is sent back as text.
+    return page.customers, None if cursor is None else str(cursor)
 
 
 def _member_path(customer_id: object, member_id: object) -> str:

@@ -64,10 +64,11 @@ class ClockNext(ClientBase[Async, Transport]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, asyncio.CancelledError):
+        try:
+            if not isinstance(error, asyncio.CancelledError):
+                await self.close()
+        finally:
             await self._driver.halt()
-        else:
-            await self.close()
 
     def _native_transport(self) -> Transport:
         return NativeTransport(max_idle=self.config.batch.max_concurrency)

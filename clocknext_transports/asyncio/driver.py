@@ -6,6 +6,7 @@ its attempts are taken back, the signals stay held, and the next use begins anew
 """
 
 import asyncio
+from functools import partial
 from typing import TypeVar, assert_never
 
 from clocknext_core import (
@@ -133,7 +134,9 @@ class Driver:
 
     async def halt(self) -> None:
         """End all tasks and connections. What is held stays held."""
-        tasks = [*self._attempts.values(), *([] if self._worker is None else [self._worker])]
+        loop = asyncio.get_running_loop()
+        candidates = [*self._attempts.values(), self._worker]
+        tasks = [task for task in candidates if task is not None and task.get_loop() is loop]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -180,8 +183,10 @@ class Driver:
                 output = self._serve()
                 match output:
                     case Transmit():
-                        attempt = self._carry(output)
-                        self._attempts[output.ticket] = loop.create_task(attempt, name="clocknext attempt")
+                        attempt = loop.create_task(self._carry(output), name="clocknext attempt")
+                        self._attempts[output.ticket] = attempt
+                        # Not in the task itself: one that is cancelled before its first step never runs.
+                        attempt.add_done_callback(partial(self._end_attempt, output.ticket))
                     case Wait():
                         await self._sleep(output.until)
                     case Closed():
@@ -220,14 +225,16 @@ class Driver:
                 timer.cancel()
 
     async def _carry(self, transmit: Transmit) -> None:
-        try:
-            answer = await self._exchange(transmit.request, transmit.deadline_at)
-            self._outbox.handle_answer(transmit.ticket, answer, now=self._now())
-            self._nudge()
-        finally:
-            # A no-op, unless the attempt was cancelled.
-            self._outbox.abandon(transmit.ticket, now=self._now())
-            self._attempts.pop(transmit.ticket, None)
+        answer = await self._exchange(transmit.request, transmit.deadline_at)
+        self._outbox.handle_answer(transmit.ticket, answer, now=self._now())
+        self._nudge()
+
+    def _end_attempt(self, ticket: Ticket, attempt: asyncio.Task[None]) -> None:
+        self._attempts.pop(ticket, None)
+        # A no-op, unless the attempt was cancelled.
+        self._outbox.abandon(ticket, now=attempt.get_loop().time())
+        if self._alarm is not None and attempt.cancelled():
+            _ring(self._alarm)
 
 
 def _ring(alarm: asyncio.Future[None]) -> None:

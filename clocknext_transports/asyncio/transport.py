@@ -6,6 +6,7 @@ from typing import Protocol, cast
 
 from clocknext_core import Answer, Failure, Origin, Request, Response
 from clocknext_transports.http11 import MAX_ANSWER_BYTES, Connect, Connection, Exchange, Pool, Receive, Send
+from clocknext_transports.sockets import is_readable
 from clocknext_transports.tls import default_context
 
 
@@ -89,7 +90,10 @@ class Stream(asyncio.Protocol):
 
     def is_stale(self) -> bool:
         """Whether the peer has ended or sent what nobody asked for, or the event loop is another one."""
-        return self.is_foreign() or self._has_ended or bool(self._received)
+        if self.is_foreign() or self._has_ended or self._received or self._transport is None:
+            return True
+        # The loop may have been too busy to read what has come.
+        return is_readable(self._transport.get_extra_info("socket"))
 
     def is_foreign(self) -> bool:
         """Whether it belongs to another event loop than the running one."""

@@ -295,6 +295,11 @@ class Driver:
         self._lock.release()
         try:
             self._hooks.fire(event)
+        except BaseException:
+            # sys.exit() means nothing in a background thread, and must not end delivery.
+            if threading.current_thread() not in self._threads:
+                raise
+            logger.exception("A hook tried to end a background thread; delivery goes on.")
         finally:
             self._lock.acquire()
 

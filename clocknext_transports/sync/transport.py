@@ -1,19 +1,22 @@
 """Blocking sockets: the native transport for threads."""
 
-import select
+import queue
 import socket
 import ssl
 import threading
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
-from typing import Protocol
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeAlias
 
 from clocknext_core import Answer, Failure, Origin, Request, Response
 from clocknext_transports.http11 import MAX_ANSWER_BYTES, Connect, Connection, Exchange, Pool, Receive, Send
+from clocknext_transports.sockets import end, is_readable
 from clocknext_transports.sync.clock import Clock
 from clocknext_transports.tls import default_context
 
 CHUNK = 65536
+
+Addresses: TypeAlias = Sequence[tuple[int, int, int, str, Any]]
 
 
 class Transport(Protocol):
@@ -54,9 +57,7 @@ class Stream:
         """Whether there is anything to read, were it only the end."""
         if isinstance(self.socket, ssl.SSLSocket) and self.socket.pending():
             return True
-        poll = select.poll()
-        poll.register(self.socket, select.POLLIN)
-        return bool(poll.poll(0))
+        return is_readable(self.socket)
 
     def abort(self) -> None:
         """Close the socket."""
@@ -111,7 +112,7 @@ class NativeTransport:
         with self._lock:
             self._is_closed = True
             for sock in self._busy:
-                _interrupt(sock)
+                end(sock)
         self._pool.clear()
 
     def _take(
@@ -148,7 +149,7 @@ class NativeTransport:
         return left
 
     def _connect(self, origin: Origin, deadline_at: float) -> Stream:
-        addresses = socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+        addresses = self._look_up(origin, deadline_at)
         failed: OSError = OSError("the host name has no address")
         for tried, (family, kind, protocol, _, address) in enumerate(addresses):
             # An address that swallows packets must leave time for the next one.
@@ -168,6 +169,34 @@ class NativeTransport:
                 raise
         raise failed
 
+    def _look_up(self, origin: Origin, deadline_at: float) -> Addresses:
+        """Look the host up. The system's resolver knows no time-out, so a name is looked up in a thread."""
+        outcomes: queue.SimpleQueue[Addresses | OSError] = queue.SimpleQueue()
+
+        def look_up(flags: int = 0) -> None:
+            try:
+                outcomes.put(
+                    socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM, flags=flags)
+                )
+            except OSError as error:
+                outcomes.put(error)
+
+        if origin.host.lower() == "localhost":
+            look_up()
+        else:
+            look_up(socket.AI_NUMERICHOST)
+            outcome = outcomes.get()
+            if not isinstance(outcome, OSError):
+                return outcome
+            threading.Thread(target=look_up, name="clocknext look-up", daemon=True).start()
+        try:
+            outcome = outcomes.get(timeout=self._left(deadline_at))
+        except queue.Empty:
+            raise TimeoutError from None
+        if isinstance(outcome, OSError):
+            raise outcome
+        return outcome
+
     def _secured(self, sock: socket.socket, origin: Origin, deadline_at: float) -> Stream:
         if origin.scheme == "https":
             if self._ssl_context is None:
@@ -176,10 +205,3 @@ class NativeTransport:
             with self._using(sock):
                 sock = self._ssl_context.wrap_socket(sock, server_hostname=origin.host)
         return Stream(sock, Connection(max_answer_bytes=self._max_answer_bytes))
-
-
-def _interrupt(sock: socket.socket) -> None:
-    """Wake the thread that waits for a socket; that thread closes it."""
-    with suppress(OSError):  # not connected yet, or no more
-        # Past SSLSocket.shutdown, which would pull its state away under the other thread.
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)

@@ -175,17 +175,23 @@ class Driver:
         """Poll and obey, until the outbox has closed."""
         with scope:
             async with trio.open_nursery() as attempts:
-                while True:
-                    output = self._serve()
-                    match output:
-                        case Transmit():
-                            attempts.start_soon(self._carry, output, name="clocknext attempt")
-                        case Wait():
-                            await self._sleep(output.until)
-                        case Closed():
-                            return
-                        case _:
-                            assert_never(output)
+                try:
+                    while True:
+                        output = self._serve()
+                        match output:
+                            case Transmit():
+                                attempts.start_soon(self._carry, output, name="clocknext attempt")
+                            case Wait():
+                                await self._sleep(output.until)
+                            case Closed():
+                                attempts.cancel_scope.cancel()
+                                return
+                            case _:
+                                assert_never(output)
+                finally:
+                    # Nobody polls from here on, though attempts may still be on their way out.
+                    if self._scope is scope:
+                        self._scope = None
 
     def _serve(self) -> Transmit | Wait | Closed:
         """Poll, waking waiters and running hooks, until there is something else to do."""
@@ -205,9 +211,11 @@ class Driver:
     async def _sleep(self, until: float | None) -> None:
         self._alarm = trio.Event()
         self._sleeping_until = until
-        with trio.move_on_at(math.inf if until is None else until):
-            await self._alarm.wait()
-        self._alarm = None
+        try:
+            with trio.move_on_at(math.inf if until is None else until):
+                await self._alarm.wait()
+        finally:
+            self._alarm = None
 
     async def _carry(self, transmit: Transmit) -> None:
         try:

@@ -41,6 +41,7 @@ class Stream:
         connection: Connection,
     ) -> None:
         self._tcp = tcp
+        self._secured = secured
         self._stream = tcp if secured is None else secured
         self.connection = connection
 
@@ -56,7 +57,15 @@ class Stream:
 
     def is_stale(self) -> bool:
         """Whether there is anything to read, were it only the end."""
-        return self._tcp.socket.is_readable()
+        return self._tcp.socket.is_readable() or self._has_undecrypted()
+
+    def _has_undecrypted(self) -> bool:
+        """Whether the TLS layer holds bytes that were received and not read."""
+        if self._secured is None:
+            return False
+        # There is no public way to ask. Should it go, connections are no longer reused, which is safe.
+        incoming: ssl.MemoryBIO | None = getattr(self._secured, "_incoming", None)
+        return incoming is None or incoming.pending > 0
 
     def abort(self) -> None:
         """Close the connection at once."""

@@ -1,0 +1,147 @@
+"""Deliver lines: a fixed number at a time, whatever the length of the input, and stop in good order."""
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+import trio
+
+from clocknext_core import ClockNextError, Signal, TrackResult
+from clocknext_transports.cli.lines import Line, Splitter, parse
+
+GRACE = 5.0
+"""Seconds that signals in flight have to end in, once the delivery was stopped."""
+
+Read: TypeAlias = Callable[[], bytes]
+"""Reads some of the input, `b""` at its end. May block: it is called in a thread."""
+Track: TypeAlias = Callable[[Signal], Awaitable[TrackResult]]
+"""Sends a signal and waits for the answer, or raises the error that ended its last attempt."""
+
+
+class Source:
+    """Lines of an input that is read as they are wanted."""
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
+        self._splitter = Splitter()
+        self._lines: deque[Line] = deque()
+        self._has_ended = False
+        self._reading = trio.CancelScope()
+        self._lock = trio.Lock()
+
+    async def next(self) -> Line | None:
+        """Return the next line; `None` at the end, or once stopped.
+
+        Raises:
+            OSError: The input can't be read.
+        """
+        async with self._lock:
+            while not self._lines and not self._has_ended:
+                data = None
+                with trio.CancelScope() as self._reading:
+                    data = await trio.to_thread.run_sync(self._read, abandon_on_cancel=True)
+                if data is not None:
+                    self._lines.extend(self._splitter.feed(data))
+                self._has_ended |= not data
+            return self._lines.popleft() if self._lines else None
+
+    def stop(self) -> None:
+        """Give no more lines, even if the input is being waited for."""
+        self._lines.clear()
+        self._has_ended = True
+        self._reading.cancel()
+
+
+class Delivery:
+    """Read lines, send each as a signal, and tell what became of it.
+
+    At most `concurrency` lines are under way; besides those, only what one read of the input gave is held.
+    What does not concern a line stops all: a key that is not accepted, an address that is not the API, an
+    input that can't be read, or a service that is down. It is taken for down when a signal has used up its
+    attempts and not one other was delivered meanwhile; else that signal alone counts as refused.
+
+    Args:
+        read: Where the lines come from.
+        track: What sends a signal.
+        on_delivered: Called with a line, its signal and the answer.
+        on_refused: Called with a line and the error. An `OSError` it raises stops the delivery.
+        concurrency: Most lines under way at once.
+        source: Part of derived keys.
+    """
+
+    def __init__(
+        self,
+        read: Read,
+        track: Track,
+        *,
+        on_delivered: Callable[[Line, Signal, TrackResult], object],
+        on_refused: Callable[[Line, ClockNextError], object],
+        concurrency: int,
+        source: str = "",
+    ) -> None:
+        self._source = Source(read)
+        self._track = track
+        self._on_delivered = on_delivered
+        self._on_refused = on_refused
+        self._concurrency = concurrency
+        self._source_name = source
+        self._scope = trio.CancelScope()
+        self._delivered = 0
+        self.in_flight = 0
+        """Lines under way."""
+        self.is_stopped = False
+        """Whether it was stopped before the end of the input."""
+        self.error: ClockNextError | OSError | None = None
+        """What stopped it; `None` if `stop` did."""
+
+    async def run(self) -> None:
+        """Deliver until the end of the input, or until stopped."""
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                for _ in range(self._concurrency):
+                    nursery.start_soon(self._work)
+
+    def stop(self) -> None:
+        """Begin no more lines, and let those under way end within `GRACE` seconds. Again: end at once."""
+        if self.is_stopped:
+            self._scope.cancel()
+            return
+        self.is_stopped = True
+        self._scope.deadline = trio.current_time() + GRACE
+        self._source.stop()
+
+    async def _work(self) -> None:
+        try:
+            while (line := await self._source.next()) is not None:
+                await self._deliver(line)
+        except OSError as error:
+            self._fail(error)
+
+    async def _deliver(self, line: Line) -> None:
+        delivered_before = self._delivered
+        self.in_flight += 1
+        try:
+            signal = parse(line, source=self._source_name)
+            result = await self._track(signal)
+        except ClockNextError as error:
+            if _concerns_all(error) or (error.retryable and self._delivered == delivered_before):
+                self._fail(error)
+            else:
+                self._on_refused(line, error)
+        else:
+            self._delivered += 1
+            self._on_delivered(line, signal, result)
+        finally:
+            self.in_flight -= 1
+
+    def _fail(self, error: ClockNextError | OSError) -> None:
+        if not self.is_stopped:
+            self.error = error
+            self.stop()
+
+
+def _concerns_all(error: ClockNextError) -> bool:
+    """Whether every other line would be answered the same: it is the key or the address."""
+    status = error.status or 0
+    unknown_path = status == 404 and error.reason == "NOT_FOUND"
+    return status in (401, 403, 405) or 300 <= status <= 399 or unknown_path

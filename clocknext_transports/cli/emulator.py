@@ -1,0 +1,89 @@
+"""`clocknext emulator`: a ClockNext on this machine, in the foreground."""
+
+from random import Random
+from typing import cast
+
+import click
+
+from clocknext_core import Config
+from clocknext_transports import environment
+from clocknext_transports.cli.errors import CannotStartError
+from clocknext_transports.emulator import EmulatorServer, Fault, FaultKind, Faults, Ledger, run
+
+
+def _fault_chances(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> list[tuple[Fault, float]]:
+    """Read `NAME=PROBABILITY`: a kind of fault, or an HTTP status, and how often it happens."""
+    chances: list[tuple[Fault, float]] = []
+    for value in values:
+        name, _, probability = value.partition("=")
+        try:
+            fault = Fault("status", int(name)) if name.isdecimal() else Fault(cast("FaultKind", name))
+            chances.append((fault, float(probability)))
+        except ValueError as error:
+            raise click.BadParameter(f"{value!r}: {error}", context, parameter) from None
+    return chances
+
+
+@click.command(short_help="A ClockNext on this machine, for development and tests.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8787, show_default=True, help="0: any free one."
+)
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="It has no defences: keep it to loopback."
+)
+@click.option(
+    "--fault",
+    "chances",
+    metavar="NAME=PROBABILITY",
+    multiple=True,
+    callback=_fault_chances,
+    help="What goes wrong and how often, such as 503=0.1 or lost=0.1. May be repeated.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same faults.")
+def emulator(*, port: int, host: str, chances: list[tuple[Fault, float]], seed: int) -> None:
+    """Run a ClockNext on this machine that bills by the real formulas, until Ctrl-C.
+
+    Any HTTP client can use it. It keeps everything in memory: what it billed can be read back, and is gone
+    when it ends.
+
+    Faults: a status such as 503 or 429; lost (billed, but the answer is lost); reset; latency (1 s); html,
+    empty or array (200, but not the API's answer); truncated, drip, surplus, stale, gzip, huge. They can also
+    be arranged while it runs, with POST /_emulator/faults.
+    """
+    faults = Faults(Random(seed))  # noqa: S311 - chance for tests, not for secrets
+    try:
+        for fault, probability in chances:
+            faults.chance(probability, fault)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--fault") from None
+    ledger = Ledger()
+    try:
+        run(ledger, faults, port=port, host=host, on_listening=_introduce)
+    except OSError as error:
+        raise CannotStartError(f"It can't listen on {host} port {port}: {error.strerror}.") from None
+    click.echo(f"Stopped. {ledger.counters.requests:,} requests, {len(ledger.signals):,} signals billed.")
+
+
+def _introduce(server: EmulatorServer) -> None:
+    key, url = server.api_key, server.url
+    click.echo(
+        f"""\
+ClockNext emulator at {url}
+API key: {key}
+
+For the SDK and `clocknext send`:
+  export {environment.BASE_URL}={url}
+  export {environment.API_KEY}={key}
+
+With curl:
+  curl {url}/api/v1/usage -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\
+    -d '{{"customerId": "cus_123", "type": "wallet", "model": "gpt-4o", "inputTokens": 1200}}'
+  curl {url}/_emulator/ledger
+"""
+    )
+    origin = Config(key, base_url=url, allow_insecure_http=True).origin
+    if environment.proxy_for(origin):
+        click.echo(f"The environment names a proxy. Around it:\n  export NO_PROXY={origin.host}\n")
+    click.echo("Ctrl-C stops it.")

@@ -1,0 +1,52 @@
+"""The command `clocknext` itself: its sub-commands, and what all of them do about errors and Ctrl-C."""
+
+import io
+import sys
+from collections.abc import Sequence
+
+import click
+
+from clocknext_core import __version__
+from clocknext_transports.cli.demo import demo
+from clocknext_transports.cli.emulator import emulator
+from clocknext_transports.cli.send import send
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C: 128 and the number of SIGINT, as shells count."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="clocknext")
+def cli() -> None:
+    """Usage metering and billing with ClockNext: try it, emulate it, send to it.
+
+    \b
+    clocknext demo                    see it work: no account, no network, no settings
+    clocknext emulator                a ClockNext on this machine, for development and tests
+    clocknext send usage.jsonl        deliver signals from a file, each billed once
+    """  # noqa: D301 - click's mark of a block to leave as it is
+
+
+for command in (demo, emulator, send):
+    cli.add_command(command)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status.
+
+    Args:
+        arguments: Default: the process's.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a customer's name must not end a run
+    try:
+        # Without standalone mode, what a command gave to `Context.exit` is returned.
+        status: object = cli.main(arguments, prog_name="clocknext", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        click.echo("Stopped.", err=True)
+        return INTERRUPTED
+    return status if isinstance(status, int) else 0

@@ -1,0 +1,187 @@
+"""JSON Lines, purely: bytes in, lines out; a line in, a signal out, under a key that can be derived again."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from inspect import signature
+from typing import NoReturn, cast
+
+from clocknext_core import CreditSignal, OutcomeSignal, Signal, ValidationError, WalletSignal
+from clocknext_core.checks import check_choice
+from clocknext_core.errors import invalid
+from clocknext_core.operations import camel_case
+from clocknext_core.signals import MAX_BODY_BYTES
+
+MAX_LINE_BYTES = 4 * MAX_BODY_BYTES
+"""Most bytes of a line that are kept. By blanks and escapes it may be longer than the body made of it."""
+
+_BOM = b"\xef\xbb\xbf"
+_MAX_NAME_SHOWN = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line that is not blank."""
+
+    number: int
+    """Counted from 1, blank lines included, as an editor does."""
+    content: bytes
+    """Without its end, blanks around it and a byte order mark: CRLF or LF makes no difference."""
+    end: int
+    """Bytes of input up to the end of this line."""
+    is_cut: bool = False
+    """Whether it was longer than `MAX_LINE_BYTES`; `content` is then its beginning."""
+
+    @property
+    def text(self) -> str:
+        """The content as text; what is not UTF-8 is shown as escapes."""
+        return self.content.decode("utf-8", "backslashreplace")
+
+
+class Splitter:
+    """Cut a stream of bytes into lines. It holds one unfinished line at most, and no more than its limit."""
+
+    def __init__(self) -> None:
+        self._started = bytearray()
+        self._is_cut = False
+        self._number = 0
+        self._offset = 0
+
+    def feed(self, data: bytes) -> list[Line]:
+        """Take the next bytes and return the lines that end in them. `b""` ends the last line."""
+        *ends, rest = data.split(b"\n")
+        lines = [line for part in ends if (line := self._end(part, 1)) is not None]
+        self._add(rest)
+        if not data and (last := self._end(b"", 0)) is not None:
+            lines.append(last)
+        return lines
+
+    def _add(self, part: bytes) -> None:
+        room = MAX_LINE_BYTES - len(self._started)
+        self._started += part[:room]
+        self._is_cut |= len(part) > room
+        self._offset += len(part)
+
+    def _end(self, part: bytes, separator: int) -> Line | None:
+        self._add(part)
+        self._number += 1
+        self._offset += separator
+        content, is_cut = bytes(self._started), self._is_cut
+        self._started.clear()
+        self._is_cut = False
+        if self._number == 1:
+            content = content.removeprefix(_BOM)
+        content = content.strip()
+        return Line(self._number, content, self._offset, is_cut) if content or is_cut else None
+
+
+def derive_key(line: Line, *, source: str = "") -> str:
+    """Derive a line's idempotency key from its number, its content and the source's name: 70 characters.
+
+    The same line of the same file has the same key in every run, two equal lines of a file have two, and
+    lines that are appended or changed leave the keys of the others alone. A line inserted or removed before
+    it gives a line a new key. It takes no memory, however long the file is.
+    """
+    return "jsonl-" + sha256(f"{source!r}\n{line.number}\n".encode() + line.content).hexdigest()
+
+
+def parse(line: Line, *, source: str = "") -> Signal:
+    """Turn a line into a signal. Names are taken as on the wire or in snake_case; `null` counts as absent.
+
+    Args:
+        line: The line.
+        source: What tells this file from others, for lines without an idempotency key: see `derive_key`.
+
+    Raises:
+        ValidationError: It is refused, and why.
+    """
+    fields = _arguments(_read_object(line))
+    kind = fields.pop("type", None)
+    if kind is None:
+        raise invalid("type", "is required")
+    check_choice("type", kind, tuple(_KINDS))
+    make = _KINDS[str(kind)]
+    for name in ("customer_id", "model"):
+        if name not in fields:
+            raise invalid(name, "is required")
+    for name in fields:
+        if name not in _PARAMETERS[str(kind)]:
+            raise invalid(name, f"is not a field of {kind} signals")
+    fields.setdefault("idempotency_key", derive_key(line, source=source))
+    return make(**fields)
+
+
+_KINDS: Mapping[str, Callable[..., Signal]] = {
+    kind.type: kind for kind in (CreditSignal, WalletSignal, OutcomeSignal)
+}
+_PARAMETERS = {name: frozenset(signature(kind).parameters) for name, kind in _KINDS.items()}
+_COUNTS = ("input", "output", "cache")
+_ARGUMENTS = {
+    spelling: name
+    for name in (
+        "type",
+        *(f"{count}_tokens" for count in _COUNTS),
+        *frozenset[str]().union(*_PARAMETERS.values()),
+    )
+    for spelling in (name, camel_case(name))
+}
+"""Names a line may use, and the arguments they stand for."""
+
+
+def _read_object(line: Line) -> dict[str, object]:
+    if line.is_cut:
+        raise invalid("line", f"is longer than {MAX_LINE_BYTES} bytes")
+    try:
+        value: object = _DECODER.decode(line.content.decode())
+    except ValidationError:
+        raise
+    except UnicodeDecodeError as error:
+        raise invalid("line", f"is not UTF-8 at byte {error.start + 1}") from None
+    except json.JSONDecodeError as error:
+        raise invalid("line", f"is not JSON: {error.msg} at character {error.pos + 1}") from None
+    except ValueError:
+        raise invalid(
+            "line", "is not JSON that can be read: it holds a number of thousands of digits"
+        ) from None
+    except RecursionError:
+        raise invalid("line", "is nested too deeply") from None
+    if not isinstance(value, dict):
+        raise invalid("line", "is not a JSON object")
+    return cast("dict[str, object]", value)
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise invalid("line", "gives a name twice in the same object")
+    return found
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise invalid("line", f"is not JSON: {name} is no JSON number")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
+
+
+def _arguments(found: Mapping[str, object]) -> dict[str, object]:
+    """Name the fields as a signal's arguments, and put token counts together."""
+    fields: dict[str, object] = {}
+    for spelling, value in found.items():
+        name = _ARGUMENTS.get(spelling)
+        if name is None:
+            shown = spelling if len(spelling) <= _MAX_NAME_SHOWN else spelling[:_MAX_NAME_SHOWN] + "…"
+            problem = 'is not a field of a signal (a metric is given as "metric": {"ref": …, "value": …})'
+            raise invalid(shown, problem)
+        if value is None:
+            continue
+        if name in fields:
+            raise invalid(name, "is given twice")
+        fields[name] = value
+    counts = {count: fields.pop(f"{count}_tokens") for count in _COUNTS if f"{count}_tokens" in fields}
+    if counts:
+        if "tokens" in fields:
+            raise invalid("tokens", "must not be given together with a count of its own")
+        fields["tokens"] = counts
+    return fields

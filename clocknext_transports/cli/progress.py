@@ -1,0 +1,118 @@
+"""How far a delivery is: a bar on a terminal, now and then a plain line elsewhere. On stderr."""
+
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.text import Text
+
+from clocknext_core import Retrying
+from clocknext_transports.cli.tally import Tally, describe
+
+INTERVAL = 5.0
+"""Seconds between plain lines, at least."""
+
+
+class Reporter(Protocol):
+    """Shows how far a delivery is."""
+
+    def update(self, tally: Tally, end: int) -> None:
+        """Show the sums; `end`: bytes of the input dealt with."""
+        ...
+
+    def retrying(self, event: Retrying) -> None:
+        """Show that an attempt failed and will be repeated."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        ...
+
+
+class BarReporter:
+    """A progress bar."""
+
+    def __init__(self, progress: Progress, size: int | None) -> None:
+        self._progress = progress
+        self._task = progress.add_task("", total=size, note="")
+
+    def update(self, tally: Tally, end: int) -> None:
+        """Move the bar."""
+        self._progress.update(self._task, description=str(tally), completed=end, note="")
+
+    def retrying(self, event: Retrying) -> None:
+        """Show it beside the bar, until the next success."""
+        self._progress.update(self._task, note=_note(event))
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._progress.console.print(Text(text), soft_wrap=True)
+
+
+class PlainReporter:
+    """A line now and then.
+
+    Args:
+        console: Where to.
+        clock: Seconds; only differences mean anything.
+    """
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console
+        self._clock = clock
+        self._next_at = clock() + INTERVAL
+
+    def update(self, tally: Tally, end: int) -> None:
+        """Print the sums, if that is due."""
+        del end
+        self._say_if_due(str(tally))
+
+    def retrying(self, event: Retrying) -> None:
+        """Print what went wrong, if that is due."""
+        self._say_if_due(_note(event))
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self._console.print(Text(text), soft_wrap=True)
+
+    def _say_if_due(self, text: str) -> None:
+        if self._clock() >= self._next_at:
+            self._next_at = self._clock() + INTERVAL
+            self.say(text)
+
+
+@contextmanager
+def reporter(console: Console, size: int | None) -> Generator[Reporter, None, None]:
+    """Report on a console for as long as the `with` block lasts.
+
+    Args:
+        console: Decides by itself whether it is a terminal.
+        size: Bytes of the input; `None` if not known.
+    """
+    if not console.is_terminal:
+        yield PlainReporter(console)
+        return
+    columns = (
+        SpinnerColumn(),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.description}", markup=False),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}", markup=False, style="yellow"),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield BarReporter(progress, size)
+
+
+def _note(event: Retrying) -> str:
+    return f"{describe(event.error)} Trying again in {event.delay:.1f} s."

@@ -1,0 +1,130 @@
+"""What became of the lines: sums that take the same memory however many lines there are, and their tables."""
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from rich.table import Table
+from rich.text import Text
+
+from clocknext_core import ClockNextError, Signal, TrackResult, UsageLog
+
+_MAX_EXAMPLE = 200
+
+
+@dataclass(slots=True)
+class Billed:
+    """Sums over the usage logs of delivered signals."""
+
+    signals: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_tokens: int = 0
+    cost: Decimal = Decimal(0)
+    """USD charged to customers."""
+
+    def add(self, log: UsageLog) -> None:
+        """Add one log; what the server left out counts as 0."""
+        self.signals += 1
+        self.input_tokens += _count(log.input_tokens)
+        self.output_tokens += _count(log.output_tokens)
+        self.cache_tokens += _count(log.cache_tokens)
+        if isinstance(log.customer_cost, int | float):
+            self.cost += Decimal(str(log.customer_cost))
+
+
+@dataclass(slots=True)
+class Refusals:
+    """Lines refused for one kind of reason."""
+
+    example: str
+    """The first one's reason."""
+    lines: int = 0
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the lines so far."""
+
+    delivered: int = 0
+    unpriced: int = 0
+    """Delivered, but priced later (202): no usage log yet."""
+    to_be_mended: int = 0
+    """Of those, the ones the server queued for a person to mend."""
+    billed: dict[str, Billed] = field(default_factory=dict[str, Billed])
+    """By type of signal."""
+    refused: dict[str, Refusals] = field(default_factory=dict[str, Refusals])
+    """By kind of reason."""
+
+    @property
+    def lines_refused(self) -> int:
+        """How many lines were refused."""
+        return sum(refusals.lines for refusals in self.refused.values())
+
+    def __str__(self) -> str:
+        return f"{self.delivered:,} delivered, {self.lines_refused:,} refused"
+
+    def add_delivered(self, signal: Signal, result: TrackResult) -> None:
+        """Count a delivered signal."""
+        self.delivered += 1
+        self.to_be_mended += result.pending
+        if result.usage_log is None:
+            self.unpriced += 1
+        else:
+            self.billed.setdefault(signal.type, Billed()).add(result.usage_log)
+
+    def add_refused(self, error: ClockNextError) -> None:
+        """Count a refused line."""
+        self.refused.setdefault(kind_of(error), Refusals(error.message)).lines += 1
+
+    def billed_table(self) -> Table:
+        """Make the table of what was billed, by type of signal."""
+        table = Table("Billed", title="Delivered signals", title_justify="left")
+        for heading in ("Signals", "Input tokens", "Output tokens", "Cache tokens", "Cost (USD)"):
+            table.add_column(heading, justify="right")
+        total = Billed()
+        for name, billed in sorted(self.billed.items()):
+            table.add_row(name, *_cells(billed))
+            total.signals += billed.signals
+            total.input_tokens += billed.input_tokens
+            total.output_tokens += billed.output_tokens
+            total.cache_tokens += billed.cache_tokens
+            total.cost += billed.cost
+        if self.unpriced:
+            table.add_row("priced later", f"{self.unpriced:,}")
+        table.add_section()
+        total.signals += self.unpriced
+        table.add_row("total", *_cells(total))
+        return table
+
+    def refused_table(self) -> Table:
+        """Make the table of what was refused, by kind of reason."""
+        table = Table("Reason", title="Refused lines", title_justify="left")
+        table.add_column("Lines", justify="right")
+        table.add_column("For example", overflow="fold")
+        for name, refusals in sorted(self.refused.items()):
+            table.add_row(name, f"{refusals.lines:,}", Text(_short(refusals.example)))
+        return table
+
+
+def kind_of(error: ClockNextError) -> str:
+    """Name the kind of an error, such as `PlanError 422`: there are few, so they can be counted."""
+    return type(error).__name__ + ("" if error.status is None else f" {error.status}")
+
+
+def describe(error: ClockNextError) -> str:
+    """Say in a sentence what went wrong."""
+    return f"{kind_of(error)}: {error.message.rstrip('.')}."
+
+
+def _count(value: object) -> int:
+    # Typed as the server documents it, which it does not promise to keep to.
+    return value if isinstance(value, int) else 0
+
+
+def _cells(billed: Billed) -> list[str]:
+    tokens = (billed.input_tokens, billed.output_tokens, billed.cache_tokens)
+    return [f"{billed.signals:,}", *(f"{count:,}" for count in tokens), f"{billed.cost:,.6f}"]
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MAX_EXAMPLE else text[:_MAX_EXAMPLE] + "…"

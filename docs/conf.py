@@ -1,0 +1,91 @@
+"""How the documentation is built: offline, with the diagram drawn from the code."""
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from types import GenericAlias
+from typing import Any
+
+from sphinx.application import Sphinx
+from sphinx.ext.napoleon.docstring import GoogleDocstring
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+import diagrams  # noqa: E402 - found by the path set above
+
+from clocknext_core import TrackResult, __version__  # noqa: E402
+from clocknext_core.binding import Resource, endpoint, paged, recording  # noqa: E402
+
+project = "clocknext for Python"
+author = "The clocknext for Python authors"
+project_copyright = author
+version = release = __version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
+exclude_patterns = ["_build"]
+html_theme = "alabaster"
+html_theme_options = {"description": "Usage metering and billing for AI products", "page_width": "1080px"}
+html_sidebars = {"**": ["about.html", "navigation.html", "searchbox.html"]}
+
+myst_heading_anchors = 3
+default_role = "code"  # docstrings write `name` for code
+python_maximum_signature_line_length = 100
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True}
+
+
+def read_docstring(_app: Sphinx, what: str, *subject_and_lines: Any) -> None:
+    """Read docstrings in Google's style; those of attributes are plain text, whatever colons they have."""
+    _name, subject, _options, lines = subject_and_lines
+    if what not in ("attribute", "data", "property"):
+        lines[:] = GoogleDocstring(lines, obj=subject).lines()
+
+
+def show_what_is_called(app: Sphinx) -> None:
+    """Put functions with the signature of the bound method where the resources have their descriptors."""
+    del app
+    import_module("clocknext_transports.base")  # it loads every resource
+    for resource in _subclasses(Resource):
+        for name, member in list(vars(resource).items()):
+            if isinstance(member, endpoint | paged):
+                returns = member.returned
+                if isinstance(member, paged):
+                    returns = GenericAlias(Iterator, (returns,))
+                setattr(resource, name, _like(member.build, returns))
+            elif isinstance(member, recording):
+                setattr(resource, name, _like(member.build, TrackResult))
+
+
+def _subclasses(kind: type[object]) -> Iterator[type[object]]:
+    subclass: type[object]
+    for subclass in kind.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)
+
+
+def _like(build: Callable[..., object], returns: object) -> Callable[..., object]:
+    def method(*args: object, **kwargs: object) -> object:
+        raise NotImplementedError(args, kwargs)
+
+    for name in ("__name__", "__qualname__", "__module__", "__doc__"):
+        setattr(method, name, getattr(build, name))
+    method.__annotations__ = {**build.__annotations__, "return": returns}
+    signature = inspect.signature(build).replace(return_annotation=returns)
+    setattr(method, "__signature__", signature)  # noqa: B010 - functions have it, their type does not
+    return method
+
+
+def draw_diagrams(app: Sphinx) -> None:
+    """Draw what the pages show."""
+    del app
+    diagrams.write(HERE / "_static" / "signal-states.svg")
+
+
+def setup(app: Sphinx) -> None:
+    """Hook into the build."""
+    app.connect("builder-inited", draw_diagrams)
+    app.connect("builder-inited", show_what_is_called)
+    app.connect("autodoc-process-docstring", read_docstring)

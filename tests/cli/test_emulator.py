@@ -1,0 +1,78 @@
+import signal
+
+import httpx
+import pytest
+
+from clocknext_transports.emulator import DEFAULT_API_KEY, emulator
+from tests.cli.support import TIMEOUT, clocknext, environment, started
+
+
+def test_what_it_prints_works() -> None:
+    with started("emulator", "--port", "0", env=environment(HTTP_PROXY="http://127.0.0.1:1")) as process:
+        assert process.stdout is not None
+        printed: list[str] = []
+        while not printed or not printed[-1].startswith("Ctrl-C"):
+            printed.append(process.stdout.readline())
+        text = "".join(printed)
+        url = printed[0].split()[-1]
+        assert f"export CLOCKNEXT_BASE_URL={url}\n" in text
+        assert f"export CLOCKNEXT_API_KEY={DEFAULT_API_KEY}\n" in text
+        assert f"curl {url}/_emulator/ledger" in text
+        assert "export NO_PROXY=127.0.0.1" in text
+        body = text.partition("-d '")[2].partition("'")[0]
+        headers = {"Authorization": f"Bearer {DEFAULT_API_KEY}", "Content-Type": "application/json"}
+        with httpx.Client(trust_env=False, timeout=TIMEOUT) as client:
+            assert client.post(f"{url}/api/v1/usage", content=body, headers=headers).status_code == 200
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=TIMEOUT)
+    assert (process.returncode, rest, errors) == (0, "Stopped. 1 requests, 1 signals billed.\n", "")
+
+
+def test_faults_by_chance() -> None:
+    chances = ("--fault", "503=0.25", "--fault", "lost=0.25", "--seed", "7")
+    seen: list[list[int | None]] = []
+    for _ in range(2):
+        with started("emulator", "--port", "0", *chances, env=environment()) as process:
+            assert process.stdout is not None
+            url = process.stdout.readline().split()[-1]
+            answers: list[int | None] = []
+            for _ in range(20):
+                try:
+                    answers.append(
+                        httpx.get(f"{url}/api/v1/me", trust_env=False, timeout=TIMEOUT).status_code
+                    )
+                except httpx.RemoteProtocolError:
+                    answers.append(None)
+            seen.append(answers)
+            process.terminate()
+            assert process.wait(TIMEOUT) == 0
+    assert seen[0] == seen[1]
+    assert set(seen[0]) == {401, 503, None}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--fault", "moon=0.1"), "No fault is called 'moon'"),
+        (("--fault", "503"), "'503'"),
+        (("--fault", "503=much"), "'503=much'"),
+        (("--fault", "999=0.1"), "status of a fault must be from 200 to 599"),
+        (("--fault", "503=0.6", "--fault", "lost=0.6"), "come to no more than 1 together"),
+        (("--port", "65536"), "65536 is not in the range"),
+        (("--host", "192.0.2.1"), "It can't listen on 192.0.2.1"),
+    ],
+)
+def test_wrong_usage(arguments: tuple[str, ...], says: str) -> None:
+    done = clocknext("emulator", *arguments, env=environment())
+    assert done.returncode == 2
+    assert says in done.stderr
+
+
+def test_a_port_that_is_taken() -> None:
+    with emulator() as other:
+        done = clocknext("emulator", "--port", str(other.port), env=environment())
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        f"Error: It can't listen on 127.0.0.1 port {other.port}: Address already in"
+    )
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,583 @@
+"""An outbox beside a model that keeps its own books and checks every promise after every step.
+
+The model knows the rules in their plainest form (lists it scans, sets it compares), not the outbox's
+structures. It predicts the events as a set, not their order, except where an order is promised; it never
+predicts the jitter, but holds the delay it is told of against the bounds of the policy.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import TypeAlias, assert_never
+
+from clocknext_core import (
+    Answer,
+    BatchPolicy,
+    Closed,
+    Delivered,
+    Dropped,
+    Failure,
+    Flushed,
+    FlushReport,
+    Outbox,
+    OutboxOutput,
+    QueueFullError,
+    Rejected,
+    Retrying,
+    RetryPolicy,
+    Settled,
+    TrackResult,
+    Transmit,
+    Wait,
+)
+from tests.core.support import KEY, answer, config, encoded, refusal, success
+
+Event: TypeAlias = tuple[str, *tuple[object, ...]]
+
+NEVER = float("inf")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One scripted answer, and what it means."""
+
+    answer: Answer
+    verdict: str
+    retry_after: float | None = None
+
+
+REPLIES: Mapping[str, Reply] = {
+    "ok": Reply(success({"usageLog": {"id": "log"}}), "delivered"),
+    "accepted": Reply(success({"accepted": True}, 202), "delivered"),
+    "to be mended": Reply(success({"accepted": True, "status": "PENDING"}, 202), "mended"),
+    "no content": Reply(answer(204, b""), "delivered"),
+    "legacy ok": Reply(answer(200, {"ok": True}), "delivered"),
+    "500": Reply(refusal(500), "retry"),
+    "408": Reply(refusal(408), "retry"),
+    "409": Reply(refusal(409), "retry"),
+    "429": Reply(refusal(429, retry_after="3"), "retry", 3.0),
+    "429 in ms": Reply(refusal(429, retry_after_ms="250", retry_after="9"), "retry", 0.25),
+    "429 at once": Reply(refusal(429, retry_after="0"), "retry", 0.0),
+    "429 of old": Reply(refusal(429, retry_after="Wed, 21 Oct 2015 07:28:00 GMT"), "retry"),
+    "503 for long": Reply(refusal(503, retry_after="900"), "retry", 900.0),
+    "html": Reply(answer(200, "<html>proxy</html>"), "retry"),
+    "array": Reply(answer(200, []), "retry"),
+    "empty": Reply(answer(200, b""), "retry"),
+    "cut short": Reply(answer(200, b'{"ok": tr'), "retry"),
+    "reset": Reply(Failure("connection reset"), "retry"),
+    "refused connection": Reply(Failure("connection refused", processed=False), "retry"),
+    "400": Reply(refusal(400), "refused"),
+    "401": Reply(refusal(401), "refused"),
+    "403 with a wait": Reply(refusal(403, retry_after="2"), "refused", 2.0),
+    "413": Reply(refusal(413), "refused"),
+    "422": Reply(refusal(422, "Insufficient credit balance."), "refused"),
+    "error in a 200": Reply(refusal(200), "refused"),
+}
+
+
+@dataclass(eq=False)
+class Book:
+    """What the model knows of one signal."""
+
+    key: str
+    body: bytes
+    place: str = "new"
+    attempts: int = 0
+    failed_at: float = 0.0
+    not_before: float = NEVER
+    retry_after: float = 0.0
+
+    @property
+    def is_held(self) -> bool:
+        return self.place in ("fresh", "in flight", "waiting")
+
+
+@dataclass(eq=False)
+class FlushBook:
+    """What the model knows of one waiting flush."""
+
+    ticket: int
+    awaited: list[Book]
+    tells: list[Book]
+    """Ended or not, the signals its report is about."""
+    deadline_at: float | None
+    closes: bool
+
+
+@dataclass(eq=False)
+class BlockedBook:
+    """A call that waits for room."""
+
+    ticket: int
+    book: Book
+    deadline_at: float
+
+
+@dataclass
+class World:
+    """The outbox, its model, and a clock that may be set at will."""
+
+    batch: BatchPolicy
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    seed: int = 0
+    clock: float = 1000.0
+    seen: Counter[str] = field(default_factory=Counter[str])
+    """What did happen, to tell a run that proves something from one that does not."""
+
+    def __post_init__(self) -> None:
+        self.config = config(self.batch, self.retry)
+        self.outbox = Outbox(self.config, Random(self.seed))
+        self.now = -NEVER
+        self.books: dict[str, Book] = {}
+        self.recorded: list[Book] = []
+        self.ended: list[Book] = []
+        self.told: set[Book] = set()
+        self.fresh: list[Book] = []
+        self.waiting: list[Book] = []
+        self.flying: dict[int, Book] = {}
+        self.blocked: list[BlockedBook] = []
+        self.flushes: list[FlushBook] = []
+        self.reports: dict[int, tuple[int, Counter[str], int]] = {}
+        self.admissions: dict[int, tuple[str, str | None]] = {}
+        self.expected: Counter[Event] = Counter()
+        self.tickets: set[int] = set()
+        self.spent: list[int] = []
+        self.first_sent: list[Book] = []
+        self.gate = -NEVER
+        self.sending = False
+        self.interval_at: float | None = None
+        self.delivered_since_empty = 0
+        self.closing = False
+        self.closed = False
+        self.last_wait: Wait | None = None
+        self.last_event: Event = ("none",)
+        self.log: list[str] = []
+
+    # Inputs
+
+    def record(self) -> None:
+        signal = encoded(f"k{len(self.books)}")
+        book = self.books[signal.idempotency_key] = Book(signal.idempotency_key, signal.body)
+        self._touch()
+        full = self.held >= self.batch.max_queue_size
+        refuses = full and not self.closing and self.batch.overflow == "raise"
+        try:
+            receipt = self.outbox.record(signal, now=self.clock)
+        except QueueFullError:
+            assert refuses
+            self.seen["raised"] += 1
+            self.check()
+            return
+        assert not refuses
+        assert receipt.result.queued
+        assert receipt.result.idempotency_key == book.key
+        dropped: str | None = None
+        if self.closing:
+            dropped = "closed"
+        elif full and self.batch.overflow == "block":
+            assert receipt.ticket is not None
+            self._new_ticket(receipt.ticket)
+            self.blocked.append(BlockedBook(receipt.ticket, book, self.now + self.batch.block_timeout))
+            book.place = "blocked"
+            self.seen["blocked"] += 1
+        elif full and self.batch.overflow == "drop_oldest" and self.fresh:
+            oldest = self.fresh.pop(0)
+            self._hold(book)
+            self._drop(oldest, "queue_full")
+        elif full:
+            dropped = "queue_full"
+        else:
+            self._hold(book)
+        if dropped is not None:
+            self._refuse(book, dropped)
+        assert receipt.result.dropped == dropped
+        assert (receipt.ticket is not None) == (book.place == "blocked")
+        self.check()
+
+    def answer(self, ticket: int, name: str) -> None:
+        reply = REPLIES[name]
+        self._touch()
+        self.outbox.handle_answer(ticket, reply.answer, now=self.clock)
+        book = self.flying.pop(ticket, None)
+        if book is None:
+            self.seen["late answer"] += 1
+            self.check()
+            return
+        self.spent.append(ticket)
+        if reply.verdict in ("delivered", "mended"):
+            book.place = "delivered"
+            self.delivered_since_empty += 1
+            self._expect("delivered", book.key)
+            if (
+                reply.verdict == "mended"
+            ):  # taken, but the caller must be able to see that nothing is billed yet
+                self._expect("rejected", book.key)
+                self.seen["to be mended"] += 1
+            self._end(book)
+        else:
+            self._fail(book, reply)
+        self.check()
+
+    def abandon(self, ticket: int) -> None:
+        self._touch()
+        self.outbox.abandon(ticket, now=self.clock)
+        book = self.flying.pop(ticket, None)
+        if book is not None:
+            self.spent.append(ticket)
+            book.attempts -= 1
+            book.place, book.not_before = "waiting", self.now
+            self.waiting.append(book)
+            self.seen["abandoned"] += 1
+        self.check()
+
+    def withdraw(self, ticket: int) -> None:
+        self._touch()
+        self.outbox.withdraw(ticket, now=self.clock)
+        for blocked in self.blocked:
+            if blocked.ticket == ticket:
+                blocked.book.place = "withdrawn"
+                self.seen["withdrawn"] += 1
+        self.blocked = [blocked for blocked in self.blocked if blocked.ticket != ticket]
+        self.check()
+
+    def flush(self, patience: float | None = None, *, closes: bool = False) -> None:
+        self._touch()
+        deadline_at = None if patience is None else self.now + patience
+        if closes:
+            ticket = self.outbox.close(now=self.clock, deadline_at=deadline_at)
+            self.closing = True
+            while self.blocked:
+                self._admit(self.blocked.pop(0))
+        else:
+            ticket = self.outbox.flush(now=self.clock, deadline_at=deadline_at)
+        self._new_ticket(ticket)
+        if self.waiting or self.now < self.gate:
+            self.seen["flush during an outage"] += 1
+        tells = [book for book in self.recorded if book not in self.told]
+        if self.flushes:  # one that still waits may yet tell of what an earlier report told
+            tells += [book for book in self.flushes[-1].tells if book in self.told]
+        awaited = [book for book in self.recorded if book.is_held]
+        flush = FlushBook(ticket, awaited, tells, deadline_at, closes)
+        self.flushes.append(flush)
+        self._start_sending()
+        self._settle_finished()
+        self.check()
+
+    def jump(self, seconds: float) -> None:
+        self.clock = self.clock + seconds
+        if seconds < 0:
+            self.seen["backwards"] += 1
+
+    # Output
+
+    def poll(self) -> OutboxOutput:
+        self._touch()
+        wait = self.last_wait
+        quiet = (
+            wait is not None
+            and (wait.until is None or self.now < wait.until)
+            and not self.outbox.wakes_before(wait.until)
+        )
+        if not self.expected:
+            self._fire_timers()
+        output = self.outbox.poll(now=self.clock)
+        assert KEY not in repr(output)
+        self.log.append(repr(output))
+        if quiet:
+            assert isinstance(output, Wait), f"wakes_before kept silent about {output}"
+        match output:
+            case Transmit():
+                self._check_transmit(output)
+            case Wait():
+                self._check_wait(output)
+            case Closed():
+                assert self.closed
+                assert not self.expected
+                assert self.outbox.poll(now=self.clock) == Closed()
+            case _:
+                self._check_event(output)
+        self.check()
+        return output
+
+    def drain(self, name: str | None = None) -> None:
+        """Poll until `Wait` or `Closed`; answer what goes out in the meantime, if told how."""
+        while not isinstance(output := self.poll(), Wait | Closed):
+            if name is not None and isinstance(output, Transmit):
+                self.answer(output.ticket, name)
+
+    def recover(self) -> None:
+        """Let every fault stop: within a bounded number of steps everything held has been delivered."""
+        for ticket in list(self.flying):
+            self.answer(ticket, "ok")
+        # A signal needs a transmission, its event and a settled waiter, and there is a wait between any two.
+        steps = 20 + 8 * (self.held + len(self.blocked) + len(self.flushes) + self.expected.total())
+        for _ in range(steps):
+            match output := self.poll():
+                case Transmit():
+                    self.answer(output.ticket, "ok")
+                case Wait(until=None) | Closed():
+                    break
+                case Wait(until=float(until)):
+                    self.clock = max(self.clock, until)
+                    self.seen["wait"] += 1
+                case _:
+                    pass
+        else:
+            raise AssertionError(f"not drained after {steps} steps")
+        assert self.held == 0
+        assert not self.expected
+        assert not self.blocked
+        assert not self.flushes
+        assert {book.place for book in self.recorded} <= {
+            "delivered",
+            "refused",
+            "send_failed",
+            "queue_full",
+            "closed",
+        }
+        assert sorted(book.key for book in self.ended) == sorted(book.key for book in self.recorded)
+
+    def check(self) -> None:
+        """Compare the books: what was recorded is held or has ended, each exactly once."""
+        counts = self.outbox.counts
+        places = Counter(book.place for book in self.recorded)
+        assert counts.recorded == counts.held + counts.delivered + counts.rejected + sum(
+            counts.dropped.values()
+        )
+        assert counts.recorded == len(self.recorded)
+        assert counts.held == self.outbox.held == self.held
+        assert counts.in_flight == len(self.flying) <= self.batch.max_concurrency
+        assert counts.delivered == places["delivered"]
+        assert counts.rejected == places["refused"]
+        assert counts.dropped == {
+            reason: places[reason] for reason in ("queue_full", "send_failed", "closed")
+        }
+        assert self.outbox.is_closing == self.closing
+        if not self.closing:  # calls that wait for room are let in at close
+            assert self.held <= self.batch.max_queue_size
+
+    # The model's own moves
+
+    @property
+    def held(self) -> int:
+        return len(self.fresh) + len(self.waiting) + len(self.flying)
+
+    def _touch(self) -> None:
+        self.now = max(self.now, self.clock)
+
+    def _new_ticket(self, ticket: int) -> None:
+        assert ticket not in self.tickets
+        self.tickets.add(ticket)
+
+    def _expect(self, *event: object) -> None:
+        kind, *rest = event
+        self.expected[(str(kind), *rest)] += 1
+
+    def _hold(self, book: Book) -> None:
+        self.recorded.append(book)
+        book.place = "fresh"
+        self.fresh.append(book)
+        if not self.sending:
+            if len(self.fresh) >= self.batch.max_size:
+                self._start_sending()
+            elif self.interval_at is None:
+                self.interval_at = self.now + self.batch.max_interval
+
+    def _refuse(self, book: Book, reason: str) -> None:
+        self.recorded.append(book)
+        book.place = reason
+        self.ended.append(book)
+        self.seen[reason] += 1
+        self._expect("dropped", book.key, reason)
+
+    def _admit(self, blocked: BlockedBook) -> None:
+        self._hold(blocked.book)
+        self.admissions[blocked.ticket] = (blocked.book.key, None)
+        self._expect("settled", blocked.ticket)
+        self.seen["admitted"] += 1
+
+    def _start_sending(self) -> None:
+        self.sending = bool(self.fresh)
+        self.interval_at = None
+
+    def _fail(self, book: Book, reply: Reply) -> None:
+        if reply.retry_after is not None:
+            self.gate = max(self.gate, self.now + reply.retry_after)
+            self.seen["gate"] += 1
+        if reply.verdict == "retry" and book.attempts < self.retry.max_attempts:
+            book.place, book.not_before, book.failed_at = "waiting", NEVER, self.now
+            book.retry_after = reply.retry_after or 0.0
+            self.waiting.append(book)
+            self._expect("retrying", book.key, book.attempts)
+            self.seen["retry"] += 1
+            return
+        book.place = "refused" if reply.verdict == "refused" else "send_failed"
+        self.seen[book.place] += 1
+        self._expect("rejected", book.key)
+        self._expect("dropped", book.key, "send_failed")
+        self._end(book)
+
+    def _drop(self, book: Book, reason: str) -> None:
+        book.place = reason
+        self.seen[reason] += 1
+        self._expect("dropped", book.key, reason)
+        self._end(book)
+
+    def _end(self, book: Book) -> None:
+        self.ended.append(book)
+        while self.blocked and self.held < self.batch.max_queue_size:
+            self._admit(self.blocked.pop(0))
+        if self.held == 0 and not self.closed:
+            self._expect("flushed", self.delivered_since_empty)
+            self.delivered_since_empty = 0
+        self._settle_finished()
+
+    def _settle_finished(self) -> None:
+        for flush in list(self.flushes):
+            if flush in self.flushes and not any(book.is_held for book in flush.awaited):
+                self._settle(flush)
+
+    def _settle(self, flush: FlushBook) -> None:
+        self.flushes.remove(flush)
+        ended = [book for book in flush.tells if not book.is_held]
+        self.told.update(ended)
+        failed = Counter(book.key for book in ended if book.place != "delivered")
+        pending = sum(book.is_held for book in flush.awaited)
+        self.reports[flush.ticket] = (len(ended) - failed.total(), failed, pending)
+        self._expect("settled", flush.ticket)
+        if pending:
+            self.seen["flush out of time"] += 1
+        if flush.closes:
+            self._shut()
+
+    def _shut(self) -> None:
+        self.closed = True
+        left = [book for book in self.recorded if book.is_held]
+        self.spent += self.flying
+        self.flying, self.waiting, self.fresh = {}, [], []
+        for book in left:
+            self._drop(book, "closed")
+
+    def _fire_timers(self) -> None:
+        if self.interval_at is not None and self.interval_at <= self.now:
+            self._start_sending()
+        while self.blocked and self.blocked[0].deadline_at <= self.now:
+            blocked = self.blocked.pop(0)
+            self._refuse(blocked.book, "queue_full")
+            self.admissions[blocked.ticket] = (blocked.book.key, "queue_full")
+            self._expect("settled", blocked.ticket)
+            self.seen["block timed out"] += 1
+        due = [
+            flush for flush in self.flushes if flush.deadline_at is not None and flush.deadline_at <= self.now
+        ]
+        for flush in due:
+            if flush in self.flushes:
+                self._settle(flush)
+
+    # Checks of outputs
+
+    def _check_transmit(self, output: Transmit) -> None:
+        self._new_ticket(output.ticket)
+        book = next(book for book in self.recorded if book.body == output.request.body)
+        assert (output.request.method, output.request.target) == ("POST", "/api/v1/usage")
+        assert output.request.replay_safe
+        assert output.deadline_at == self.now + self.config.timeout
+        assert self.now >= self.gate, "sent before the server's Retry-After"
+        assert len(self.flying) < self.batch.max_concurrency
+        if book.place == "waiting":
+            assert book.not_before <= self.now, "sent before its own back-off"
+            self.waiting.remove(book)
+            self.seen["repeat"] += 1
+        else:
+            assert book.place == "fresh"
+            assert self.sending, "sent without a trigger"
+            assert book is self.fresh.pop(0), "first attempts out of order"
+            self.first_sent.append(book)
+            self.sending = bool(self.fresh)
+        book.place = "in flight"
+        book.attempts += 1
+        assert book.attempts <= self.retry.max_attempts
+        self.flying[output.ticket] = book
+
+    def _check_wait(self, output: Wait) -> None:
+        assert not self.expected, f"waits with events untold: {self.expected}"
+        assert not any(book.not_before == NEVER for book in self.waiting)
+        times = [flush.deadline_at for flush in self.flushes if flush.deadline_at is not None]
+        times += [blocked.deadline_at for blocked in self.blocked]
+        if self.interval_at is not None:
+            times.append(self.interval_at)
+        if len(self.flying) < self.batch.max_concurrency:
+            ready = [book.not_before for book in self.waiting]
+            if self.sending:
+                ready.append(-NEVER)
+            if ready:
+                times.append(max(min(ready), self.gate))
+        assert output.until == min(times, default=None)
+        assert output.until is None or output.until > self.now, "wakes up in the past"
+        if self.held and not self.flying:
+            assert output.until is not None, "sleeps for ever on work"
+        assert self.outbox.poll(now=self.clock) == output, "polling again gives another Wait"
+        assert not self.outbox.wakes_before(output.until)
+        self.last_wait = output
+
+    def _check_event(
+        self,
+        output: Delivered
+        | Rejected
+        | Retrying
+        | Dropped
+        | Flushed
+        | Settled[FlushReport]
+        | Settled[TrackResult],
+    ) -> None:
+        event: Event
+        match output:
+            case Delivered():
+                event = ("delivered", output.signal.idempotency_key)
+                assert output.result.idempotency_key == output.signal.idempotency_key
+                assert not output.result.queued
+            case Rejected():
+                event = ("rejected", output.signal.idempotency_key)
+                assert output.error.idempotency_key == output.signal.idempotency_key
+            case Retrying():
+                assert output.signal is not None
+                event = ("retrying", output.signal.idempotency_key, output.attempt)
+                self._check_delay(output, self.books[str(output.signal.idempotency_key)])
+            case Dropped():
+                event = ("dropped", output.signal.idempotency_key, output.reason)
+                if output.reason == "send_failed":
+                    assert self.last_event == ("rejected", output.signal.idempotency_key)
+            case Flushed():
+                event = ("flushed", output.count)
+            case Settled():
+                event = ("settled", output.ticket)
+                self._check_settled(output)
+            case _:
+                assert_never(output)
+        assert self.expected[event], f"{event} was not due; due are {self.expected}"
+        self.expected[event] -= 1
+        self.expected += Counter()  # forget zeros
+        self.last_event = event
+
+    def _check_delay(self, event: Retrying, book: Book) -> None:
+        ceiling = min(self.retry.base_delay * 2 ** (event.attempt - 1), self.retry.max_delay)
+        assert max(ceiling / 2, book.retry_after) <= event.delay <= max(ceiling, book.retry_after)
+        assert event.error.retryable
+        book.not_before = book.failed_at + event.delay
+
+    def _check_settled(self, output: Settled[FlushReport] | Settled[TrackResult]) -> None:
+        value = output.unwrap()
+        if isinstance(value, TrackResult):
+            key, dropped = self.admissions.pop(output.ticket)
+            assert (value.idempotency_key, value.dropped, value.queued) == (key, dropped, True)
+            return
+        delivered, failed, pending = self.reports.pop(output.ticket)
+        assert (value.delivered, value.pending) == (delivered, pending)
+        told = Counter(str(each.error.idempotency_key) for each in value.failed)
+        assert told == Counter(str(each.signal.idempotency_key) for each in value.failed)
+        if failed.total() <= self.batch.max_queue_size:
+            assert told == failed
+        else:
+            assert told <= failed
+            assert told.total() == self.batch.max_queue_size

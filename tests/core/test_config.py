@@ -1,0 +1,233 @@
+"""Configuration: everything is checked when it is made, and the key is never shown."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import FrozenInstanceError
+from typing import Any, get_args
+
+import pytest
+
+from clocknext_core import BatchPolicy, Config, Origin, RetryPolicy, ValidationError
+from clocknext_core.config import DEFAULT_BASE_URL, REDACTED, Overflow
+from tests.core.support import KEY, config
+
+HUGE = 10**5000
+NAN = float("nan")
+INFINITE = float("inf")
+
+NOT_COUNTS: list[object] = [0, -1, 1.0, "1", True, None, HUGE, -HUGE]
+NOT_SECONDS: list[object] = [-0.001, NAN, INFINITE, -INFINITE, "1", True, None, HUGE, [1]]
+
+
+def made(**arguments: Any) -> Config:
+    return Config(**dict[str, Any](arguments) | {"api_key": arguments.get("api_key", KEY)})
+
+
+def test_the_defaults() -> None:
+    default = Config(KEY)
+    assert default.base_url == DEFAULT_BASE_URL == "https://app.clocknext.com"
+    assert default.origin == Origin("https", "app.clocknext.com", 443)
+    assert (default.path_prefix, default.mode, default.timeout) == ("", "async", 10.0)
+    assert default.batch == BatchPolicy(20, 2.0, 5, 10_000, "drop_newest")
+    assert default.retry == RetryPolicy(5, 0.2, 10.0)
+    assert not default.allow_insecure_http
+
+
+REFUSED: dict[tuple[Callable[..., object], str], list[object]] = {
+    (BatchPolicy, "max_size"): NOT_COUNTS,
+    (BatchPolicy, "max_concurrency"): NOT_COUNTS,
+    (BatchPolicy, "max_queue_size"): NOT_COUNTS,
+    (BatchPolicy, "max_interval"): NOT_SECONDS,
+    (BatchPolicy, "block_timeout"): NOT_SECONDS,
+    (BatchPolicy, "overflow"): ["drop", "", None, 1, [], "DROP_NEWEST", HUGE],
+    (RetryPolicy, "max_attempts"): NOT_COUNTS,
+    (RetryPolicy, "base_delay"): NOT_SECONDS,
+    (RetryPolicy, "max_delay"): NOT_SECONDS,
+    (made, "timeout"): [*NOT_SECONDS, 0, 0.0],
+    (made, "mode"): ["", "ASYNC", None, True, "threads", b"sync", HUGE],
+    (made, "batch"): [None, {}, RetryPolicy(), 20],
+    (made, "retry"): [None, {}, BatchPolicy(), 5],
+    (made, "allow_insecure_http"): [None, 1, "yes"],
+    (made, "base_url"): [None, b"https://x.example", 5],
+    (made, "api_key"): [None, b"cnk_x", 5, ""],
+}
+
+
+@pytest.mark.parametrize(
+    ("make", "argument", "value"),
+    [
+        pytest.param(make, argument, value, id=f"{make.__name__}.{argument}-{number}")
+        for (make, argument), values in REFUSED.items()
+        for number, value in enumerate(values)
+    ],
+)
+def test_a_bad_value_is_refused_by_name(make: Callable[..., object], argument: str, value: object) -> None:
+    with pytest.raises(ValidationError, match=rf"^{argument}: ") as caught:
+        make(**{argument: value})
+    assert caught.value.status is None
+    assert KEY not in repr(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments"),
+    [
+        (BatchPolicy, {"max_size": 1, "max_interval": 0, "max_concurrency": 1, "max_queue_size": 1}),
+        (BatchPolicy, {"max_interval": 0.0, "block_timeout": 0}),
+        (RetryPolicy, {"max_attempts": 1, "base_delay": 0, "max_delay": 0}),
+        (made, {"timeout": 0.001}),
+        (made, {"timeout": 30, "mode": "sync", "allow_insecure_http": True}),
+    ],
+)
+def test_the_ends_of_each_range_are_taken(
+    make: Callable[..., object], arguments: Mapping[str, object]
+) -> None:
+    result = make(**arguments)
+    assert {name: getattr(result, name) for name in arguments} == arguments
+
+
+def test_there_are_four_overflow_policies() -> None:
+    assert [BatchPolicy(overflow=policy).overflow for policy in get_args(Overflow)] == [
+        *("drop_newest", "drop_oldest", "block", "raise")
+    ]
+
+
+# The API key
+
+
+@pytest.mark.parametrize(
+    "bad", [" ", "cnk x", "cnk_x\n", "cnk_x\r\nX-Evil: 1", "cnk_\0", "cnk_é", "cnk_\x7f", "\ud800", "cnk_\t"]
+)
+def test_a_key_must_be_fit_for_a_header_and_is_not_shown_when_it_is_not(bad: str) -> None:
+    with pytest.raises(ValidationError, match=r"^api_key: ") as caught:
+        Config(bad)
+    assert bad.strip() == "" or bad not in str(caught.value)
+    assert "cnk" not in str(caught.value)
+
+
+def test_the_key_is_in_the_authorization_header_and_nowhere_else() -> None:
+    made_config = config()
+    assert KEY not in repr(made_config)
+    assert dict(made_config.headers)["Authorization"] == f"Bearer {KEY}"
+    assert [value for _, value in made_config.headers if KEY in value] == [f"Bearer {KEY}"]
+    assert dict(made_config.headers)["Accept-Encoding"] == "identity"
+    assert dict(made_config.headers)["User-Agent"].startswith("clocknext-sdk-python/")
+    assert "Content-Type" not in dict(made_config.headers)
+    assert dict(made_config.json_headers)["Content-Type"] == "application/json"
+
+
+def test_redaction_takes_the_key_out_of_a_text_and_leaves_the_rest() -> None:
+    assert config().redact(f"a{KEY}b{KEY}") == f"a{REDACTED}b{REDACTED}"
+    assert config().redact("cnk_other") == "cnk_other"
+
+
+def test_a_configuration_can_not_be_changed() -> None:
+    with pytest.raises(FrozenInstanceError):
+        config().timeout = 1.0  # type: ignore[misc]
+
+
+def test_patience_is_what_a_call_might_have_taken_by_its_own_policy() -> None:
+    assert Config(KEY, timeout=2.0, retry=RetryPolicy(max_attempts=3, max_delay=4.0)).patience == 18.0
+
+
+# The base URL
+
+
+@pytest.mark.parametrize(
+    ("base_url", "origin", "prefix"),
+    [
+        ("https://app.clocknext.com/", "https://app.clocknext.com", ""),
+        ("https://app.clocknext.com///", "https://app.clocknext.com", ""),
+        ("HTTPS://APP.ClockNext.COM", "https://app.clocknext.com", ""),
+        ("https://x.example:443", "https://x.example", ""),
+        ("https://x.example:8443", "https://x.example:8443", ""),
+        ("https://x.example:", "https://x.example", ""),
+        ("https://x.example/billing", "https://x.example", "/billing"),
+        ("https://x.example/billing/", "https://x.example", "/billing"),
+        ("https://x.example/a%20b/c", "https://x.example", "/a%20b/c"),
+        ("https://under_score.example", "https://under_score.example", ""),
+        ("https://x.example.", "https://x.example.", ""),
+        ("https://bücher.example", "https://xn--bcher-kva.example", ""),
+        ("https://例え.jp/p", "https://xn--r8jz45g.jp", "/p"),
+        ("https://192.0.2.1", "https://192.0.2.1", ""),
+        ("https://[2001:db8::1]", "https://[2001:db8::1]", ""),
+        ("https://[2001:DB8::1]:8443/p/", "https://[2001:db8::1]:8443", "/p"),
+        ("http://localhost:8080", "http://localhost:8080", ""),
+        ("http://LOCALHOST", "http://localhost", ""),
+        ("http://127.0.0.1:80", "http://127.0.0.1", ""),
+        ("http://127.8.9.10", "http://127.8.9.10", ""),
+        ("http://[::1]:9", "http://[::1]:9", ""),
+    ],
+)
+def test_base_urls(base_url: str, origin: str, prefix: str) -> None:
+    made_config = Config(KEY, base_url)
+    assert str(made_config.origin) == origin
+    assert made_config.path_prefix == prefix
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    [
+        *(
+            "",
+            " ",
+            "app.clocknext.com",
+            "//app.clocknext.com",
+            "/api",
+            "https://",
+            "https:///path",
+            "https:x.example",
+        ),
+        *("ftp://x.example", "ws://x.example", "file:///etc/passwd", "javascript:alert(1)"),
+        *(
+            "https://user@x.example",
+            "https://user:pass@x.example",
+            "https://:@x.example",
+            "https://@x.example",
+        ),
+        *("https://x.example?a=1", "https://x.example/?", "https://x.example/#", "https://x.example/#frag"),
+        *("https://x.example/a b", "https://x.example/é", "https://x.example/a\x7f", "https://x.example "),
+        *(
+            "https://x.example:0",
+            "https://x.example:65536",
+            "https://x.example:-1",
+            "https://x.example:https",
+        ),
+        *("https://[::1", "https://[::g]", "https://[fe80::1%25eth0]", "https://::1", "https://[127.0.0.1]"),
+        *(
+            "https://x_.example-",
+            "https://-x.example",
+            "https://x..",
+            "https://x\\.example",
+            "https://x,y.example",
+        ),
+        *("https://" + "ü" * 64 + ".example", "https://\ud800.example", "https://x.example\\@evil.example"),
+    ],
+)
+def test_bad_base_urls(base_url: str) -> None:
+    with pytest.raises(ValidationError, match=r"^base_url: "):
+        Config(KEY, base_url)
+
+
+REMOTE = [
+    *("http://app.clocknext.com", "http://192.168.0.1", "http://0.0.0.0", "http://128.0.0.1"),
+    *(
+        "http://127.evil.example",
+        "http://127.0.0.1.evil.example",
+        "http://localhost.evil.example",
+        "http://127.1.example",
+    ),
+    *("http://[::2]", "http://[2001:db8::1]", "http://127.999.1.1", "http://127.0.0", "http://notlocalhost"),
+]
+
+
+@pytest.mark.parametrize("base_url", REMOTE)
+def test_plain_http_to_anything_but_loopback_needs_permission(base_url: str) -> None:
+    with pytest.raises(ValidationError, match="allow_insecure_http"):
+        Config(KEY, base_url)
+    assert Config(KEY, base_url, allow_insecure_http=True).origin.scheme == "http"
+
+
+def test_an_origin_leaves_the_default_port_out_of_the_authority() -> None:
+    assert Origin("http", "x", 80).authority == "x"
+    assert Origin("http", "x", 443).authority == "x:443"
+    assert Origin("https", "::1", 443).authority == "[::1]"
+    assert Origin("https", "::1", 1).authority == "[::1]:1"

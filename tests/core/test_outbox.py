@@ -1,0 +1,748 @@
+"""The outbox, promise by promise, in the smallest cases; `test_outbox_properties` has all of them at once."""
+
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any, TypeVar
+
+import pytest
+
+from clocknext_core import (
+    AllowanceError,
+    BatchPolicy,
+    Closed,
+    Delivered,
+    Dropped,
+    Failure,
+    Flushed,
+    FlushReport,
+    Outbox,
+    OutboxOutput,
+    QueueFullError,
+    Rejected,
+    Response,
+    Retrying,
+    RetryPolicy,
+    ServerError,
+    Settled,
+    TrackResult,
+    Transmit,
+    Wait,
+)
+from clocknext_core.outbox import TRANSITIONS, State, Trigger
+from tests.core.support import Dice, body_of, config, credit, encoded, refusal, success
+
+T = TypeVar("T")
+
+
+class Bench:
+    """An outbox and what it said."""
+
+    def __init__(self, batch: BatchPolicy | None = None, retry: RetryPolicy | None = None) -> None:
+        self.config = config(batch, retry)
+        self.outbox = Outbox(self.config, Dice(0.0))
+        self.names: dict[int, str] = {}
+
+    def record(self, *keys: str, now: float = 0.0) -> None:
+        for key in keys:
+            self.outbox.record(encoded(key), now=now)
+
+    def poll(self, now: float = 0.0) -> OutboxOutput:
+        output = self.outbox.poll(now=now)
+        if isinstance(output, Transmit):
+            body = body_of(output.request)
+            assert isinstance(body, dict)
+            self.names[output.ticket] = body["idempotencyKey"]
+        return output
+
+    def drain(self, now: float = 0.0) -> list[OutboxOutput]:
+        """Poll until there is nothing more; that `Wait` or `Closed` is the last of what comes back."""
+        outputs = [self.poll(now)]
+        while not isinstance(outputs[-1], Wait | Closed):
+            outputs.append(self.poll(now))
+        return outputs
+
+    def sent(self, now: float = 0.0) -> list[str]:
+        """Drain, and name what was sent."""
+        return [self.names[output.ticket] for output in self.drain(now) if isinstance(output, Transmit)]
+
+    def ticket(self, key: str) -> int:
+        """The latest ticket of a signal."""
+        return max(ticket for ticket, name in self.names.items() if name == key)
+
+    def answer(self, key: str, answer: Response | Failure, now: float = 0.0) -> None:
+        self.outbox.handle_answer(self.ticket(key), answer, now=now)
+
+
+def only(kind: type[T], outputs: Sequence[object]) -> T:
+    found = [output for output in outputs if isinstance(output, kind)]
+    assert len(found) == 1, outputs
+    return found[0]
+
+
+def settlement(outputs: list[OutboxOutput]) -> Settled[FlushReport] | Settled[TrackResult]:
+    (found,) = [output for output in outputs if isinstance(output, Settled)]
+    return found
+
+
+def report_of(outputs: list[OutboxOutput]) -> FlushReport:
+    report = settlement(outputs).unwrap()
+    assert isinstance(report, FlushReport)
+    return report
+
+
+def failed_keys(report: FlushReport) -> list[str | None]:
+    return [failed.signal.idempotency_key for failed in report.failed]
+
+
+# When sending starts
+
+
+def test_nothing_is_sent_before_the_batch_is_full_or_its_time_is_up() -> None:
+    bench = Bench(BatchPolicy(max_size=3, max_interval=2.0))
+    assert bench.drain(0.0) == [Wait(None)]
+    bench.record("a", now=1.0)
+    bench.record("b", now=2.5)
+    assert bench.drain(2.5) == [Wait(3.0)]
+    assert bench.sent(2.999) == []
+    assert bench.sent(3.0) == ["a", "b"]
+
+
+def test_a_full_batch_is_sent_at_once_and_then_sending_goes_on_until_nothing_is_left() -> None:
+    bench = Bench(BatchPolicy(max_size=2, max_interval=9.0, max_concurrency=1))
+    bench.record("a", "b")
+    assert bench.sent() == ["a"]
+    bench.record("c")
+    for key, after in (("a", ["b"]), ("b", ["c"]), ("c", [])):
+        bench.answer(key, success())
+        assert bench.sent() == after
+    bench.record("d", now=5.0)
+    assert bench.drain(5.0) == [Wait(14.0)]
+
+
+def test_a_flush_sends_what_is_there_at_once() -> None:
+    bench = Bench()
+    bench.record("a", "b")
+    assert bench.sent() == []
+    bench.outbox.flush(now=0.0)
+    assert bench.sent() == ["a", "b"]
+
+
+def test_an_interval_of_nothing_sends_at_once() -> None:
+    bench = Bench(BatchPolicy(max_interval=0.0))
+    bench.record("a")
+    assert bench.sent() == ["a"]
+
+
+def test_a_deadline_is_the_attempts_and_the_request_the_recorded_bytes() -> None:
+    bench = Bench(BatchPolicy(max_size=1))
+    signal = encoded("a")
+    bench.outbox.record(signal, now=0.0)
+    transmit = only(Transmit, bench.drain(4.0))
+    assert transmit.deadline_at == 14.0
+    assert transmit.request.body == signal.body
+    assert (transmit.request.method, transmit.request.target) == ("POST", "/api/v1/usage")
+
+
+# Slots, back-off, the gate
+
+
+def test_a_signal_that_waits_for_its_back_off_holds_no_slot() -> None:
+    bench = Bench(BatchPolicy(max_size=1, max_concurrency=1), RetryPolicy(base_delay=4.0))
+    bench.record("slow", "b", "c")
+    assert bench.sent() == ["slow"]
+    bench.answer("slow", refusal(500))
+    assert bench.sent() == ["b"]
+    bench.answer("b", success(), 1.0)
+    assert bench.sent(1.0) == ["c"]
+    bench.answer("c", success(), 1.0)
+    assert bench.drain(1.0)[-1] == Wait(2.0)
+    assert bench.sent(1.999) == []
+    assert bench.sent(2.0) == ["slow"]
+
+
+def test_one_whose_back_off_is_over_goes_before_fresh_ones_and_waits_for_no_batch() -> None:
+    bench = Bench(BatchPolicy(max_size=2, max_concurrency=1, max_interval=60.0), RetryPolicy(base_delay=2.0))
+    bench.record("a", "b")
+    assert bench.sent() == ["a"]
+    bench.answer("a", refusal(500))
+    assert bench.sent() == ["b"]
+    bench.record("c", "d", now=1.0)
+    bench.answer("b", success(), 1.0)
+    assert bench.sent(1.0) == ["a"]
+
+
+@pytest.mark.parametrize("status", [429, 503, 400])
+def test_while_a_retry_after_lasts_nothing_at_all_is_sent(status: int) -> None:
+    bench = Bench(BatchPolicy(max_size=1, max_concurrency=2))
+    bench.record("a", "b", "c")
+    assert bench.sent() == ["a", "b"]
+    bench.answer("a", refusal(status, retry_after="30"), 1.0)
+    bench.answer("b", refusal(500), 1.0)
+    assert bench.drain(1.0)[-1] == Wait(31.0)
+    bench.outbox.flush(now=20.0)
+    bench.record("d", now=20.0)
+    assert bench.sent(30.999) == []
+    expected = ["b", "a"] if status != 400 else ["b", "c"]
+    assert bench.sent(31.0) == expected
+
+
+def test_a_shorter_retry_after_does_not_end_a_longer_one() -> None:
+    bench = Bench(BatchPolicy(max_size=1, max_concurrency=2), RetryPolicy(max_attempts=1))
+    bench.record("a", "b", "c")
+    bench.sent()
+    bench.answer("a", refusal(429, retry_after="30"))
+    bench.answer("b", refusal(429, retry_after="1"))
+    assert bench.drain()[-1] == Wait(30.0)
+
+
+def test_the_gate_outlives_the_signal_that_brought_it() -> None:
+    bench = Bench(BatchPolicy(max_size=1), RetryPolicy(max_attempts=1))
+    bench.record("a")
+    bench.sent()
+    bench.answer("a", refusal(503, retry_after="5"))
+    bench.drain()
+    bench.record("b", now=1.0)
+    assert bench.drain(1.0) == [Wait(5.0)]
+
+
+# How a signal ends
+
+
+def test_a_delivered_signal_is_told_with_the_servers_answer() -> None:
+    bench = Bench(BatchPolicy(max_size=1))
+    bench.record("a")
+    bench.sent()
+    bench.answer("a", success({"usageLog": {"id": "log_1"}}))
+    delivered, flushed, wait = bench.drain()
+    assert isinstance(delivered, Delivered)
+    assert delivered.signal == credit("a")
+    assert delivered.result == TrackResult({"usageLog": {"id": "log_1"}}, idempotency_key="a")
+    assert (flushed, wait) == (Flushed(1), Wait(None))
+
+
+def test_a_refused_signal_is_told_of_twice_and_not_sent_again() -> None:
+    bench = Bench(BatchPolicy(max_size=1))
+    bench.record("a")
+    bench.sent()
+    bench.answer("a", refusal(422, "Insufficient balance."))
+    rejected, dropped, flushed, wait = bench.drain()
+    assert isinstance(rejected, Rejected)
+    assert isinstance(rejected.error, AllowanceError)
+    assert rejected.error.idempotency_key == "a"
+    assert (dropped, flushed, wait) == (Dropped(credit("a"), "send_failed"), Flushed(0), Wait(None))
+    assert bench.outbox.counts.rejected == 1
+
+
+def test_a_signal_taken_only_to_be_mended_is_delivered_and_told_of_as_an_error() -> None:
+    bench = Bench(BatchPolicy(max_size=1))
+    bench.record("a")
+    bench.sent()
+    bench.answer("a", success({"status": "PENDING"}, 202))
+    delivered, rejected, flushed, _ = bench.drain()
+    assert isinstance(delivered, Delivered)
+    assert delivered.result.pending
+    assert isinstance(rejected, Rejected)
+    assert (rejected.error.status, rejected.error.retryable, rejected.error.idempotency_key) == (
+        202,
+        False,
+        "a",
+    )
+    assert flushed == Flushed(1)
+    assert (bench.outbox.counts.delivered, bench.outbox.counts.rejected) == (1, 0)
+
+
+def test_a_signal_is_given_up_after_its_last_attempt_with_its_last_error() -> None:
+    bench = Bench(BatchPolicy(max_size=1), RetryPolicy(max_attempts=2, base_delay=2.0))
+    bench.record("a")
+    bench.sent()
+    bench.answer("a", Failure("refused"))
+    retrying, wait = bench.drain()
+    assert isinstance(retrying, Retrying)
+    assert (retrying.attempt, retrying.delay, retrying.signal) == (1, 1.0, credit("a"))
+    assert wait == Wait(1.0)
+    assert bench.sent(1.0) == ["a"]
+    bench.answer("a", refusal(503, "down"), 1.0)
+    rejected, dropped, *_ = bench.drain(1.0)
+    assert isinstance(rejected, Rejected)
+    assert isinstance(rejected.error, ServerError)
+    assert dropped == Dropped(credit("a"), "send_failed")
+    assert bench.outbox.counts.dropped == {"queue_full": 0, "send_failed": 1, "closed": 0}
+
+
+def test_a_broken_off_attempt_is_not_counted_and_goes_out_again_first() -> None:
+    bench = Bench(BatchPolicy(max_size=1, max_concurrency=1), RetryPolicy(max_attempts=2, base_delay=2.0))
+    bench.record("a", "b")
+    assert bench.sent() == ["a"]
+    ticket = bench.ticket("a")
+    bench.outbox.abandon(ticket, now=1.0)
+    assert bench.outbox.held == 2
+    bench.outbox.abandon(ticket, now=1.0)
+    bench.outbox.handle_answer(ticket, success(), now=1.0)
+    assert bench.sent(1.0) == ["a"]
+    bench.answer("a", refusal(500), 1.0)
+    retrying, transmit, _ = bench.drain(1.0)
+    assert isinstance(retrying, Retrying)
+    assert (retrying.attempt, retrying.delay) == (1, 1.0)
+    assert isinstance(transmit, Transmit)
+    assert bench.names[transmit.ticket] == "b"
+
+
+def test_every_move_a_signal_can_make_is_in_the_table_and_the_last_states_are_final() -> None:
+    assert set(TRANSITIONS) == set(State)
+    final = {State.DELIVERED, State.REJECTED, State.DROPPED}
+    assert {state for state, moves in TRANSITIONS.items() if not moves} == final
+    assert {trigger for moves in TRANSITIONS.values() for trigger in moves} == set(Trigger)
+    for state in set(State) - final:
+        assert TRANSITIONS[state][Trigger.DISCARD] == State.DROPPED
+
+
+# Overflow
+
+
+def test_the_newest_is_dropped_by_default_and_the_call_is_told() -> None:
+    bench = Bench(BatchPolicy(max_queue_size=2))
+    bench.record("a", "b")
+    receipt = bench.outbox.record(encoded("c"), now=0.0)
+    assert (receipt.result.dropped, receipt.result.queued, receipt.ticket) == ("queue_full", True, None)
+    assert bench.drain() == [Dropped(credit("c"), "queue_full"), Wait(2.0)]
+    bench.outbox.flush(now=0.0)
+    assert bench.sent() == ["a", "b"]
+
+
+def test_what_is_in_flight_or_backing_off_counts_as_held() -> None:
+    bench = Bench(BatchPolicy(max_size=1, max_queue_size=2))
+    bench.record("a", "b")
+    bench.sent()
+    bench.answer("a", refusal(500))
+    assert bench.outbox.record(encoded("c"), now=0.0).result.dropped == "queue_full"
+    bench.answer("b", success())
+    assert bench.outbox.record(encoded("d"), now=0.0).result.dropped is None
+
+
+def test_the_oldest_that_was_never_attempted_makes_room() -> None:
+    bench = Bench(BatchPolicy(max_size=3, max_queue_size=3, max_concurrency=1, overflow="drop_oldest"))
+    bench.record("a", "b", "c")
+    assert bench.sent() == ["a"]
+    bench.record("d")
+    assert bench.drain() == [Dropped(credit("b"), "queue_full"), Wait(None)]
+    bench.answer("a", success())
+    assert bench.sent() == ["c"]
+
+
+def test_dropping_the_oldest_of_one_does_not_empty_the_buffer() -> None:
+    bench = Bench(BatchPolicy(max_queue_size=1, overflow="drop_oldest"))
+    bench.record("a", "b")
+    assert bench.drain() == [Dropped(credit("a"), "queue_full"), Wait(2.0)]
+
+
+def test_dropping_the_oldest_does_not_make_a_batch_full() -> None:
+    batch = BatchPolicy(max_size=2, max_queue_size=2, max_concurrency=1, overflow="drop_oldest")
+    bench = Bench(batch, RetryPolicy(base_delay=60.0, max_delay=60.0))
+    bench.record("a")
+    assert bench.sent(2.0) == ["a"]
+    bench.answer("a", refusal(500), 2.0)
+    bench.drain(2.0)
+    bench.record("b", "c", now=2.0)
+    assert bench.drain(2.0) == [Dropped(credit("b"), "queue_full"), Wait(4.0)]
+
+
+def test_attempted_signals_are_not_dropped_for_new_ones() -> None:
+    bench = Bench(BatchPolicy(max_size=1, max_queue_size=1, overflow="drop_oldest"))
+    bench.record("a")
+    bench.sent()
+    bench.record("b")
+    assert only(Dropped, bench.drain()) == Dropped(credit("b"), "queue_full")
+
+
+def test_a_full_queue_may_raise_and_then_nothing_was_recorded() -> None:
+    bench = Bench(BatchPolicy(max_queue_size=1, overflow="raise"))
+    bench.record("a")
+    with pytest.raises(QueueFullError) as caught:
+        bench.record("b")
+    assert (caught.value.idempotency_key, caught.value.retryable) == ("b", True)
+    assert bench.outbox.counts.recorded == 1
+    assert bench.drain() == [Wait(2.0)]
+
+
+def blocking_bench() -> Bench:
+    return Bench(BatchPolicy(max_size=1, max_queue_size=1, overflow="block", block_timeout=3.0))
+
+
+def test_a_call_may_wait_for_room_and_is_let_in_in_turn() -> None:
+    bench = blocking_bench()
+    bench.record("a")
+    assert bench.sent() == ["a"]
+    tickets = [bench.outbox.record(encoded(key), now=0.0).ticket for key in ("b", "c")]
+    assert None not in tickets
+    assert bench.drain() == [Wait(3.0)]
+    assert bench.outbox.counts.recorded == 1
+    bench.answer("a", success(), 1.0)
+    settled = settlement(bench.drain(1.0))
+    assert settled.ticket == tickets[0]
+    assert settled.unwrap() == TrackResult({}, idempotency_key="b", queued=True)
+    bench.answer("b", success(), 2.0)
+    assert settlement(bench.drain(2.0)).ticket == tickets[1]
+
+
+def test_a_call_that_waits_for_room_too_long_is_told_that_its_signal_is_dropped() -> None:
+    bench = blocking_bench()
+    bench.record("a")
+    bench.sent()
+    ticket = bench.outbox.record(encoded("b"), now=1.0).ticket
+    dropped, settled, wait = bench.drain(4.0)
+    assert dropped == Dropped(credit("b"), "queue_full")
+    assert isinstance(settled, Settled)
+    assert settled.ticket == ticket
+    assert settled.unwrap() == TrackResult({}, idempotency_key="b", queued=True, dropped="queue_full")
+    assert wait == Wait(None)
+
+
+def test_a_call_that_gave_up_waiting_is_forgotten_unless_it_was_let_in() -> None:
+    bench = blocking_bench()
+    bench.record("a")
+    bench.sent()
+    first, second = (bench.outbox.record(encoded(key), now=0.0).ticket for key in ("b", "c"))
+    assert first is not None
+    assert second is not None
+    bench.outbox.withdraw(first, now=0.0)
+    bench.answer("a", success())
+    assert settlement(bench.drain()).ticket == second
+    bench.outbox.withdraw(second, now=0.0)
+    assert (bench.outbox.held, bench.outbox.counts.recorded) == (1, 2)
+
+
+def test_close_lets_in_the_calls_that_wait() -> None:
+    bench = blocking_bench()
+    bench.record("a")
+    bench.sent()
+    bench.outbox.record(encoded("b"), now=0.0)
+    bench.outbox.close(now=0.0)
+    assert isinstance(settlement(bench.drain()).unwrap(), TrackResult)
+    bench.answer("a", success())
+    bench.drain()
+    bench.answer("b", success())
+    assert report_of(bench.drain()).delivered == 2
+
+
+# Flush
+
+
+def test_a_flush_of_nothing_settles_at_once() -> None:
+    bench = Bench()
+    ticket = bench.outbox.flush(now=0.0)
+    assert bench.drain() == [Settled(ticket, FlushReport(0, [], 0)), Wait(None)]
+
+
+def test_a_flush_counts_what_became_of_everything_before_it() -> None:
+    bench = Bench(retry=RetryPolicy(max_attempts=1))
+    bench.record("a", "b", "c")
+    bench.outbox.flush(now=0.0)
+    bench.sent()
+    bench.answer("c", refusal(500))
+    bench.answer("b", refusal(400))
+    assert not any(isinstance(output, Settled) for output in bench.drain())
+    bench.answer("a", success())
+    report = report_of(bench.drain())
+    assert (report.delivered, failed_keys(report), report.pending) == (1, ["c", "b"], 0)
+    assert [type(failed.error).__name__ for failed in report.failed] == ["ServerError", "ValidationError"]
+
+
+def test_later_signals_do_not_delay_a_flush_nor_count_in_it() -> None:
+    bench = Bench(BatchPolicy(max_size=1))
+    bench.record("a")
+    bench.outbox.flush(now=0.0)
+    bench.record("b")
+    assert bench.sent() == ["a", "b"]
+    bench.answer("a", success())
+    report = report_of(bench.drain())
+    assert (report.delivered, report.pending) == (1, 0)
+    bench.answer("b", success())
+    bench.drain()
+    bench.outbox.flush(now=0.0)
+    assert report_of(bench.drain()).delivered == 1
+
+
+def test_a_flush_tells_of_what_ended_before_it_once() -> None:
+    bench = Bench(BatchPolicy(max_size=1, max_queue_size=2))
+    bench.record("a", "b", "c")
+    bench.sent()
+    bench.answer("a", success())
+    bench.answer("b", refusal(400))
+    bench.drain()
+    for delivered, failed in ((1, ["c", "b"]), (0, [])):
+        bench.outbox.flush(now=0.0)
+        report = report_of(bench.drain())
+        assert (report.delivered, failed_keys(report), report.pending) == (delivered, failed, 0)
+
+
+def test_a_flush_out_of_time_reports_what_is_pending_and_drops_nothing() -> None:
+    bench = Bench(retry=RetryPolicy(base_delay=60.0, max_delay=60.0))
+    bench.record("a", "b")
+    bench.outbox.flush(now=0.0, deadline_at=5.0)
+    bench.sent()
+    bench.answer("a", success())
+    bench.answer("b", refusal(500))
+    assert bench.drain()[-1] == Wait(5.0)
+    report = report_of(bench.drain(5.0))
+    assert (report.delivered, failed_keys(report), report.pending) == (1, [], 1)
+    assert bench.outbox.held == 1
+    assert bench.sent(30.0) == ["b"]
+    bench.answer("b", success(), 30.0)
+    bench.drain(30.0)
+    bench.outbox.flush(now=30.0)
+    assert report_of(bench.drain(30.0)).delivered == 1
+
+
+def test_flushes_at_the_same_time_each_get_a_full_report() -> None:
+    bench = Bench()
+    bench.record("a")
+    first = bench.outbox.flush(now=0.0)
+    bench.record("b")
+    second = bench.outbox.flush(now=0.0)
+    bench.sent()
+    bench.answer("b", success())
+    bench.answer("a", success())
+    settled = [output for output in bench.drain() if isinstance(output, Settled)]
+    assert settled == [Settled(first, FlushReport(1, [], 0)), Settled(second, FlushReport(2, [], 0))]
+
+
+def test_failures_that_nobody_asked_for_are_kept_up_to_the_queues_size_the_latest_of_them() -> None:
+    bench = Bench(BatchPolicy(max_size=1, max_queue_size=2, max_concurrency=2))
+    for key in "abcde":
+        bench.record(key)
+        bench.sent()
+        bench.answer(key, refusal(400))
+        bench.drain()
+    bench.outbox.flush(now=0.0)
+    assert failed_keys(report_of(bench.drain())) == ["d", "e"]
+
+
+def test_the_latest_failures_are_kept_when_one_flush_takes_over_from_another() -> None:
+    bench = Bench(BatchPolicy(max_size=1, max_queue_size=2))
+    bench.record("a", "b")
+    bench.sent()
+    bench.answer("a", refusal(400))
+    bench.drain()
+    bench.outbox.flush(now=0.0)  # waits for b, has a to tell
+    bench.record("c")
+    bench.sent()
+    bench.answer("c", refusal(400))
+    bench.record("d")
+    bench.sent()
+    bench.answer("d", refusal(400))
+    bench.drain()
+    second = bench.outbox.flush(now=0.0)
+    bench.answer("b", success())
+    settled = {output.ticket: output.unwrap() for output in bench.drain() if isinstance(output, Settled)}
+    report = settled[second]
+    assert isinstance(report, FlushReport)
+    assert (report.delivered, failed_keys(report)) == (1, ["c", "d"])
+
+
+def test_the_buffer_is_told_empty_each_time_with_what_was_delivered_since() -> None:
+    bench = Bench(BatchPolicy(max_size=1), RetryPolicy(max_attempts=1))
+    counts: list[int] = []
+    for keys, bad in (("ab", ""), ("cde", "d"), ("f", "f")):
+        bench.record(*keys)
+        bench.sent()
+        for key in keys:
+            bench.answer(key, refusal(400) if key in bad else success())
+        counts += [output.count for output in bench.drain() if isinstance(output, Flushed)]
+    assert counts == [2, 2, 0]
+
+
+# Close
+
+
+def test_close_flushes_then_refuses_and_reports_what_comes_after() -> None:
+    bench = Bench()
+    bench.record("a")
+    ticket = bench.outbox.close(now=0.0)
+    assert bench.outbox.is_closing
+    late = bench.outbox.record(encoded("b"), now=0.0)
+    assert late.result.dropped == "closed"
+    assert only(Dropped, bench.drain()) == Dropped(credit("b"), "closed")
+    bench.answer("a", success())
+    delivered, flushed, settled, closed = bench.drain()
+    assert isinstance(delivered, Delivered)
+    assert flushed == Flushed(1)
+    assert settled == Settled(ticket, FlushReport(1, [], 0))
+    assert closed == Closed()
+    bench.record("c")
+    assert bench.drain() == [Dropped(credit("c"), "closed"), Closed()]
+
+
+def test_close_out_of_time_reports_what_is_pending_then_drops_it() -> None:
+    bench = Bench(BatchPolicy(max_concurrency=1), RetryPolicy(base_delay=60.0, max_delay=60.0))
+    bench.record("a", "b", "c")
+    bench.outbox.close(now=0.0, deadline_at=5.0)
+    assert bench.sent() == ["a"]
+    bench.answer("a", refusal(500))
+    assert bench.sent() == ["b"]
+    outputs = bench.drain(5.0)
+    assert report_of(outputs) == FlushReport(0, [], 3)
+    dropped = [output.signal.idempotency_key for output in outputs if isinstance(output, Dropped)]
+    assert dropped == ["a", "b", "c"]
+    assert outputs[-1] == Closed()
+    bench.answer("b", success(), 6.0)
+    assert bench.drain(6.0) == [Closed()]
+    counts = bench.outbox.counts
+    assert (counts.held, counts.delivered, counts.dropped["closed"]) == (0, 0, 3)
+
+
+@pytest.mark.parametrize("second", ["flush", "close"])
+def test_a_close_and_another_wait_may_run_out_of_time_together(second: str) -> None:
+    bench = Bench()
+    bench.record("a")
+    first = bench.outbox.close(now=0.0, deadline_at=5.0)
+    other = getattr(bench.outbox, second)(now=0.0, deadline_at=5.0)
+    bench.sent()
+    outputs = bench.drain(6.0)
+    assert sorted(output.ticket for output in outputs if isinstance(output, Settled)) == [first, other]
+    assert [output for output in outputs if isinstance(output, Dropped)] == [Dropped(credit("a"), "closed")]
+    assert outputs[-1] == Closed()
+
+
+def test_closing_again_or_flushing_after_the_end_settles_at_once() -> None:
+    bench = Bench()
+    bench.outbox.close(now=0.0)
+    bench.drain()
+    for again in (bench.outbox.close, bench.outbox.flush):
+        ticket = again(now=0.0)
+        assert bench.drain() == [Settled(ticket, FlushReport(0, [], 0)), Closed()]
+
+
+# Time and tickets
+
+
+def test_a_clock_set_back_stands_still() -> None:
+    bench = Bench(BatchPolicy(max_interval=2.0))
+    bench.record("a", now=100.0)
+    bench.record("b", now=-50.0)
+    assert bench.drain(0.0) == [Wait(102.0)]
+    assert bench.sent(102.0) == ["a", "b"]
+    bench.record("c", now=0.0)
+    assert bench.drain(50.0) == [Wait(104.0)]
+
+
+def test_a_late_or_unknown_ticket_changes_nothing() -> None:
+    bench = Bench(BatchPolicy(max_size=1), RetryPolicy(base_delay=2.0))
+    bench.record("a")
+    bench.sent()
+    first = bench.ticket("a")
+    bench.answer("a", refusal(500))
+    for ticket in (first, -1, 999):
+        bench.outbox.handle_answer(ticket, refusal(429, retry_after="900"), now=0.0)
+        bench.outbox.abandon(ticket, now=0.0)
+        bench.outbox.withdraw(ticket, now=0.0)
+    assert bench.drain()[-1] == Wait(1.0)
+    assert bench.sent(1.0) == ["a"]
+    bench.outbox.handle_answer(first, success(), now=1.0)
+    assert bench.outbox.held == 1
+
+
+def test_a_driver_is_told_when_an_input_makes_its_sleep_too_long() -> None:
+    bench = Bench(BatchPolicy(max_size=2, max_interval=2.0))
+    outbox = bench.outbox
+    assert bench.drain() == [Wait(None)]
+    assert not outbox.wakes_before(None)
+    bench.record("a")
+    assert outbox.wakes_before(None)
+    assert bench.drain() == [Wait(2.0)]
+    assert not outbox.wakes_before(2.0)
+    bench.record("b")
+    assert outbox.wakes_before(2.0)
+    assert bench.sent() == ["a", "b"]
+    assert not outbox.wakes_before(None)
+    bench.answer("a", refusal(400))
+    assert outbox.wakes_before(None)
+    bench.drain()
+    outbox.flush(now=0.0, deadline_at=9.0)
+    assert outbox.wakes_before(None)
+    assert not outbox.wakes_before(9.0)
+    outbox.close(now=0.0)
+    bench.answer("b", success())
+    assert bench.drain()[-1] == Closed()
+    assert outbox.wakes_before(1.0)
+
+
+# Work per signal
+
+
+def steps_of(work: Callable[[], object]) -> int:
+    """Count the bytecode instructions run: a measure of work that no busy machine can change."""
+    count = 0
+
+    def note(frame: FrameType, event: str, _argument: object) -> Any:
+        nonlocal count
+        frame.f_trace_opcodes = True
+        count += event == "opcode"
+        return note
+
+    before = sys.gettrace()
+    sys.settrace(note)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def steps_with(held: int, *, attempted: bool) -> dict[str, int]:
+    """Measure each operation on an outbox that holds so many signals, fresh ones or such that back off."""
+    batch = BatchPolicy(
+        max_size=held * 2, max_queue_size=held + 3, max_concurrency=held + 3, overflow="drop_oldest"
+    )
+    bench = Bench(batch, RetryPolicy(base_delay=60.0, max_delay=60.0))
+    outbox, signal = bench.outbox, encoded("held")
+    for _ in range(held):
+        outbox.record(signal, now=0.0)
+    if attempted:
+        outbox.flush(now=0.0)
+        for _ in range(held):
+            transmit = outbox.poll(now=0.0)
+            assert isinstance(transmit, Transmit)
+            outbox.abandon(transmit.ticket, now=1.0)
+    assert outbox.held == held
+    steps: dict[str, int] = {}
+
+    def measure(name: str, work: Callable[[], T]) -> T:
+        results: list[T] = []
+        steps[name] = steps_of(lambda: results.append(work()))
+        return results[0]
+
+    def transmitted() -> int:
+        output = outbox.poll(now=1.0)
+        assert isinstance(output, Transmit)
+        return output.ticket
+
+    measure("record", lambda: outbox.record(signal, now=1.0))
+    measure("flush", lambda: outbox.flush(now=1.0, deadline_at=9.0))
+    tickets = [measure("transmit", transmitted) for _ in range(3)]
+    measure("delivery", lambda: outbox.handle_answer(tickets[0], success(), now=1.0))
+    measure("retry", lambda: outbox.handle_answer(tickets[1], refusal(429, retry_after="2"), now=1.0))
+    measure("refusal", lambda: outbox.handle_answer(tickets[2], refusal(400), now=1.0))
+    measure("polls", lambda: bench.drain(1.0))
+    measure("wakes", lambda: outbox.wakes_before(2.0))
+    measure("counts", lambda: outbox.counts)
+    while outbox.held < batch.max_queue_size:
+        outbox.record(signal, now=1.0)
+    measure("overflow", lambda: outbox.record(signal, now=1.0))
+    return steps
+
+
+@pytest.mark.parametrize("attempted", [False, True], ids=["fresh", "backing off"])
+def test_the_work_for_one_signal_does_not_grow_with_how_many_are_held(*, attempted: bool) -> None:
+    few, many = (steps_with(held, attempted=attempted) for held in (100, 100_000))
+    assert few.keys() == many.keys()
+    assert all(few.values())
+    grown = {name: (few[name], many[name]) for name in few if many[name] > few[name] * 1.2 + 50}
+    assert grown == {}
+
+
+def test_the_measure_of_work_would_notice_a_scan() -> None:
+    def scan(size: int) -> int:
+        return steps_of(lambda: [each for each in range(size) if each < 0])
+
+    assert scan(1000) > scan(100) * 5

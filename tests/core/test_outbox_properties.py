@@ -1,0 +1,225 @@
+"""The outbox's promises, under operations in any order, times that jump, and every overflow policy."""
+
+from collections import Counter
+from random import Random
+from typing import get_args
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,  # pyright: ignore[reportUnknownVariableType]
+)
+
+from clocknext_core import BatchPolicy, Closed, RetryPolicy, Wait
+from clocknext_core.config import Overflow
+from tests.core.outbox_model import REPLIES, World
+
+POLICIES: tuple[Overflow, ...] = get_args(Overflow)
+SECONDS = st.one_of(
+    st.sampled_from([0.0, 0.05, 0.2, 1.0, 2.0, 3.0, 30.0, 900.0]),
+    st.floats(0, 20, allow_nan=False, allow_infinity=False),
+)
+
+
+class OutboxMachine(RuleBasedStateMachine):
+    """Any inputs, in any order, before and between polls."""
+
+    world: World
+
+    @initialize(
+        batch=st.builds(
+            BatchPolicy,
+            max_size=st.integers(1, 4),
+            max_interval=st.sampled_from([0.0, 0.5, 2.0]),
+            max_concurrency=st.integers(1, 3),
+            max_queue_size=st.integers(1, 5),
+            overflow=st.sampled_from(POLICIES),
+            block_timeout=st.sampled_from([0.0, 1.0, 10.0]),
+        ),
+        retry=st.builds(
+            RetryPolicy,
+            max_attempts=st.integers(1, 3),
+            base_delay=st.sampled_from([0.0, 0.2]),
+            max_delay=st.sampled_from([0.3, 10.0]),
+        ),
+        seed=st.integers(0, 3),
+    )
+    def start(self, batch: BatchPolicy, retry: RetryPolicy, seed: int) -> None:
+        self.world = World(batch, retry, seed)
+
+    @rule(times=st.integers(1, 4))
+    def record(self, times: int) -> None:
+        for _ in range(times):
+            self.world.record()
+
+    @rule(times=st.integers(1, 4))
+    def poll(self, times: int) -> None:
+        for _ in range(times):
+            self.world.poll()
+
+    @rule(name=st.none() | st.sampled_from(sorted(REPLIES)))
+    def drain(self, name: str | None) -> None:
+        output = self.world.poll()
+        for _ in range(40):
+            if isinstance(output, Wait | Closed):
+                break
+            for ticket in list(self.world.flying) if name is not None else []:
+                self.world.answer(ticket, name or "")
+            output = self.world.poll()
+
+    @precondition(lambda self: self.world.flying)
+    @rule(which=st.integers(0), name=st.sampled_from(sorted(REPLIES)))
+    def answer(self, which: int, name: str) -> None:
+        tickets = list(self.world.flying)
+        self.world.answer(tickets[which % len(tickets)], name)
+
+    @precondition(lambda self: self.world.spent)
+    @rule(which=st.integers(0), name=st.sampled_from(["ok", "429", "400"]))
+    def answer_late(self, which: int, name: str) -> None:
+        self.world.answer(self.world.spent[which % len(self.world.spent)], name)
+
+    @rule(ticket=st.integers(-1, 60))
+    def answer_any_ticket(self, ticket: int) -> None:
+        self.world.answer(ticket, "ok")
+
+    @rule(ticket=st.integers(0, 60))
+    def abandon_any_ticket(self, ticket: int) -> None:
+        self.world.abandon(ticket)
+
+    @precondition(lambda self: self.world.flying)
+    @rule(which=st.integers(0))
+    def abandon(self, which: int) -> None:
+        tickets = list(self.world.flying)
+        self.world.abandon(tickets[which % len(tickets)])
+
+    @rule(ticket=st.integers(0, 60))
+    def withdraw_any_ticket(self, ticket: int) -> None:
+        self.world.withdraw(ticket)
+
+    @precondition(lambda self: self.world.blocked)
+    @rule(which=st.integers(0))
+    def withdraw(self, which: int) -> None:
+        blocked = self.world.blocked
+        self.world.withdraw(blocked[which % len(blocked)].ticket)
+
+    @rule(patience=st.none() | SECONDS)
+    def flush(self, patience: float | None) -> None:
+        self.world.flush(patience)
+
+    @rule(patience=st.none() | SECONDS, unlikely=st.integers(0, 5))
+    def close(self, patience: float | None, unlikely: int) -> None:
+        if unlikely == 0:
+            self.world.flush(patience, closes=True)
+
+    @rule(seconds=SECONDS)
+    def let_time_pass(self, seconds: float) -> None:
+        self.world.jump(seconds)
+
+    @rule(seconds=st.floats(-100, -0.1))
+    def set_the_clock_back(self, seconds: float) -> None:
+        self.world.jump(seconds)
+
+    @precondition(lambda self: self.world.last_wait is not None and self.world.last_wait.until is not None)
+    @rule()
+    def sleep(self) -> None:
+        wait = self.world.last_wait
+        assert wait is not None
+        assert wait.until is not None
+        self.world.clock = wait.until
+
+    def teardown(self) -> None:
+        self.world.recover()
+
+
+def test_any_inputs_in_any_order_keep_every_promise() -> None:
+    run_state_machine_as_test(
+        OutboxMachine,
+        settings=settings(
+            max_examples=120,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow],
+        ),
+    )
+
+
+def wander(rng: Random, overflow: Overflow, steps: int) -> World:
+    """Take a seeded walk through the same operations."""
+    batch = BatchPolicy(
+        max_size=rng.randint(1, 4),
+        max_interval=rng.choice([0.0, 0.5, 2.0]),
+        max_concurrency=rng.randint(1, 3),
+        max_queue_size=rng.randint(1, 6),
+        overflow=overflow,
+        block_timeout=rng.choice([0.5, 5.0]),
+    )
+    world = World(batch, RetryPolicy(max_attempts=rng.randint(1, 3)), rng.randint(0, 99))
+    names = sorted(REPLIES)
+    for _ in range(steps):
+        match rng.randrange(20):
+            case 0 | 1 | 2 | 3 | 4:
+                world.record()
+            case 5 | 6 | 7 | 8 if world.flying:
+                world.answer(rng.choice(list(world.flying)), rng.choice(names))
+            case 9 if world.spent:
+                world.answer(rng.choice(world.spent), rng.choice(names))
+            case 10 if world.flying:
+                world.abandon(rng.choice(list(world.flying)))
+            case 11 if world.blocked and rng.random() < 0.5:
+                world.withdraw(rng.choice(world.blocked).ticket)
+            case 12:
+                world.flush(rng.choice([None, 0.0, 0.5, 5.0]), closes=rng.random() < 0.02)
+            case 13:
+                world.jump(rng.choice([0.1, 1.0, 10.0]))
+            case 14 if world.last_wait is not None and world.last_wait.until is not None:
+                world.clock = world.last_wait.until
+                world.seen["wait"] += 1
+            case 15:
+                world.jump(-rng.random())
+            case _:
+                world.poll()
+    if rng.random() < 0.5:
+        world.flush(rng.choice([None, 0.1]), closes=True)
+        world.record()
+    world.recover()
+    return world
+
+
+@pytest.mark.parametrize("overflow", POLICIES)
+def test_a_seeded_run_keeps_every_promise_and_meets_every_trouble(overflow: Overflow) -> None:
+    rng = Random(f"{overflow}/1")
+    seen: Counter[str] = Counter()
+    for _ in range(100):
+        seen += wander(rng, overflow, 150).seen
+    happened = {
+        *(
+            "wait",
+            "retry",
+            "repeat",
+            "gate",
+            "late answer",
+            "abandoned",
+            "backwards",
+            "refused",
+            "send_failed",
+        ),
+        *("closed", "flush during an outage", "flush out of time", "to be mended"),
+    }
+    if overflow == "raise":
+        happened.add("raised")
+    elif overflow == "block":
+        happened |= {"blocked", "admitted", "withdrawn", "block timed out"}
+    else:
+        happened.add("queue_full")
+    assert {name for name in happened if seen[name] < 10} == set()
+
+
+def test_the_same_seed_and_inputs_give_the_same_trace() -> None:
+    first, second = (wander(Random("trace"), "drop_oldest", 400).log for _ in range(2))
+    assert first == second
+    assert len(first) > 100

@@ -1,0 +1,416 @@
+"""Signals: what is refused and by which name, and the exact bytes that are sent."""
+
+import json
+import pickle
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+from clocknext_core import CreditSignal, OutcomeSignal, Signal, Tokens, ValidationError, WalletSignal
+from clocknext_core.signals import BODY_FIELDS, MAX_BODY_BYTES, MAX_CUSTOM_BYTES, encode, encode_dry_run
+from tests.core.support import counting_keys, no_key
+
+LARGEST = 2**53 - 1
+HUGE = 10**5000
+SURROGATE = "\ud800"
+LEAST: Mapping[str, Any] = {"customer_id": "cus_1", "model": "m", "idempotency_key": "idem"}
+KINDS: Mapping[str, Callable[..., Signal]] = {
+    "credit": CreditSignal,
+    "wallet": WalletSignal,
+    "outcome": OutcomeSignal,
+}
+
+
+def make(kind: str = "credit", /, **fields: object) -> Signal:
+    named = {"key": "k"} if kind != "wallet" and "agent_key" not in fields else {}
+    return KINDS[kind](**{**LEAST, **named, **fields})
+
+
+def text_of(signal: Signal) -> str:
+    return encode(signal, no_key).body.decode()
+
+
+# The bytes
+
+
+@pytest.mark.parametrize(
+    ("signal", "body"),
+    [
+        (
+            make("wallet"),
+            (
+                '{"customerId":"cus_1","type":"wallet","model":"m","inputTokens":0,"outputTokens":0,"idempotencyKey":"idem"}'
+            ),
+        ),
+        (
+            make("credit"),
+            (
+                '{"customerId":"cus_1","type":"credit","model":"m","inputTokens":0,"outputTokens":0,"key":"k",'
+                '"idempotencyKey":"idem"}'
+            ),
+        ),
+        (
+            make("credit", agent_key="k", tokens=Tokens(input=1200, output=340, cache=0)),
+            (
+                '{"customerId":"cus_1","type":"credit","model":"m","inputTokens":1200,"outputTokens":340,"cacheTokens":0,'
+                '"agentKey":"k","idempotencyKey":"idem"}'
+            ),
+        ),
+        (
+            make(
+                "credit",
+                tokens={"input": 1},
+                member="a@b.c",
+                status="FAILURE",
+                custom={"é": [1.5, None, True, {"x": "\n"}]},
+                metric={"ref": "voice_ai", "value": "wb21"},
+            ),
+            (
+                '{"customerId":"cus_1","type":"credit","model":"m","inputTokens":1,"outputTokens":0,"key":"k",'
+                '"voice_ai":"wb21","member":"a@b.c","status":"FAILURE","custom":{"é":[1.5,null,true,{"x":"\\n"}]},'
+                '"idempotencyKey":"idem"}'
+            ),
+        ),
+        (
+            make("outcome", run_id="run_1", complete=False, metric={"ref": "m2", "value": None}),
+            (
+                '{"customerId":"cus_1","type":"outcome","model":"m","inputTokens":0,"outputTokens":0,"key":"k",'
+                '"runId":"run_1","complete":false,"m2":null,"idempotencyKey":"idem"}'
+            ),
+        ),
+    ],
+)
+def test_the_exact_body(signal: Signal, body: str) -> None:
+    assert text_of(signal) == body
+
+
+def test_the_server_ignores_metrics_of_wallet_signals_so_none_is_sent() -> None:
+    assert "voice" not in text_of(make("wallet", metric={"ref": "voice", "value": 1}))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_left_out_is_not_sent(kind: str) -> None:
+    absent = dict.fromkeys(("tokens", "member", "status", "custom", "metric"))
+    assert text_of(make(kind, **absent)) == text_of(make(kind)) == text_of(make(kind, member=""))
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        Tokens(input=3, output=0),
+        {"input": 3},
+        {"input": 3, "output": 0, "cache": None},
+        {"input": 3, "output": None},
+        MappingProxyType({"input": 3}),
+    ],
+)
+def test_tokens_may_be_a_mapping(tokens: object) -> None:
+    assert json.loads(text_of(make(tokens=tokens))) == {
+        **json.loads(text_of(make())),
+        "inputTokens": 3,
+        "outputTokens": 0,
+    }
+
+
+def test_a_dry_run_says_so_and_needs_no_key() -> None:
+    body = json.loads(encode_dry_run(make(idempotency_key=None)))
+    assert body == {
+        "customerId": "cus_1",
+        "type": "credit",
+        "model": "m",
+        "inputTokens": 0,
+        "outputTokens": 0,
+        "key": "k",
+        "dryRun": True,
+    }
+    assert json.loads(encode_dry_run(make())) == {**body, "idempotencyKey": "idem"}
+
+
+# The key
+
+
+def test_a_signal_keeps_its_key_and_gets_one_where_it_has_none() -> None:
+    keys = counting_keys()
+    own = encode(make(), keys)
+    assert (own.idempotency_key, own.signal) == ("idem", make())
+    keyless = make(idempotency_key=None)
+    first, second = encode(keyless, keys), encode(keyless, keys)
+    assert (first.idempotency_key, second.idempotency_key) == ("key-1", "key-2")
+    assert json.loads(first.body)["idempotencyKey"] == "key-1"
+    assert first.signal == make(idempotency_key="key-1")
+    assert keyless.idempotency_key is None
+    assert first.body.decode() not in repr(first)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_signal_with_a_key_set_is_the_same_but_for_that(kind: str) -> None:
+    signal = make(kind, custom={"a": 1}, member="a@b.c", tokens={"input": 1})
+    assert type(signal.with_idempotency_key("new")) is type(signal)
+    assert signal.with_idempotency_key("new") == make(
+        kind, custom={"a": 1}, member="a@b.c", tokens={"input": 1}, idempotency_key="new"
+    )
+    assert signal.with_idempotency_key("idem") == signal == pickle.loads(pickle.dumps(signal))
+    assert hash(signal) == hash(signal.with_idempotency_key("idem"))
+
+
+def test_what_the_caller_changes_afterwards_changes_nothing() -> None:
+    custom: dict[str, Any] = {"list": [1], "dict": {"a": 1}}
+    metric: dict[str, object] = {"ref": "voice", "value": [1]}
+    tokens: dict[str, int | None] = {"input": 1}
+    signal = make(custom=custom, metric=metric, tokens=tokens)
+    encoded = encode(signal, no_key)
+    before = encoded.body
+    custom["list"].append(2)
+    custom["dict"]["a"] = float("nan")
+    custom["more"] = 1
+    metric["value"] = 2
+    tokens["input"] = 2
+    assert encoded.body == before
+    assert json.loads(before)["custom"] == {"list": [1], "dict": {"a": 1}}
+    assert (json.loads(before)["voice"], json.loads(before)["inputTokens"]) == ([1], 1)
+
+
+# Refusals, each by the name of its argument
+
+NOT_TEXT = [None, 5, b"x", ["x"], True]
+BLANK = ["", " ", "\t\n", "\u00a0"]
+TOO_LONG = ["x" * 256]
+
+REFUSED: Mapping[tuple[str, str, str], list[object]] = {
+    ("*", "customer_id", "customer_id"): [*NOT_TEXT, *BLANK, SURROGATE],
+    ("*", "model", "model"): [*NOT_TEXT, *BLANK, SURROGATE],
+    ("*", "idempotency_key", "idempotency_key"): [*NOT_TEXT[1:], *BLANK, *TOO_LONG, SURROGATE],
+    ("*", "member", "member"): [
+        *(5, b"a@b.c", ["a@b.c"], False, " ", "alice", "@b", "a@", "a b@c", "a@b\n", f"{SURROGATE}@b")
+    ],
+    ("*", "status", "status"): ["", "success", "DONE", 1, True, ["SUCCESS"], HUGE],
+    ("*", "tokens", "tokens"): [5, [1, 2], "12", True, {"total": 1}, {"Input": 1}, {1: 1}, {HUGE: 1}],
+    ("*", "custom", "custom"): [
+        *(
+            5,
+            "x",
+            [1],
+            True,
+            [("a", 1)],
+            {"a": float("nan")},
+            {"a": float("inf")},
+            {"a": object()},
+            {"a": {1, 2}},
+        ),
+        *(
+            {"a": b"x"},
+            {("a",): 1},
+            {"a": SURROGATE},
+            {SURROGATE: 1},
+            {"a": 1j},
+            {"a": HUGE},
+            {float("nan"): 1},
+        ),
+        *({"a": MappingProxyType({})}, {"a": [[[{"b": float("-inf")}]]]}),
+    ],
+    ("*", "metric", "metric"): [
+        *(
+            5,
+            "x",
+            [1],
+            {},
+            {"ref": "x"},
+            {"value": 1},
+            {"ref": "x", "value": 1, "unit": "s"},
+            {"ref": "", "value": 1},
+        ),
+        *({"ref": 5, "value": 1}, {"ref": None, "value": 1}),
+        *({"ref": name, "value": 1} for name in sorted(BODY_FIELDS)),
+    ],
+    ("credit", "metric", "metric"): [
+        *(
+            {"ref": "x", "value": float("nan")},
+            {"ref": "x", "value": object()},
+            {"ref": SURROGATE, "value": 1},
+        ),
+        {"ref": "x", "value": SURROGATE},
+    ],
+    ("outcome", "metric", "metric"): [{"ref": "x", "value": float("nan")}],
+    ("credit", "key", "key"): [*NOT_TEXT[1:], *BLANK, SURROGATE],
+    ("outcome", "key", "key"): [*NOT_TEXT[1:], *BLANK, SURROGATE],
+    ("credit", "agent_key", "agent_key"): [*NOT_TEXT[1:], *BLANK, SURROGATE],
+    ("outcome", "agent_key", "agent_key"): [*NOT_TEXT[1:], *BLANK, SURROGATE],
+    ("outcome", "run_id", "run_id"): [*NOT_TEXT[1:], *BLANK, *TOO_LONG, SURROGATE],
+    ("outcome", "complete", "complete"): [0, 1, "true", []],
+}
+CASES = [
+    pytest.param(each, argument, named, value, id=f"{each}-{argument}-{number}")
+    for (kind, argument, named), values in REFUSED.items()
+    for each in (KINDS if kind == "*" else [kind])
+    for number, value in enumerate(values)
+]
+
+
+@pytest.mark.parametrize(("kind", "argument", "named", "value"), CASES)
+def test_a_bad_argument_is_refused_by_name(kind: str, argument: str, named: str, value: object) -> None:
+    with pytest.raises(ValidationError, match=rf"^{named}\b") as caught:
+        encode(make(kind, **{argument: value}), no_key if argument != "idempotency_key" else counting_keys())
+    assert caught.value.status is None
+    assert not caught.value.retryable
+
+
+@pytest.mark.parametrize("kind", ["credit", "outcome"])
+def test_exactly_one_of_key_and_agent_key_is_given(kind: str) -> None:
+    for keys in ({}, {"key": None, "agent_key": None}, {"key": "a", "agent_key": "a"}):
+        with pytest.raises(ValidationError, match=r"^key: .*agent_key"):
+            KINDS[kind](**LEAST, **keys)
+
+
+NOT_COUNTS: list[Any] = [-1, 1.0, 1.5, "1", True, LARGEST + 1, HUGE, -HUGE, [1], float("nan")]
+
+
+@pytest.mark.parametrize("name", ["input", "output", "cache"])
+def test_a_count_that_is_no_count_is_refused_by_name(name: str) -> None:
+    for count in NOT_COUNTS:
+        with pytest.raises(ValidationError, match=rf"^tokens\.{name}: "):
+            Tokens(**{name: count})
+        with pytest.raises(ValidationError, match=rf"^tokens\.{name}: "):
+            make(tokens={name: count})
+
+
+def test_the_largest_count_is_sent_as_it_is() -> None:
+    assert json.loads(text_of(make(tokens={"input": LARGEST, "cache": LARGEST})))["inputTokens"] == LARGEST
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        *(
+            ("idempotency_key", "x"),
+            ("idempotency_key", "x" * 255),
+            ("customer_id", "x" * 1000),
+            ("member", "a@b"),
+        ),
+        *(("model", " padded "), ("customer_id", "\0"), ("custom", {}), ("key", "é/..")),
+        *(("status", "SUCCESS"), ("status", "PENDING"), ("custom", {"a": {"b": [1, "2", None, 3.5, False]}})),
+    ],
+)
+def test_the_ends_of_each_range_are_taken(argument: str, value: object) -> None:
+    names = {"customer_id": "customerId", "idempotency_key": "idempotencyKey"}
+    assert json.loads(text_of(make(**{argument: value})))[names.get(argument, argument)] == value
+
+
+def test_a_cycle_and_deep_nesting_are_refused_by_name() -> None:
+    cycle: dict[str, object] = {}
+    cycle["self"] = cycle
+    deep: object = 1
+    for _ in range(100_000):
+        deep = [deep]
+    for kind, argument, value in (
+        ("credit", "custom", cycle),
+        ("wallet", "custom", {"a": deep}),
+        ("outcome", "metric", {"ref": "x", "value": deep}),
+        ("outcome", "metric", {"ref": "x", "value": cycle}),
+    ):
+        with pytest.raises(ValidationError, match=rf"^{argument}: "):
+            text_of(make(kind, **{argument: value}))
+    while isinstance(deep, list):  # taken apart by hand: freeing it in one go recurses too
+        deep = deep.pop()
+
+
+@pytest.mark.parametrize("filler", ["x", "é", "\N{GRINNING FACE}", '"'])
+def test_custom_may_be_32_kib_once_encoded_and_not_a_byte_more(filler: str) -> None:
+    width = len(json.dumps(filler, ensure_ascii=False).encode()) - 2
+    empty = len(b'{"a":""}')
+    count, rest = divmod(MAX_CUSTOM_BYTES - empty, width)
+    fits = {"a": filler * count + "x" * rest}
+    assert (
+        len(json.dumps(fits, ensure_ascii=False, separators=(",", ":")).encode()) == MAX_CUSTOM_BYTES == 32768
+    )
+    assert text_of(make(custom=fits))
+    with pytest.raises(ValidationError, match=r"^custom: "):
+        text_of(make(custom={"a": fits["a"] + "x"}))
+
+
+def test_a_body_may_be_64_kib_once_encoded_and_not_a_byte_more() -> None:
+    room = MAX_BODY_BYTES - len(text_of(make(model="é")).encode())
+    fits = make(model="é" + "x" * room)
+    assert len(encode(fits, no_key).body) == MAX_BODY_BYTES == 65536
+    with pytest.raises(ValidationError, match=r"^signal: "):
+        text_of(make(model="é" + "x" * (room + 1)))
+    with pytest.raises(ValidationError, match=r"^signal: "):
+        encode_dry_run(fits)
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(
+    custom=st.dictionaries(st.text(), JSON, max_size=4),
+    customer=st.text(min_size=1),
+    key=st.text(min_size=1, max_size=255),
+)
+def test_what_is_text_and_json_arrives_as_it_was(custom: dict[str, object], customer: str, key: str) -> None:
+    if not (customer.strip() and key.strip()):
+        return
+    body = json.loads(text_of(make(customer_id=customer, custom=custom, idempotency_key=key)))
+    assert (body["customerId"], body["custom"], body["idempotencyKey"]) == (customer, custom, key)
+
+
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters(exclude_categories=()))
+    | st.binary(max_size=3)
+    | st.builds(lambda: HUGE)  # not `just`, which would try to print it
+    | st.builds(object),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner)
+        | st.dictionaries(
+            st.text(st.characters(exclude_categories=())) | st.integers() | st.none(), inner, max_size=3
+        )
+    ),
+    max_leaves=6,
+)
+ARGUMENTS = (
+    "customer_id",
+    "model",
+    "key",
+    "tokens",
+    "member",
+    "status",
+    "custom",
+    "metric",
+    "idempotency_key",
+)
+
+
+@given(fields=st.dictionaries(st.sampled_from(ARGUMENTS), ANYTHING, max_size=3))
+def test_any_arguments_make_a_body_or_one_validation_error(fields: dict[str, object]) -> None:
+    try:
+        encoded = encode(make(**fields), counting_keys())
+    except ValidationError as error:
+        named = str(error).partition(":")[0].partition(".")[0]
+    else:
+        named = "signal"
+        assert isinstance(json.loads(encoded.body), dict)
+        assert encoded.body.decode()
+    assert named in {*ARGUMENTS, "signal"}
+
+
+def test_only_signals_are_encoded() -> None:
+    for value in (None, {"type": "credit"}, "signal", CreditSignal):
+        with pytest.raises(ValidationError, match=r"^signal: "):
+            encode(value, no_key)  # type: ignore[arg-type]
+        with pytest.raises(ValidationError, match=r"^signal: "):
+            encode_dry_run(value)  # type: ignore[arg-type]
