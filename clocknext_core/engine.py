@@ -7,7 +7,6 @@ from clocknext_core.backoff import RandomSource
 from clocknext_core.call import Call
 from clocknext_core.checks import check_bool
 from clocknext_core.config import Config
-from clocknext_core.envelope import Payload
 from clocknext_core.errors import ClockNextError
 from clocknext_core.models import TrackResult
 from clocknext_core.operations import Operation, Recording, signal_operation
@@ -55,10 +54,4 @@ class Engine:
         """
         wait = self.config.mode == "sync" if recording.wait is None else check_bool("wait", recording.wait)
         encoded = encode(recording.signal, self._make_key)
-        if not wait:
-            return encoded
-
-        def read(payload: Payload) -> TrackResult:
-            return TrackResult(payload, idempotency_key=encoded.idempotency_key)
-
-        return self.call(signal_operation(encoded, read))
+        return self.call(signal_operation(encoded)) if wait else encoded

@@ -109,6 +109,11 @@ def _issues(value: object, config: Config) -> tuple[Issue, ...]:
     )
 
 
+def without_ok(payload: Payload) -> Payload:
+    """Return the payload without `ok`, which is the legacy envelope's and not part of the object."""
+    return {name: value for name, value in payload.items() if name != "ok"}
+
+
 def as_object(value: object) -> Payload:
     """Take a JSON value for an object; anything else is an empty one."""
     return cast("Payload", value) if isinstance(value, dict) else {}

@@ -3,7 +3,6 @@
 Resources build them, `call.Call` carries them out, and a client's `run` takes any, also one of your own.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeAlias, TypeVar
@@ -11,9 +10,11 @@ from urllib.parse import quote, quote_plus
 
 from clocknext_core.checks import check_bool, check_int, check_text
 from clocknext_core.config import Config
-from clocknext_core.envelope import Payload
+from clocknext_core.envelope import Payload, without_ok
 from clocknext_core.errors import ClockNextError, invalid
 from clocknext_core.messages import Request
+from clocknext_core.models import TrackResult
+from clocknext_core.naming import camel_case
 from clocknext_core.signals import EncodedSignal, Signal, encode_json
 
 T = TypeVar("T")
@@ -71,8 +72,12 @@ class Operation(Generic[T_co]):
         )
 
 
-def signal_operation(encoded: EncodedSignal, read: Callable[[Payload], T]) -> Operation[T]:
+def signal_operation(encoded: EncodedSignal) -> Operation[TrackResult]:
     """Make the operation that sends one signal: `POST /api/v1/usage`, safe to repeat by its key."""
+
+    def read(payload: Payload) -> TrackResult:
+        return TrackResult(without_ok(payload), idempotency_key=encoded.idempotency_key)
+
     return Operation("POST", USAGE_PATH, read, encoded.body, replay_safe=True, encoded=encoded)
 
 
@@ -202,8 +207,3 @@ def json_body(fields: Mapping[str, object]) -> bytes:
         except ValueError as error:
             raise invalid(name, f"can't be encoded as JSON: {error}") from None
     return b"{" + b",".join(parts) + b"}"
-
-
-def camel_case(name: str) -> str:
-    """Turn `tax_id` into `taxId`."""
-    return re.sub(r"_+([a-zA-Z0-9])", lambda found: found[1].upper(), name)

@@ -42,9 +42,9 @@ from clocknext_core.backoff import RandomSource, next_delay
 from clocknext_core.config import Config
 from clocknext_core.envelope import Payload, open_answer
 from clocknext_core.errors import ClockNextError, QueueFullError
-from clocknext_core.messages import Answer
+from clocknext_core.messages import Answer, Request
 from clocknext_core.models import DropReason, TrackResult
-from clocknext_core.operations import Operation, signal_operation
+from clocknext_core.operations import signal_operation
 from clocknext_core.outputs import (
     Closed,
     Delivered,
@@ -142,14 +142,19 @@ class Counts:
 class _Entry:
     """One held signal."""
 
-    __slots__ = ("attempts", "operation", "sequence", "signal", "state")
+    __slots__ = ("attempts", "encoded", "request", "sequence", "state")
 
-    def __init__(self, sequence: int, signal: Signal, operation: Operation[TrackResult]) -> None:
+    def __init__(self, sequence: int, encoded: EncodedSignal) -> None:
         self.sequence = sequence
-        self.signal = signal
-        self.operation = operation
+        self.encoded = encoded
+        self.request: Request | None = None
+        """What every attempt sends; made for the first."""
         self.attempts = 0
         self.state = State.FRESH
+
+    @property
+    def signal(self) -> Signal:
+        return self.encoded.signal
 
     def move(self, trigger: Trigger) -> None:
         self.state = TRANSITIONS[self.state][trigger]
@@ -290,11 +295,13 @@ class Outbox:
         entry = self._in_flight.pop(ticket, None)
         if entry is None:
             return
+        request = entry.request
+        assert request is not None  # it was transmitted
         outcome = open_answer(
             answer,
-            request=entry.operation.request(self._config),
+            request=request,
             config=self._config,
-            idempotency_key=entry.operation.idempotency_key,
+            idempotency_key=entry.encoded.idempotency_key,
         )
         if isinstance(outcome, ClockNextError):
             self._fail(entry, outcome)
@@ -375,12 +382,7 @@ class Outbox:
 
     def _hold(self, encoded: EncodedSignal) -> Receipt:
         self._recorded += 1
-        key = encoded.idempotency_key
-
-        def read(payload: Payload) -> TrackResult:
-            return TrackResult(payload, idempotency_key=key)
-
-        self._fresh.append(_Entry(self._recorded, encoded.signal, signal_operation(encoded, read)))
+        self._fresh.append(_Entry(self._recorded, encoded))
         if not self._is_sending:
             if len(self._fresh) >= self._batch.max_size:
                 self._start_sending()
@@ -422,7 +424,9 @@ class Outbox:
         entry.attempts += 1
         ticket = self._new_ticket()
         self._in_flight[ticket] = entry
-        return Transmit(ticket, entry.operation.request(self._config), self._now + self._config.timeout)
+        if entry.request is None:
+            entry.request = signal_operation(entry.encoded).request(self._config)
+        return Transmit(ticket, entry.request, self._now + self._config.timeout)
 
     # What becomes of an attempt
 
@@ -430,7 +434,7 @@ class Outbox:
         entry.move(Trigger.ACKNOWLEDGE)
         self._delivered += 1
         self._delivered_since_empty += 1
-        result = entry.operation.read(payload)
+        result = signal_operation(entry.encoded).read(payload)
         self._events.append(Delivered(entry.signal, result))
         if result.pending:
             self._events.append(Rejected(entry.signal, _to_be_mended(entry.signal)))

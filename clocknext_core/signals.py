@@ -169,13 +169,24 @@ class Signal:
 
     def _with(self, **changes: object) -> Self:
         copy = object.__new__(type(self))
-        for each in fields(self):
-            object.__setattr__(copy, each.name, changes.get(each.name, getattr(self, each.name)))
+        for name in _field_names(type(self)):
+            object.__setattr__(copy, name, getattr(self, name))
+        for name, value in changes.items():
+            object.__setattr__(copy, name, value)
         return copy
 
     def add_own_fields(self, body: dict[str, object]) -> None:
         """Add what only this kind of signal sends."""
         raise NotImplementedError
+
+
+def _field_names(kind: type[Signal]) -> tuple[str, ...]:
+    if kind not in _FIELD_NAMES:
+        _FIELD_NAMES[kind] = tuple(each.name for each in fields(kind))
+    return _FIELD_NAMES[kind]
+
+
+_FIELD_NAMES: dict[type[Signal], tuple[str, ...]] = {}
 
 
 @dataclass(frozen=True, slots=True, init=False)

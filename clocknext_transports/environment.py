@@ -69,12 +69,16 @@ def _matches(entry: str, origin: Origin) -> bool:
     if entry == "*":
         return True
     name, colon, port = entry.rpartition(":")
-    if colon and port.isdigit() and "]" not in port and (name.count(":") == 0 or name.startswith("[")):
+    if colon and _is_port(port) and (name.count(":") == 0 or name.startswith("[")):
         if int(port) != origin.port:
             return False
         entry = name
     entry = entry.strip("[]").removeprefix("*").removeprefix(".")
     return host == entry or (host.endswith(f".{entry}") and not _is_address(host))
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 5
 
 
 def _is_address(host: str) -> bool:

@@ -86,6 +86,8 @@ class HttpxTransport:
             try:
                 if (refused := reading.start(response)) is not None:
                     return refused
+                if response.is_stream_consumed:  # by a hook of the client's
+                    return reading.add(response.content) or reading.finish(response)
                 assert isinstance(response.stream, httpx.SyncByteStream)  # as a Client's are
                 for chunk in response.stream:
                     if (refused := reading.add(chunk)) is not None:
@@ -94,7 +96,7 @@ class HttpxTransport:
                 _retire(response)
                 response.close()
         except (httpx.HTTPError, OSError) as error:
-            return progress.failure(error)
+            return progress.answer_of(error)
         return reading.finish(response)
 
 
@@ -148,6 +150,8 @@ class AsyncHttpxTransport:
             try:
                 if (refused := reading.start(response)) is not None:
                     return refused
+                if response.is_stream_consumed:  # by a hook of the client's
+                    return reading.add(response.content) or reading.finish(response)
                 assert isinstance(response.stream, httpx.AsyncByteStream)  # as an AsyncClient's are
                 async for chunk in response.stream:
                     if (refused := reading.add(chunk)) is not None:
@@ -156,7 +160,7 @@ class AsyncHttpxTransport:
                 _retire(response)
                 await response.aclose()
         except (httpx.HTTPError, OSError) as error:
-            return progress.failure(error)
+            return progress.answer_of(error)
         return reading.finish(response)
 
 
@@ -200,12 +204,15 @@ class _Progress:
     """How far an exchange has come, as httpx's trace tells."""
 
     def __init__(self) -> None:
+        self._is_traced = False
+        """Whether the client's transport tells anything at all; one of the user's own may not."""
         self._is_sent = False
         """Whether a request may have left. A proxy's CONNECT counts too: better too early than too late."""
         self._socket: SocketLike | None = None
 
     def note(self, event: str, info: Mapping[str, Any]) -> None:
         """Take an event of the trace."""
+        self._is_traced = True
         if event.startswith("http2."):
             self._socket = None  # others use it too
         if event.endswith("send_request_headers.started"):
@@ -224,14 +231,28 @@ class _Progress:
 
     def timed_out(self) -> Failure:
         """Make the failure of an exchange whose deadline has come."""
-        return Failure("Timed out waiting for the answer.", processed=self._is_sent)
+        return Failure("Timed out waiting for the answer.", processed=self._may_be_processed())
 
-    def failure(self, error: Exception) -> Failure:
-        """Make the failure of an exchange that raised."""
+    def answer_of(self, error: Exception) -> Answer:
+        """Make the answer of an exchange that raised."""
+        if isinstance(error, httpx.HTTPStatusError):  # a hook of the client's raised for status
+            return Response(
+                error.response.status_code, error.response.headers.multi_items(), b"", time.time()
+            )
+        if isinstance(
+            error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.ProxyError
+        ):
+            return Failure(f"Could not connect: {_text(error)}", processed=False)
         if isinstance(error, httpx.TimeoutException | TimeoutError):
             return self.timed_out()
-        what = "The connection broke" if self._is_sent else "Could not connect"
-        return Failure(f"{what}: {str(error) or type(error).__name__}", processed=self._is_sent)
+        return Failure(f"The connection broke: {_text(error)}", processed=self._may_be_processed())
+
+    def _may_be_processed(self) -> bool:
+        return self._is_sent or not self._is_traced
+
+
+def _text(error: Exception) -> str:
+    return str(error) or type(error).__name__
 
 
 def _retire(response: httpx.Response) -> None:
@@ -241,7 +262,9 @@ def _retire(response: httpx.Response) -> None:
     """
     stream = response.extensions.get("network_stream")
     if response.http_version != "HTTP/2" and stream is not None:
-        end(stream.get_extra_info("socket"))
+        sock: SocketLike | None = stream.get_extra_info("socket")
+        if sock is not None:
+            end(sock)
 
 
 def _prepared(

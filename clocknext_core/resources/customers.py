@@ -24,11 +24,11 @@ from clocknext_core.models import (
     Wallet,
     WalletEntry,
 )
+from clocknext_core.naming import camel_case
 from clocknext_core.operations import (
     Operation,
     Pages,
     QueryValue,
-    camel_case,
     json_body,
     optional_limit,
     optional_text,

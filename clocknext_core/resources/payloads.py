@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from clocknext_core.envelope import Payload, as_object
+from clocknext_core.envelope import Payload, as_object, without_ok
 from clocknext_core.models import Items, Model
 
 M = TypeVar("M", bound=Model)
@@ -38,8 +38,3 @@ def picked(kind: type[M]) -> Callable[[Payload], M]:
 
 def nothing(payload: Payload) -> None:
     """Read an answer that says nothing but yes."""
-
-
-def without_ok(payload: Payload) -> Payload:
-    """Return the payload without `ok`, which is the legacy envelope's and not part of the object."""
-    return {name: value for name, value in payload.items() if name != "ok"}

@@ -1,6 +1,7 @@
 """asyncio's event-loop transports: the native transport for asyncio."""
 
 import asyncio
+import socket
 import ssl
 from typing import Protocol, cast
 
@@ -137,7 +138,7 @@ class NativeTransport:
                 step = exchange.start()
                 while not isinstance(step, Response | Failure):
                     try:
-                        result = await self._take(step)
+                        result = await self._take(step, deadline_at)
                     except OSError as error:
                         step = exchange.fail(error)
                     else:
@@ -156,26 +157,47 @@ class NativeTransport:
             if not stream.is_foreign():
                 await stream.closed
 
-    async def _take(self, step: Connect | Send[Stream] | Receive[Stream]) -> Stream | bytes | None:
+    async def _take(
+        self, step: Connect | Send[Stream] | Receive[Stream], deadline_at: float
+    ) -> Stream | bytes | None:
         match step:
             case Connect():
-                return await self._connect(step.origin)
+                return await self._connect(step.origin, deadline_at)
             case Send():
                 step.stream.send(step.data)
                 return None
             case Receive():
                 return await step.stream.receive()
 
-    async def _connect(self, origin: Origin) -> Stream:
+    async def _connect(self, origin: Origin, deadline_at: float) -> Stream:
+        loop = asyncio.get_running_loop()
+        addresses = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+        failed: OSError = OSError("the host name has no address")
+        for tried, (family, kind, protocol, _, address) in enumerate(addresses):
+            # Not by create_connection, which leaks a socket when it is cancelled at the wrong moment.
+            sock = socket.socket(family, kind, protocol)
+            try:
+                sock.settimeout(0)
+                # An address that swallows packets must leave time for the next one.
+                async with asyncio.timeout((deadline_at - loop.time()) / (len(addresses) - tried)):
+                    await loop.sock_connect(sock, address)
+                return await self._secured(sock, origin)
+            except OSError as error:
+                sock.close()
+                failed = error
+            except BaseException:
+                sock.close()
+                raise
+        raise failed
+
+    async def _secured(self, sock: socket.socket, origin: Origin) -> Stream:
         secure = origin.scheme == "https"
         if secure and self._ssl_context is None:
             self._ssl_context = await asyncio.to_thread(default_context)  # it reads files
         _, stream = await asyncio.get_running_loop().create_connection(
             lambda: Stream(Connection(max_answer_bytes=self._max_answer_bytes)),
-            origin.host,
-            origin.port,
+            sock=sock,
             ssl=self._ssl_context if secure else None,
             server_hostname=origin.host if secure else None,
-            happy_eyeballs_delay=0.25,
         )
         return stream

@@ -215,8 +215,8 @@ class Driver:
     def _drain_at_exit(self) -> None:
         """Deliver what is still held when the interpreter exits, if nobody closed the client."""
         report = self.close(EXIT_TIMEOUT)
-        if report.pending:
-            logger.warning("%d signals were not delivered before the interpreter's exit.", report.pending)
+        if lost := len(report.failed) + report.pending:
+            logger.warning("%d signals were not delivered before the interpreter's exit.", lost)
 
     def _work(self) -> None:
         """Do as every background thread does, until the outbox has closed."""

@@ -202,6 +202,15 @@ class NativeTransport:
             if self._ssl_context is None:
                 self._ssl_context = default_context()
             sock.settimeout(self._left(deadline_at))
-            with self._using(sock):
-                sock = self._ssl_context.wrap_socket(sock, server_hostname=origin.host)
+            # Wrapping takes the descriptor over, so what `close` may interrupt is the wrapped socket.
+            secured = self._ssl_context.wrap_socket(
+                sock, server_hostname=origin.host, do_handshake_on_connect=False
+            )
+            try:
+                with self._using(secured):
+                    secured.do_handshake()
+            except BaseException:
+                secured.close()
+                raise
+            sock = secured
         return Stream(sock, Connection(max_answer_bytes=self._max_answer_bytes))

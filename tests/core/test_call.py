@@ -93,7 +93,7 @@ def test_while_an_attempt_is_in_flight_only_its_answer_can_wake_the_call() -> No
 
 
 def test_a_failed_attempt_is_repeated_with_the_same_request_after_exactly_its_back_off() -> None:
-    call = call_of(signal_operation(encoded("idem"), read))
+    call = call_of(signal_operation(encoded("idem")))
     first = transmission(call, 10.0)
     call.handle_answer(first.ticket, refusal(503), now=11.0)
     retrying = call.poll(now=11.0)

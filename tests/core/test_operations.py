@@ -10,10 +10,10 @@ from hypothesis import given
 
 from clocknext_core import ClockNextError, Config, Operation, Pages, ValidationError
 from clocknext_core.envelope import Payload
+from clocknext_core.naming import camel_case
 from clocknext_core.operations import (
     Method,
     QueryValue,
-    camel_case,
     json_body,
     optional_flag,
     optional_limit,
@@ -171,7 +171,7 @@ def test_a_request_has_a_content_type_only_with_a_body_and_hides_the_key() -> No
 
 def test_a_signals_operation_can_be_repeated_by_its_key() -> None:
     signal = encoded("idem")
-    made = signal_operation(signal, read)
+    made = signal_operation(signal)
     request = made.request(config())
     assert (request.method, request.target, request.body) == ("POST", "/api/v1/usage", signal.body)
     assert request.replay_safe

@@ -12,7 +12,7 @@ from hypothesis.stateful import (
     initialize,
     precondition,
     rule,
-    run_state_machine_as_test,  # pyright: ignore[reportUnknownVariableType]
+    run_state_machine_as_test,
 )
 
 from clocknext_core import BatchPolicy, Closed, RetryPolicy, Wait
