@@ -286,8 +286,15 @@ class PlanComponent(Model):
 
     type = Field(str)
     """`WALLET`, `FLAT`, `CREDIT`, `OUTCOME` or `UNIT`."""
-    billing = Field(str)
+    billing_mode = Field(str)
     """`ADVANCE` or `ARREAR`."""
+    amount = Field(float)
+    """USD, of a wallet or a flat fee."""
+    credit_id = Field(str)
+    outcome_id = Field(str)
+    unit_id = Field(str)
+    quantity = Field(float)
+    """How many of them are granted."""
 
 
 class Plan(Model):

@@ -46,7 +46,9 @@ class HttpxTransport:
 
     def exchange(self, request: Request, *, deadline_at: float) -> Answer:
         """Send a request and return its answer, or the failure to get one, before the deadline."""
-        timeout = max(0.0, deadline_at - time.monotonic())
+        timeout = deadline_at - time.monotonic()
+        if timeout <= 0:
+            return _TOO_LATE
         progress = _Progress()
         outcomes: queue.SimpleQueue[Answer | Exception] = queue.SimpleQueue()
 
@@ -122,7 +124,9 @@ class AsyncHttpxTransport:
 
     async def exchange(self, request: Request, *, deadline_at: float) -> Answer:
         """Send a request and return its answer, or the failure to get one, before the deadline."""
-        timeout = max(0.0, deadline_at - anyio.current_time())
+        timeout = deadline_at - anyio.current_time()
+        if timeout <= 0:
+            return _TOO_LATE
         progress = _Progress()
         try:
             with anyio.fail_after(timeout):
@@ -249,6 +253,9 @@ class _Progress:
 
     def _may_be_processed(self) -> bool:
         return self._is_sent or not self._is_traced
+
+
+_TOO_LATE = Failure("Timed out before the exchange began.", processed=False)
 
 
 def _text(error: Exception) -> str:

@@ -12,8 +12,17 @@ with emulator() as server:
 The ledger is pure and works alone: `Ledger().handle(request, now=...)`. Only a server needs trio.
 """
 
-from clocknext_transports.emulator.books import Counters, Signal, Totals
-from clocknext_transports.emulator.catalogue import Catalogue, Credit, Customer, Model, Outcome, Plan
+from clocknext_transports.emulator.catalogue import (
+    Catalogue,
+    Component,
+    Credit,
+    Customer,
+    Model,
+    Outcome,
+    Plan,
+    Step,
+    Unit,
+)
 from clocknext_transports.emulator.exchange import Gate, Received, Reply, Responder
 from clocknext_transports.emulator.faults import Fault, FaultKind, Faults
 from clocknext_transports.emulator.ledger import (
@@ -23,6 +32,8 @@ from clocknext_transports.emulator.ledger import (
     Ledger,
     RequestRecord,
 )
+from clocknext_transports.emulator.pricing import Tier
+from clocknext_transports.emulator.records import Counters, Held, Signal, Totals, UnitEvent
 from clocknext_transports.emulator.scripted import Answer, Gated, ScriptedServer, scripted
 from clocknext_transports.emulator.server import EmulatorServer, emulator, run, serve
 
@@ -32,6 +43,7 @@ __all__ = [
     "Answer",
     "Bill",
     "Catalogue",
+    "Component",
     "Counters",
     "Credit",
     "Customer",
@@ -41,6 +53,7 @@ __all__ = [
     "Faults",
     "Gate",
     "Gated",
+    "Held",
     "Ledger",
     "Model",
     "Outcome",
@@ -51,7 +64,11 @@ __all__ = [
     "Responder",
     "ScriptedServer",
     "Signal",
+    "Step",
+    "Tier",
     "Totals",
+    "Unit",
+    "UnitEvent",
     "emulator",
     "run",
     "scripted",

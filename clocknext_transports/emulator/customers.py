@@ -1,26 +1,37 @@
 """Customers: create, read, update, delete, list, and what is known of them."""
 
 import re
-from typing import cast
+from collections.abc import Iterable, Sequence
 
-from clocknext_transports.emulator.books import CUSTOMER_FIELDS, Account, Books, Totals
-from clocknext_transports.emulator.catalogue import Customer, Plan
+from clocknext_transports.emulator.books import Books
+from clocknext_transports.emulator.catalogue import Customer
 from clocknext_transports.emulator.envelopes import Payload, timestamp
-from clocknext_transports.emulator.pricing import exact
+from clocknext_transports.emulator.plans import PLANS
+from clocknext_transports.emulator.pricing import sum_of
+from clocknext_transports.emulator.records import (
+    CUSTOMER_FIELDS,
+    Account,
+    ItemKind,
+    Signal,
+    Totals,
+    UnitEvent,
+)
 from clocknext_transports.emulator.routes import Call, Route
 from clocknext_transports.emulator.validation import Fields, invalid, query_limit
 
-_CURRENCY = re.compile(r"[A-Z]{3}")
 _RANGE = re.compile(r"([1-9][0-9]{0,3})d", re.ASCII)
 _CURSOR = re.compile(r"cur_([0-9]{1,15})", re.ASCII)
 _DAY = 86_400
 
 
 def create_customer(books: Books, call: Call) -> Payload:
-    """Open an account on the default plan. E-mail addresses need not be unique."""
+    """Open an account, on the default plan until a purchase. E-mail addresses need not be unique."""
     details = _details(call, creating=True)
-    plan = books.default_plan if books.default_plan in books.plans else None
-    account = books.add_customer(Customer(books.new_customer_id(), plan=plan), now=call.now)
+    plan = books.plans.by_id.get(books.default_plan or "")
+    customer = Customer(
+        books.fresh_id("cus", books.accounts), plan=plan.id if plan is not None and plan.active else None
+    )
+    account = books.add_customer(customer, now=call.now, stand_in=True)
     account.details.update(details)
     return Payload({"customer": account.as_json()}, 201)
 
@@ -40,13 +51,13 @@ def update_customer(books: Books, call: Call) -> Payload:
 
 def delete_customer(books: Books, call: Call) -> Payload:
     """Forget a customer. What was recorded for them stays in the ledger."""
-    del books.accounts[books.account(call.ids[0]).id]
+    books.close_account(books.account(call.ids[0]), now=call.now)
     return Payload({})
 
 
 def list_customers(books: Books, call: Call) -> Payload:
     """Return one page, in order of creation; `q` searches name and e-mail without regard to case."""
-    limit = query_limit(call.query, default=50, maximum=1000)
+    limit = query_limit(call.query)
     wanted = call.query.get("q", "").casefold()
     after = 0
     if "cursor" in call.query:
@@ -73,17 +84,10 @@ def show_balances(books: Books, call: Call) -> Payload:
 
 def show_plan(books: Books, call: Call) -> Payload:
     """Return the plan a customer is on and the purchase that put them there; `null` for both without one."""
-    account = books.account(call.ids[0])
-    if account.plan is None:
+    purchase = books.account(call.ids[0]).purchase
+    if purchase is None:
         return Payload({"plan": None, "purchase": None})
-    purchase = {
-        "id": f"pur_{account.id}",
-        "customerId": account.id,
-        "planId": account.plan.id,
-        "status": "ACTIVE",
-        "createdAt": timestamp(account.created_at),
-    }
-    return Payload({"plan": _plan(account.plan), "purchase": purchase})
+    return Payload({"plan": PLANS.full(purchase.plan), "purchase": purchase.as_json()})
 
 
 def show_revenue(books: Books, call: Call) -> Payload:
@@ -94,10 +98,13 @@ def show_revenue(books: Books, call: Call) -> Payload:
     if days is None:
         raise invalid("range", "must be a number of days such as 30d")
     start = call.now - int(days[1]) * _DAY
-    recent = [signal for signal in account.signals if start <= signal.created_at <= call.now]
-    by_day = dict[str, list[int]]()
-    for position, signal in enumerate(recent):
-        by_day.setdefault(timestamp(signal.created_at)[:10], []).append(position)
+    signals = [signal for signal in account.signals if start <= signal.created_at <= call.now]
+    events = [event for event in account.events if start <= event.created_at <= call.now]
+    by_day = dict[str, tuple[list[Signal], list[UnitEvent]]]()
+    for signal in signals:
+        by_day.setdefault(_day(signal), ([], []))[0].append(signal)
+    for event in events:
+        by_day.setdefault(_day(event), ([], []))[1].append(event)
     return Payload(
         {
             "customerId": account.id,
@@ -105,39 +112,31 @@ def show_revenue(books: Books, call: Call) -> Payload:
             "currency": "USD",
             "from": timestamp(start),
             "to": timestamp(call.now),
-            **_revenue(Totals.of(recent)),
-            "series": [
-                {"date": date, **_revenue(Totals.of(recent[position] for position in positions))}
-                for date, positions in sorted(by_day.items())
-            ],
+            **_revenue(signals, events),
+            "series": [{"date": date, **_revenue(*entries)} for date, entries in sorted(by_day.items())],
         }
     )
 
 
 def balances(books: Books, account: Account) -> dict[str, object]:
     """Return what is left to a customer, in the shape the API shows it."""
+    wallet = account.wallet
     return {
-        "wallet": None
-        if account.wallet is None
-        else {"balance": float(account.wallet), "currencyCode": "USD"},
-        "credits": [
-            {
-                "creditId": key,
-                "creditName": (key in books.credits and books.credits[key].name) or key,
-                "remaining": float(left),
-            }
-            for key, left in account.credits.items()
-        ],
-        "outcomes": [
-            {
-                "outcomeId": key,
-                "outcomeName": (key in books.outcomes and books.outcomes[key].name) or key,
-                "remaining": float(left),
-            }
-            for key, left in account.outcomes.items()
-        ],
-        "units": list[object](),
+        "wallet": None if wallet is None else {"balance": float(wallet.left), "currencyCode": "USD"},
+        **{f"{noun}s": balance_rows(books, account, noun) for noun in books.items},
     }
+
+
+def balance_rows(books: Books, account: Account, noun: ItemKind) -> list[object]:
+    """Return what is left to a customer of one kind."""
+    return [
+        {
+            f"{noun}Id": item,
+            f"{noun}Name": books.items[noun].name_of(item),
+            "remaining": float(balance.left),
+        }
+        for item, balance in account.held[noun].items()
+    ]
 
 
 def _details(call: Call, *, creating: bool) -> dict[str, object]:
@@ -150,42 +149,23 @@ def _details(call: Call, *, creating: bool) -> dict[str, object]:
             details[name] = fields.email(name) if name == "email" else fields.text(name)
     for name in CUSTOMER_FIELDS[2:]:
         if name in fields:
-            details[name] = fields.nullable_text(name)
-    currency = details.get("currencyCode")
-    if currency is not None and _CURRENCY.fullmatch(cast("str", currency)) is None:
-        fields.reject("currencyCode", "must be an ISO 4217 code such as USD")
+            details[name] = fields.currency(name) if name == "currencyCode" else fields.nullable_text(name)
     fields.finish()
     return details
+
+
+def _day(recorded: Signal | UnitEvent) -> str:
+    return timestamp(recorded.created_at)[:10]
 
 
 def _matches(account: Account, wanted: str) -> bool:
     return any(wanted in str(account.details[name]).casefold() for name in ("name", "email"))
 
 
-def _plan(plan: Plan) -> dict[str, object]:
-    billing = "ARREAR" if plan.arrear else "ADVANCE"
-    components: list[dict[str, object]] = []
-    if plan.wallet is not None:
-        components.append({"type": "WALLET", "billing": billing, "included": float(exact(plan.wallet))})
-    for kind, name, held in (("CREDIT", "creditId", plan.credits), ("OUTCOME", "outcomeId", plan.outcomes)):
-        for key, amount in held.items():
-            included = float(exact(amount))
-            components.append({"type": kind, "billing": billing, name: key, "included": included})
-    return {
-        "id": plan.id,
-        "name": plan.name or plan.id,
-        "billingCycle": plan.billing_cycle,
-        "isActive": True,
-        "components": components,
-    }
-
-
-def _revenue(totals: Totals) -> dict[str, object]:
-    return {
-        "signals": totals.signals,
-        "revenue": float(totals.customer_cost),
-        "cost": float(totals.provided_cost),
-    }
+def _revenue(signals: Sequence[Signal], events: Iterable[UnitEvent]) -> dict[str, object]:
+    totals = Totals.of(signals)
+    revenue = sum_of((event.customer_cost for event in events), totals.customer_cost)
+    return {"signals": totals.signals, "revenue": float(revenue), "cost": float(totals.provided_cost)}
 
 
 ROUTES = (

@@ -32,6 +32,10 @@ class Issue:
     field: str
     message: str
 
+    def as_json(self) -> dict[str, object]:
+        """Return the issue as the new envelope shows it."""
+        return {"field": self.field, "message": self.message}
+
 
 class Refusal(Exception):  # noqa: N818 - an answer like any other, not an error of the emulator
     """A request the server refuses.
@@ -64,6 +68,8 @@ class Payload:
 
     content: Mapping[str, object]
     status: int = 200
+    message: str = SUCCESS_MESSAGE
+    """What the new envelope says of it; the legacy one says nothing."""
 
 
 def envelope_for(method: str, path: str) -> Envelope:
@@ -83,7 +89,7 @@ def succeed(envelope: Envelope, payload: Payload, *, now: float) -> Response:
     if envelope is Envelope.NEW:
         content = {
             "statusCode": payload.status,
-            "statusDetail": {"status": "SUCCESS", "message": SUCCESS_MESSAGE},
+            "statusDetail": {"status": "SUCCESS", "message": payload.message},
             "result": payload.content,
         }
     else:
@@ -99,7 +105,7 @@ def refuse(envelope: Envelope, refusal: Refusal, *, now: float) -> Response:
         if refusal.reason:
             result["errorReason"] = refusal.reason
         if refusal.issues:
-            result["issues"] = [{"field": i.field, "message": i.message} for i in refusal.issues]
+            result["issues"] = [issue.as_json() for issue in refusal.issues]
         content = {
             "statusCode": refusal.status,
             "statusDetail": {"status": "ERROR", "message": refusal.message},

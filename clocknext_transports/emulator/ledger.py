@@ -5,23 +5,38 @@ bytes. One ledger is one organisation.
 """
 
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 
 from clocknext_core.messages import Response
-from clocknext_transports.emulator import customers, signals, workspace
-from clocknext_transports.emulator.books import (
-    Books,
-    Counters,
-    IdFactory,
-    Signal,
-    Totals,
-    counting_ids,
+from clocknext_transports.emulator import (
+    credits,  # noqa: A004 - a module, named after its resource
+    customers,
+    invoices,
+    members,
+    outcomes,
+    payments,
+    plans,
+    purchases,
+    signals,
+    units,
+    wallet,
+    webhooks,
+    workspace,
 )
-from clocknext_transports.emulator.catalogue import Catalogue, Credit, Customer, Model, Outcome
+from clocknext_transports.emulator.books import Books, IdFactory, counting_ids
+from clocknext_transports.emulator.catalogue import (
+    Catalogue,
+    Credit,
+    Customer,
+    Model,
+    Outcome,
+    Plan,
+    Unit,
+)
 from clocknext_transports.emulator.envelopes import (
     Envelope,
     Refusal,
@@ -31,13 +46,31 @@ from clocknext_transports.emulator.envelopes import (
     timestamp,
 )
 from clocknext_transports.emulator.exchange import Received
+from clocknext_transports.emulator.pricing import ZERO, add, sum_of
+from clocknext_transports.emulator.records import Counters, Held, Signal, Totals, UnitEvent
 from clocknext_transports.emulator.routes import Call, Router, parse_query
 from clocknext_transports.emulator.validation import parse_body
 
 DEFAULT_API_KEY = "cnk_test_emulator"
 EXPIRED_API_KEY = "cnk_test_expired"
 MAX_REQUESTS_LOGGED = 100_000
-ROUTER = Router(signals.ROUTES + customers.ROUTES + workspace.ROUTES)
+ROUTER = Router(
+    (
+        *signals.ROUTES,
+        *units.ROUTES,
+        *customers.ROUTES,
+        *members.ROUTES,
+        *wallet.ROUTES,
+        *credits.ROUTES,
+        *outcomes.ROUTES,
+        *plans.ROUTES,
+        *purchases.ROUTES,
+        *invoices.ROUTES,
+        *payments.ROUTES,
+        *webhooks.ROUTES,
+        *workspace.ROUTES,
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +122,7 @@ class RequestRecord:
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """What signals come to. Every amount is exact."""
+    """What signals and unit events come to. Every amount is exact."""
 
     totals: Totals
     wallet: Decimal
@@ -98,6 +131,10 @@ class Bill:
     """Credits used up, by credit key."""
     outcomes: Mapping[str, int]
     """Outcomes billed, by outcome key."""
+    units: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Unit events, by unit key."""
+    unit_cost: Decimal = ZERO
+    """USD charged for unit events; `totals` are of signals."""
 
     @property
     def signals(self) -> int:
@@ -106,16 +143,18 @@ class Bill:
 
     @property
     def customer_cost(self) -> Decimal:
-        """USD charged."""
-        return self.totals.customer_cost
+        """USD charged in all."""
+        return add(self.totals.customer_cost, self.unit_cost)
 
     def as_json(self) -> dict[str, object]:
         """Return the bill as the read-back over HTTP shows it."""
         return {
             **self.totals.as_json(),
+            "customerCost": float(self.customer_cost),
             "wallet": float(self.wallet),
             "credits": {key: float(used) for key, used in self.credits.items()},
             "outcomes": dict(self.outcomes),
+            "units": dict(self.units),
         }
 
 
@@ -129,6 +168,8 @@ class Ledger:
         api_key: The key that is let in.
         expired_keys: Keys that were once let in: 401 "This API key has expired."
         ids: Makes ids from their prefix; by default they count (`log_1`, `log_2`, …).
+        accept_only: Answer signals as the newer ingest does, with 202 and unpriced. They are billed all the
+            same, unseen. An invalid body is answered 202 `PENDING`; it, and what cannot be billed, is `held`.
     """
 
     def __init__(
@@ -138,12 +179,14 @@ class Ledger:
         api_key: str = DEFAULT_API_KEY,
         expired_keys: tuple[str, ...] = (EXPIRED_API_KEY,),
         ids: IdFactory | None = None,
+        accept_only: bool = False,
     ) -> None:
         self.api_key = api_key
         self._expired = frozenset(f"Bearer {key}" for key in expired_keys)
         self._bearer = f"Bearer {api_key}"
         self._catalogue = catalogue or Catalogue()
         self._ids = ids
+        self._accept_only = accept_only
         self.guard: AbstractContextManager[object] = nullcontext()
         """Entered around every access. Whoever shares the ledger between threads puts an `RLock` here."""
         self._start()
@@ -152,7 +195,7 @@ class Ledger:
         return f"<Ledger: {len(self._books.signals)} signals of {len(self._books.accounts)} customers>"
 
     def _start(self) -> None:
-        self._books = Books(self._catalogue, self._ids or counting_ids())
+        self._books = Books(self._catalogue, self._ids or counting_ids(), accept_only=self._accept_only)
         self._requests = deque[RequestRecord](maxlen=MAX_REQUESTS_LOGGED)
 
     def handle(self, request: Received, *, now: float) -> Response:
@@ -238,6 +281,18 @@ class Ledger:
             return tuple(self._books.signals)
 
     @property
+    def unit_events(self) -> tuple[UnitEvent, ...]:
+        """Every event of a unit recorded, in order."""
+        with self.guard:
+            return tuple(self._books.unit_events)
+
+    @property
+    def held(self) -> tuple[Held, ...]:
+        """Every signal that was taken with 202 and could not be billed, in order."""
+        with self.guard:
+            return tuple(self._books.held)
+
+    @property
     def requests(self) -> tuple[RequestRecord, ...]:
         """The latest requests seen, oldest first: 100,000 at most. Faults are in it, `/_emulator/` is not."""
         with self.guard:
@@ -266,24 +321,31 @@ class Ledger:
         for signal in chosen:
             if signal.bills_outcome and signal.outcome is not None:
                 outcomes[signal.outcome] = outcomes.get(signal.outcome, 0) + 1
-        return Bill(Totals.of(chosen), wallet, credits_used, outcomes)
+        events = [e for e in self.unit_events if customer_id is None or e.customer_id == customer_id]
+        unit_cost = sum_of(event.customer_cost for event in events)
+        units_used = dict(Counter(event.key for event in events))
+        return Bill(Totals.of(chosen), wallet, credits_used, outcomes, units_used, unit_cost)
 
     def balance(self, customer_id: str, component: str = "wallet") -> Decimal:
         """Return what is left to a customer, exactly.
 
         Args:
             customer_id: Whose.
-            component: `wallet` (USD), a credit key or an outcome key.
+            component: `wallet` (USD), or a credit, outcome or unit, by its id or the key signals name it by.
 
         Raises:
             KeyError: There is no such customer, or they hold no such component.
         """
         with self.guard:
             account = self._books.accounts[customer_id]
-            held = {**account.outcomes, **account.credits}
-            if account.wallet is not None:
-                held["wallet"] = account.wallet
-            return held[component]
+            if component == "wallet" and account.wallet is not None:
+                return account.wallet.left
+            for noun, shelf in self._books.items.items():
+                named = shelf.by_key.get(component)
+                balance = account.held[noun].get(component if named is None else named.id)
+                if balance is not None:
+                    return balance.left
+            raise KeyError(component)
 
     def as_json(self) -> dict[str, object]:
         """Return all of it as the read-back over HTTP shows it."""
@@ -306,6 +368,8 @@ class Ledger:
                     for account in self._books.accounts.values()
                 ],
                 "signals": [signal.as_log() for signal in self._books.signals],
+                "held": [held.as_json() for held in self._books.held],
+                "unitEvents": [event.as_json() for event in self._books.unit_events],
             }
 
     # Arranging
@@ -327,12 +391,22 @@ class Ledger:
     def add_credit(self, credit: Credit) -> None:
         """Add or replace a credit. Customers hold none of it yet."""
         with self.guard:
-            self._books.credits[credit.key] = credit
+            self._books.credits.put(credit)
 
     def add_outcome(self, outcome: Outcome) -> None:
         """Add or replace an outcome and its steps. Customers hold none of it yet."""
         with self.guard:
-            self._books.add_outcome(outcome)
+            self._books.outcomes.put(outcome)
+
+    def add_unit(self, unit: Unit) -> None:
+        """Add or replace a unit. Customers hold none of it yet."""
+        with self.guard:
+            self._books.units.put(unit)
+
+    def add_plan(self, plan: Plan) -> None:
+        """Add or replace a plan. Customers who are on it stay on the terms they bought."""
+        with self.guard:
+            self._books.plans.put(plan)
 
     def reset(self) -> None:
         """Go back to the catalogue given at the start and forget everything since."""

@@ -4,14 +4,18 @@ Every amount is rounded once, to twelve places, when it is worked out. What is w
 debited, so that logs and balances agree to the last digit.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Context, Decimal
-from typing import TypeAlias
+from functools import reduce
+from typing import Literal, TypeAlias
 
 Amount: TypeAlias = Decimal | int | float | str
 """A number as a test author writes it. A float counts as what it prints: `0.1` is one tenth."""
+UnitPricing: TypeAlias = Literal["FLAT", "SLAB", "VOLUME"]
 
 ZERO = Decimal(0)
+ONE = Decimal(1)
 _EXACT = Context(prec=80, rounding=ROUND_HALF_EVEN)
 _PLACES = Decimal("1e-12")
 _MILLION = Decimal(1_000_000)
@@ -25,6 +29,16 @@ class Rates:
     input: Decimal
     output: Decimal
     cache: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """A price per unit up to some number of units."""
+
+    up_to: Amount | None
+    """The last unit it is for, counted from 1; `None`: there is no last."""
+    price: Amount
+    """USD per unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +56,11 @@ class Price:
 def exact(amount: Amount) -> Decimal:
     """Turn an amount into the decimal it prints as."""
     return Decimal(str(amount)) if isinstance(amount, float) else Decimal(amount)
+
+
+def plain(amount: Decimal) -> str:
+    """Write an amount for people: all its digits, and no exponent."""
+    return f"{amount.normalize():f}"
 
 
 def price_per_credit(base_price: Decimal, margin_percent: Decimal) -> Decimal:
@@ -85,6 +104,30 @@ def price_outcome(
     return Price(cost, customer_cost=price if bills else ZERO)
 
 
+def price_units(
+    quantity: Decimal, pricing: UnitPricing, *, flat_price: Decimal, tiers: Sequence[Tier]
+) -> Decimal:
+    """Price the first so many units: `SLAB` each band at its own rate, `VOLUME` all at the tier reached.
+
+    Beyond a last tier that has a bound its price goes on.
+    """
+    if pricing == "FLAT":
+        return _EXACT.multiply(quantity, flat_price)
+    cost = below = ZERO
+    for position, tier in enumerate(tiers, 1):
+        price = exact(tier.price)
+        reached = tier.up_to is None or position == len(tiers) or quantity <= exact(tier.up_to)
+        if pricing == "VOLUME":
+            cost = _EXACT.multiply(quantity, price)
+        else:
+            upper = quantity if reached or tier.up_to is None else exact(tier.up_to)
+            cost = _EXACT.fma(_EXACT.subtract(upper, below), price, cost)
+            below = upper
+        if reached:
+            break
+    return cost
+
+
 def _token_cost(rates: Rates, input_tokens: int, output_tokens: int, cache_tokens: int) -> Decimal:
     cost = _EXACT.multiply(input_tokens, rates.input)
     cost = _EXACT.fma(output_tokens, rates.output, cost)
@@ -104,3 +147,13 @@ def subtract(balance: Decimal, amount: Decimal) -> Decimal:
 def add(total: Decimal, amount: Decimal) -> Decimal:
     """Add an amount to a total without rounding."""
     return _EXACT.add(total, amount)
+
+
+def multiply(quantity: Decimal, price: Decimal) -> Decimal:
+    """Price a quantity without rounding."""
+    return _EXACT.multiply(quantity, price)
+
+
+def sum_of(amounts: Iterable[Decimal], start: Decimal = ZERO) -> Decimal:
+    """Add amounts up without rounding."""
+    return reduce(add, amounts, start)

@@ -35,11 +35,13 @@ class Route:
     method: str
     path: str
     handler: Handler
+    bodiless: bool = False
+    """Whether the call needs no body, whatever its method."""
 
     @property
     def takes_body(self) -> bool:
         """Whether the call must come with a JSON body."""
-        return self.method in {"POST", "PUT", "PATCH"}
+        return self.method in {"POST", "PUT", "PATCH"} and not self.bodiless
 
 
 class Router:

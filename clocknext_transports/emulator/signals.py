@@ -7,29 +7,41 @@ What the public record leaves open is decided here:
 - Outcome steps cost the customer nothing. `complete: true` bills the outcome once per run; without a `runId`
   each such signal is a run of its own.
 - A dry run neither reads nor writes idempotency keys.
+- A ledger that accepts only is the newer ingest: it wants a `runId` with every outcome signal, takes what is
+  valid with 202 and bills it unseen, and queues an invalid body with 202 `PENDING`. What is taken and cannot
+  be billed is held with that, for a person to mend.
 """
 
 from typing import cast
 
-from clocknext_transports.emulator.books import Account, Books, Signal, SignalType
-from clocknext_transports.emulator.envelopes import Payload, Refusal
+from clocknext_transports.emulator.books import Books
+from clocknext_transports.emulator.catalogue import Outcome
+from clocknext_transports.emulator.envelopes import Payload, Refusal, timestamp
+from clocknext_transports.emulator.listings import query_customer
 from clocknext_transports.emulator.pricing import (
+    ONE,
     Price,
     Rates,
     exact,
+    plain,
     price_credit,
     price_outcome,
     price_wallet,
 )
+from clocknext_transports.emulator.records import Account, Held, Signal, SignalType
 from clocknext_transports.emulator.routes import Call, Route
 from clocknext_transports.emulator.validation import (
     MAX_TOKENS,
     Fields,
     check_custom,
-    invalid,
     query_limit,
 )
 
+ORGANISATION_ID = "org_emulator"
+_ACCEPTED = "Signal accepted for processing."
+_QUEUED = "Processing in the queue."
+_HELD = frozenset({400, 404, 422})
+"""Refusals that are the signal's own: they are held rather than answered."""
 _TYPES = ("wallet", "credit", "outcome")
 _STATUSES = ("SUCCESS", "FAILURE", "PENDING")
 _KNOWN = frozenset({
@@ -37,8 +49,29 @@ _KNOWN = frozenset({
     "status", "custom", "idempotencyKey", "runId", "complete", "dryRun",
     "organizationId", "signalId", "receivedAt",  # dropped: the server fills these in itself
 })  # fmt: skip
-_DEFAULT_LOGS = 50
 _MAX_LOGS = 1_000_000
+
+
+def take_signal(books: Books, call: Call) -> Payload:
+    """Record one signal and return its log, or where the ledger accepts only, that it was taken."""
+    if not books.accept_only or call.body.get("dryRun") is True:
+        return record_signal(books, call)
+    refusal = None
+    try:
+        record_signal(books, call)
+    except Refusal as refused:
+        if refused.status not in _HELD:
+            raise
+        refusal = refused
+    receipt = {"signalId": books.new_id("sig"), "receivedAt": timestamp(call.now)}
+    if refusal is not None:
+        books.held.append(
+            Held(receipt["signalId"], call.body, refusal.status, refusal.message, refusal.issues, call.now)
+        )
+        if refusal.issues:
+            issues = [issue.as_json() for issue in refusal.issues]
+            return Payload({**receipt, "status": "PENDING", "issues": issues}, 202, _QUEUED)
+    return Payload({"accepted": True, **receipt, "organizationId": ORGANISATION_ID}, 202, _ACCEPTED)
 
 
 def record_signal(books: Books, call: Call) -> Payload:
@@ -65,6 +98,8 @@ def record_signal(books: Books, call: Call) -> Payload:
     if kind == "outcome":
         run_id = fields.text("runId", max_length=255)
         complete = fields.flag("complete")
+        if books.accept_only:
+            fields.require("runId")
     dry_run = fields.flag("dryRun") or False
     fields.finish()
     if custom is not None:
@@ -80,20 +115,21 @@ def record_signal(books: Books, call: Call) -> Payload:
 
     account = books.account(customer_id)
     model, rates = _model(books, model_id)
-    outcome = None
+    outcome = component = None
     bills = False
     tokens = (input_tokens, output_tokens, cache_tokens)
     match kind:
         case "wallet":
             price = _wallet(account, rates, tokens)
         case "credit":
-            price = _credit(books, account, rates, tokens, key or "")
+            component, price = _credit(books, account, rates, tokens, key or "")
         case "outcome":
             outcome = _outcome_of(books, account, key or "")
+            component = outcome.id
             bills = complete is True and not (
-                run_id is not None and books.run_is_billed(customer_id, outcome, run_id)
+                run_id is not None and books.run_is_billed(customer_id, outcome.id, run_id)
             )
-            price = _step(books, account, rates, tokens, outcome, bills=bills)
+            price = _step(account, rates, tokens, outcome, bills=bills)
 
     signal = Signal(
         id="" if dry_run else books.new_id("log"),
@@ -114,7 +150,8 @@ def record_signal(books: Books, call: Call) -> Payload:
         custom=custom,
         run_id=run_id,
         complete=complete,
-        outcome=outcome,
+        outcome=None if outcome is None else outcome.key,
+        component=component,
         bills_outcome=bills,
         extra={n: v for n, v in call.body.items() if n not in _KNOWN} if kind != "wallet" else {},
     )
@@ -127,11 +164,8 @@ def record_signal(books: Books, call: Call) -> Payload:
 
 def list_signals(books: Books, call: Call) -> Payload:
     """Return a customer's logs, newest first, and the sums over all of them."""
-    customer_id = call.ids[0] if call.ids else call.query.get("customerId", "")
-    if not customer_id.strip():
-        raise invalid("customerId", "is required")
-    account = books.account(customer_id)
-    limit = query_limit(call.query, default=_DEFAULT_LOGS, maximum=_MAX_LOGS)
+    account = query_customer(books, call)
+    limit = query_limit(call.query, maximum=_MAX_LOGS)
     return Payload(
         {
             "customer": account.as_json(),
@@ -151,57 +185,64 @@ def _model(books: Books, model_id: str) -> tuple[str, Rates]:
     return model.id, rates
 
 
+def lacking(account: Account, component: str) -> Refusal:
+    """Make the refusal of what a customer's plan does not have."""
+    return Refusal(422, f'The plan of customer "{account.id}" has no {component}.')
+
+
 def _wallet(account: Account, rates: Rates, tokens: tuple[int, int, int]) -> Price:
     if account.wallet is None:
-        raise Refusal(422, f'The plan of customer "{account.id}" has no wallet.')
+        raise lacking(account, "wallet")
     price = price_wallet(rates, *tokens)
-    if price.customer_cost > account.wallet and not account.in_arrear:
+    if not account.wallet.bears(price.customer_cost):
         raise Refusal(
             422,
-            f"Insufficient wallet balance: {price.customer_cost.normalize():f} USD needed, "
-            f"{account.wallet.normalize():f} USD left.",
+            f"Insufficient wallet balance: {plain(price.customer_cost)} USD needed, "
+            f"{plain(account.wallet.left)} USD left.",
         )
     return price
 
 
-def _credit(books: Books, account: Account, rates: Rates, tokens: tuple[int, int, int], key: str) -> Price:
-    credit = books.credits.get(key)
+def _credit(
+    books: Books, account: Account, rates: Rates, tokens: tuple[int, int, int], key: str
+) -> tuple[str, Price]:
+    credit = books.credits.by_key.get(key)
     if credit is None:
         raise Refusal(422, f'No credit with key "{key}".')
-    balance = account.credits.get(key)
+    balance = account.held["credit"].get(credit.id)
     if balance is None:
-        raise Refusal(422, f'The plan of customer "{account.id}" has no credit "{key}".')
+        raise lacking(account, f'credit "{key}"')
     price = price_credit(
         rates, *tokens, base_price=exact(credit.base_price), margin_percent=exact(credit.margin_percent)
     )
-    if price.credits_used > balance and not account.in_arrear:
+    if not balance.bears(price.credits_used):
         raise Refusal(
             422,
-            f"Insufficient credit balance: {price.credits_used.normalize():f} of {key} needed, "
-            f"{balance.normalize():f} left.",
+            f"Insufficient credit balance: {plain(price.credits_used)} of {key} needed, "
+            f"{plain(balance.left)} left.",
         )
-    return price
+    return credit.id, price
 
 
-def _outcome_of(books: Books, account: Account, step: str) -> str:
-    outcome = books.outcome_by_step.get(step)
+def _outcome_of(books: Books, account: Account, step: str) -> Outcome:
+    outcome = books.outcomes.by_key.get(step)
     if outcome is None:
         raise Refusal(422, f'No outcome step with key "{step}".')
-    if outcome.key not in account.outcomes:
-        raise Refusal(422, f'The plan of customer "{account.id}" has no outcome "{outcome.key}".')
-    return outcome.key
+    if outcome.id not in account.held["outcome"]:
+        raise lacking(account, f'outcome "{outcome.key}"')
+    return outcome
 
 
 def _step(
-    books: Books, account: Account, rates: Rates, tokens: tuple[int, int, int], outcome: str, *, bills: bool
+    account: Account, rates: Rates, tokens: tuple[int, int, int], outcome: Outcome, *, bills: bool
 ) -> Price:
-    if bills and account.outcomes[outcome] < 1 and not account.in_arrear:
-        raise Refusal(422, f"Insufficient outcome balance: no {outcome} left.")
-    return price_outcome(rates, *tokens, price=exact(books.outcomes[outcome].price), bills=bills)
+    if bills and not account.held["outcome"][outcome.id].bears(ONE):
+        raise Refusal(422, f"Insufficient outcome balance: no {outcome.key} left.")
+    return price_outcome(rates, *tokens, price=exact(outcome.price), bills=bills)
 
 
 ROUTES = (
-    Route("POST", "/api/v1/usage", record_signal),
+    Route("POST", "/api/v1/usage", take_signal),
     Route("GET", "/api/v1/usage", list_signals),
     Route("GET", "/api/v1/customers/{}/usage", list_signals),
 )

@@ -3,15 +3,20 @@
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from decimal import Decimal
 from typing import NoReturn, cast
 
 from clocknext_transports.emulator.envelopes import Issue, Refusal
+from clocknext_transports.emulator.pricing import exact
 
 MAX_BODY = 64 * 1024
 MAX_CUSTOM = 32 * 1024
 MAX_TOKENS = 2**53 - 1
+MAX_AMOUNT = 10**15
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
+_AGENT_KEY = re.compile(r"[a-z0-9._-]+")
+_CURRENCY = re.compile(r"[A-Z]{3}")
 
 
 class Fields:
@@ -19,18 +24,26 @@ class Fields:
 
     A field that is at fault is noted as an issue and reads as absent. An absent field and one that is `null`
     differ: `null` is a value of the wrong type wherever it is not expressly allowed.
+
+    Args:
+        body: The object to read.
+        within: Where it is nested in another, such as `steps[0].`: what its issues' fields begin with.
+        issues: Where issues are noted.
     """
 
-    def __init__(self, body: Mapping[str, object]) -> None:
+    def __init__(
+        self, body: Mapping[str, object], *, within: str = "", issues: list[Issue] | None = None
+    ) -> None:
         self._body = body
-        self.issues: list[Issue] = []
+        self._within = within
+        self.issues: list[Issue] = [] if issues is None else issues
 
     def __contains__(self, name: str) -> bool:
         return name in self._body
 
     def reject(self, name: str, message: str) -> None:
         """Note an issue."""
-        self.issues.append(Issue(name, message))
+        self.issues.append(Issue(self._within + name, message))
 
     def finish(self) -> None:
         """Refuse the body if there were issues.
@@ -41,12 +54,31 @@ class Fields:
         if self.issues:
             raise Refusal(400, reason="INVALID_BODY", issues=self.issues)
 
+    def require(self, *names: str) -> None:
+        """Note each field that is not there as required."""
+        for name in names:
+            if name not in self._body:
+                self.reject(name, "is required")
+
+    def others(self, known: Collection[str]) -> dict[str, object]:
+        """Return the fields that are not among the known ones, as they were sent."""
+        return {name: value for name, value in self._body.items() if name not in known}
+
+    def is_null(self, name: str) -> bool:
+        """Whether the field is `null` or not there."""
+        return self._body.get(name) is None
+
     def required_text(self, name: str) -> str:
         """Read a string that must be there and not be blank."""
-        if name not in self._body:
-            self.reject(name, "is required")
-            return ""
+        self.require(name)
         return self.text(name) or ""
+
+    def required_agent_key(self, name: str = "agentKey") -> str:
+        """Read the key signals name a definition by, which must be there."""
+        key = self.required_text(name)
+        if key and _AGENT_KEY.fullmatch(key) is None:
+            self.reject(name, "must be lower case, of the characters a-z0-9._-")
+        return key
 
     def text(self, name: str, *, max_length: int | None = None) -> str | None:
         """Read an optional string that must not be blank."""
@@ -77,6 +109,13 @@ class Fields:
         if value is not None and _EMAIL.fullmatch(value) is None:
             self.reject(name, "must be an e-mail address")
             return None
+        return value
+
+    def currency(self, name: str) -> str | None:
+        """Read an optional currency code, which may be `null`."""
+        value = self.nullable_text(name)
+        if value is not None and _CURRENCY.fullmatch(value) is None:
+            self.reject(name, "must be an ISO 4217 code such as USD")
         return value
 
     def choice(self, name: str, options: Sequence[str]) -> str | None:
@@ -118,6 +157,51 @@ class Fields:
         else:
             return float(value)
         return None
+
+    def amount(
+        self, name: str, *, minimum: int | None = 0, above: bool = False, required: bool = False
+    ) -> Decimal | None:
+        """Read a number exactly, as the decimal it was written as.
+
+        Args:
+            name: The field.
+            minimum: The least it may be; `None`: as far below zero as above.
+            above: Whether it must be more than that.
+            required: Whether it must be there.
+        """
+        if name not in self._body:
+            if required:
+                self.reject(name, "is required")
+            return None
+        value = self._body[name]
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            self.reject(name, "must be a number")
+        elif not abs(value) <= MAX_AMOUNT:
+            self.reject(name, f"must be at most {MAX_AMOUNT}")
+        elif minimum is not None and (value < minimum or (above and value == minimum)):
+            self.reject(name, f"must be {'above' if above else 'at least'} {minimum}")
+        else:
+            return exact(value)
+        return None
+
+    def rows(self, name: str, *, required: bool = False) -> "list[Fields]":
+        """Read a list of objects, which must hold one at least; their issues are noted here."""
+        if name not in self._body:
+            if required:
+                self.reject(name, "is required")
+            return []
+        value = self._body[name]
+        if not isinstance(value, list) or not value:
+            self.reject(name, "must be a list of one or more")
+            return []
+        rows = list[Fields]()
+        for position, row in enumerate(cast("list[object]", value)):
+            if isinstance(row, dict):
+                within = f"{self._within}{name}[{position}]."
+                rows.append(Fields(cast("Mapping[str, object]", row), within=within, issues=self.issues))
+            else:
+                self.reject(f"{name}[{position}]", "must be an object")
+        return rows
 
     def flag(self, name: str) -> bool | None:
         """Read an optional boolean."""
@@ -172,7 +256,7 @@ def check_custom(custom: Mapping[str, object], *, body_size: int) -> None:
         raise Refusal(413, f"custom is over {MAX_CUSTOM} bytes once encoded.", reason="CUSTOM_TOO_LARGE")
 
 
-def query_limit(query: Mapping[str, str], *, default: int, maximum: int) -> int:
+def query_limit(query: Mapping[str, str], *, default: int = 50, maximum: int = 1000) -> int:
     """Read a `limit` parameter.
 
     Raises:

@@ -3,6 +3,7 @@
 from clocknext_transports.emulator.books import Books
 from clocknext_transports.emulator.envelopes import Payload, timestamp
 from clocknext_transports.emulator.routes import Call, Route
+from clocknext_transports.emulator.signals import ORGANISATION_ID
 from clocknext_transports.emulator.validation import Fields, query_flag
 
 _DEFAULT_TTL = 600
@@ -12,7 +13,7 @@ _MAX_TTL = 86_400
 def show_me(books: Books, call: Call) -> Payload:  # noqa: ARG001 - a handler's signature
     """Return the organisation. An emulated one is always a sandbox."""
     return Payload(
-        {"organization": {"id": "org_emulator", "name": books.organisation}, "environment": "sandbox"}
+        {"organization": {"id": ORGANISATION_ID, "name": books.organisation}, "environment": "sandbox"}
     )
 
 

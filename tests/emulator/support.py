@@ -4,7 +4,7 @@ import http.client
 import json
 import socket
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from clocknext_transports.emulator import (
     DEFAULT_API_KEY,
@@ -117,3 +117,26 @@ def raw_signal(**changes: object) -> bytes:
         f"authorization: {KEY}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
+
+
+def create(ledger: Ledger, path: str, body: Mapping[str, object]) -> dict[str, Any]:
+    """Create something over the API and return it, whatever payload key it comes under."""
+    status, content = call(ledger, "POST", f"/api/v1/{path}", dict(body))
+    assert status == 201, content
+    ((_, created),) = [(name, value) for name, value in content.items() if name != "ok"]
+    assert isinstance(created, dict)
+    return cast("dict[str, Any]", created)
+
+
+def fetch(ledger: Ledger, path: str) -> dict[str, Any]:
+    """Read something over the API."""
+    status, content = call(ledger, "GET", f"/api/v1/{path}")
+    assert status == 200, content
+    return content
+
+
+def refused(ledger: Ledger, method: str, path: str, body: object = None) -> tuple[int, str]:
+    """Status and message of a refusal in the legacy envelope."""
+    status, content = call(ledger, method, f"/api/v1/{path}", body)
+    assert content["ok"] is False
+    return status, content["error"]

@@ -184,15 +184,17 @@ def test_the_plan_shows_its_components(ledger: Ledger) -> None:
     assert content["plan"] == {
         "id": "plan_wallet",
         "name": "Wallet only",
+        "description": None,
         "billingCycle": "MONTHLY",
+        "currencyCode": "USD",
         "isActive": True,
-        "components": [{"type": "WALLET", "billing": "ADVANCE", "included": 100.0}],
+        "components": [{"type": "WALLET", "billingMode": "ADVANCE", "amount": 100.0}],
     }
     assert content["purchase"]["planId"] == "plan_wallet"
     kinds = [
         c["type"] for c in call(ledger, "GET", "/api/v1/customers/cus_123/plan")[1]["plan"]["components"]
     ]
-    assert kinds == ["WALLET", "CREDIT", "CREDIT", "OUTCOME", "OUTCOME"]
+    assert kinds == ["WALLET", *["CREDIT"] * 2, *["OUTCOME"] * 2, *["UNIT"] * 3]
 
 
 def test_revenue_counts_the_days_asked_for() -> None:

@@ -264,6 +264,7 @@ def test_the_ledger_can_be_read_back_as_json() -> None:
         "wallet": 0.0,
         "credits": {"api_credit": 0.025},
         "outcomes": {},
+        "units": {},
     }
     logs = json.loads(json.dumps(content["signals"]))
     assert [log["idempotencyKey"] for log in logs] == ["idem-1"]

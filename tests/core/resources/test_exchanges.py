@@ -438,7 +438,7 @@ def test_what_is_nested_is_read_as_models() -> None:
         {
             "ok": True,
             "invoice": {"id": "inv_1", "customerId": "cus_1", "status": "OPEN"},
-            "plan": {"id": "plan_1", "components": [{"type": "FLAT", "billing": "ADVANCE"}]},
+            "plan": {"id": "plan_1", "components": [{"type": "FLAT", "billingMode": "ADVANCE"}]},
         }
     )
     details = client.invoices.get("inv_1")
@@ -449,7 +449,7 @@ def test_what_is_nested_is_read_as_models() -> None:
         "cus_1",
         "OPEN",
     )
-    assert [(each.type, each.billing) for each in details.plan.components] == [("FLAT", "ADVANCE")]
+    assert [(each.type, each.billing_mode) for each in details.plan.components] == [("FLAT", "ADVANCE")]
     client = FakeClient({"ok": True, "balance": 2, "transactions": [{"type": "TOPUP", "amount": 5}]})
     wallet = client.customers.wallet("cus_1")
     assert (wallet.balance, [(each.type, each.amount) for each in wallet.transactions]) == (2, [("TOPUP", 5)])
