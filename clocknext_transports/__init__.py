@@ -24,7 +24,13 @@ _HOMES = {
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    client: object = import_module(_HOMES[name]).ClockNext
+    try:
+        client: object = import_module(_HOMES[name]).ClockNext
+    except ModuleNotFoundError as error:
+        if error.name != "trio":
+            raise
+        hint = f"{name} needs trio: pip install 'clocknext[trio]'"
+        raise ModuleNotFoundError(hint, name=error.name) from None
     globals()[name] = client
     return client
 

@@ -156,7 +156,9 @@ class ClientBase(ABC, Generic[S, TransportT]):
             return self._native_transport()
         try:
             return self._proxied_transport(proxy)
-        except ModuleNotFoundError:
+        except ModuleNotFoundError as error:
+            if error.name != "httpx":
+                raise
             raise environment.httpx_is_missing() from None
 
 

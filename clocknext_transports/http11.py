@@ -62,10 +62,11 @@ class Connection:
         try:
             self._h11.receive_data(data)
             return self._read_events()
-        except h11.RemoteProtocolError as error:
+        except h11.RemoteProtocolError:
+            # Without h11's own words, which may quote the peer, and the peer our key.
             if not data:
                 return Failure("The connection was closed in the middle of the answer.")
-            return Failure(f"The answer is not valid HTTP: {error}")
+            return Failure("The answer is not valid HTTP.")
 
     def _read_events(self) -> Answer | None:
         while True:

@@ -11,8 +11,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import anyio
-import httpx
+try:
+    import anyio
+    import httpx
+except ModuleNotFoundError as error:
+    hint = "this transport needs httpx: pip install 'clocknext[httpx]'"
+    raise ModuleNotFoundError(hint, name="httpx") from error
 
 from clocknext_core import Answer, Failure, Request, Response
 from clocknext_transports.http11 import MAX_ANSWER_BYTES

@@ -62,10 +62,14 @@ class Waiter:
         """Whether the outcome is there."""
         return self._settled is not None
 
-    def wait(self) -> FlushReport | TrackResult:
-        """Block until the outcome is there."""
-        self._event.wait()
-        assert self._settled is not None  # set before the event
+    def wait(self, timeout: float | None = None) -> None:
+        """Block until the outcome is there, or the time is up."""
+        self._event.wait(timeout)
+
+    @property
+    def outcome(self) -> FlushReport | TrackResult:
+        """The outcome, once it is there."""
+        assert self._settled is not None  # the caller has waited for it
         return self._settled.unwrap()
 
 
@@ -133,12 +137,13 @@ class Driver:
             self._nudge()
         try:
             self._check_may_wait()
-            result = waiter.wait()
+            waiter.wait()
         except BaseException:
             with self._lock:
                 self._waiters.pop(receipt.ticket, None)
                 self._outbox.withdraw(receipt.ticket, now=self._clock.now())
             raise
+        result = waiter.outcome
         assert isinstance(result, TrackResult)  # the ticket is a record's
         return result
 
@@ -149,7 +154,7 @@ class Driver:
             now = self._clock.now()
             ticket = self._outbox.flush(now=now, deadline_at=None if timeout is None else now + timeout)
             waiter = self._await(ticket)
-        return _report(waiter)
+        return self._report(waiter, timeout)
 
     def close(self, timeout: float | None) -> FlushReport:
         """Refuse new signals, send everything held, wait for it, and end all threads."""
@@ -158,7 +163,7 @@ class Driver:
             now = self._clock.now()
             ticket = self._outbox.close(now=now, deadline_at=None if timeout is None else now + timeout)
             waiter = self._await(ticket)
-        report = _report(waiter)
+        report = self._report(waiter, timeout)
         self._transport.close()
         for thread in list(self._threads):
             thread.join(JOIN_TIMEOUT)
@@ -178,6 +183,18 @@ class Driver:
             self._carry_until(waiter)
         return waiter
 
+    def _report(self, waiter: Waiter, timeout: float | None) -> FlushReport:
+        waiter.wait(timeout)
+        while not waiter.is_settled:
+            # The time is up, and every thread may be busy: at the interpreter's exit no more can be had.
+            with self._lock:
+                if self._leader is None:
+                    self._serve_here()
+            waiter.wait(0.05)
+        report = waiter.outcome
+        assert isinstance(report, FlushReport)  # the ticket is a flush's
+        return report
+
     def _nudge(self) -> None:
         """See to it, after an input, that somebody polls."""
         if self._leader is not None:
@@ -189,10 +206,14 @@ class Driver:
             self._call_thread()
         else:
             # Nothing to send, so no thread is worth starting: there are only waiters and hooks to serve.
-            output = self._serve()
-            if isinstance(output, Transmit):  # a hook, or another thread meanwhile, recorded a signal
-                self._outbox.abandon(output.ticket, now=self._clock.now())
-                self._call_thread()
+            self._serve_here()
+
+    def _serve_here(self) -> None:
+        """Wake waiters and run hooks in this thread, and leave what there is to send to others."""
+        output = self._serve()
+        if isinstance(output, Transmit):
+            self._outbox.abandon(output.ticket, now=self._clock.now())
+            self._call_thread()
 
     def _call_thread(self) -> None:
         """Have a thread poll: one that rests, or a new one."""
@@ -312,9 +333,3 @@ class Driver:
         finally:
             self._lock.acquire()
         self._outbox.handle_answer(transmit.ticket, answer, now=self._clock.now())
-
-
-def _report(waiter: Waiter) -> FlushReport:
-    report = waiter.wait()
-    assert isinstance(report, FlushReport)  # the ticket is a flush's
-    return report

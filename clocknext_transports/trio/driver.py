@@ -167,7 +167,9 @@ class Driver:
     def _nudge(self) -> None:
         """See to it, after an input, that somebody polls."""
         if self._scope is None:
-            self._serve()
+            output = self._serve()
+            if isinstance(output, Transmit):  # its tasks are ending: it goes out in the next block
+                self._outbox.abandon(output.ticket, now=trio.current_time())
         elif self._alarm is not None and self._outbox.wakes_before(self._sleeping_until):
             self._alarm.set()
 

@@ -1,0 +1,1 @@
+"""The transports, the drivers' edges, and what the clients share."""

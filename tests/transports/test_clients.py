@@ -1,0 +1,149 @@
+"""What the three clients check, show and choose when they are made."""
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import pytest
+
+from clocknext_core import BatchPolicy, ClockNextError, RetryPolicy, ValidationError
+from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext
+from tests.transports.support import KEY
+
+Client: TypeAlias = type[ClockNext] | type[AsyncClockNext] | type[TrioClockNext]
+CLIENTS: tuple[Client, ...] = (ClockNext, AsyncClockNext, TrioClockNext)
+
+each_client = pytest.mark.parametrize("client", CLIENTS, ids=["sync", "asyncio", "trio"])
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [*os.environ]:
+        if name.lower().endswith("_proxy") or name.startswith("CLOCKNEXT_"):
+            monkeypatch.delenv(name)
+
+
+def plain_hook(*_: object) -> None:
+    """Will do."""
+
+
+async def coroutine_hook(*_: object) -> None:
+    """Would have to be awaited."""
+
+
+class AsyncCallable:
+    """An object whose call would have to be awaited."""
+
+    async def __call__(self, *_: object) -> None:
+        """Be awaited."""
+
+
+@each_client
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("api_key", ""),
+        ("api_key", "cnk_\n"),
+        ("api_key", "cnk é"),
+        ("api_key", 7),
+        ("base_url", ""),
+        ("base_url", "app.clocknext.com"),
+        ("base_url", "ftp://app.clocknext.com"),
+        ("base_url", "https://"),
+        ("base_url", "https://user:pass@app.clocknext.com"),
+        ("base_url", "https://app.clocknext.com?x"),
+        ("base_url", "https://app.clocknext.com:99999"),
+        ("base_url", "http://app.clocknext.com"),
+        ("base_url", "https://a..b"),
+        ("base_url", f"https://{'a' * 64}.example"),
+        ("base_url", 7),
+        ("mode", "batch"),
+        ("mode", None),
+        ("timeout", 0),
+        ("timeout", -1.0),
+        ("timeout", float("nan")),
+        ("timeout", float("inf")),
+        ("timeout", "10"),
+        ("timeout", True),
+        ("batch", {"max_size": 3}),
+        ("retry", 5),
+        ("allow_insecure_http", "yes"),
+        ("on_error", "print"),
+        ("on_flush", 1),
+        ("on_retry", coroutine_hook),
+        ("on_drop", functools.partial(coroutine_hook, 1)),
+        ("on_error", AsyncCallable()),
+    ],
+)
+def test_a_bad_argument_is_named(client: Client, name: str, value: object) -> None:
+    arguments: dict[str, Any] = {"api_key": KEY, name: value}
+    with pytest.raises(ValidationError, match=f"^{name}: ") as caught:
+        client(**arguments)
+    assert KEY not in str(caught.value)
+    assert caught.value.status is None
+    assert isinstance(caught.value, ValueError)
+
+
+@each_client
+def test_a_bad_key_is_not_shown(client: Client) -> None:
+    with pytest.raises(ValidationError) as caught:
+        client(f"{KEY}\n")
+    assert KEY not in repr(caught.value)
+
+
+@each_client
+def test_no_key_anywhere_names_both_ways(client: Client) -> None:
+    with pytest.raises(ClockNextError, match=r"api_key.*CLOCKNEXT_API_KEY"):
+        client()
+
+
+@each_client
+def test_key_and_address_come_from_the_environment(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLOCKNEXT_API_KEY", KEY)
+    monkeypatch.setenv("CLOCKNEXT_BASE_URL", "https://eu.example/billing/")
+    made = client()
+    assert made.config.headers[0] == ("Authorization", f"Bearer {KEY}")
+    assert (str(made.config.origin), made.config.path_prefix) == ("https://eu.example", "/billing")
+
+
+@each_client
+def test_the_defaults(client: Client) -> None:
+    config = client(KEY).config
+    assert str(config.origin) == "https://app.clocknext.com"
+    assert (config.mode, config.timeout, config.batch, config.retry) == (
+        "async",
+        10.0,
+        BatchPolicy(),
+        RetryPolicy(),
+    )
+
+
+@each_client
+def test_the_repr_shows_no_key(client: Client) -> None:
+    made = client(KEY, base_url="https://eu.example")
+    shown = repr(made)
+    assert "https://eu.example" in shown
+    assert "pending=0" in shown
+    for thing in (made, made.config, vars(made)):
+        assert KEY not in repr(thing)
+
+
+@each_client
+@pytest.mark.parametrize("hook", [plain_hook, functools.partial(plain_hook, "x"), list[object]().append])
+def test_anything_plain_and_callable_is_a_hook(client: Client, hook: Callable[..., object]) -> None:
+    assert client(KEY, on_error=hook, on_flush=hook, on_retry=hook, on_drop=hook).pending == 0
+
+
+@each_client
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
+def test_a_proxy_without_httpx_is_refused(client: Client, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "http://user:s3cret@proxy.example:3128")
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    monkeypatch.delitem(sys.modules, "clocknext_transports.httpx", raising=False)
+    with pytest.raises(ClockNextError, match=r"pip install 'clocknext\[httpx\]'") as caught:
+        client(KEY)
+    assert "s3cret" not in str(caught.value)
+    monkeypatch.setenv("NO_PROXY", "app.clocknext.com")
+    assert client(KEY).pending == 0

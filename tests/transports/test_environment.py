@@ -1,0 +1,172 @@
+"""What the environment says: keys, addresses, and which proxy a host is reached through."""
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from clocknext_core import Origin, ValidationError
+from clocknext_transports.environment import api_key_or_default, base_url_or_default, new_key, proxy_for
+
+HTTPS = Origin("https", "app.clocknext.com", 443)
+HTTP = Origin("http", "app.clocknext.com", 80)
+
+NAMES = ("CLOCKNEXT_API_KEY", "CLOCKNEXT_BASE_URL", "REQUEST_METHOD")
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [*os.environ]:
+        if name.lower().endswith("_proxy") or name in NAMES:
+            monkeypatch.delenv(name)
+
+
+def setenv(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_no_proxy_is_named() -> None:
+    assert proxy_for(HTTPS) is None
+    assert proxy_for(HTTP) is None
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])
+def test_a_proxy_for_https(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    setenv(monkeypatch, **{name: "http://proxy.example:3128"})
+    assert proxy_for(HTTPS) == "http://proxy.example:3128"
+    assert proxy_for(HTTP) == (None if "https" in name.lower() else "http://proxy.example:3128")
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy"])
+def test_a_proxy_for_http(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    setenv(monkeypatch, **{name: "http://proxy.example:3128"})
+    assert proxy_for(HTTPS) is None
+    assert proxy_for(HTTP) == "http://proxy.example:3128"
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"https_proxy": "http://a", "HTTPS_PROXY": "http://b"}, "http://a"),
+        ({"HTTPS_PROXY": "http://b", "all_proxy": "http://c"}, "http://b"),
+        ({"all_proxy": "http://c", "ALL_PROXY": "http://d"}, "http://c"),
+        ({"HTTPS_PROXY": "", "ALL_PROXY": "http://d"}, "http://d"),
+        ({"HTTPS_PROXY": ""}, None),
+        ({"HTTPS_PROXY": "proxy.example:3128"}, "http://proxy.example:3128"),
+        ({"HTTPS_PROXY": "https://user:pass@proxy.example"}, "https://user:pass@proxy.example"),
+        ({"HTTPS_PROXY": "socks5://proxy.example"}, "socks5://proxy.example"),
+    ],
+)
+def test_which_name_wins(
+    values: dict[str, str], expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setenv(monkeypatch, **values)
+    assert proxy_for(HTTPS) == expected
+
+
+def test_under_cgi_only_the_lower_case_name_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    setenv(monkeypatch, REQUEST_METHOD="GET", HTTP_PROXY="http://evil.example")
+    assert proxy_for(HTTP) is None
+    setenv(monkeypatch, HTTPS_PROXY="http://s", http_proxy="http://good.example")
+    assert proxy_for(HTTP) == "http://good.example"
+    assert proxy_for(HTTPS) == "http://s"
+
+
+@pytest.mark.parametrize("name", ["NO_PROXY", "no_proxy"])
+@pytest.mark.parametrize(
+    ("entries", "origin", "is_exempt"),
+    [
+        ("*", Origin("https", "app.clocknext.com", 443), True),
+        ("app.clocknext.com", Origin("https", "app.clocknext.com", 443), True),
+        ("APP.ClockNext.COM", Origin("https", "app.clocknext.com", 443), True),
+        ("app.clocknext.com", Origin("https", "APP.CLOCKNEXT.COM", 443), True),
+        ("clocknext.com", Origin("https", "app.clocknext.com", 443), True),
+        (".clocknext.com", Origin("https", "app.clocknext.com", 443), True),
+        ("*.clocknext.com", Origin("https", "app.clocknext.com", 443), True),
+        ("next.com", Origin("https", "app.clocknext.com", 443), False),
+        ("*next.com", Origin("https", "app.clocknext.com", 443), False),
+        ("pp.clocknext.com", Origin("https", "app.clocknext.com", 443), False),
+        ("app.clocknext.com.evil", Origin("https", "app.clocknext.com", 443), False),
+        ("app", Origin("https", "app.clocknext.com", 443), False),
+        ("com", Origin("https", "app.clocknext.com", 443), True),
+        ("", Origin("https", "app.clocknext.com", 443), False),
+        (" , ,", Origin("https", "app.clocknext.com", 443), False),
+        ("other, app.clocknext.com ,more", Origin("https", "app.clocknext.com", 443), True),
+        ("app.clocknext.com:443", Origin("https", "app.clocknext.com", 443), True),
+        ("app.clocknext.com:8443", Origin("https", "app.clocknext.com", 443), False),
+        (".clocknext.com:443", Origin("https", "app.clocknext.com", 443), True),
+        (":443", Origin("https", "app.clocknext.com", 443), False),
+        ("app.clocknext.com:", Origin("https", "app.clocknext.com", 443), False),
+        ("127.0.0.1", Origin("https", "127.0.0.1", 8080), True),
+        ("127.0.0.1:8080", Origin("https", "127.0.0.1", 8080), True),
+        ("127.0.0.1:80", Origin("https", "127.0.0.1", 8080), False),
+        ("0.0.1", Origin("https", "127.0.0.1", 8080), False),
+        ("localhost", Origin("https", "127.0.0.1", 8080), False),
+        ("localhost", Origin("https", "localhost", 8080), True),
+        ("::1", Origin("https", "::1", 8080), True),
+        ("[::1]", Origin("https", "::1", 8080), True),
+        ("[::1]:8080", Origin("https", "::1", 8080), True),
+        ("[::1]:80", Origin("https", "::1", 8080), False),
+        ("::1:8080", Origin("https", "::1", 8080), False),
+        ("::2", Origin("https", "::1", 8080), False),
+    ],
+)
+def test_who_is_exempt(
+    name: str, entries: str, origin: Origin, is_exempt: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setenv(monkeypatch, **{name: entries, "HTTPS_PROXY": "http://proxy.example"})
+    assert (proxy_for(origin) is None) == is_exempt
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+    | st.lists(st.sampled_from(["*", ".", ":", "[", "]", "²", "٣", "9" * 5000, "::1", "app", ","])).map(
+        "".join
+    )
+)
+@example("app.clocknext.com:²")
+@example("app.clocknext.com:" + "9" * 5000)
+@example("[::1]:²,[")
+def test_no_list_of_exemptions_raises(monkeypatch: pytest.MonkeyPatch, entries: str) -> None:
+    with monkeypatch.context() as scope:
+        setenv(scope, NO_PROXY=entries, HTTPS_PROXY="http://proxy.example")
+        for host in ("app.clocknext.com", "::1", "127.0.0.1"):
+            assert proxy_for(Origin("https", host, 443)) in (None, "http://proxy.example")
+
+
+# Key and address
+
+
+def test_the_key_comes_from_the_argument_then_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    setenv(monkeypatch, CLOCKNEXT_API_KEY="cnk_env")
+    assert api_key_or_default(None) == "cnk_env"
+    assert api_key_or_default("cnk_given") == "cnk_given"
+    assert api_key_or_default("") == ""  # an explicit mistake is not papered over
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_no_key_is_an_error_that_names_both_ways(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    if value is not None:
+        setenv(monkeypatch, CLOCKNEXT_API_KEY=value)
+    with pytest.raises(ValidationError, match=r"api_key.*CLOCKNEXT_API_KEY"):
+        api_key_or_default(None)
+
+
+def test_the_address_comes_from_the_argument_then_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert base_url_or_default(None) == "https://app.clocknext.com"
+    setenv(monkeypatch, CLOCKNEXT_BASE_URL="")
+    assert base_url_or_default(None) == "https://app.clocknext.com"
+    setenv(monkeypatch, CLOCKNEXT_BASE_URL="https://eu.example")
+    assert base_url_or_default(None) == "https://eu.example"
+    assert base_url_or_default("https://given.example") == "https://given.example"
+
+
+def test_idempotency_keys_are_long_and_differ() -> None:
+    made = {new_key() for _ in range(1000)}
+    assert len(made) == 1000
+    assert {len(key) for key in made} == {32}

@@ -1,0 +1,96 @@
+"""What importing loads, and what is said when an optional package is missing."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import pytest
+
+from tests.transports.support import PATIENCE
+
+
+def run(program: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def loaded_by(program: str) -> set[str]:
+    """The top-level modules a program loads beyond those of a bare interpreter."""
+    tell = "import json, sys; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    names: list[str] = json.loads(run(f"{program}\n{tell}"))
+    bare: list[str] = json.loads(run(tell))
+    return {*names} - {*bare}
+
+
+def third_party(names: set[str]) -> set[str]:
+    return names - sys.stdlib_module_names
+
+
+def test_the_core_loads_nothing_but_the_standard_library() -> None:
+    loaded = loaded_by("import clocknext_core")
+    assert third_party(loaded) == {"clocknext_core"}
+    assert not loaded & {
+        "asyncio",
+        "ssl",
+        "socket",
+        "threading",
+        "logging",
+        "http",
+        "selectors",
+        "subprocess",
+    }
+
+
+def test_the_package_alone_loads_next_to_nothing() -> None:
+    assert third_party(loaded_by("import clocknext_transports")) == {"clocknext_transports"}
+
+
+@pytest.mark.parametrize(
+    ("name", "needs"),
+    [
+        ("ClockNext", {"h11"}),
+        ("AsyncClockNext", {"h11", "asyncio"}),
+        ("TrioClockNext", {"h11", "trio"}),
+    ],
+)
+def test_each_client_loads_only_its_own_world(name: str, needs: set[str]) -> None:
+    loaded = loaded_by(f"from clocknext_transports import {name}")
+    worlds = {"h11", "asyncio", "trio", "httpx", "httpcore", "anyio", "click", "rich"}
+    assert loaded & worlds == needs
+
+
+def test_the_names_are_listed_and_kept() -> None:
+    import clocknext_transports
+
+    assert {"ClockNext", "AsyncClockNext", "TrioClockNext"} <= {*dir(clocknext_transports)}
+    assert clocknext_transports.ClockNext is clocknext_transports.ClockNext
+    with pytest.raises(AttributeError, match="NoSuchClient"):
+        _ = clocknext_transports.NoSuchClient
+
+
+@pytest.mark.parametrize(
+    ("missing", "program", "says"),
+    [
+        (["trio"], "from clocknext_transports import TrioClockNext", ["trio"]),
+        (["httpx"], "from clocknext_transports.httpx import HttpxTransport", ["httpx"]),
+    ],
+)
+def test_a_missing_package_is_named(missing: Sequence[str], program: str, says: Sequence[str]) -> None:
+    hide = "import sys; " + "; ".join(f"sys.modules[{name!r}] = None" for name in missing)
+    told = run(f"{hide}\ntry:\n    {program}\nexcept ImportError as error:\n    print(error)")
+    assert all(word in told for word in says)
+
+
+@pytest.mark.parametrize("name", ["ClockNext", "AsyncClockNext"])
+def test_the_others_work_without_trio_and_httpx(name: str) -> None:
+    hide = "import sys; sys.modules.update(trio=None, httpx=None, anyio=None, click=None, rich=None)"
+    made = f"from clocknext_transports import {name}; print({name}('cnk_x', base_url='http://127.0.0.1:1'))"
+    assert f"{name.removeprefix('Async')} http://127.0.0.1:1 pending=0" in run(f"{hide}\n{made}")

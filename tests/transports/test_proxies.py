@@ -1,0 +1,183 @@
+"""Proxies named by the environment are used, by every client, and are never gone around."""
+
+import os
+import socket
+import ssl
+import threading
+from pathlib import Path
+
+import pytest
+import trustme
+
+from clocknext_core import NetworkError, Operation, RetryPolicy, WalletSignal
+from clocknext_core.envelope import Payload
+from clocknext_transports import ClockNext, sync
+from tests.transports.support import (
+    KEY,
+    NATIVE,
+    PATIENCE,
+    Native,
+    Peer,
+    Wire,
+    answer,
+    client,
+    closed_port,
+    keep_answering,
+    serving,
+)
+
+each_native = pytest.mark.parametrize("kind", NATIVE)
+
+ONCE = RetryPolicy(max_attempts=1)
+
+
+def as_is(payload: Payload) -> Payload:
+    return payload
+
+
+ME = Operation("GET", "/api/v1/me", as_is)
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [*os.environ]:
+        if name.lower().endswith("_proxy") or name == "REQUEST_METHOD":
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def certified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """Make a server's context for a name that only a proxy can reach, trusted by way of the environment."""
+    authority = trustme.CA()
+    store = tmp_path / "authority.pem"
+    authority.cert_pem.write_to_path(os.fspath(store))
+    monkeypatch.setenv("SSL_CERT_FILE", os.fspath(store))
+    return serving(authority, "billing.test")
+
+
+def tunnel_to(port: int) -> Peer:
+    """Make a proxy that leads every CONNECT to one local port."""
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def script(wire: Wire) -> None:
+        assert wire.read().line.startswith("CONNECT ")
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as onward:
+            wire.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            back = threading.Thread(target=pump, args=(onward, wire.sock))
+            back.start()
+            pump(wire.sock, onward)
+            back.join(PATIENCE)
+
+    return Peer(script)
+
+
+@each_native
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+def test_plain_requests_go_to_the_proxy_in_absolute_form(
+    kind: Native, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Peer(keep_answering()) as proxy:
+        monkeypatch.setenv(name, proxy.url)
+        with client(kind, "http://billing.test/v", allow_insecure_http=True) as made:
+            made.run(ME)
+            made.record(WalletSignal(customer_id="cus_1", model="m"), wait=True)
+    assert [seen.line for seen in proxy.requests] == [
+        "GET http://billing.test/v/api/v1/me HTTP/1.1",
+        "POST http://billing.test/v/api/v1/usage HTTP/1.1",
+    ]
+    assert {seen.headers["host"] for seen in proxy.requests} == {"billing.test"}
+    assert {seen.headers["authorization"] for seen in proxy.requests} == {f"Bearer {KEY}"}
+
+
+@each_native
+def test_https_goes_through_a_tunnel_and_the_proxy_never_sees_the_key(
+    kind: Native, certified: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Peer(keep_answering(), tls=certified) as peer, tunnel_to(peer.port) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        with client(kind, "https://billing.test") as made:
+            made.run(ME)
+    assert [seen.line for seen in peer.requests] == ["GET /api/v1/me HTTP/1.1"]
+    assert {seen.line for seen in proxy.requests} == {"CONNECT billing.test:443 HTTP/1.1"}
+    for seen in proxy.requests:
+        assert "authorization" not in seen.headers
+        assert KEY not in str(seen.headers)
+
+
+@each_native
+def test_a_tunnel_is_verified_like_any_connection(kind: Native, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = serving(trustme.CA(), "billing.test")
+    with Peer(keep_answering(), tls=context) as peer, tunnel_to(peer.port) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        with client(kind, "https://billing.test", retry=ONCE) as made, pytest.raises(NetworkError):
+            made.run(ME)
+        assert proxy.requests
+    assert not peer.requests
+
+
+@each_native
+def test_what_the_environment_exempts_is_reached_directly(
+    kind: Native, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Peer(keep_answering()) as peer, Peer(keep_answering()) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        monkeypatch.setenv("NO_PROXY", "localhost,127.0.0.1")
+        with client(kind, peer.url) as made:
+            made.run(ME)
+    assert (proxy.connections, len(peer.requests)) == (0, 1)
+
+
+@each_native
+def test_loopback_is_no_exception(kind: Native, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Peer(keep_answering()) as peer, Peer(keep_answering()) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        with client(kind, peer.url) as made:
+            made.run(ME)
+    assert (peer.connections, len(proxy.requests)) == (0, 1)
+
+
+@each_native
+def test_a_dead_proxy_is_not_gone_around(kind: Native, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Peer(keep_answering()) as peer, closed_port() as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy)
+        with client(kind, peer.url, retry=ONCE) as made, pytest.raises(NetworkError):
+            made.run(ME)
+    assert peer.connections == 0
+
+
+@each_native
+@pytest.mark.parametrize("status", ["407 Proxy Authentication Required", "502 Bad Gateway"])
+def test_a_proxy_that_refuses_the_tunnel_is_a_network_error(
+    kind: Native, status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Peer(keep_answering(answer(b"", status=status))) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("//", "//user:s3cret@"))
+        with client(kind, "https://billing.test", retry=ONCE) as made, pytest.raises(NetworkError) as caught:
+            made.run(ME)
+    assert "s3cret" not in str(caught.value)
+
+
+@each_native
+def test_the_credentials_of_the_proxy_are_sent_to_it(kind: Native, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Peer(keep_answering()) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url.replace("//", "//user:pass@"))
+        with client(kind, "http://billing.test", allow_insecure_http=True) as made:
+            made.run(ME)
+    (seen,) = proxy.requests
+    assert seen.headers["proxy-authorization"] == "Basic dXNlcjpwYXNz"
+    assert seen.headers["authorization"] == f"Bearer {KEY}"
+
+
+def test_an_explicit_transport_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Peer(keep_answering()) as peer, Peer(keep_answering()) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        with ClockNext(KEY, base_url=peer.url, transport=sync.NativeTransport()) as made:
+            made.run(ME)
+    assert (proxy.connections, len(peer.requests)) == (0, 1)

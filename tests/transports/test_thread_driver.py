@@ -1,0 +1,525 @@
+"""The threads of the client: how many there are, when they start, sleep and end, and what they never lose."""
+
+import logging
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from random import Random
+
+import pytest
+
+from clocknext_core import (
+    Answer,
+    BatchPolicy,
+    ClockNextError,
+    Config,
+    CreditSignal,
+    EncodedSignal,
+    Engine,
+    Failure,
+    FlushReport,
+    NetworkError,
+    Operation,
+    OutboxOutput,
+    Request,
+    Response,
+    Retrying,
+    RetryPolicy,
+    Signal,
+    TrackResult,
+)
+from clocknext_core.operations import Recording
+from clocknext_core.signals import encode
+from clocknext_transports.hooks import Hooks, OnDrop, OnError, OnFlush, OnRetry
+from clocknext_transports.sync import ClockNext
+from clocknext_transports.sync.clock import Clock
+from clocknext_transports.sync.driver import Driver
+from tests.transports.support import KEY, SOON
+
+OK = Response(200, [], b'{"ok": true}')
+BUSY = Response(503, [], b"{}")
+REFUSED = Response(400, [], b'{"ok": false, "error": "no"}')
+
+
+class FakeClock(Clock):
+    """Time that passes only when a test says so. Threads that wait for it really wait."""
+
+    def __init__(self) -> None:
+        self.time = 1000.0
+        self.slept: list[float] = []
+        """How long each sleep was to last."""
+        self._waiting: list[tuple[threading.Condition, float | None]] = []
+        self._changed = threading.Condition()
+
+    def now(self) -> float:
+        return self.time
+
+    def sleep_until(self, at: float) -> None:
+        self.slept.append(at - self.time)
+        self.time = max(self.time, at)
+
+    def wait_until(self, condition: threading.Condition, at: float | None) -> None:
+        entry = (condition, at)
+        with self._changed:
+            self._waiting.append(entry)
+            self._changed.notify_all()
+        try:
+            condition.wait(SOON)
+        finally:
+            with self._changed:
+                self._waiting.remove(entry)
+
+    def wait_for_sleeper(self, at: float | None) -> None:
+        """Wait until the driver's threads sleep until then."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: any(until == at for _, until in self._waiting), SOON)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, and wake those whose time has come."""
+        self.time += seconds
+        with self._changed:
+            due = [condition for condition, at in self._waiting if at is not None and at <= self.time]
+        for condition in due:
+            with condition:
+                condition.notify_all()
+
+
+class FakeTransport:
+    """Answers from a script, once a test lets it."""
+
+    def __init__(self, *answers: Answer | Exception, held: bool = False) -> None:
+        self._answers = list(answers) or [OK]
+        self._changed = threading.Condition()
+        self._tokens = 0 if held else 1_000_000
+        self.requests: list[Request] = []
+        self.deadlines: list[float] = []
+        self.threads: set[threading.Thread] = set()
+        self.in_flight = 0
+        self.most_in_flight = 0
+        self.is_closed = False
+
+    def exchange(self, request: Request, *, deadline_at: float) -> Answer:
+        with self._changed:
+            number = len(self.requests)
+            self.requests.append(request)
+            self.deadlines.append(deadline_at)
+            self.threads.add(threading.current_thread())
+            self.in_flight += 1
+            self.most_in_flight = max(self.most_in_flight, self.in_flight)
+            self._changed.notify_all()
+            assert self._changed.wait_for(lambda: self._tokens or self.is_closed, SOON)
+            self._tokens -= 1
+            self.in_flight -= 1
+            self._changed.notify_all()
+            if self.is_closed:
+                return Failure("The client was closed.")
+        outcome = self._answers[min(number, len(self._answers) - 1)]
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def close(self) -> None:
+        with self._changed:
+            self.is_closed = True
+            self._changed.notify_all()
+
+    def let(self, count: int = 1_000_000) -> None:
+        """Let that many exchanges end."""
+        with self._changed:
+            self._tokens += count
+            self._changed.notify_all()
+
+    def wait_requests(self, count: int) -> None:
+        """Wait until that many requests have come."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.requests) >= count, SOON), len(self.requests)
+
+
+class Retries:
+    """An `on_retry` hook that remembers, and can be waited for."""
+
+    def __init__(self) -> None:
+        self.events: list[Retrying] = []
+        self._changed = threading.Condition()
+
+    def __call__(self, event: Retrying) -> None:
+        with self._changed:
+            self.events.append(event)
+            self._changed.notify_all()
+
+    def wait(self, count: int) -> Retrying:
+        """Wait until that many attempts are to be repeated, and return the last of them."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.events) >= count, SOON)
+            return self.events[count - 1]
+
+
+def workers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("clocknext")]
+
+
+class Bench:
+    """A driver over fakes."""
+
+    def __init__(
+        self,
+        transport: FakeTransport,
+        *,
+        batch: BatchPolicy,
+        retry: RetryPolicy,
+        on_error: OnError | None = None,
+        on_flush: OnFlush | None = None,
+        on_retry: OnRetry | None = None,
+        on_drop: OnDrop | None = None,
+    ) -> None:
+        self.clock = FakeClock()
+        self.transport = transport
+        config = Config(KEY, batch=batch, retry=retry, timeout=10.0)
+        self.engine = Engine(config, rng=Random(7), make_key=lambda: "unused")
+        hooks = Hooks(on_error=on_error, on_flush=on_flush, on_retry=on_retry, on_drop=on_drop)
+        self.driver = Driver(self.engine, transport, hooks, self.clock)
+        self.polls = 0
+        self._poll = self.engine.outbox.poll
+        setattr(self.engine.outbox, "poll", self._count_poll)  # noqa: B010 - a checker would say: a method
+        self._recorded = 0
+
+    def record(self, count: int = 1) -> None:
+        for _ in range(count):
+            self._recorded += 1
+            assert self.driver.record(encoded(f"key-{self._recorded}")).queued
+
+    def _count_poll(self, *, now: float) -> OutboxOutput:
+        self.polls += 1
+        return self._poll(now=now)
+
+
+def encoded(key: str) -> EncodedSignal:
+    return encode(signal(key), lambda: "unused")
+
+
+def signal(key: str) -> CreditSignal:
+    return CreditSignal(customer_id="cus_1", model="m", key="api", idempotency_key=key)
+
+
+@contextmanager
+def bench(
+    transport: FakeTransport,
+    *,
+    size: int = 1,
+    interval: float = 2.0,
+    concurrency: int = 5,
+    attempts: int = 5,
+    on_error: OnError | None = None,
+    on_flush: OnFlush | None = None,
+    on_retry: OnRetry | None = None,
+    on_drop: OnDrop | None = None,
+) -> Generator[Bench, None, None]:
+    made = Bench(
+        transport,
+        batch=BatchPolicy(max_size=size, max_interval=interval, max_concurrency=concurrency),
+        retry=RetryPolicy(max_attempts=attempts),
+        on_error=on_error,
+        on_flush=on_flush,
+        on_retry=on_retry,
+        on_drop=on_drop,
+    )
+    try:
+        yield made
+    finally:
+        transport.let()
+        made.driver.close(0.0)
+    assert not workers()
+
+
+# How many threads
+
+
+def test_nothing_recorded_starts_no_thread() -> None:
+    with bench(FakeTransport()) as b:
+        assert b.driver.flush(None) == FlushReport(0)
+        assert not workers()
+
+
+def test_foreground_calls_start_no_thread() -> None:
+    transport = FakeTransport()
+    with ClockNext(KEY, transport=transport) as client:
+        client.run(Operation("GET", "/api/v1/me", lambda payload: payload))
+        client.record(Recording(signal("a"), wait=True))
+        assert not workers()
+    assert transport.threads == {threading.current_thread()}
+
+
+def test_sync_mode_starts_no_thread() -> None:
+    transport = FakeTransport()
+    with ClockNext(KEY, mode="sync", transport=transport) as client:
+        for number in range(30):
+            assert not client.record(Recording(signal(f"k{number}"))).queued
+        assert client.flush() == FlushReport(0)
+        assert not workers()
+    assert transport.threads == {threading.current_thread()}
+
+
+@pytest.mark.parametrize("concurrency", [1, 2, 5])
+def test_there_is_at_most_one_thread_more_than_attempts(concurrency: int) -> None:
+    transport = FakeTransport(held=True)
+    with bench(transport, concurrency=concurrency) as b:
+        b.record(40)
+        transport.wait_requests(concurrency)
+        assert transport.in_flight == concurrency
+        for done in range(1, 41 - concurrency):
+            transport.let(1)
+            transport.wait_requests(concurrency + done)
+            assert len(workers()) <= concurrency + 1
+        transport.let()
+        assert b.driver.flush(None).delivered == 40
+        assert len(workers()) <= concurrency + 1
+    assert transport.most_in_flight == concurrency
+
+
+def test_one_signal_at_a_time_needs_few_threads() -> None:
+    transport = FakeTransport()
+    with bench(transport, concurrency=50) as b:
+        for number in range(20):
+            b.record()
+            transport.wait_requests(number + 1)
+            assert b.driver.flush(None).delivered == 1
+        assert len(workers()) <= 3
+
+
+# When something is sent
+
+
+def test_a_full_batch_starts_sending() -> None:
+    transport = FakeTransport()
+    with bench(transport, size=3, interval=3600.0) as b:
+        b.record(2)
+        b.clock.wait_for_sleeper(1000.0 + 3600.0)
+        assert not transport.requests
+        b.record()
+        transport.wait_requests(3)
+
+
+def test_the_interval_starts_sending() -> None:
+    transport = FakeTransport()
+    with bench(transport, size=100, interval=2.0) as b:
+        b.record()
+        b.clock.wait_for_sleeper(1002.0)
+        b.clock.advance(1.5)
+        b.record()  # the interval counts from the first
+        b.clock.advance(0.25)
+        assert not transport.requests
+        b.clock.advance(0.25)
+        transport.wait_requests(2)
+    assert transport.deadlines == [1012.0, 1012.0]
+
+
+def test_idle_threads_do_not_poll() -> None:
+    transport = FakeTransport()
+    with bench(transport, concurrency=2) as b:
+        b.record(10)
+        assert b.driver.flush(None).delivered == 10
+        b.clock.wait_for_sleeper(None)
+        polls = b.polls
+        b.clock.advance(10_000.0)
+        b.clock.wait_for_sleeper(None)
+        assert b.polls == polls
+        assert len(workers()) >= 1
+
+
+def test_a_retry_waits_on_the_clock() -> None:
+    retries = Retries()
+    transport = FakeTransport(BUSY, BUSY, OK)
+    with bench(transport, on_retry=retries) as b:
+        b.record()
+        for attempt in (1, 2):
+            transport.wait_requests(attempt)
+            b.clock.wait_for_sleeper(b.clock.time + (delay := retries.wait(attempt).delay))
+            b.clock.advance(delay / 2)
+            assert len(transport.requests) == attempt
+            b.clock.advance(delay)
+        assert b.driver.flush(None) == FlushReport(1)
+    assert [event.attempt for event in retries.events] == [1, 2]
+    assert len({request.body for request in transport.requests}) == 1
+
+
+def test_a_foreground_retry_waits_on_the_clock() -> None:
+    transport = FakeTransport(Response(429, [("Retry-After", "7")], b"{}"), OK)
+    with bench(transport) as b:
+        call = b.engine.begin(Recording(signal("a"), wait=True))
+        assert not isinstance(call, EncodedSignal)
+        assert isinstance(b.driver.perform(call), TrackResult)
+        assert b.clock.slept == [7.0]
+        assert transport.deadlines == [1010.0, 1017.0]
+
+
+def test_a_back_off_holds_no_thread_and_no_slot() -> None:
+    retries = Retries()
+    with bench(FakeTransport(BUSY), concurrency=2, on_retry=retries) as b:
+        b.record(30)
+        retries.wait(30)
+        counts = b.engine.outbox.counts
+        assert (counts.held, counts.in_flight) == (30, 0)
+        assert len(workers()) <= 3
+
+
+# The end
+
+
+def test_closing_joins_all_threads() -> None:
+    transport = FakeTransport()
+    with bench(transport) as b:
+        b.record(50)
+        assert b.driver.close(None) == FlushReport(50)
+        assert not workers()
+        assert transport.is_closed
+
+
+def test_closing_gives_up_in_time_and_reports_what_is_lost() -> None:
+    drops: list[tuple[Signal, str]] = []
+    transport = FakeTransport(held=True)
+    with bench(transport, concurrency=2, on_drop=lambda signal, reason: drops.append((signal, reason))) as b:
+        b.record(4)
+        transport.wait_requests(2)
+        closer = threading.Thread(target=lambda: reports.append(b.driver.close(3.0)), name="closer")
+        reports: list[FlushReport] = []
+        closer.start()
+        b.clock.wait_for_sleeper(b.clock.time + 3.0)
+        b.clock.advance(3.0)
+        closer.join(SOON)
+        assert not workers()
+    assert reports == [FlushReport(0, pending=4)]
+    assert [(signal.idempotency_key, reason) for signal, reason in drops] == [
+        (f"key-{number}", "closed") for number in (1, 2, 3, 4)
+    ]
+
+
+def test_several_threads_may_close() -> None:
+    transport = FakeTransport()
+    reports: list[FlushReport] = []
+    with bench(transport) as b:
+        b.record(5)
+        closers = [threading.Thread(target=lambda: reports.append(b.driver.close(None))) for _ in range(3)]
+        for closer in closers:
+            closer.start()
+        for closer in closers:
+            closer.join(SOON)
+    assert len(reports) == 3
+    assert max(report.delivered for report in reports) == 5
+
+
+def test_recording_after_closing_is_reported() -> None:
+    drops: list[str] = []
+    with bench(FakeTransport(), on_drop=lambda _, reason: drops.append(reason)) as b:
+        b.driver.close(None)
+        assert b.driver.record(encoded("late")).dropped == "closed"
+    assert drops == ["closed"]
+
+
+def test_a_hook_must_not_wait_for_itself(caplog: pytest.LogCaptureFixture) -> None:
+    with bench(FakeTransport(), on_flush=lambda _: b.driver.flush(None)) as b:
+        b.record()
+        assert b.driver.flush(None).delivered == 1
+        b.clock.wait_for_sleeper(None)
+    assert "A hook raised" in caplog.text
+
+
+# What goes wrong
+
+
+class TransportBugError(Exception):
+    """A transport's bug, with the key in its message."""
+
+
+def test_a_transport_that_raises_loses_nothing_and_shows_no_key(caplog: pytest.LogCaptureFixture) -> None:
+    transport = FakeTransport(TransportBugError(f"Bearer {KEY}"), OK)
+    retries = Retries()
+    with caplog.at_level(logging.DEBUG), bench(transport, on_retry=retries) as b:
+        b.record()
+        b.clock.wait_for_sleeper(b.clock.time + retries.wait(1).delay)
+        b.clock.advance(60.0)
+        assert b.driver.flush(None) == FlushReport(1)
+    assert "TransportBugError" in caplog.text
+    assert KEY not in caplog.text
+    assert isinstance(retries.events[0].error, NetworkError)
+    assert KEY not in repr(retries.events[0].error)
+
+
+def test_a_transport_that_raises_in_the_foreground_is_a_network_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with bench(FakeTransport(TransportBugError(KEY)), attempts=1) as b:
+        call = b.engine.begin(Recording(signal("a"), wait=True))
+        assert not isinstance(call, EncodedSignal)
+        with pytest.raises(NetworkError) as caught:
+            b.driver.perform(call)
+    assert KEY not in str(caught.value)
+    assert KEY not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("hook"), SystemExit(1), KeyboardInterrupt()], ids=["error", "exit", "interrupt"]
+)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_hook_that_raises_stops_no_delivery(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
+    def raising(*_: object) -> None:
+        raise error
+
+    transport = FakeTransport(REFUSED, BUSY, REFUSED, OK)
+    with bench(
+        transport, attempts=1, concurrency=1, on_error=raising, on_drop=raising, on_retry=raising
+    ) as b:
+        b.record(6)
+        done = threading.Event()
+        reports: list[FlushReport] = []
+
+        def flush() -> None:
+            reports.append(b.driver.flush(None))
+            done.set()
+
+        threading.Thread(target=flush, daemon=True).start()
+        assert done.wait(SOON)
+    assert (reports[0].delivered, len(reports[0].failed)) == (3, 3)
+    assert all(isinstance(failed.error, ClockNextError) for failed in reports[0].failed)
+    assert KEY not in caplog.text
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_many_threads_lose_nothing(seed: int) -> None:
+    """Several recorders, flaky answers, three flushes: every signal ends once."""
+    random = Random(seed)
+    outcomes: list[Answer | Exception] = [OK, OK, OK, REFUSED, TransportBugError(KEY)]
+    answers = random.choices(outcomes, k=300)
+    delivered: list[int] = []
+    transport = FakeTransport(*answers, OK)
+    drops: list[Signal] = []
+    with bench(
+        transport,
+        size=7,
+        concurrency=3,
+        attempts=1,
+        on_flush=delivered.append,
+        on_drop=lambda s, _: drops.append(s),
+    ) as b:
+
+        def recording(name: str) -> Callable[[], None]:
+            def run() -> None:
+                for number in range(50):
+                    b.driver.record(encoded(f"{name}-{number}"))
+                    if number % 20 == 19:
+                        b.driver.flush(None)
+
+            return run
+
+        threads = [threading.Thread(target=recording(name)) for name in "abcd"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(SOON)
+            assert not thread.is_alive()
+        b.driver.flush(None)
+        assert b.engine.outbox.held == 0
+        assert len(workers()) <= 4
+        b.driver.close(None)
+    assert sum(delivered) + len(drops) == 200
+    assert len({dropped.idempotency_key for dropped in drops}) == len(drops)
+    assert len(transport.requests) == 200
