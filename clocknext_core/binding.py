@@ -2,14 +2,29 @@
 
 A resource's method builds a pure value. Bound to a client of threads it carries that out and returns the
 result; bound to one of asyncio or trio it is a coroutine function. Both type checkers follow, and
-`inspect.signature` and `help` tell the truth.
+`inspect.signature` and `help` tell the truth, also where a method takes the fields of a TypedDict: they show
+each field as a parameter of its own.
 """
 
 import inspect
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+import re
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from functools import partial
-from types import GenericAlias
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, get_args, overload
+from types import GenericAlias, NoneType
+from typing import (
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeVar,
+    Unpack,
+    get_args,
+    get_origin,
+    get_type_hints,
+    overload,
+)
 
 from clocknext_core.models import TrackResult
 from clocknext_core.operations import Operation, Pages, Recording
@@ -60,6 +75,7 @@ class _Descriptor:
     """What the descriptors share: a builder, and functions bound in its place that look like it."""
 
     def __init__(self, build: Callable[..., Any]) -> None:
+        _spell_out(build)
         self.build = build
         self.__doc__ = build.__doc__
 
@@ -70,12 +86,13 @@ class _Descriptor:
         build = self.build
         signature = inspect.signature(build)
         parameters = list(signature.parameters.values())[1:]
+        annotations = {each.name: each.annotation for each in parameters}
         for name, value in {
             "__name__": build.__name__,
             "__qualname__": build.__qualname__,
             "__module__": build.__module__,
             "__doc__": build.__doc__,
-            "__annotations__": {**build.__annotations__, "return": returns},
+            "__annotations__": {**annotations, "return": returns},
             "__signature__": signature.replace(parameters=parameters, return_annotation=returns),
         }.items():
             setattr(bound, name, value)
@@ -100,7 +117,8 @@ class _Descriptor:
     @property
     def returned(self) -> object:
         """What the built value is a kind of: the `T` of `Operation[T]` or `Pages[T]`."""
-        return get_args(self.build.__annotations__["return"])[0]
+        (kind,) = get_args(self.build.__annotations__["return"])
+        return None if kind is NoneType else kind
 
 
 class endpoint(_Descriptor, Generic[P, T]):  # noqa: N801 - a decorator
@@ -177,3 +195,51 @@ class paged(_Descriptor, Generic[P, T]):  # noqa: N801 - a decorator
         if runner.is_async:
             return self.publish(instance, iterate_async, GenericAlias(AsyncIterator, (item,)))
         return self.publish(instance, iterate, GenericAlias(Iterator, (item,)))
+
+
+class _Unset:
+    """Stands in signatures for the default of what is not sent when it is left out; `None` would be sent."""
+
+    def __repr__(self) -> str:
+        return "<unset>"
+
+
+_UNSET = _Unset()
+_LINE = re.compile(r"(\S.{0,95})(?:\s+|$)")  # no word is as long as that
+
+
+def _spell_out(build: Callable[..., Any]) -> None:
+    """Let a builder that takes the fields of a TypedDict say so, in its signature and its docstring."""
+    signature = inspect.signature(build)
+    *parameters, last = signature.parameters.values()
+    if get_origin(last.annotation) is not Unpack:
+        return
+    (fields,) = get_args(last.annotation)
+    parameters += [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if name in fields.__required_keys__ else _UNSET,
+            annotation=annotation,
+        )
+        for name, annotation in get_type_hints(fields).items()
+    ]
+    setattr(build, "__signature__", signature.replace(parameters=parameters))  # noqa: B010 - its type lacks it
+    if build.__doc__ is not None:  # it is under python -OO
+        entry = re.compile(rf"^( +){last.name}: .*\n(?:\1 .*\n)*", re.MULTILINE)
+        told = entry.sub(lambda found: "".join(_entries(fields, found[1])), build.__doc__)
+        build.__doc__ = told.replace("\n\n\n", "\n\n")
+
+
+def _entries(fields: type[object], indent: str, *, bulleted: bool = False) -> Iterator[str]:
+    """Make a line or more for each field: what its annotation says of it, and of the rows it is a list of."""
+    for name, annotation in get_type_hints(fields, include_extras=True).items():
+        told = next((note for note in getattr(annotation, "__metadata__", ()) if isinstance(note, str)), "")
+        text = f"- `{name}`: {told}" if bulleted else f"{name}: {told}".rstrip()
+        hanging = indent + ("  " if bulleted else "    ")
+        yield indent + f"\n{hanging}".join(_LINE.findall(text)) + "\n"
+        declared = annotation.__origin__ if told else annotation
+        if get_origin(declared) is Sequence:
+            yield "\n"
+            yield from _entries(get_args(declared)[0], hanging, bulleted=True)
+            yield "\n"

@@ -305,6 +305,15 @@ class Plan(Model):
     billing_cycle = Field(str)
     """`MONTHLY`, `QUARTERLY`, `SEMI_ANNUAL`, `YEARLY`, `EVERY_5_MIN` or `FREE`."""
     components = Many(PlanComponent)
+    description = Field(str)
+    currency_code = Field(str)
+    """ISO 4217."""
+    wallet_funded_arrear = Field(bool)
+    """Whether what is used in arrear is paid from the wallet at once, instead of being invoiced later."""
+    price_adjustment = Field(float)
+    """What is added to the price that is due in advance, USD."""
+    carry_forward = Field(bool)
+    """Whether what is left at the end of a cycle goes into the next."""
     is_active = Field(bool)
 
 
@@ -319,6 +328,11 @@ class Purchase(Model):
     """Whether its invoices are paid by themselves."""
     pause_reason = Field(str)
     """Why not."""
+    billing_date = Field(str)
+    """The first day of billing, `YYYY-MM-DD`."""
+    notes = Field(str)
+    void_after_minutes = Field(int)
+    """After how long it is void if it is not paid, minutes."""
 
 
 class CustomerPlan(Model):
@@ -358,6 +372,9 @@ class Credit(Model):
     """What is added to the base price, per cent."""
     price_per_credit = Field(float)
     """What a customer pays for one, USD."""
+    tokens_per_credit = Field(float)
+    """How many tokens one stands for."""
+    description = Field(str)
     is_active = Field(bool)
 
 
@@ -368,6 +385,8 @@ class OutcomeStep(Model):
     name = Field(str)
     agent_key = Field(str)
     """What signals name it by."""
+    base_price = Field(float)
+    """What its tokens cost, USD."""
 
 
 class Outcome(Model):
@@ -375,10 +394,26 @@ class Outcome(Model):
 
     id = Field(str)
     name = Field(str)
+    agent_key = Field(str)
+    """Its own key; signals name its steps."""
+    base_price = Field(float)
+    """What the tokens of one cost, all steps together, USD."""
+    margin_percent = Field(float)
+    """What is added to the base price, per cent."""
     price_per_outcome = Field(float)
     """What a customer pays for one, USD."""
     steps = Many(OutcomeStep)
+    description = Field(str)
     is_active = Field(bool)
+
+
+class UnitTier(Model):
+    """One tier of a unit's price."""
+
+    up_to = Field(float)
+    """The last event it covers; `None` in the last tier: no end."""
+    price = Field(float)
+    """What one event in it costs, USD."""
 
 
 class Unit(Model):
@@ -390,6 +425,10 @@ class Unit(Model):
     """What events name it by."""
     pricing_type = Field(str)
     """`FLAT`, `SLAB` (each band at its own rate) or `VOLUME` (all at the tier reached)."""
+    flat_price = Field(float)
+    """What one event costs, USD; `None` where it has tiers."""
+    tiers = Many(UnitTier)
+    description = Field(str)
     is_active = Field(bool)
 
 

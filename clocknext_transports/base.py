@@ -19,6 +19,7 @@ from clocknext_core import (
 from clocknext_core.binding import S
 from clocknext_core.checks import check_seconds
 from clocknext_core.config import Mode
+from clocknext_core.errors import invalid
 from clocknext_core.resources.credits import Credits
 from clocknext_core.resources.customers import Customers
 from clocknext_core.resources.invoices import Invoices
@@ -102,6 +103,8 @@ class ClientBase(ABC, Generic[S, TransportT]):
         )
         self._hooks = Hooks(on_error=on_error, on_flush=on_flush, on_retry=on_retry, on_drop=on_drop)
         self._engine = self.make_engine(self.config, rng=random.Random(), make_key=self.make_key)  # noqa: S311
+        if transport is not None:
+            _check_transport(transport, "aclose" if self.is_async else "close")
         self._transport = self._default_transport() if transport is None else transport
         self._start()
         self.signals: Signals[S] = Signals(self)
@@ -160,6 +163,15 @@ class ClientBase(ABC, Generic[S, TransportT]):
             if error.name != "httpx":
                 raise
             raise environment.httpx_is_missing() from None
+
+
+def _check_transport(transport: object, closing: str) -> None:
+    """Tell a transport for threads from one for event loops by how it is closed."""
+    for method in ("exchange", closing):
+        if not callable(getattr(transport, method, None)):
+            raise invalid("transport", f"must have the method {method}: {type(transport).__name__} has none")
+                "transport", f"must have the method {method}, which {type(transport).__name__} has not"
+            )
 
 
 def checked_timeout(timeout: object) -> float | None:

@@ -5,7 +5,7 @@ replaced, when a connection may be kept. It asks for I/O one step at a time, and
 """
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
@@ -224,9 +224,31 @@ class Exchange(Generic[S]):
             answer: Answer = end.value
             return answer
 
+    def expire(self) -> Answer:
+        """Return the failure of an exchange whose deadline has come."""
+        answer = self.fail(TimeoutError())
+        assert isinstance(answer, Response | Failure)  # after the deadline there are no more steps
+        return answer
+
     def close(self) -> None:
         """Break the exchange off, wherever it is."""
         self._script.close()
+
+    async def drive(self, take: Callable[[Step[S]], Awaitable[S | bytes | None]]) -> Answer:
+        """Take one step after the other to the end, in a coroutine of any event loop.
+
+        Args:
+            take: Takes a step, and returns its result or raises its `OSError`.
+        """
+        step = self.start()
+        while not isinstance(step, Response | Failure):
+            try:
+                result = await take(step)
+            except OSError as error:
+                step = self.fail(error)
+            else:
+                step = self.resume(result)
+        return step
 
 
 def _script(request: Request, pool: Pool[S]) -> _Script[S]:

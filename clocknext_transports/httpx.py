@@ -19,6 +19,7 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError(hint, name="httpx") from error
 
 from clocknext_core import Answer, Failure, Request, Response
+from clocknext_core.checks import check_instance
 from clocknext_transports.http11 import MAX_ANSWER_BYTES
 from clocknext_transports.sockets import SocketLike, end
 from clocknext_transports.tls import default_context
@@ -43,6 +44,7 @@ class HttpxTransport:
         max_answer_bytes: int = MAX_ANSWER_BYTES,
         owns_client: bool = False,
     ) -> None:
+        check_instance("client", client, httpx.Client)
         self._client = client
         self._max_answer_bytes = max_answer_bytes
         self._owns_client = owns_client
@@ -122,6 +124,7 @@ class AsyncHttpxTransport:
         max_answer_bytes: int = MAX_ANSWER_BYTES,
         owns_client: bool = False,
     ) -> None:
+        check_instance("client", client, httpx.AsyncClient)
         self._client = client
         self._max_answer_bytes = max_answer_bytes
         self._owns_client = owns_client

@@ -18,6 +18,7 @@ import diagrams  # noqa: E402 - found by the path set above
 
 from clocknext_core import TrackResult, __version__  # noqa: E402
 from clocknext_core.binding import Resource, endpoint, paged, recording  # noqa: E402
+from clocknext_core.models import Field, Items, Many, Model  # noqa: E402
 
 project = "clocknext for Python"
 author = "The clocknext for Python authors"
@@ -59,6 +60,21 @@ def show_what_is_called(app: Sphinx) -> None:
                 setattr(resource, name, _like(member.build, TrackResult))
 
 
+def show_what_is_read(app: Sphinx) -> None:
+    """Put the type of its value where a model has the descriptor of a field."""
+    del app
+    for model in _subclasses(Model):
+        for name, member in list(vars(model).items()):
+            if isinstance(member, Field):  # a nested object's is one, too
+                returns: object = member.kind | None
+            elif isinstance(member, Many):
+                returns = GenericAlias(Items, (member.kind,))
+            else:
+                continue
+            model.__annotations__[name] = returns
+            delattr(model, name)
+
+
 def _subclasses(kind: type[object]) -> Iterator[type[object]]:
     subclass: type[object]
     for subclass in kind.__subclasses__():
@@ -88,4 +104,5 @@ def setup(app: Sphinx) -> None:
     """Hook into the build."""
     app.connect("builder-inited", draw_diagrams)
     app.connect("builder-inited", show_what_is_called)
+    app.connect("builder-inited", show_what_is_read)
     app.connect("autodoc-process-docstring", read_docstring)

@@ -1,15 +1,16 @@
 """What plans, credits, outcomes and units have in common: definitions that are listed, written and retired.
 
-The methods are written once, here. A resource says what its definitions are called, and every method of it
-gets its own signature and documentation from that.
+The methods that are alike are written once, here. A resource says what its definitions are called, and every
+method gets its own signature and documentation from that. What a definition consists of differs: a resource
+states its own `create` and `update`.
 """
 
 from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, TypedDict, TypeVar
 
 from clocknext_core.binding import Resource, S, endpoint
-from clocknext_core.checks import check_bool, check_text
+from clocknext_core.checks import check_bool
 from clocknext_core.envelope import Payload
 from clocknext_core.models import Items, Model
 from clocknext_core.operations import Operation, json_body, optional_flag, path_id, path_of
@@ -18,8 +19,21 @@ from clocknext_core.resources.payloads import many, nothing, one
 D = TypeVar("D", bound=Model)
 
 
+class Definition(TypedDict, total=False):
+    """What every definition has."""
+
+    description: Annotated[str | None, "What it is, for people. `None`, as left out: nothing."]
+    is_active: Annotated[bool, "Whether it can be sold. Left out: it can, if it is new; else as it is."]
+
+
+class Named(TypedDict, total=False):
+    """What every definition must have when it is created, and may have when it is replaced."""
+
+    name: Annotated[str, "What people call it; not blank."]
+
+
 class Catalogue(Resource[S], Generic[S, D]):
-    """List, create, read, replace, retire and delete definitions of one kind."""
+    """List, read, retire and delete definitions of one kind; a resource adds how they are written."""
 
     kind: type[D]
     """The model of one definition."""
@@ -63,21 +77,6 @@ class Catalogue(Resource[S], Generic[S, D]):
         return Operation("GET", path, many(self.kind, f"{self.noun}s"))
 
     @endpoint
-    def create(self, /, *, name: str, **definition: object) -> Operation[D]:
-        """Create one {noun}: `POST /api/v1/{segment}`. Sent once: a repeat could create it twice.
-
-        Args:
-            name: Required, not blank.
-            definition: The other fields, named as on the wire in snake_case (`agent_key` is sent as
-                `agentKey`). What is nested in them is sent as given. `None` is sent as `null`.
-
-        Raises:
-            ValidationError: A bad argument, or the server refused a field.
-        """
-        body = json_body({"name": check_text("name", name), **definition})
-        return Operation("POST", path_of(self.segment), self._read_one, body)
-
-    @endpoint
     def get(self, definition_id: str, /) -> Operation[D]:
         """Read one {noun}: `GET /api/v1/{segment}/{id}`.
 
@@ -85,21 +84,6 @@ class Catalogue(Resource[S], Generic[S, D]):
             NotFoundError: There is no such {noun}.
         """
         return Operation("GET", self._path(definition_id), self._read_one)
-
-    @endpoint
-    def update(self, definition_id: str, /, **definition: object) -> Operation[D]:
-        """Replace one {noun}: `PATCH /api/v1/{segment}/{id}`. Sent once.
-
-        The server takes what is sent for the whole definition, so give all the fields it shall have.
-
-        Args:
-            definition_id: Which one.
-            definition: The fields of `create`. `None` is sent as `null`.
-
-        Raises:
-            NotFoundError: There is no such {noun}.
-        """
-        return self._patch(definition_id, definition)
 
     @endpoint
     def set_active(self, definition_id: str, /, *, is_active: bool) -> Operation[D]:
@@ -112,7 +96,7 @@ class Catalogue(Resource[S], Generic[S, D]):
         Raises:
             NotFoundError: There is no such {noun}.
         """
-        return self._patch(definition_id, {"is_active": check_bool("is_active", is_active)})
+        return self._update(definition_id, {"is_active": check_bool("is_active", is_active)})
 
     @endpoint
     def delete(self, definition_id: str, /) -> Operation[None]:
@@ -126,9 +110,10 @@ class Catalogue(Resource[S], Generic[S, D]):
     def _path(self, definition_id: object) -> str:
         return path_of(self.segment, path_id("definition_id", definition_id))
 
-    def _patch(self, definition_id: object, fields: Mapping[str, object]) -> Operation[D]:
-        if "name" in fields:  # it can't be cleared
-            check_text("name", fields["name"])
+    def _create(self, fields: Mapping[str, object]) -> Operation[D]:
+        return Operation("POST", path_of(self.segment), self._read_one, json_body(fields))
+
+    def _update(self, definition_id: object, fields: Mapping[str, object]) -> Operation[D]:
         return Operation("PATCH", self._path(definition_id), self._read_one, json_body(fields))
 
     def _read_one(self, payload: Payload) -> D:

@@ -1,10 +1,10 @@
 """Customers: who is billed, and what they used, have left, are on and brought in."""
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict, TypeVar, Unpack
+from typing import Annotated, TypedDict, TypeVar, Unpack
 
 from clocknext_core.binding import Resource, S, endpoint, paged
-from clocknext_core.checks import check_email, check_number, check_text
+from clocknext_core.checks import check_number, check_text
 from clocknext_core.envelope import Payload, as_list, as_object
 from clocknext_core.errors import invalid
 from clocknext_core.models import (
@@ -37,7 +37,7 @@ from clocknext_core.operations import (
 )
 from clocknext_core.resources.payloads import many, nothing, one, picked
 from clocknext_core.resources.signals import usage_operation
-from clocknext_core.resources.writes import checked_texts
+from clocknext_core.resources.writes import Email, checked
 
 M = TypeVar("M", bound=Model)
 
@@ -45,28 +45,38 @@ M = TypeVar("M", bound=Model)
 class CustomerDetails(TypedDict, total=False):
     """Optional fields of a customer. `None` clears one; leaving it out leaves it alone."""
 
-    description: str | None
-    website: str | None
-    phone: str | None
-    legal_name: str | None
-    address_line1: str | None
-    address_line2: str | None
-    city: str | None
-    state: str | None
-    country: str | None
-    pincode: str | None
-    tax_id: str | None
-    notes: str | None
-    logo_url: str | None
-    currency_code: str | None
-    """ISO 4217."""
+    description: Annotated[str | None, "What it is, for people. `None`: nothing."]
+    website: Annotated[str | None, "Address of its website. `None`: none."]
+    phone: Annotated[str | None, "Phone number, as written. `None`: none."]
+    legal_name: Annotated[str | None, "Name it is registered under. `None`: none."]
+    address_line1: Annotated[str | None, "First line of the postal address. `None`: none."]
+    address_line2: Annotated[str | None, "Second line of the postal address. `None`: none."]
+    city: Annotated[str | None, "Of the postal address. `None`: none."]
+    state: Annotated[str | None, "Of the postal address. `None`: none."]
+    country: Annotated[str | None, "Of the postal address. `None`: none."]
+    pincode: Annotated[str | None, "Postal code. `None`: none."]
+    tax_id: Annotated[str | None, "Number it pays taxes under. `None`: none."]
+    notes: Annotated[str | None, "Notes of your own. `None`: none."]
+    logo_url: Annotated[str | None, "Address of its logo. `None`: none."]
+    currency_code: Annotated[str | None, "ISO 4217. `None`: the server's choice."]
 
 
 class CustomerChanges(CustomerDetails, total=False):
     """Fields of a customer that can be changed: name and e-mail can't be cleared."""
 
-    name: str
-    email: str
+    name: Annotated[str, "Not blank."]
+    email: Annotated[str, "Not blank."]
+
+
+class MemberDetails(TypedDict, total=False):
+    """What a member has besides name and e-mail: the protocol names nothing."""
+
+
+class MemberChanges(MemberDetails, total=False):
+    """Fields of a member that can be changed: name and e-mail can't be cleared."""
+
+    name: Annotated[str, "Not blank."]
+    email: Annotated[Email, "What signals name the member by."]
 
 
 class Customers(Resource[S]):
@@ -79,15 +89,13 @@ class Customers(Resource[S]):
         Args:
             name: Required, not blank.
             email: Required, not blank.
-            details: `description`, `website`, `phone`, `legal_name`, `address_line1`, `address_line2`,
-                `city`, `state`, `country`, `pincode`, `tax_id`, `notes`, `logo_url`, `currency_code`
-                (ISO 4217). `None` is sent as `null`.
+            details: The fields of `CustomerDetails`.
 
         Raises:
             ValidationError: A bad argument, or the server refused a field.
         """
-        fields = {"name": name, "email": email, **details}
-        return Operation("POST", path_of("customers"), _CUSTOMER, _write(fields))
+        body = _customer_body({"name": name, "email": email, **details})
+        return Operation("POST", path_of("customers"), _CUSTOMER, body)
 
     @endpoint
     def get(self, customer_id: str, /) -> Operation[Customer]:
@@ -102,14 +110,17 @@ class Customers(Resource[S]):
     def update(self, customer_id: str, /, **changes: Unpack[CustomerChanges]) -> Operation[Customer]:
         """Change a customer: `PATCH /api/v1/customers/{id}`. Sent once.
 
+        `None` clears a field, leaving it out leaves it alone.
+
         Args:
             customer_id: Which one.
-            changes: The fields of `create`. `None` clears a field, leaving it out leaves it alone.
+            changes: The fields of `CustomerChanges`.
 
         Raises:
+            ValidationError: A bad argument, or the server refused a field.
             NotFoundError: There is no such customer.
         """
-        return Operation("PATCH", _path(customer_id), _CUSTOMER, _write({**changes}))
+        return Operation("PATCH", _path(customer_id), _CUSTOMER, _customer_body(changes))
 
     @endpoint
     def delete(self, customer_id: str, /) -> Operation[None]:
@@ -185,16 +196,17 @@ class Customers(Resource[S]):
 
     @endpoint
     def add_member(
-        self, customer_id: str, /, *, name: str, email: str, **details: object
+        self, customer_id: str, /, *, name: str, email: str, **details: Unpack[MemberDetails]
     ) -> Operation[Member]:
         """Add a member to a customer: `POST /api/v1/customers/{id}/members`. Sent once.
+
+        A field that is not listed is sent as well, in camelCase: the server may know it.
 
         Args:
             customer_id: Whose.
             name: Required, not blank.
             email: What signals name the member by.
-            details: The other fields, named as on the wire in snake_case. What is nested in them is sent as
-                given. `None` is sent as `null`.
+            details: The fields of `MemberDetails`.
 
         Raises:
             ValidationError: A bad argument, or the server refused a field.
@@ -204,14 +216,17 @@ class Customers(Resource[S]):
         return Operation("POST", _path(customer_id, "members"), _MEMBER, body)
 
     @endpoint
-    def update_member(self, customer_id: str, member_id: str, /, **changes: object) -> Operation[Member]:
+    def update_member(
+        self, customer_id: str, member_id: str, /, **changes: Unpack[MemberChanges]
+    ) -> Operation[Member]:
         """Change a member: `PATCH /api/v1/customers/{id}/members/{memberId}`. Sent once.
+
+        What is left out stays as it is. A field that is not listed is sent as well, in camelCase.
 
         Args:
             customer_id: Whose.
             member_id: Which one.
-            changes: The fields of `add_member`. `None` clears a field (not name or e-mail), leaving it out
-                leaves it alone.
+            changes: The fields of `MemberChanges`.
 
         Raises:
             ValidationError: A bad argument, or the server refused a field.
@@ -357,9 +372,8 @@ def _list_path(limit: object, q: object, cursor: object) -> str:
     )
 
 
-def _write(fields: dict[str, object]) -> bytes:
-    known = CustomerChanges.__annotations__
-    return json_body(checked_texts(known, fields, required=("name", "email")))
+def _customer_body(fields: Mapping[str, object]) -> bytes:
+    return json_body(checked(CustomerChanges, fields, closed=True))
 
 
 def _read_items(payload: Payload) -> tuple[Sequence[Customer], str | None]:
@@ -373,11 +387,8 @@ def _member_path(customer_id: object, member_id: object) -> str:
     return _path(customer_id, "members", path_id("member_id", member_id))
 
 
-def _member_body(fields: dict[str, object]) -> bytes:
-    for name, check in (("name", check_text), ("email", check_email)):
-        if name in fields:
-            check(name, fields[name])
-    return json_body(fields)
+def _member_body(fields: Mapping[str, object]) -> bytes:
+    return json_body(checked(MemberChanges, fields))
 
 
 def _adjustment(customer_id: object, noun: str, adjusted_id: object, amount: object) -> tuple[str, bytes]:

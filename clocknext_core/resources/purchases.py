@@ -1,6 +1,6 @@
 """Purchases: plans sold to customers."""
 
-from typing import TypedDict, Unpack
+from typing import Annotated, TypedDict, Unpack
 
 from clocknext_core.binding import Resource, S, endpoint
 from clocknext_core.checks import check_bool, check_text
@@ -8,13 +8,24 @@ from clocknext_core.models import Items, Purchase, PurchaseChange
 from clocknext_core.operations import Operation, json_body, path_id, path_of
 from clocknext_core.resources.listings import list_path
 from clocknext_core.resources.payloads import many, one
-from clocknext_core.resources.writes import checked_texts
+from clocknext_core.resources.writes import checked
+
+
+class PurchaseDetails(TypedDict, total=False):
+    """What may be said of a purchase besides who buys what."""
+
+    billing_date: Annotated[str | None, "The first day of billing, `YYYY-MM-DD`. `None`, as left out: today."]
+    notes: Annotated[str | None, "Notes of your own. `None`, as left out: none."]
+    auto_payment: Annotated[bool, "Whether its invoices are paid by themselves. Left out: they are not."]
+    void_after_minutes: Annotated[
+        int, "After how long it is void if it is not paid, whole minutes. Left out: it stays."
+    ]
 
 
 class AutoPaymentDetails(TypedDict, total=False):
     """What may be said with a change of automatic payment. `None` clears; leaving it out leaves it alone."""
 
-    pause_reason: str | None
+    pause_reason: Annotated[str | None, "Why they are not. `None` clears it, leaving it out leaves it alone."]
 
 
 class Purchases(Resource[S]):
@@ -38,14 +49,17 @@ class Purchases(Resource[S]):
         return Operation("GET", path, many(Purchase, "purchases"))
 
     @endpoint
-    def create(self, /, *, customer_id: str, plan_id: str, **details: object) -> Operation[Purchase]:
+    def create(
+        self, /, *, customer_id: str, plan_id: str, **details: Unpack[PurchaseDetails]
+    ) -> Operation[Purchase]:
         """Sell a plan to a customer: `POST /api/v1/purchases`. Sent once: a repeat could sell it twice.
+
+        A field that is not listed is sent as well, in camelCase: the server may know it.
 
         Args:
             customer_id: Who buys.
             plan_id: What is bought.
-            details: The other fields, named as on the wire in snake_case (`auto_payment` is sent as
-                `autoPayment`). What is nested in them is sent as given. `None` is sent as `null`.
+            details: The fields of `PurchaseDetails`.
 
         Raises:
             ValidationError: A bad argument, or the server refused a field.
@@ -54,7 +68,7 @@ class Purchases(Resource[S]):
         fields = {
             "customer_id": check_text("customer_id", customer_id),
             "plan_id": check_text("plan_id", plan_id),
-            **details,
+            **checked(PurchaseDetails, details),
         }
         return Operation("POST", path_of("purchases"), one(Purchase, "purchase"), json_body(fields))
 
@@ -76,14 +90,15 @@ class Purchases(Resource[S]):
         Args:
             purchase_id: Which one.
             auto_payment: Whether its invoices are paid by themselves.
-            details: `pause_reason`, why not. `None` clears it, leaving it out leaves it alone.
+            details: The fields of `AutoPaymentDetails`.
 
         Raises:
+            ValidationError: A bad argument, or the server refused it.
             NotFoundError: There is no such purchase.
         """
         fields = {
             "auto_payment": check_bool("auto_payment", auto_payment),
-            **checked_texts(AutoPaymentDetails.__annotations__, {**details}),
+            **checked(AutoPaymentDetails, details, closed=True),
         }
         return Operation("PATCH", _path(purchase_id), PurchaseChange, json_body(fields))
 

@@ -1,10 +1,22 @@
 """Webhooks: where the server tells of events, one address for each kind of event."""
 
+from typing import Annotated, TypedDict, Unpack
+
 from clocknext_core.binding import Resource, S, endpoint
 from clocknext_core.checks import check_text
 from clocknext_core.models import Items, Webhook
 from clocknext_core.operations import Operation, json_body, path_id, path_of
 from clocknext_core.resources.payloads import many, nothing, one
+from clocknext_core.resources.writes import checked
+
+
+class WebhookDetails(TypedDict, total=False):
+    """What may be said of a webhook besides its address. Leaving a field out leaves it alone."""
+
+    threshold: Annotated[
+        float | None,
+        "Below what the event is told, in the unit of what it is about: USD of a wallet. `None` clears it.",
+    ]
 
 
 class Webhooks(Resource[S]):
@@ -16,19 +28,24 @@ class Webhooks(Resource[S]):
         return Operation("GET", path_of("webhooks"), many(Webhook, "webhooks"))
 
     @endpoint
-    def upsert(self, /, *, kind: str, url: str, **details: object) -> Operation[Webhook]:
+    def upsert(self, /, *, kind: str, url: str, **details: Unpack[WebhookDetails]) -> Operation[Webhook]:
         """Set the webhook for one kind of event, new or not: `POST /api/v1/webhooks`. Sent once.
+
+        A field that is not listed is sent as well, in camelCase: the server may know it.
 
         Args:
             kind: The kind of event, such as `WALLET_LOW`.
             url: The address that is told.
-            details: The other fields, such as `threshold`, named as on the wire in snake_case. What is nested
-                in them is sent as given. `None` clears a field, leaving it out leaves it alone.
+            details: The fields of `WebhookDetails`.
 
         Raises:
             ValidationError: A bad argument, or the server refused a field.
         """
-        fields = {"kind": check_text("kind", kind), "url": check_text("url", url), **details}
+        fields = {
+            "kind": check_text("kind", kind),
+            "url": check_text("url", url),
+            **checked(WebhookDetails, details),
+        }
         return Operation("POST", path_of("webhooks"), one(Webhook, "webhook"), json_body(fields))
 
     @endpoint

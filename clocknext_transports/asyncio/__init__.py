@@ -1,6 +1,7 @@
 """The client for asyncio."""
 
 from clocknext_transports.asyncio.client import ClockNext
-from clocknext_transports.asyncio.transport import NativeTransport, Transport
+from clocknext_transports.asyncio.transport import NativeTransport
+from clocknext_transports.coroutines import Transport
 
 __all__ = ["ClockNext", "NativeTransport", "Transport"]

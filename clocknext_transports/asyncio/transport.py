@@ -3,29 +3,13 @@
 import asyncio
 import socket
 import ssl
-from typing import Protocol, cast
+from functools import partial
+from typing import cast
 
-from clocknext_core import Answer, Failure, Origin, Request, Response
+from clocknext_core import Answer, Origin, Request
 from clocknext_transports.http11 import MAX_ANSWER_BYTES, Connect, Connection, Exchange, Pool, Receive, Send
 from clocknext_transports.sockets import is_readable
 from clocknext_transports.tls import default_context
-
-
-class Transport(Protocol):
-    """Carries requests. Used by several tasks of one event loop at a time."""
-
-    async def exchange(self, request: Request, *, deadline_at: float) -> Answer:
-        """Send a request and return its answer, or the failure to get one, before the deadline.
-
-        Args:
-            request: What to send; redirects are not followed, and nothing is repeated.
-            deadline_at: When to give up, on the event loop's clock.
-        """
-        ...
-
-    async def aclose(self) -> None:
-        """Close every connection."""
-        ...
 
 
 class Stream(asyncio.Protocol):
@@ -135,19 +119,9 @@ class NativeTransport:
         exchange = Exchange(request, self._pool)
         try:
             async with asyncio.timeout_at(deadline_at):
-                step = exchange.start()
-                while not isinstance(step, Response | Failure):
-                    try:
-                        result = await self._take(step, deadline_at)
-                    except OSError as error:
-                        step = exchange.fail(error)
-                    else:
-                        step = exchange.resume(result)
-                return step
-        except TimeoutError as error:
-            answer = exchange.fail(error)
-            assert isinstance(answer, Response | Failure)  # after the deadline there are no more steps
-            return answer
+                return await exchange.drive(partial(self._take, deadline_at=deadline_at))
+        except TimeoutError:
+            return exchange.expire()
         finally:
             exchange.close()
 
@@ -158,7 +132,7 @@ class NativeTransport:
                 await stream.closed
 
     async def _take(
-        self, step: Connect | Send[Stream] | Receive[Stream], deadline_at: float
+        self, step: Connect | Send[Stream] | Receive[Stream], *, deadline_at: float
     ) -> Stream | bytes | None:
         match step:
             case Connect():

@@ -1,4 +1,4 @@
-"""The command line `clocknext`: `demo`, `emulator` and `send`.
+"""The command line `clocknext`: try the service, emulate it, send to it, look into it.
 
 It needs the extra `cli`. Nothing of it is imported before `main` runs, so that without the extra there is a
 message and not a traceback.

@@ -2,19 +2,21 @@
 
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
 import trio
 
-from clocknext_core import ClockNextError, Signal, TrackResult
+from clocknext_core import ClockNextError, Signal
 from clocknext_transports.cli.lines import Line, Splitter, parse
+
+T = TypeVar("T")
 
 GRACE = 5.0
 """Seconds that signals in flight have to end in, once the delivery was stopped."""
 
 Read: TypeAlias = Callable[[], bytes]
 """Reads some of the input, `b""` at its end. May block: it is called in a thread."""
-Track: TypeAlias = Callable[[Signal], Awaitable[TrackResult]]
+Track: TypeAlias = Callable[[Signal], Awaitable[T]]
 """Sends a signal and waits for the answer, or raises the error that ended its last attempt."""
 
 
@@ -52,7 +54,7 @@ class Source:
         self._reading.cancel()
 
 
-class Delivery:
+class Delivery(Generic[T]):
     """Read lines, send each as a signal, and tell what became of it.
 
     At most `concurrency` lines are under way; besides those, only what one read of the input gave is held.
@@ -72,9 +74,9 @@ class Delivery:
     def __init__(
         self,
         read: Read,
-        track: Track,
+        track: Track[T],
         *,
-        on_delivered: Callable[[Line, Signal, TrackResult], object],
+        on_delivered: Callable[[Line, Signal, T], object],
         on_refused: Callable[[Line, ClockNextError], object],
         concurrency: int,
         source: str = "",
@@ -110,12 +112,18 @@ class Delivery:
         self._scope.deadline = trio.current_time() + GRACE
         self._source.stop()
 
+    def fail(self, error: ClockNextError | OSError) -> None:
+        """Stop because of an error that does not concern one line alone."""
+        if not self.is_stopped:
+            self.error = error
+            self.stop()
+
     async def _work(self) -> None:
         try:
             while (line := await self._source.next()) is not None:
                 await self._deliver(line)
         except OSError as error:
-            self._fail(error)
+            self.fail(error)
 
     async def _deliver(self, line: Line) -> None:
         delivered_before = self._delivered
@@ -125,7 +133,7 @@ class Delivery:
             result = await self._track(signal)
         except ClockNextError as error:
             if _concerns_all(error) or (error.retryable and self._delivered == delivered_before):
-                self._fail(error)
+                self.fail(error)
             else:
                 self._on_refused(line, error)
         else:
@@ -133,11 +141,6 @@ class Delivery:
             self._on_delivered(line, signal, result)
         finally:
             self.in_flight -= 1
-
-    def _fail(self, error: ClockNextError | OSError) -> None:
-        if not self.is_stopped:
-            self.error = error
-            self.stop()
 
 
 def _concerns_all(error: ClockNextError) -> bool:

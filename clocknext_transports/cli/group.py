@@ -7,9 +7,15 @@ from collections.abc import Sequence
 import click
 
 from clocknext_core import __version__
+from clocknext_transports.cli.balances import balances
+from clocknext_transports.cli.customers import customers
 from clocknext_transports.cli.demo import demo
 from clocknext_transports.cli.emulator import emulator
+from clocknext_transports.cli.models import models
 from clocknext_transports.cli.send import send
+from clocknext_transports.cli.usage import usage
+from clocknext_transports.cli.verify import verify
+from clocknext_transports.cli.whoami import whoami
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C: 128 and the number of SIGINT, as shells count."""
@@ -18,16 +24,18 @@ INTERRUPTED = 130
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="clocknext")
 def cli() -> None:
-    """Usage metering and billing with ClockNext: try it, emulate it, send to it.
+    """Usage metering and billing with ClockNext: try it, emulate it, send to it, look into it.
 
     \b
     clocknext demo                    see it work: no account, no network, no settings
     clocknext emulator                a ClockNext on this machine, for development and tests
+    clocknext verify usage.jsonl      what the signals of a file would cost; bills nothing
     clocknext send usage.jsonl        deliver signals from a file, each billed once
+    clocknext usage ID                what a customer used, and what it cost
     """  # noqa: D301 - click's mark of a block to leave as it is
 
 
-for command in (demo, emulator, send):
+for command in (demo, emulator, send, verify, whoami, models, customers, balances, usage):
     cli.add_command(command)
 
 

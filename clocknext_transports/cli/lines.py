@@ -10,7 +10,7 @@ from typing import NoReturn, cast
 from clocknext_core import CreditSignal, OutcomeSignal, Signal, ValidationError, WalletSignal
 from clocknext_core.checks import check_choice
 from clocknext_core.errors import invalid
-from clocknext_core.operations import camel_case
+from clocknext_core.naming import camel_case
 from clocknext_core.signals import MAX_BODY_BYTES
 
 MAX_LINE_BYTES = 4 * MAX_BODY_BYTES

@@ -17,7 +17,7 @@ from rich.progress import (
 from rich.text import Text
 
 from clocknext_core import Retrying
-from clocknext_transports.cli.tally import Tally, describe
+from clocknext_transports.cli.tally import describe
 
 INTERVAL = 5.0
 """Seconds between plain lines, at least."""
@@ -26,8 +26,8 @@ INTERVAL = 5.0
 class Reporter(Protocol):
     """Shows how far a delivery is."""
 
-    def update(self, tally: Tally, end: int) -> None:
-        """Show the sums; `end`: bytes of the input dealt with."""
+    def update(self, sums: object, end: int) -> None:
+        """Show sums as their `str`; `end`: bytes of the input dealt with."""
         ...
 
     def retrying(self, event: Retrying) -> None:
@@ -46,13 +46,13 @@ class BarReporter:
         self._progress = progress
         self._task = progress.add_task("", total=size, note="")
 
-    def update(self, tally: Tally, end: int) -> None:
+    def update(self, sums: object, end: int) -> None:
         """Move the bar."""
-        self._progress.update(self._task, description=str(tally), completed=end, note="")
+        self._progress.update(self._task, description=str(sums), completed=end, note="")
 
     def retrying(self, event: Retrying) -> None:
         """Show it beside the bar, until the next success."""
-        self._progress.update(self._task, note=_note(event))
+        self._progress.update(self._task, note=retry_note(event))
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
@@ -72,14 +72,14 @@ class PlainReporter:
         self._clock = clock
         self._next_at = clock() + INTERVAL
 
-    def update(self, tally: Tally, end: int) -> None:
+    def update(self, sums: object, end: int) -> None:
         """Print the sums, if that is due."""
         del end
-        self._say_if_due(str(tally))
+        self._say_if_due(str(sums))
 
     def retrying(self, event: Retrying) -> None:
         """Print what went wrong, if that is due."""
-        self._say_if_due(_note(event))
+        self._say_if_due(retry_note(event))
 
     def say(self, text: str) -> None:
         """Print a line."""
@@ -114,5 +114,6 @@ def reporter(console: Console, size: int | None) -> Generator[Reporter, None, No
         yield BarReporter(progress, size)
 
 
-def _note(event: Retrying) -> str:
+def retry_note(event: Retrying) -> str:
+    """Say what went wrong with an attempt, and when the next one is made."""
     return f"{describe(event.error)} Trying again in {event.delay:.1f} s."

@@ -1,85 +1,42 @@
 """`clocknext send`: deliver signals from JSON Lines."""
 
-import io
-import os
-import signal
-import stat
-import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
 
 import click
-import trio
 from rich.console import Console
 
-from clocknext_core import BatchPolicy, ClockNextError, RetryPolicy, Signal, TrackResult
+from clocknext_core import ClockNextError, Signal, TrackResult
 from clocknext_transports import TrioClockNext
-from clocknext_transports.cli.delivery import GRACE, Delivery, Read
+from clocknext_transports.cli.connection import Connection, with_connection
+from clocknext_transports.cli.delivery import Delivery
 from clocknext_transports.cli.errors import CannotStartError
 from clocknext_transports.cli.lines import Line
-from clocknext_transports.cli.progress import Reporter, reporter
+from clocknext_transports.cli.progress import reporter
 from clocknext_transports.cli.refused import RefusedFile
-from clocknext_transports.cli.tally import Tally, describe
-
-CHUNK = 256 * 1024
-"""Bytes asked for in one read."""
-
-EXIT_REFUSED, EXIT_STOPPED, EXIT_INTERRUPTED = 1, 2, 130
+from clocknext_transports.cli.stream import (
+    conclude,
+    concurrency_option,
+    file_argument,
+    opened,
+    run,
+    source_option,
+)
+from clocknext_transports.cli.tally import Tally
 
 GO_ON = "Run the same command again to go on: lines already delivered are not billed twice."
 
 
 @click.command(short_help="Deliver signals from a file, each billed once.")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
-@click.option("--api-key", metavar="KEY", help="Better: CLOCKNEXT_API_KEY, which no process list shows.")
-@click.option(
-    "--base-url", metavar="URL", help="Default: CLOCKNEXT_BASE_URL, else the service's own address."
-)
-@click.option(
-    "--allow-insecure-http", is_flag=True, help="Allow http:// to other hosts: the key travels in the clear."
-)
-@click.option(
-    "--concurrency",
-    type=click.IntRange(1, 256),
-    default=8,
-    show_default=True,
-    help="Most signals in flight; 1 keeps their order.",
-)
-@click.option(
-    "--timeout",
-    type=click.FloatRange(0, min_open=True),
-    default=10.0,
-    show_default=True,
-    help="Seconds for one attempt, connect to last byte.",
-)
-@click.option(
-    "--max-attempts", type=click.IntRange(1), default=8, show_default=True, help="Most attempts a signal."
-)
-@click.option(
-    "--source",
-    metavar="NAME",
-    default="",
-    help="Part of derived keys: tells apart files that may hold the same line at the same number.",
-)
+@file_argument
+@with_connection(max_attempts=8)
+@concurrency_option
+@source_option
 @click.option(
     "--refused",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Where refused lines go. Default: FILE.refused.jsonl, for - ./stdin.refused.jsonl.",
 )
-def send(
-    *,
-    file: str,
-    api_key: str | None,
-    base_url: str | None,
-    allow_insecure_http: bool,
-    concurrency: int,
-    timeout: float,
-    max_attempts: int,
-    source: str,
-    refused: Path | None,
-) -> None:
+def send(connection: Connection, *, file: str, concurrency: int, source: str, refused: Path | None) -> None:
     """Deliver the signals in FILE (- for standard input), one JSON object a line, of any length.
 
     \b
@@ -108,21 +65,9 @@ def send(
     2    wrong usage; or stopped: the key was not accepted, or the service could not be reached
     130  stopped by Ctrl-C: signals in flight end first, for at most 5 seconds
     """  # noqa: D301 - click's mark of a block to leave as it is
-    console = Console(stderr=True)
     tally = Tally()
-    with _opened(file) as (read, size), reporter(console, size) as progress:
-        try:
-            client = TrioClockNext(
-                api_key,
-                base_url=base_url,
-                timeout=timeout,
-                batch=BatchPolicy(max_concurrency=concurrency),
-                retry=RetryPolicy(max_attempts=max_attempts),
-                on_retry=progress.retrying,
-                allow_insecure_http=allow_insecure_http,
-            )
-        except ClockNextError as error:
-            raise CannotStartError(error.message) from None
+    with opened(file) as (read, size), reporter(Console(stderr=True), size) as progress:
+        client = connection.client(TrioClockNext, concurrency=concurrency, on_retry=progress.retrying)
         with _refused_file(file, refused) as refused_file:
 
             async def track(one: Signal) -> TrackResult:
@@ -145,56 +90,9 @@ def send(
                 concurrency=concurrency,
                 source=source,
             )
-            trio.run(_deliver, client, delivery, progress)
+            run(client, delivery, progress.say)
     _summarise(tally, refused_file.path)
-    click.get_current_context().exit(_conclude(tally, delivery))
-
-
-async def _deliver(client: TrioClockNext, delivery: Delivery, progress: Reporter) -> None:
-    async with client, trio.open_nursery() as nursery:
-        await nursery.start(_heed_interrupts, delivery, progress)
-        await delivery.run()
-        nursery.cancel_scope.cancel()
-
-
-async def _heed_interrupts(
-    delivery: Delivery, progress: Reporter, *, task_status: trio.TaskStatus[None]
-) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        task_status.started()
-        async for _ in signals:
-            if not delivery.is_stopped:
-                progress.say(
-                    f"Stopping: waiting up to {GRACE:.0f} s for {delivery.in_flight} signals in flight. "
-                    "Ctrl-C again: at once."
-                )
-            delivery.stop()
-
-
-@contextmanager
-def _opened(file: str) -> Generator[tuple[Read, int | None], None, None]:
-    """Open the input, unbuffered: lines that trickle in are sent as they come. Yields its size, if known."""
-    if file == "-":
-        # Below the buffer, whose lock a thread that is left waiting for input would hold at exit.
-        yield _reader(cast("io.RawIOBase", getattr(sys.stdin.buffer, "raw", sys.stdin.buffer))), None
-        return
-    try:
-        opened = Path(file).open("rb", buffering=0)  # noqa: SIM115 - closed below
-    except OSError as error:
-        raise CannotStartError(f"{file} can't be read: {error.strerror}.") from None
-    with opened:
-        status = os.fstat(opened.fileno())
-        yield _reader(opened), status.st_size if stat.S_ISREG(status.st_mode) else None
-
-
-def _reader(file: io.RawIOBase) -> Read:
-    def read() -> bytes:
-        data = file.read(CHUNK)
-        if data is None:
-            raise BlockingIOError("The input is set not to block.")
-        return data
-
-    return read
+    click.get_current_context().exit(conclude(delivery, refused=bool(tally.refused), stopped=GO_ON))
 
 
 def _refused_file(file: str, refused: Path | None) -> RefusedFile:
@@ -220,17 +118,3 @@ def _summarise(tally: Tally, refused: Path) -> None:
     click.echo(f"{tally}.")
     if tally.refused:
         click.echo(f"Refused lines, each with its reason: {refused}")
-
-
-def _conclude(tally: Tally, delivery: Delivery) -> int:
-    if not delivery.is_stopped:
-        return EXIT_REFUSED if tally.refused else 0
-    match delivery.error:
-        case None:
-            status, why = EXIT_INTERRUPTED, "Interrupted."
-        case ClockNextError() as error:
-            status, why = EXIT_STOPPED, f"Stopped: {describe(error)}"
-        case error:
-            status, why = EXIT_STOPPED, f"Stopped: {error}."
-    click.echo(f"{why} {GO_ON}", err=True)
-    return status

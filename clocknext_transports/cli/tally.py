@@ -1,5 +1,6 @@
 """What became of the lines: sums that take the same memory however many lines there are, and their tables."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -10,10 +11,13 @@ from clocknext_core import ClockNextError, Signal, TrackResult, UsageLog
 
 _MAX_EXAMPLE = 200
 
+BILLED_HEADINGS = ("Signals", "Input tokens", "Output tokens", "Cache tokens", "Cost (USD)")
+"""Of the columns for `Billed`."""
+
 
 @dataclass(slots=True)
 class Billed:
-    """Sums over the usage logs of delivered signals."""
+    """Sums over usage logs."""
 
     signals: int = 0
     input_tokens: int = 0
@@ -30,6 +34,19 @@ class Billed:
         self.cache_tokens += _count(log.cache_tokens)
         if isinstance(log.customer_cost, int | float):
             self.cost += Decimal(str(log.customer_cost))
+
+    def include(self, other: "Billed") -> None:
+        """Add other sums."""
+        self.signals += other.signals
+        self.input_tokens += other.input_tokens
+        self.output_tokens += other.output_tokens
+        self.cache_tokens += other.cache_tokens
+        self.cost += other.cost
+
+    def cells(self) -> list[str]:
+        """Write the sums under `BILLED_HEADINGS`."""
+        counts = (self.signals, self.input_tokens, self.output_tokens, self.cache_tokens)
+        return [*(f"{count:,}" for count in counts), f"{self.cost:,.6f}"]
 
 
 @dataclass(slots=True)
@@ -79,21 +96,15 @@ class Tally:
     def billed_table(self) -> Table:
         """Make the table of what was billed, by type of signal."""
         table = Table("Billed", title="Delivered signals", title_justify="left")
-        for heading in ("Signals", "Input tokens", "Output tokens", "Cache tokens", "Cost (USD)"):
+        for heading in BILLED_HEADINGS:
             table.add_column(heading, justify="right")
-        total = Billed()
-        for name, billed in sorted(self.billed.items()):
-            table.add_row(name, *_cells(billed))
-            total.signals += billed.signals
-            total.input_tokens += billed.input_tokens
-            total.output_tokens += billed.output_tokens
-            total.cache_tokens += billed.cache_tokens
-            total.cost += billed.cost
+        *rows, total = billed_rows({(name,): billed for name, billed in self.billed.items()}, self.unpriced)
+        for row in rows:
+            table.add_row(*row)
         if self.unpriced:
             table.add_row("priced later", f"{self.unpriced:,}")
         table.add_section()
-        total.signals += self.unpriced
-        table.add_row("total", *_cells(total))
+        table.add_row(*total)
         return table
 
     def refused_table(self) -> Table:
@@ -116,14 +127,25 @@ def describe(error: ClockNextError) -> str:
     return f"{kind_of(error)}: {error.message.rstrip('.')}."
 
 
+def billed_rows(rows: Mapping[tuple[str, ...], Billed], unpriced: int = 0) -> list[list[str]]:
+    """Write sums as rows of a table, sorted by their labels, and a last row with the total.
+
+    Args:
+        rows: Sums by their labels, which are the first cells of a row; `BILLED_HEADINGS` go with the others.
+        unpriced: Signals to be counted in the total that are in no row.
+    """
+    total = Billed(unpriced)
+    written: list[list[str]] = []
+    for labels, billed in sorted(rows.items(), key=lambda row: row[0]):
+        total.include(billed)
+        written.append([*labels, *billed.cells()])
+    others = len(next(iter(rows), ("",))) - 1
+    return [*written, ["total", *[""] * others, *total.cells()]]
+
+
 def _count(value: object) -> int:
     # Typed as the server documents it, which it does not promise to keep to.
     return value if isinstance(value, int) else 0
-
-
-def _cells(billed: Billed) -> list[str]:
-    tokens = (billed.input_tokens, billed.output_tokens, billed.cache_tokens)
-    return [f"{billed.signals:,}", *(f"{count:,}" for count in tokens), f"{billed.cost:,.6f}"]
 
 
 def _short(text: str) -> str:

@@ -1,6 +1,7 @@
 """The client for trio."""
 
+from clocknext_transports.coroutines import Transport
 from clocknext_transports.trio.client import ClockNext
-from clocknext_transports.trio.transport import NativeTransport, Transport
+from clocknext_transports.trio.transport import NativeTransport
 
 __all__ = ["ClockNext", "NativeTransport", "Transport"]

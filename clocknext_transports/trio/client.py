@@ -2,21 +2,18 @@
 
 import math
 from types import TracebackType
-from typing import Self, TypeVar, final
+from typing import Self, final
 
 import trio
 
-from clocknext_core import Call, FlushReport, Operation, Recording, TrackResult
-from clocknext_core.binding import Async
-from clocknext_transports.base import ClientBase, checked_timeout
+from clocknext_transports import coroutines
+from clocknext_transports.coroutines import Transport
 from clocknext_transports.trio.driver import Driver
-from clocknext_transports.trio.transport import NativeTransport, Transport
-
-T = TypeVar("T")
+from clocknext_transports.trio.transport import NativeTransport
 
 
 @final
-class ClockNext(ClientBase[Async, Transport]):
+class ClockNext(coroutines.Client[Driver]):
     """A client of ClockNext for trio: every method is awaited, in any task.
 
     Signals are buffered and sent inside `async with`: the block's nursery holds the background tasks, and
@@ -25,41 +22,8 @@ class ClockNext(ClientBase[Async, Transport]):
     no block.
     """
 
-    is_async = True
-
     def _start(self) -> None:
         self._driver = Driver(self._engine, self._transport, self._hooks)
-
-    async def run(self, operation: Operation[T], /) -> T:
-        """Carry out an operation, one of the resources' or your own, and return its result.
-
-        Raises:
-            ClockNextError: It failed; which class tells why.
-        """
-        return await self._driver.perform(self._engine.call(operation))
-
-    async def record(self, recording: Recording, /) -> TrackResult:
-        """Buffer a signal, or send it and wait, as `signals.track` does."""
-        begun = self._engine.begin(recording)
-        return await (self._driver.perform(begun) if isinstance(begun, Call) else self._driver.record(begun))
-
-    async def flush(self, timeout: float | None = None) -> FlushReport:
-        """Send everything held, wait for it, and report what became of it.
-
-        Args:
-            timeout: Seconds to wait at most. Then the report says how many signals are pending; they stay
-                held and are delivered in the background. Default: wait as long as it takes.
-        """
-        return await self._driver.flush(checked_timeout(timeout))
-
-    async def close(self, timeout: float | None = None) -> FlushReport:
-        """Refuse new signals, send everything held, wait for it, and end the tasks and connections.
-
-        Args:
-            timeout: Seconds to wait at most. What is then still held is counted as pending in the report, and
-                dropped as `closed`, each signal reported to `on_drop`. Default: as long as it takes.
-        """
-        return await self._driver.close(checked_timeout(timeout))
 
     async def __aenter__(self) -> Self:
         self._nursery = trio.open_nursery()

@@ -6,133 +6,32 @@ it is cancelled, attempts are taken back and the signals stay held.
 """
 
 import math
-from typing import TypeVar, assert_never
+from collections.abc import Callable
+from typing import assert_never
 
 import trio
 
-from clocknext_core import (
-    Call,
-    Closed,
-    Delivered,
-    Dropped,
-    EncodedSignal,
-    Engine,
-    Flushed,
-    FlushReport,
-    Rejected,
-    Request,
-    Retrying,
-    Settled,
-    Ticket,
-    TrackResult,
-    Transmit,
-    Wait,
-)
-from clocknext_core.messages import Answer
-from clocknext_transports.base import broken_transport
+from clocknext_core import Closed, EncodedSignal, Engine, FlushReport, Ticket, TrackResult, Transmit, Wait
+from clocknext_transports import coroutines
 from clocknext_transports.hooks import Hooks
-from clocknext_transports.trio.transport import Transport
-
-T = TypeVar("T")
 
 
-class Waiter:
-    """A task that waits for a ticket to settle."""
-
-    def __init__(self) -> None:
-        self._event = trio.Event()
-        self._settled: Settled[FlushReport] | Settled[TrackResult] | None = None
-
-    def settle(self, settled: Settled[FlushReport] | Settled[TrackResult]) -> None:
-        """Wake the task with an outcome."""
-        self._settled = settled
-        self._event.set()
-
-    async def wait(self) -> FlushReport | TrackResult:
-        """Block until the outcome is there."""
-        await self._event.wait()
-        assert self._settled is not None  # set before the event
-        return self._settled.unwrap()
-
-
-class Driver:
+class Driver(coroutines.Driver):
     """Drives calls in the caller's task, and the outbox in tasks of a nursery."""
 
-    def __init__(self, engine: Engine, transport: Transport, hooks: Hooks) -> None:
-        self._engine = engine
-        self._outbox = engine.outbox
-        self._transport = transport
-        self._hooks = hooks
+    def __init__(self, engine: Engine, transport: coroutines.Transport, hooks: Hooks) -> None:
+        super().__init__(engine, transport, hooks)
         self._scope: trio.CancelScope | None = None
         """What the tasks live in; `None` outside the client's `async with` block."""
-        self._waiters: dict[Ticket, Waiter] = {}
         self._alarm: trio.Event | None = None
         self._sleeping_until: float | None = None
 
-    # Calls
-
-    async def perform(self, call: Call[T]) -> T:
-        """Carry a call out, in this task."""
-        while True:
-            output = call.poll(now=trio.current_time())
-            match output:
-                case Transmit():
-                    answer = await self._exchange(output.request, output.deadline_at)
-                    call.handle_answer(output.ticket, answer, now=trio.current_time())
-                case Retrying():
-                    self._hooks.fire(output)
-                case Wait():
-                    assert output.until is not None  # nothing is in flight while this task polls
-                    await trio.sleep_until(output.until)
-                case Settled():
-                    return output.unwrap()
-                case Closed():
-                    raise AssertionError("a call settles before it closes")
-                case _:
-                    assert_never(output)
-
-    async def _exchange(self, request: Request, deadline_at: float) -> Answer:
-        try:
-            return await self._transport.exchange(request, deadline_at=deadline_at)
-        except Exception as error:  # noqa: BLE001 - a transport's bug must not lose a signal
-            return broken_transport(error, self._engine.config)
-
-    # The outbox
-
     async def record(self, encoded: EncodedSignal) -> TrackResult:
-        """Buffer a signal."""
+        """Buffer a signal, inside the block; after closing, have it dropped."""
         if self._scope is None and not self._outbox.is_closing:
             raise _outside_block()
         await trio.lowlevel.checkpoint()
-        receipt = self._outbox.record(encoded, now=trio.current_time())
-        if receipt.ticket is None:
-            self._nudge()
-            return receipt.result
-        try:
-            result = await self._settled(receipt.ticket)
-        except BaseException:
-            self._outbox.withdraw(receipt.ticket, now=trio.current_time())
-            raise
-        assert isinstance(result, TrackResult)  # the ticket is a record's
-        return result
-
-    async def flush(self, timeout: float | None) -> FlushReport:
-        """Send everything held and wait for it."""
-        self._check_running()
-        now = trio.current_time()
-        return await self._report(
-            self._outbox.flush(now=now, deadline_at=None if timeout is None else now + timeout)
-        )
-
-    async def close(self, timeout: float | None) -> FlushReport:
-        """Refuse new signals, send everything held, wait for it, and end all tasks."""
-        self._check_running()
-        now = trio.current_time()
-        report = await self._report(
-            self._outbox.close(now=now, deadline_at=None if timeout is None else now + timeout)
-        )
-        await self.halt()
-        return report
+        return await super().record(encoded)
 
     async def halt(self) -> None:
         """End all tasks and connections. What is held stays held."""
@@ -146,26 +45,21 @@ class Driver:
         self._scope = trio.CancelScope()
         nursery.start_soon(self._work, self._scope, name="clocknext")
 
-    def _check_running(self) -> None:
-        """Require running tasks if there is anything to send: there are none outside `async with`."""
+    async def _report(self, begin: Callable[..., Ticket], timeout: float | None) -> FlushReport:
         if self._scope is None and self._outbox.held:
             raise _outside_block()
+        return await super()._report(begin, timeout)
 
-    async def _report(self, ticket: Ticket) -> FlushReport:
-        report = await self._settled(ticket)
-        assert isinstance(report, FlushReport)  # the ticket is a flush's
-        return report
+    def _now(self) -> float:
+        return trio.current_time()
 
-    async def _settled(self, ticket: Ticket) -> FlushReport | TrackResult:
-        waiter = self._waiters[ticket] = Waiter()
-        self._nudge()
-        try:
-            return await waiter.wait()
-        finally:
-            self._waiters.pop(ticket, None)
+    async def _sleep_until(self, at: float) -> None:
+        await trio.sleep_until(at)
+
+    def _make_event(self) -> trio.Event:
+        return trio.Event()
 
     def _nudge(self) -> None:
-        """See to it, after an input, that somebody polls."""
         if self._scope is None:
             output = self._serve()
             if isinstance(output, Transmit):  # its tasks are ending: it goes out in the next block
@@ -195,21 +89,6 @@ class Driver:
                     if self._scope is scope:
                         self._scope = None
 
-    def _serve(self) -> Transmit | Wait | Closed:
-        """Poll, waking waiters and running hooks, until there is something else to do."""
-        while True:
-            output = self._outbox.poll(now=trio.current_time())
-            match output:
-                case Settled():
-                    if (waiter := self._waiters.pop(output.ticket, None)) is not None:
-                        waiter.settle(output)
-                case Delivered() | Rejected() | Retrying() | Dropped() | Flushed():
-                    self._hooks.fire(output)
-                case Transmit() | Wait() | Closed():
-                    return output
-                case _:
-                    assert_never(output)
-
     async def _sleep(self, until: float | None) -> None:
         self._alarm = trio.Event()
         self._sleeping_until = until
@@ -218,15 +97,6 @@ class Driver:
                 await self._alarm.wait()
         finally:
             self._alarm = None
-
-    async def _carry(self, transmit: Transmit) -> None:
-        try:
-            answer = await self._exchange(transmit.request, transmit.deadline_at)
-            self._outbox.handle_answer(transmit.ticket, answer, now=trio.current_time())
-            self._nudge()
-        finally:
-            # A no-op, unless the attempt was cancelled.
-            self._outbox.abandon(transmit.ticket, now=trio.current_time())
 
 
 def _outside_block() -> RuntimeError:

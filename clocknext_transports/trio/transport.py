@@ -3,32 +3,14 @@
 import ssl
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Protocol
 
 import trio
 
-from clocknext_core import Answer, Failure, Origin, Request, Response
+from clocknext_core import Answer, Origin, Request
 from clocknext_transports.http11 import MAX_ANSWER_BYTES, Connect, Connection, Exchange, Pool, Receive, Send
 from clocknext_transports.tls import default_context
 
 CHUNK = 65536
-
-
-class Transport(Protocol):
-    """Carries requests. Used by several tasks at a time."""
-
-    async def exchange(self, request: Request, *, deadline_at: float) -> Answer:
-        """Send a request and return its answer, or the failure to get one, before the deadline.
-
-        Args:
-            request: What to send; redirects are not followed, and nothing is repeated.
-            deadline_at: When to give up, on trio's clock.
-        """
-        ...
-
-    async def aclose(self) -> None:
-        """Close every connection."""
-        ...
 
 
 class Stream:
@@ -97,18 +79,8 @@ class NativeTransport:
         exchange = Exchange(request, self._pool)
         try:
             with trio.move_on_at(deadline_at):
-                step = exchange.start()
-                while not isinstance(step, Response | Failure):
-                    try:
-                        result = await self._take(step)
-                    except OSError as error:
-                        step = exchange.fail(error)
-                    else:
-                        step = exchange.resume(result)
-                return step
-            answer = exchange.fail(TimeoutError())
-            assert isinstance(answer, Response | Failure)  # after the deadline there are no more steps
-            return answer
+                return await exchange.drive(self._take)
+            return exchange.expire()
         finally:
             exchange.close()
 

@@ -27,13 +27,13 @@ from tests.transports.support import (
     KEY,
     KINDS,
     NATIVE,
+    PATIENCE,
     SOON,
     Kind,
     Native,
     Peer,
     Wire,
     answer,
-    answer_and_hold,
     answer_once,
     carrier,
     client,
@@ -247,12 +247,20 @@ def test_an_answer_that_a_third_party_cuts_off_is_no_delivery(
 def test_surplus_in_a_record_of_its_own_retires_the_connection(
     kind: Native, surplus: bytes, certified: ssl.SSLContext, trusting: ssl.SSLContext
 ) -> None:
-    script = answer_and_hold(answer(), surplus)
+    sent = threading.Semaphore(0)
+
+    def script(wire: Wire) -> None:
+        wire.read()
+        wire.send(answer(), surplus)
+        sent.release()
+        wire.wait_for_end()
+
     with Peer(script, tls=certified) as peer, carrier(kind, ssl_context=trusting) as carry:
         for _ in range(3):
             outcome = carry(request(named(peer)))
             assert isinstance(outcome, Response), outcome
             assert outcome.body == JSON
+            assert sent.acquire(timeout=PATIENCE)  # else the surplus may come after the next request has gone
     assert [seen.connection for seen in peer.requests] == [1, 2, 3]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from clocknext_core import CreditSignal, OutcomeSignal, WalletSignal
 from clocknext_core.models import Items, Model
-from tests.core.resources.support import RESOURCES, FakeClient
+from tests.core.resources.support import RESOURCES, FakeClient, unchecked
 
 CREDIT_ROWS = [
     {"creditId": "cr_1", "creditName": "API", "remaining": 1},
@@ -40,6 +40,101 @@ class Exchange:
 GET_ONE = {"id": "x_1", "name": "N", "somethingNew": {"a": None}}
 
 
+FULL: dict[str, tuple[dict[str, Any], dict[str, object]]] = {
+    "plans": (
+        {
+            "billing_cycle": "SEMI_ANNUAL",
+            "components": [
+                {"type": "WALLET", "billingMode": "ADVANCE", "amount": 5.5, "creditId": None},
+                {"type": "CREDIT", "billingMode": "ADVANCE", "creditId": "cr_1", "quantity": 100},
+                {"type": "OUTCOME", "billingMode": "ARREAR", "outcomeId": "o_1", "quantity": None},
+                {"type": "SOMETHING_NEW", "billingMode": "ARREAR", "unitId": "u_1", "leftAlone": [1]},
+            ],
+            "currency_code": "USD",
+            "wallet_funded_arrear": True,
+            "price_adjustment": -0.01,
+            "carry_forward": False,
+            "description": "For teams",
+            "is_active": True,
+        },
+        {
+            "billingCycle": "SEMI_ANNUAL",
+            "components": [
+                {"type": "WALLET", "billingMode": "ADVANCE", "amount": 5.5, "creditId": None},
+                {"type": "CREDIT", "billingMode": "ADVANCE", "creditId": "cr_1", "quantity": 100},
+                {"type": "OUTCOME", "billingMode": "ARREAR", "outcomeId": "o_1", "quantity": None},
+                {"type": "SOMETHING_NEW", "billingMode": "ARREAR", "unitId": "u_1", "leftAlone": [1]},
+            ],
+            "currencyCode": "USD",
+            "walletFundedArrear": True,
+            "priceAdjustment": -0.01,
+            "carryForward": False,
+            "description": "For teams",
+            "isActive": True,
+        },
+    ),
+    "credits": (
+        {
+            "agent_key": "api_credit.v-2",
+            "base_price": 0.645,
+            "margin_percent": 30,
+            "price_per_credit": 0.8385,
+            "tokens_per_credit": 1000,
+            "description": "",
+            "is_active": False,
+        },
+        {
+            "agentKey": "api_credit.v-2",
+            "basePrice": 0.645,
+            "marginPercent": 30,
+            "pricePerCredit": 0.8385,
+            "tokensPerCredit": 1000,
+            "description": "",
+            "isActive": False,
+        },
+    ),
+    "outcomes": (
+        {
+            "agent_key": "ticket",
+            "base_price": 1,
+            "margin_percent": -5,
+            "price_per_outcome": 0.95,
+            "steps": ({"name": "Triage", "agentKey": "ticket.triage", "basePrice": 0.5, "added": 1},),
+            "description": None,
+            "is_active": True,
+        },
+        {
+            "agentKey": "ticket",
+            "basePrice": 1,
+            "marginPercent": -5,
+            "pricePerOutcome": 0.95,
+            "steps": [{"name": "Triage", "agentKey": "ticket.triage", "basePrice": 0.5, "added": 1}],
+            "description": None,
+            "isActive": True,
+        },
+    ),
+    "units": (
+        {
+            "agent_key": "seat",
+            "pricing_type": "VOLUME",
+            "flat_price": 0,
+            "tiers": [{"upTo": 10, "price": 2.5}, {"upTo": None, "price": 2}],
+            "description": None,
+            "added_later": "x",
+        },
+        {
+            "agentKey": "seat",
+            "pricingType": "VOLUME",
+            "flatPrice": 0,
+            "tiers": [{"upTo": 10, "price": 2.5}, {"upTo": None, "price": 2}],
+            "description": None,
+            "addedLater": "x",
+        },
+    ),
+}
+"""Every field of a definition, by resource, as given and as sent; and one that nobody knows."""
+
+
 def definitions(resource: str, path: str, noun: str) -> dict[str, Exchange]:
     """The exchanges that plans, credits, outcomes and units have in common."""
 
@@ -60,6 +155,7 @@ def definitions(resource: str, path: str, noun: str) -> dict[str, Exchange]:
         "description": None,
         "steps": [{"agentKey": "a", "left_alone": 1}],
     }
+    full, full_body = FULL[resource]
     exchanges = {
         "list": Exchange(lambda c: of(c).list(), f"GET {path}", several, [GET_ONE, {}]),
         "list active": Exchange(
@@ -71,6 +167,12 @@ def definitions(resource: str, path: str, noun: str) -> dict[str, Exchange]:
         "create": Exchange(lambda c: of(c).create(**written), f"POST {path}", one, GET_ONE, body),
         "create name only": Exchange(
             lambda c: of(c).create(name="N"), f"POST {path}", one, GET_ONE, {"name": "N"}
+        ),
+        "create in full": Exchange(
+            lambda c: of(c).create(name="N", **full), f"POST {path}", one, GET_ONE, {"name": "N", **full_body}
+        ),
+        "update in full": Exchange(
+            lambda c: of(c).update("x_1", **full), f"PATCH {path}/x_1", one, GET_ONE, full_body
         ),
         "get": Exchange(lambda c: of(c).get("x/ 1"), f"GET {path}/x%2F%201", one, GET_ONE),
         "update": Exchange(lambda c: of(c).update("x_1", **written), f"PATCH {path}/x_1", one, GET_ONE, body),
@@ -101,11 +203,27 @@ EXCHANGES: dict[str, Exchange] = {
         lambda c: c.purchases.list(customer_id="", limit=0), "GET /api/v1/purchases?limit=0", {}, []
     ),
     "purchases.create": Exchange(
-        lambda c: c.purchases.create(customer_id="cus_1", plan_id="plan_1", auto_payment=True, notes=None),
+        lambda c: unchecked(c.purchases).create(
+            customer_id="cus_1",
+            plan_id="plan_1",
+            billing_date="2026-01-31",
+            notes=None,
+            auto_payment=True,
+            void_after_minutes=30,
+            added_later={"left_alone": 1},
+        ),
         "POST /api/v1/purchases",
         {"ok": True, "purchase": {"id": "pur_1"}},
         {"id": "pur_1"},
-        {"customerId": "cus_1", "planId": "plan_1", "autoPayment": True, "notes": None},
+        {
+            "customerId": "cus_1",
+            "planId": "plan_1",
+            "billingDate": "2026-01-31",
+            "notes": None,
+            "autoPayment": True,
+            "voidAfterMinutes": 30,
+            "addedLater": {"left_alone": 1},
+        },
     ),
     "purchases.get": Exchange(
         lambda c: c.purchases.get("pur_1"),
@@ -183,6 +301,15 @@ EXCHANGES: dict[str, Exchange] = {
         {"kind": "WALLET_LOW"},
         {"kind": "WALLET_LOW", "url": "https://x.example/h", "threshold": 10},
     ),
+    "webhooks.upsert clearing": Exchange(
+        lambda c: unchecked(c.webhooks).upsert(
+            kind="WALLET_LOW", url="https://x.example/h", threshold=None, added_later=1
+        ),
+        "POST /api/v1/webhooks",
+        {"ok": True},
+        {},
+        {"kind": "WALLET_LOW", "url": "https://x.example/h", "threshold": None, "addedLater": 1},
+    ),
     "webhooks.delete": Exchange(
         lambda c: c.webhooks.delete("WALLET LOW"), "DELETE /api/v1/webhooks/WALLET%20LOW", {"ok": True}, None
     ),
@@ -206,14 +333,14 @@ EXCHANGES: dict[str, Exchange] = {
         [{"id": "mem_1"}],
     ),
     "customers.add_member": Exchange(
-        lambda c: c.customers.add_member("cus_1", name="A", email="a@b.c", is_admin=True),
+        lambda c: unchecked(c.customers).add_member("cus_1", name="A", email="a@b.c", is_admin=True),
         "POST /api/v1/customers/cus_1/members",
         {"ok": True, "member": {"id": "mem_1"}},
         {"id": "mem_1"},
         {"name": "A", "email": "a@b.c", "isAdmin": True},
     ),
     "customers.update_member": Exchange(
-        lambda c: c.customers.update_member("cus_1", "mem/1", name="B", notes=None),
+        lambda c: unchecked(c.customers).update_member("cus_1", "mem/1", name="B", notes=None),
         "PATCH /api/v1/customers/cus_1/members/mem%2F1",
         {"ok": True, "member": {"id": "mem_1", "name": "B"}},
         {"id": "mem_1", "name": "B"},

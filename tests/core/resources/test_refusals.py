@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from clocknext_core import ValidationError
-from tests.core.resources.support import FakeClient
+from clocknext_core.resources.customers import CustomerDetails
+from tests.core.resources.support import FakeClient, unchecked
 
 BAD_IDS: tuple[object, ...] = ("", "  ", ".", "..", None, 7, b"x", "\ud800")
 BAD_TEXTS: tuple[object, ...] = ("", " ", None, 7)
@@ -15,10 +16,80 @@ BAD_LIMITS: tuple[object, ...] = (-1, 1.5, "5", True)
 BAD_BOOLS: tuple[object, ...] = (0, 1, "true", [])
 BAD_AMOUNTS: tuple[object, ...] = (None, "5", True, float("nan"), float("inf"))
 BAD_EMAILS: tuple[object, ...] = ("a", "a@", "@b", "a b@c", 7)
+BAD_NUMBERS: tuple[object, ...] = (None, "5", True, float("nan"), float("-inf"), 10**400, [1])
+BAD_NULLABLE_NUMBERS: tuple[object, ...] = BAD_NUMBERS[1:]
+BAD_FLAGS: tuple[object, ...] = (None, *BAD_BOOLS)
+BAD_NULLABLE_TEXTS: tuple[object, ...] = (7, True, b"x", ["x"], "\ud800")
+BAD_AGENT_KEYS: tuple[object, ...] = (*BAD_TEXTS, "Api", "a b", "a/b", "é", "a\n", b"a", "\ud800")
+BAD_ROWS: tuple[object, ...] = (None, "x", 7, {"name": "x"}, {1})
 UNENCODABLE: tuple[object, ...] = (float("nan"), {1, 2}, object(), "\ud800", [b"x"])
 
 Case = tuple[str, str, Callable[[FakeClient, Any], object], tuple[object, ...]]
 """The method, the argument, a call that gives it, and the values it must refuse."""
+
+
+DEFINED: dict[str, dict[str, tuple[object, ...]]] = {
+    "plans": {
+        "description": BAD_NULLABLE_TEXTS,
+        "is_active": BAD_FLAGS,
+        "billing_cycle": BAD_TEXTS,
+        "components": BAD_ROWS,
+        "components[1]": (None, "x", [], 7),
+        "components[1].type": BAD_TEXTS,
+        "components[1].billingMode": BAD_TEXTS,
+        "components[1].amount": BAD_NULLABLE_NUMBERS,
+        "components[1].creditId": BAD_NULLABLE_TEXTS[:-1],
+        "components[1].outcomeId": BAD_NULLABLE_TEXTS[:-1],
+        "components[1].unitId": BAD_NULLABLE_TEXTS[:-1],
+        "components[1].quantity": BAD_NULLABLE_NUMBERS,
+        "currency_code": BAD_NULLABLE_TEXTS,
+        "wallet_funded_arrear": BAD_FLAGS,
+        "price_adjustment": BAD_NUMBERS,
+        "carry_forward": BAD_FLAGS,
+    },
+    "credits": {
+        "description": BAD_NULLABLE_TEXTS,
+        "is_active": BAD_FLAGS,
+        "agent_key": BAD_AGENT_KEYS,
+        "base_price": BAD_NUMBERS,
+        "margin_percent": BAD_NUMBERS,
+        "price_per_credit": BAD_NUMBERS,
+        "tokens_per_credit": BAD_NUMBERS,
+    },
+    "outcomes": {
+        "description": BAD_NULLABLE_TEXTS,
+        "is_active": BAD_FLAGS,
+        "agent_key": BAD_AGENT_KEYS,
+        "base_price": BAD_NUMBERS,
+        "margin_percent": BAD_NUMBERS,
+        "price_per_outcome": BAD_NUMBERS,
+        "steps": BAD_ROWS,
+        "steps[1]": (None, "x", [], 7),
+        "steps[1].name": BAD_TEXTS,
+        "steps[1].agentKey": BAD_AGENT_KEYS,
+        "steps[1].basePrice": BAD_NUMBERS,
+    },
+    "units": {
+        "description": BAD_NULLABLE_TEXTS,
+        "is_active": BAD_FLAGS,
+        "agent_key": BAD_AGENT_KEYS,
+        "pricing_type": BAD_TEXTS,
+        "flat_price": BAD_NUMBERS,
+        "tiers": BAD_ROWS,
+        "tiers[1]": (None, "x", [], 7),
+        "tiers[1].upTo": BAD_NULLABLE_NUMBERS,
+        "tiers[1].price": BAD_NUMBERS,
+    },
+}
+"""Every field of a definition, by resource, and what it refuses; also in the second row of a list."""
+
+
+def given_as(field: str, value: object) -> dict[str, object]:
+    """How a value is given for a field: for `steps[1].name` it is `steps=[{}, {"name": value}]`."""
+    name, in_row, key = field.partition("[1]")
+    if not in_row:
+        return {name: value}
+    return {name: [{}, {key.removeprefix("."): value} if key else value]}
 
 
 def definition_refusals(resource: str) -> list[Case]:
@@ -30,15 +101,23 @@ def definition_refusals(resource: str) -> list[Case]:
     cases: list[Case] = [
         ("list", "active", lambda c, v: of(c).list(active=v), BAD_BOOLS),
         ("create", "name", lambda c, v: of(c).create(name=v), BAD_TEXTS),
-        ("create", "agent_key", lambda c, v: of(c).create(name="N", agent_key=v), UNENCODABLE),
+        ("create", "added_later", lambda c, v: of(c).create(name="N", added_later=v), UNENCODABLE),
         ("get", "definition_id", lambda c, v: of(c).get(v), BAD_IDS),
         ("update", "definition_id", lambda c, v: of(c).update(v), BAD_IDS),
         ("update", "name", lambda c, v: of(c).update("x_1", name=v), BAD_TEXTS),
-        ("update", "components", lambda c, v: of(c).update("x_1", components=v), UNENCODABLE),
+        ("update", "added_later", lambda c, v: of(c).update("x_1", added_later=v), UNENCODABLE),
         ("set_active", "definition_id", lambda c, v: of(c).set_active(v, is_active=True), BAD_IDS),
         ("set_active", "is_active", lambda c, v: of(c).set_active("x_1", is_active=v), (None, *BAD_BOOLS)),
         ("delete", "definition_id", lambda c, v: of(c).delete(v), BAD_IDS),
     ]
+
+    def written(field: str, values: tuple[object, ...]) -> list[Case]:
+        return [
+            ("create", field, lambda c, v: of(c).create(name="N", **given_as(field, v)), values),
+            ("update", field, lambda c, v: of(c).update("x_1", **given_as(field, v)), values),
+        ]
+
+    cases += [case for field, values in DEFINED[resource].items() for case in written(field, values)]
     return [(f"{resource}.{method}", argument, call, values) for method, argument, call, values in cases]
 
 
@@ -64,6 +143,21 @@ def allowance_refusals(noun: str) -> list[Case]:
     return [(f"customers.{method}", argument, call, values) for method, argument, call, values in cases]
 
 
+def customer_refusals(field: str) -> list[Case]:
+    """What the optional fields of a customer refuse."""
+
+    def create(client: FakeClient, value: object) -> Any:
+        return unchecked(client.customers).create(name="A", email="a@b.c", **{field: value})
+
+    def update(client: FakeClient, value: object) -> Any:
+        return unchecked(client.customers).update("c", **{field: value})
+
+    return [
+        ("customers.create", field, create, BAD_NULLABLE_TEXTS),
+        ("customers.update", field, update, BAD_NULLABLE_TEXTS),
+    ]
+
+
 REFUSALS: list[Case] = [
     *(
         case
@@ -84,6 +178,30 @@ REFUSALS: list[Case] = [
         "purchases.create",
         "notes",
         lambda c, v: c.purchases.create(customer_id="c", plan_id="p", notes=v),
+        BAD_NULLABLE_TEXTS,
+    ),
+    (
+        "purchases.create",
+        "billing_date",
+        lambda c, v: c.purchases.create(customer_id="c", plan_id="p", billing_date=v),
+        BAD_NULLABLE_TEXTS,
+    ),
+    (
+        "purchases.create",
+        "auto_payment",
+        lambda c, v: c.purchases.create(customer_id="c", plan_id="p", auto_payment=v),
+        BAD_FLAGS,
+    ),
+    (
+        "purchases.create",
+        "void_after_minutes",
+        lambda c, v: c.purchases.create(customer_id="c", plan_id="p", void_after_minutes=v),
+        (None, *BAD_LIMITS, float("nan")),
+    ),
+    (
+        "purchases.create",
+        "added_later",
+        lambda c, v: unchecked(c.purchases).create(customer_id="c", plan_id="p", added_later=v),
         UNENCODABLE,
     ),
     ("purchases.get", "purchase_id", lambda c, v: c.purchases.get(v), BAD_IDS),
@@ -120,10 +238,13 @@ REFUSALS: list[Case] = [
         "webhooks.upsert",
         "threshold",
         lambda c, v: c.webhooks.upsert(kind="K", url="https://x.example", threshold=v),
-        UNENCODABLE,
+        BAD_NULLABLE_NUMBERS,
     ),
     ("webhooks.delete", "kind", lambda c, v: c.webhooks.delete(v), BAD_IDS),
     ("workspace.models", "active", lambda c, v: c.workspace.models(active=v), BAD_BOOLS),
+    *(case for field in CustomerDetails.__annotations__ for case in customer_refusals(field)),
+    ("customers.update", "name", lambda c, v: c.customers.update("c", name=v), BAD_TEXTS),
+    ("customers.update", "email", lambda c, v: c.customers.update("c", email=v), BAD_TEXTS),
     ("customers.list_members", "customer_id", lambda c, v: c.customers.list_members(v), BAD_IDS),
     (
         "customers.add_member",
@@ -146,7 +267,7 @@ REFUSALS: list[Case] = [
     (
         "customers.add_member",
         "role",
-        lambda c, v: c.customers.add_member("c", name="A", email="a@b.c", role=v),
+        lambda c, v: unchecked(c.customers).add_member("c", name="A", email="a@b.c", role=v),
         UNENCODABLE,
     ),
     ("customers.update_member", "customer_id", lambda c, v: c.customers.update_member(v, "m"), BAD_IDS),
@@ -156,7 +277,7 @@ REFUSALS: list[Case] = [
         "customers.update_member",
         "email",
         lambda c, v: c.customers.update_member("c", "m", email=v),
-        BAD_EMAILS,
+        (*BAD_TEXTS, *BAD_EMAILS),
     ),
     ("customers.remove_member", "customer_id", lambda c, v: c.customers.remove_member(v, "m"), BAD_IDS),
     ("customers.remove_member", "member_id", lambda c, v: c.customers.remove_member("c", v), BAD_IDS),

@@ -1,32 +1,93 @@
 """What `inspect` and `help` say of a bound method is what it is."""
 
 import inspect
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, TypedDict, Unpack, get_args, get_origin, get_type_hints
 
 import pytest
 
-from clocknext_core.binding import Resource, endpoint
-from clocknext_core.models import Credit, CreditBalance, Items, Outcome, Plan, Unit, UsageLog
+from clocknext_core.binding import Blocking, Resource, S, endpoint
+from clocknext_core.models import (
+    Credit,
+    CreditBalance,
+    Customer,
+    Items,
+    Member,
+    Outcome,
+    Plan,
+    Purchase,
+    Unit,
+    UsageLog,
+    Webhook,
+)
+from clocknext_core.operations import Operation, path_of
 from clocknext_core.resources.catalogue import Catalogue
 from clocknext_core.resources.credits import Credits
 from clocknext_core.resources.customers import Customers
 from clocknext_core.resources.outcomes import Outcomes
+from clocknext_core.resources.payloads import nothing
 from clocknext_core.resources.plans import Plans
+from clocknext_core.resources.purchases import Purchases
 from clocknext_core.resources.signals import Signals
 from clocknext_core.resources.units import Units
+from clocknext_core.resources.webhooks import Webhooks
 from tests.core.resources.support import RESOURCES, FakeAsyncClient, FakeClient
 
+CREDIT_FIELDS = (
+    "description: str | None = <unset>, is_active: bool = <unset>, agent_key: str = <unset>, "
+    "base_price: float = <unset>, margin_percent: float = <unset>, price_per_credit: float = <unset>, "
+    "tokens_per_credit: float = <unset>"
+)
+UNIT_FIELDS = (
+    "description: str | None = <unset>, is_active: bool = <unset>, agent_key: str = <unset>, "
+    "pricing_type: Literal['FLAT', 'SLAB', 'VOLUME'] = <unset>, flat_price: float = <unset>, "
+    "tiers: collections.abc.Sequence[clocknext_core.resources.units.UnitTierDefinition] = <unset>"
+)
+CUSTOMER_FIELDS = ", ".join(
+    f"{name}: str | None = <unset>"
+    for name in (
+        *("description", "website", "phone", "legal_name", "address_line1", "address_line2", "city", "state"),
+        *("country", "pincode", "tax_id", "notes", "logo_url", "currency_code"),
+    )
+)
+PURCHASE_FIELDS = (
+    "billing_date: str | None = <unset>, notes: str | None = <unset>, auto_payment: bool = <unset>, "
+    "void_after_minutes: int = <unset>"
+)
 SIGNATURES: list[tuple[type[Resource[Any]], str, str, object]] = [
     (Plans, "list", "(*, active: bool | None = None)", Items[Plan]),
-    (Plans, "create", "(*, name: str, **definition: object)", Plan),
+    (Credits, "create", f"(*, name: str, {CREDIT_FIELDS})", Credit),
+    (Credits, "update", f"(definition_id: str, /, *, name: str = <unset>, {CREDIT_FIELDS})", Credit),
+    (Units, "create", f"(*, name: str, {UNIT_FIELDS})", Unit),
+    (Units, "update", f"(definition_id: str, /, *, name: str = <unset>, {UNIT_FIELDS})", Unit),
+    (Customers, "create", f"(*, name: str, email: str, {CUSTOMER_FIELDS})", Customer),
+    (
+        Customers,
+        "update",
+        f"(customer_id: str, /, *, {CUSTOMER_FIELDS}, name: str = <unset>, email: str = <unset>)",
+        Customer,
+    ),
+    (Customers, "add_member", "(customer_id: str, /, *, name: str, email: str)", Member),
+    (
+        Customers,
+        "update_member",
+        "(customer_id: str, member_id: str, /, *, name: str = <unset>, email: str = <unset>)",
+        Member,
+    ),
+    (
+        Purchases,
+        "create",
+        f"(*, customer_id: str, plan_id: str, {PURCHASE_FIELDS})",
+        Purchase,
+    ),
+    (Webhooks, "upsert", "(*, kind: str, url: str, threshold: float | None = <unset>)", Webhook),
     (Plans, "get", "(definition_id: str, /)", Plan),
-    (Plans, "update", "(definition_id: str, /, **definition: object)", Plan),
     (Plans, "set_active", "(definition_id: str, /, *, is_active: bool)", Plan),
-    (Plans, "delete", "(definition_id: str, /)", type(None)),
+    (Plans, "delete", "(definition_id: str, /)", None),
     (Credits, "get", "(definition_id: str, /)", Credit),
     (Outcomes, "get", "(definition_id: str, /)", Outcome),
     (Units, "list", "(*, active: bool | None = None)", Items[Unit]),
-    (Customers, "adjust_credit", "(customer_id: str, /, *, credit_id: str, amount: float)", type(None)),
+    (Customers, "adjust_credit", "(customer_id: str, /, *, credit_id: str, amount: float)", None),
     (
         Customers,
         "credit_balance",
@@ -75,6 +136,106 @@ def test_every_method_says_what_it_requests(
         assert all(each.kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD for each in parameters), name
 
 
+def writes() -> Iterator[tuple[type[Resource[Any]], str, type[object]]]:
+    """Every method that takes the fields of a TypedDict, and that."""
+    for resource in RESOURCES:
+        for name in dir(resource):
+            member: object = getattr(resource, name)
+            if isinstance(member, endpoint):
+                annotations: list[object] = [*member.build.__annotations__.values()]
+                for annotation in annotations:
+                    if get_origin(annotation) is Unpack:
+                        yield resource, name, get_args(annotation)[0]
+
+
+WRITES = list(writes())
+
+
+def test_all_writes_are_found() -> None:
+    assert {f"{resource.__name__}.{name}" for resource, name, _ in WRITES} == {
+        *(
+            f"{noun}.{verb}"
+            for noun in ("Plans", "Credits", "Outcomes", "Units")
+            for verb in ("create", "update")
+        ),
+        *(f"Customers.{verb}" for verb in ("create", "update", "add_member", "update_member")),
+        "Purchases.create",
+        "Purchases.set_auto_payment",
+        "Webhooks.upsert",
+    }
+
+
+@pytest.mark.parametrize(
+    ("resource", "name", "fields"), WRITES, ids=lambda value: getattr(value, "__name__", value)
+)
+def test_every_field_is_a_parameter_and_says_what_it_means(
+    resource: type[Resource[Any]], name: str, fields: type[object]
+) -> None:
+    bound = getattr(resource(FakeClient()), name)
+    parameters = inspect.signature(bound).parameters
+    assert all(each.kind is not inspect.Parameter.VAR_KEYWORD for each in parameters.values())
+    assert bound.__annotations__.keys() == {*parameters, "return"}
+    documentation = " ".join((inspect.getdoc(bound) or "").split())
+    assert f"`{fields.__name__}`" not in documentation  # nobody has to look elsewhere
+    for field, annotation in get_type_hints(fields, include_extras=True).items():
+        meaning = meaning_of(annotation)
+        assert parameters[field].kind is inspect.Parameter.KEYWORD_ONLY
+        assert f"{field}: {meaning}" in documentation
+        rows = parameters[field].annotation
+        if get_origin(rows) is Sequence:
+            for key, cell in get_type_hints(get_args(rows)[0], include_extras=True).items():
+                assert f"- `{key}`: {meaning_of(cell)}" in documentation
+
+
+def meaning_of(annotation: Any) -> str:
+    """What an annotation says of a field; it speaks of `None` just where that is taken."""
+    declared, *notes = get_args(annotation)
+    meaning = next(note for note in notes if isinstance(note, str))
+    assert meaning.endswith(".")
+    assert ("`None`" in meaning) == (type(None) in get_args(declared))
+    return meaning
+
+
+def test_rows_are_listed_below_the_field_they_belong_to() -> None:
+    lines = (inspect.getdoc(FakeClient().units.create) or "").splitlines()
+    (tiers,) = (number for number, line in enumerate(lines) if line.startswith("    tiers: "))
+    assert lines[tiers + 1] == ""
+    assert lines[tiers + 2].startswith("        - `upTo`: ")
+    assert lines[-3:-1] == ["", "Raises:"]
+    assert "\n\n\n" not in "\n".join(lines)
+
+
+class Bare(TypedDict):
+    needed: int
+
+
+class Dressed(Bare, total=False):
+    optional: Annotated[str, "Told."]
+
+
+class Own(Resource[S]):
+    """A resource as a user would write one."""
+
+    @endpoint
+    def make(self, **fields: Unpack[Dressed]) -> Operation[None]:
+        """Make it.
+
+        Args:
+            fields: What it is made of,
+                and more on that.
+        """
+        return Operation("POST", path_of(*fields), nothing)
+
+
+def test_a_required_field_has_no_default() -> None:
+    client = FakeClient()
+    own: Own[Blocking] = Own(client)
+    own.make(needed=1, optional="x")
+    assert client.requests[0].target == "/api/v1/needed/optional"
+    assert str(inspect.signature(own.make)) == "(*, needed: int, optional: str = <unset>) -> None"
+    assert inspect.getdoc(own.make) == "Make it.\n\nArgs:\n    needed:\n    optional: Told."
+
+
 def test_definitions_are_documented_by_their_own_name() -> None:
     assert "GET /api/v1/units-catalog/{id}" in (FakeClient().units.get.__doc__ or "")
     assert "no such outcome" in (FakeClient().outcomes.delete.__doc__ or "")
@@ -83,6 +244,10 @@ def test_definitions_are_documented_by_their_own_name() -> None:
 
 def test_an_unknown_detail_is_an_unexpected_argument() -> None:
     client = FakeClient()
+    with pytest.raises(TypeError, match="'colour'"):
+        client.customers.create(name="A", email="a@b.c", colour="red")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="'colour'"):
+        client.customers.update("c", colour="red")  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="'reason'"):
         client.purchases.set_auto_payment("p", auto_payment=True, reason="x")  # type: ignore[call-arg]
     assert client.requests == []

@@ -1,11 +1,12 @@
 """The types as both checkers see them; run, the tests show that what comes is what is promised."""
 
+import json
 from collections.abc import Coroutine
 from typing import Any, assert_type
 
 import pytest
 
-from clocknext_core import CreditSignal
+from clocknext_core import CreditSignal, ValidationError
 from clocknext_core.models import (
     Adjustment,
     CatalogueModel,
@@ -18,6 +19,7 @@ from clocknext_core.models import (
     UnitRecord,
     UsageLog,
 )
+from clocknext_core.resources.units import UnitTierDefinition
 from tests.core.resources.support import FakeAsyncClient, FakeClient
 
 ANSWER: dict[str, object] = {"ok": True, "plans": [{}], "units": [{"unitName": "Seat"}], "models": [{}]}
@@ -31,6 +33,11 @@ def test_blocking() -> None:
     assert_type(plans[0].name, str | None)
     assert_type(plans[0].is_active, bool | None)
     assert type(assert_type(client.units.create(name="Seat", agent_key="seat"), Unit)) is Unit
+    tier: UnitTierDefinition = {"upTo": None, "price": 0.5}
+    client.units.update("u", pricing_type="SLAB", tiers=[tier], description=None)
+    client.plans.create(
+        name="Pro", components=[{"type": "CREDIT", "billingMode": "ADVANCE", "creditId": "c", "quantity": 5}]
+    )
     assert type(assert_type(client.units.list(), Items[Unit])[0]) is Unit
     assert (
         type(assert_type(client.customers.unit_balance("c", unit_name="Seat"), UnitBalance | None))
@@ -67,6 +74,22 @@ def test_async() -> None:
     assert isinstance(finish(me), Identity)
 
 
+def test_what_the_checkers_do_not_know_is_sent() -> None:
+    client = FakeClient()
+    client.plans.create(name="N", added_later=1)  # type: ignore[call-arg]
+    client.plans.update("p", billing_cycle="HOURLY")  # type: ignore[arg-type]
+    client.purchases.create(customer_id="c", plan_id="p", added_later=1)  # type: ignore[call-arg]
+    client.webhooks.upsert(kind="K", url="https://x.example", added_later=1)  # type: ignore[call-arg]
+    client.customers.update_member("c", "m", added_later=1)  # type: ignore[call-arg]
+    assert [json.loads(request.body or b"") for request in client.requests] == [
+        {"name": "N", "addedLater": 1},
+        {"billingCycle": "HOURLY"},
+        {"customerId": "c", "planId": "p", "addedLater": 1},
+        {"kind": "K", "url": "https://x.example", "addedLater": 1},
+        {"addedLater": 1},
+    ]
+
+
 def test_what_the_checkers_refuse_is_refused() -> None:
     client = FakeClient()
     with pytest.raises(TypeError):
@@ -75,6 +98,12 @@ def test_what_the_checkers_refuse_is_refused() -> None:
         client.plans.list(True)  # type: ignore[call-arg]
     with pytest.raises(TypeError):
         client.plans.set_active("x", False)  # type: ignore[call-arg]
+    with pytest.raises(ValidationError, match=r"^base_price: "):
+        client.credits.create(name="N", base_price="1")  # type: ignore[arg-type]
+    with pytest.raises(ValidationError, match=r"^tiers\[0\].price: "):
+        client.units.update("u", tiers=[{"upTo": None, "price": "1"}])  # type: ignore[typeddict-item]
+    with pytest.raises(ValidationError, match=r"^steps\[0\]: "):
+        client.outcomes.create(name="N", steps=["triage"])  # type: ignore[list-item]
     with pytest.raises(TypeError):
         client.customers.adjust_credit("c", unit_id="u", amount=1)  # type: ignore[call-arg]
     assert client.requests == []

@@ -1,0 +1,127 @@
+"""How a command reaches the service: options that say where and with which key, and the client of them."""
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import TypeVar
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from clocknext_core import BatchPolicy, ClockNextError, Retrying, RetryPolicy
+from clocknext_transports import ClockNext, TrioClockNext
+from clocknext_transports.cli.errors import CallFailedError, CannotStartError
+from clocknext_transports.cli.progress import retry_note
+from clocknext_transports.hooks import OnRetry
+
+R = TypeVar("R")
+ClientT = TypeVar("ClientT", ClockNext, TrioClockNext)
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What the options say."""
+
+    api_key: str | None = field(repr=False)
+    base_url: str | None
+    allow_insecure_http: bool
+    timeout: float
+    max_attempts: int
+
+    def client(self, kind: type[ClientT], *, concurrency: int = 1, on_retry: OnRetry) -> ClientT:
+        """Make a client.
+
+        Raises:
+            CannotStartError: There is no key, or an option is not as it must be.
+        """
+        try:
+            return kind(
+                self.api_key,
+                base_url=self.base_url,
+                timeout=self.timeout,
+                batch=BatchPolicy(max_concurrency=concurrency),
+                retry=RetryPolicy(max_attempts=self.max_attempts),
+                on_retry=on_retry,
+                allow_insecure_http=self.allow_insecure_http,
+            )
+        except ClockNextError as error:
+            raise CannotStartError(error.message) from None
+
+    @contextmanager
+    def opened(self) -> Generator[ClockNext, None, None]:
+        """Have a client for single calls for as long as the `with` block lasts.
+
+        Raises:
+            CannotStartError: As in `client`.
+            CallFailedError: A call in the block failed.
+        """
+        console = Console(stderr=True)
+
+        def on_retry(event: Retrying) -> None:
+            # Someone who waits wants to know for what; elsewhere the one line of the error says enough.
+            if console.is_terminal:
+                console.print(Text(retry_note(event)), soft_wrap=True)
+
+        with self.client(ClockNext, on_retry=on_retry) as client:
+            try:
+                yield client
+            except ClockNextError as error:
+                raise CallFailedError(error) from None
+
+
+def with_connection(*, max_attempts: int = 5) -> Callable[[Callable[..., R]], Callable[..., R]]:
+    """Give a command the options of a connection, and a `Connection` as its first argument.
+
+    Args:
+        max_attempts: The default of `--max-attempts`.
+    """
+    options = (
+        click.option(
+            "--api-key", metavar="KEY", help="Better: CLOCKNEXT_API_KEY, which no process list shows."
+        ),
+        click.option(
+            "--base-url", metavar="URL", help="Default: CLOCKNEXT_BASE_URL, else the service's own address."
+        ),
+        click.option(
+            "--allow-insecure-http",
+            is_flag=True,
+            help="Allow http:// to other hosts: the key travels in the clear.",
+        ),
+        click.option(
+            "--timeout",
+            type=click.FloatRange(0, min_open=True),
+            default=10.0,
+            show_default=True,
+            help="Seconds for one attempt, connect to last byte.",
+        ),
+        click.option(
+            "--max-attempts",
+            type=click.IntRange(1),
+            default=max_attempts,
+            show_default=True,
+            help="Most attempts at a request.",
+        ),
+    )
+
+    def decorate(command: Callable[..., R]) -> Callable[..., R]:
+        @wraps(command)
+        def connected(
+            *,
+            api_key: str | None,
+            base_url: str | None,
+            allow_insecure_http: bool,
+            timeout: float,
+            max_attempts: int,
+            **others: object,
+        ) -> R:
+            return command(
+                Connection(api_key, base_url, allow_insecure_http, timeout, max_attempts), **others
+            )
+
+        for option in reversed(options):
+            connected = option(connected)
+        return connected
+
+    return decorate
