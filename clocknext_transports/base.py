@@ -170,8 +170,6 @@ def _check_transport(transport: object, closing: str) -> None:
     for method in ("exchange", closing):
         if not callable(getattr(transport, method, None)):
             raise invalid("transport", f"must have the method {method}: {type(transport).__name__} has none")
-                "transport", f"must have the method {method}, which {type(transport).__name__} has not"
-            )
 
 
 def checked_timeout(timeout: object) -> float | None:
