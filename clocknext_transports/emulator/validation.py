@@ -167,9 +167,9 @@ class Fields:
             name: The field.
             minimum: The least it may be; `None`: as far below zero as above.
             above: Whether it must be more than that.
-            required: Whether it must be there.
+            required: Whether it must be there; else `null` stands for its absence, as it is shown.
         """
-        if name not in self._body:
+        if name not in self._body or (self._body[name] is None and not required):
             if required:
                 self.reject(name, "is required")
             return None

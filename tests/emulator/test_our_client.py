@@ -227,3 +227,15 @@ def test_later_signals(cnk: ClockNext, server: EmulatorServer) -> None:
     assert costs == [0.0, 0.0, 0.99]
     assert step("confirm", complete=True) == 0.0
     assert server.ledger.bill("cus_123").outcomes == {"resolved_ticket": 1}
+
+
+def test_a_plan_can_be_sent_back_as_it_was_shown() -> None:
+    with emulator() as server, ClockNext(server.api_key, base_url=server.url) as cnk:
+        shown = cnk.plans.create(
+            name="Usage",
+            billing_cycle="MONTHLY",
+            components=[{"type": "CREDIT", "billingMode": "ARREAR", "creditId": "api_credit"}],
+        )
+        components: Any = shown.raw["components"]
+        again = cnk.plans.update(shown.id or "", name="Usage", billing_cycle="MONTHLY", components=components)
+        assert again.raw["components"] == shown.raw["components"]
