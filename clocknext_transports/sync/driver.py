@@ -325,8 +325,7 @@ class Driver:
             self._lock.acquire()
 
     def _carry(self, transmit: Transmit) -> None:
-        if not self._is_sleeping and self._leader is None:
-            self._call_thread()  # somebody must poll meanwhile
+        self._nudge()  # somebody must poll meanwhile, at once if there is more to send
         self._lock.release()
         try:
             answer = self._exchange(transmit.request, transmit.deadline_at)

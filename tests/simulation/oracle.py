@@ -1,0 +1,493 @@
+"""What an outbox must do, said once more and otherwise.
+
+It keeps plain lists and predicts every event (not their order), every `Wait` and every report. It never
+predicts the jitter, but holds the delay it is told of against the policy and what the server asked for.
+"""
+
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias, assert_never
+
+from clocknext_core import (
+    BatchPolicy,
+    Closed,
+    Config,
+    Counts,
+    Delivered,
+    Dropped,
+    EncodedSignal,
+    Flushed,
+    FlushReport,
+    OutboxOutput,
+    Receipt,
+    Rejected,
+    Retrying,
+    RetryPolicy,
+    Settled,
+    Ticket,
+    TrackResult,
+    Transmit,
+    Wait,
+)
+from clocknext_core.models import DropReason
+from tests.simulation.network import Flight
+
+NEVER = float("-inf")
+
+Event: TypeAlias = tuple[object, ...]
+
+
+@dataclass(eq=False)
+class Entry:
+    """One signal, from its recording to its end."""
+
+    key: str
+    body: bytes
+    place: str = "new"
+    """`blocked`, `fresh`, `in flight`, `waiting`; then `delivered`, `rejected`, `raised`, `withdrawn`, or why
+    it was dropped."""
+    attempts: int = 0
+    """As the policy counts them: abandoned ones are not."""
+    was_sent: bool = False
+    not_before: float | None = NEVER
+    """When the next attempt may start; `None` between a failure and the event that tells its delay."""
+    failed_at: float = NEVER
+    pause: float = 0.0
+    is_told: bool = False
+    """A flush has reported its end."""
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it is recorded and has not ended."""
+        return self.place in ("fresh", "in flight", "waiting")
+
+
+@dataclass(eq=False)
+class FlushBook:
+    """One flush that waits."""
+
+    ticket: Ticket
+    awaits: list[Entry]
+    tells: list[Entry]
+    deadline_at: float | None
+    closes: bool
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a flush's report must say."""
+
+    delivered: int
+    failed: Counter[str]
+    pending: int
+
+
+@dataclass(eq=False)
+class Blocked:
+    """A call that waits for room."""
+
+    ticket: Ticket
+    entry: Entry
+    deadline_at: float
+
+
+class Oracle:
+    """Watches an outbox: told of every input, it checks every output and the counts after every step.
+
+    Args:
+        config: The outbox's configuration.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.batch: BatchPolicy = config.batch
+        self.retry: RetryPolicy = config.retry
+        self.timeout = config.timeout
+        self.seen: Counter[str] = Counter()
+        self.entries: list[Entry] = []
+        """Every signal that was recorded, or tried to be."""
+        self.now = NEVER
+        self.gate_at = NEVER
+        self._recorded: list[Entry] = []
+        self._fresh: deque[Entry] = deque()
+        self._waiting: list[Entry] = []
+        self.in_flight: dict[Ticket, Entry] = {}
+        self.blocked: list[Blocked] = []
+        self._flushes: list[FlushBook] = []
+        self._expected: Counter[Event] = Counter()
+        self._reports: dict[Ticket, Expected] = {}
+        self._admissions: dict[Ticket, tuple[str, DropReason | None]] = {}
+        self._tickets: set[Ticket] = set()
+        self._ends: Counter[str] = Counter()
+        self._is_sending = False
+        self._interval_at: float | None = None
+        self._delivered_since_empty = 0
+        self.is_closing = False
+        self.is_closed = False
+        self._last_event: Event = ()
+
+    @property
+    def held(self) -> int:
+        """How many signals are held."""
+        return len(self._fresh) + len(self._waiting) + len(self.in_flight)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is held, nobody waits and every event has been told."""
+        return not (self.held or self.blocked or self._flushes or self._expected)
+
+    def limit(self, *, latency: float) -> float:
+        """Tell by when everything held must have ended, if nothing goes wrong any more.
+
+        Args:
+            latency: The longest that an attempt takes from now on.
+        """
+        times = [self.now, self.gate_at]
+        times += [entry.not_before for entry in self._waiting if entry.not_before is not None]
+        at_once = min(self.batch.max_concurrency, self.batch.max_queue_size)
+        turns = -(-(self.held + len(self.blocked)) // at_once)
+        batches = 1 + (turns if self.blocked else 0)  # those let in make a batch of their own each time
+        return max(times) + batches * self.batch.max_interval + turns * latency
+
+    # Inputs
+
+    def touch(self, now: float) -> None:
+        """Take the time; it stands still where it would go back."""
+        self.now = max(self.now, now)
+
+    def must_raise(self) -> bool:
+        """Tell whether recording must raise now."""
+        return self._is_full and not self.is_closing and self.batch.overflow == "raise"
+
+    def recorded(self, encoded: EncodedSignal, receipt: Receipt | None) -> None:
+        """Take note of a recording and check its receipt; `None`: it raised."""
+        entry = Entry(encoded.idempotency_key, encoded.body)
+        self.entries.append(entry)
+        assert (receipt is None) == self.must_raise()
+        if receipt is None:
+            entry.place = "raised"
+            self.seen["raised"] += 1
+            return
+        dropped: DropReason | None = None
+        if self.is_closing:
+            dropped = "closed"
+        elif not self._is_full:
+            self._hold(entry)
+        elif self.batch.overflow == "block":
+            assert receipt.ticket is not None
+            self._take_ticket(receipt.ticket)
+            entry.place = "blocked"
+            self.blocked.append(Blocked(receipt.ticket, entry, self.now + self.batch.block_timeout))
+            self.seen["blocked"] += 1
+        elif self.batch.overflow == "drop_oldest" and self._fresh:
+            oldest = self._fresh.popleft()
+            self._hold(entry)
+            self._drop(oldest, "queue_full")
+        else:
+            dropped = "queue_full"
+        if dropped is not None:
+            self._refuse(entry, dropped)
+        assert (receipt.ticket is not None) == (entry.place == "blocked")
+        result = receipt.result
+        assert (result.queued, result.dropped, result.idempotency_key) == (True, dropped, entry.key)
+
+    def answered(self, ticket: Ticket, flight: Flight) -> None:
+        """Take note of an answer, which may come late."""
+        entry = self.in_flight.pop(ticket, None)
+        if entry is None:
+            self.seen["late answer"] += 1
+            return
+        if flight.verdict == "delivered":
+            entry.place = "delivered"
+            self._delivered_since_empty += 1
+            self._expect("delivered", entry.key)
+            self._end(entry)
+            return
+        self.seen[f"pause: {flight.fate.pause.shape}"] += 1
+        if flight.pause is not None:
+            self.gate_at = max(self.gate_at, self.now + flight.pause)
+        if flight.verdict == "retry" and entry.attempts < self.retry.max_attempts:
+            entry.place, entry.not_before, entry.failed_at = "waiting", None, self.now
+            entry.pause = flight.pause or 0.0
+            self._waiting.append(entry)
+            self._expect("retrying", entry.key, entry.attempts)
+            self.seen["retry"] += 1
+            return
+        entry.place = "rejected" if flight.verdict == "refused" else "send_failed"
+        self.seen[entry.place] += 1
+        self._expect("rejected", entry.key)
+        self._expect("dropped", entry.key, "send_failed")
+        self._end(entry)
+
+    def abandoned(self, ticket: Ticket) -> None:
+        """Take note of an attempt that was taken back."""
+        entry = self.in_flight.pop(ticket, None)
+        if entry is not None:
+            entry.attempts -= 1
+            entry.place, entry.not_before = "waiting", self.now
+            self._waiting.append(entry)
+            self.seen["abandoned"] += 1
+
+    def withdrawn(self, ticket: Ticket) -> None:
+        """Take note of a call that gave up waiting for room."""
+        for blocked in [blocked for blocked in self.blocked if blocked.ticket == ticket]:
+            blocked.entry.place = "withdrawn"
+            self.blocked.remove(blocked)
+            self.seen["withdrawn"] += 1
+
+    def flushed(self, ticket: Ticket, deadline_at: float | None, *, closes: bool) -> None:
+        """Take note of a flush, or of a close."""
+        self._take_ticket(ticket)
+        if closes:
+            self.is_closing = True
+            while self.blocked:
+                self._admit(self.blocked.pop(0))
+        if self._waiting or self.now < self.gate_at:
+            self.seen["flush during an outage"] += 1
+        tells = [entry for entry in self._recorded if not entry.is_told]
+        if self._flushes:  # an earlier one that waits is yet to report these: both will
+            tells += [entry for entry in self._flushes[-1].tells if entry.is_told]
+        awaits = [entry for entry in tells if entry.is_held]
+        self._flushes.append(FlushBook(ticket, awaits, tells, deadline_at, closes))
+        self._start_sending()
+        self._settle_finished()
+
+    # Output
+
+    def before_poll(self) -> None:
+        """Fire the timers, as a poll does when there is nothing else to tell."""
+        if self._expected:
+            return
+        if self._interval_at is not None and self._interval_at <= self.now:
+            self._start_sending()
+        while self.blocked and self.blocked[0].deadline_at <= self.now:
+            blocked = self.blocked.pop(0)
+            self._refuse(blocked.entry, "queue_full")
+            self._admissions[blocked.ticket] = (blocked.entry.key, "queue_full")
+            self._expect("settled", blocked.ticket)
+            self.seen["block timed out"] += 1
+        for flush in self._overdue():
+            self._settle(flush)
+
+    def polled(self, output: OutboxOutput) -> None:
+        """Check an output."""
+        match output:
+            case Transmit():
+                self._check_transmit(output)
+            case Wait():
+                self._check_wait(output)
+            case Closed():
+                assert self.is_closed
+                assert not self._expected
+            case _:
+                self._check_event(output)
+
+    def check(self, counts: Counts) -> None:
+        """Compare the books."""
+        dropped = {reason: self._ends[reason] for reason in ("queue_full", "send_failed", "closed")}
+        assert counts.recorded == counts.held + counts.delivered + counts.rejected + sum(
+            counts.dropped.values()
+        ), counts
+        assert counts.recorded == len(self._recorded)
+        assert counts.held == self.held
+        assert counts.in_flight == len(self.in_flight) <= self.batch.max_concurrency
+        assert counts.delivered == self._ends["delivered"]
+        assert counts.rejected == self._ends["rejected"]
+        assert counts.dropped == dropped
+        if not self.is_closing:  # calls that wait for room are let in at close
+            assert self.held <= self.batch.max_queue_size
+
+    # The oracle's own moves
+
+    @property
+    def _is_full(self) -> bool:
+        return self.held >= self.batch.max_queue_size
+
+    def _take_ticket(self, ticket: Ticket) -> None:
+        assert ticket not in self._tickets, "a ticket was given twice"
+        self._tickets.add(ticket)
+
+    def _expect(self, *event: object) -> None:
+        self._expected[event] += 1
+
+    def _hold(self, entry: Entry) -> None:
+        self._recorded.append(entry)
+        entry.place = "fresh"
+        self._fresh.append(entry)
+        if not self._is_sending:
+            if len(self._fresh) >= self.batch.max_size:
+                self._start_sending()
+            elif self._interval_at is None:
+                self._interval_at = self.now + self.batch.max_interval
+
+    def _admit(self, blocked: Blocked) -> None:
+        self._hold(blocked.entry)
+        self._admissions[blocked.ticket] = (blocked.entry.key, None)
+        self._expect("settled", blocked.ticket)
+        self.seen["admitted"] += 1
+
+    def _refuse(self, entry: Entry, reason: DropReason) -> None:
+        """Drop one that was never held."""
+        self._recorded.append(entry)
+        entry.place = reason
+        self._ends[reason] += 1
+        self.seen[reason] += 1
+        self._expect("dropped", entry.key, reason)
+
+    def _drop(self, entry: Entry, reason: DropReason) -> None:
+        """Drop one that was held."""
+        entry.place = reason
+        self.seen[reason] += 1
+        self._expect("dropped", entry.key, reason)
+        self._end(entry)
+
+    def _start_sending(self) -> None:
+        self._is_sending = bool(self._fresh)
+        self._interval_at = None
+
+    def _end(self, entry: Entry) -> None:
+        self._ends[entry.place] += 1
+        while self.blocked and not self._is_full:
+            self._admit(self.blocked.pop(0))
+        if not self.held and not self.is_closed:
+            self._expect("flushed", self._delivered_since_empty)
+            self._delivered_since_empty = 0
+        self._settle_finished()
+
+    def _overdue(self) -> Iterator[FlushBook]:
+        for flush in list(self._flushes):
+            if flush.deadline_at is not None and flush.deadline_at <= self.now and flush in self._flushes:
+                yield flush
+
+    def _settle_finished(self) -> None:
+        for flush in list(self._flushes):
+            if flush in self._flushes and not any(entry.is_held for entry in flush.awaits):
+                self._settle(flush)
+
+    def _settle(self, flush: FlushBook) -> None:
+        self._flushes.remove(flush)
+        ended = [entry for entry in flush.tells if not entry.is_held]
+        for entry in ended:
+            entry.is_told = True
+        failed = Counter(entry.key for entry in ended if entry.place != "delivered")
+        pending = sum(entry.is_held for entry in flush.awaits)
+        self._reports[flush.ticket] = Expected(len(ended) - failed.total(), failed, pending)
+        self._expect("settled", flush.ticket)
+        self.seen["flush out of time" if pending else "flush"] += 1
+        if flush.closes:
+            self._shut()
+
+    def _shut(self) -> None:
+        self.is_closed = True
+        left = [entry for entry in self._recorded if entry.is_held]
+        self.in_flight.clear()
+        self._waiting.clear()
+        self._fresh.clear()
+        for entry in left:
+            self._drop(entry, "closed")
+
+    # Checks
+
+    def _check_transmit(self, output: Transmit) -> None:
+        self._take_ticket(output.ticket)
+        assert not self._expected, "sent before its events were told"
+        assert output.deadline_at == self.now + self.timeout
+        assert self.now >= self.gate_at, "sent before the server's Retry-After"
+        assert len(self.in_flight) < self.batch.max_concurrency
+        body = output.request.body
+        entry = next((entry for entry in self._waiting if entry.body == body), None)
+        if entry is not None:
+            assert entry.not_before is not None
+            assert entry.not_before <= self.now, "sent before its own back-off"
+            self._waiting.remove(entry)
+            self.seen["repeat"] += 1
+        else:
+            assert self._is_sending, "sent without a trigger"
+            entry = self._fresh.popleft()
+            assert entry.body == body, "a first attempt out of order, or with other bytes"
+            self._is_sending = bool(self._fresh)
+        assert (output.request.method, output.request.target) == ("POST", "/api/v1/usage")
+        entry.place = "in flight"
+        entry.was_sent = True
+        entry.attempts += 1
+        assert entry.attempts <= self.retry.max_attempts
+        self.in_flight[output.ticket] = entry
+
+    def _check_wait(self, output: Wait) -> None:
+        assert not self._expected, f"waits before it has told of {self._expected}"
+        times = [flush.deadline_at for flush in self._flushes if flush.deadline_at is not None]
+        times += [blocked.deadline_at for blocked in self.blocked]
+        if self._interval_at is not None:
+            times.append(self._interval_at)
+        if len(self.in_flight) < self.batch.max_concurrency:
+            starts = [entry.not_before for entry in self._waiting if entry.not_before is not None]
+            assert len(starts) == len(self._waiting)
+            if self._is_sending:
+                starts.append(NEVER)
+            if starts:
+                times.append(max(min(starts), self.gate_at))
+        assert output.until == min(times, default=None)
+        assert output.until is None or output.until > self.now, "wakes up in the past"
+        if self.held and not self.in_flight:
+            assert output.until is not None, "sleeps for ever on work"
+
+    def _check_event(
+        self,
+        output: Delivered
+        | Rejected
+        | Retrying
+        | Dropped
+        | Flushed
+        | Settled[FlushReport]
+        | Settled[TrackResult],
+    ) -> None:
+        event: Event
+        match output:
+            case Delivered():
+                event = ("delivered", output.signal.idempotency_key)
+                assert output.result.idempotency_key == output.signal.idempotency_key
+            case Rejected():
+                event = ("rejected", output.signal.idempotency_key)
+                assert output.error.idempotency_key == output.signal.idempotency_key
+            case Retrying():
+                assert output.signal is not None
+                event = ("retrying", output.signal.idempotency_key, output.attempt)
+                self._check_delay(output)
+            case Dropped():
+                event = ("dropped", output.signal.idempotency_key, output.reason)
+                if output.reason == "send_failed":
+                    assert self._last_event == ("rejected", output.signal.idempotency_key)
+            case Flushed():
+                event = ("flushed", output.count)
+            case Settled():
+                event = ("settled", output.ticket)
+                self._check_settled(output)
+            case _:
+                assert_never(output)
+        assert self._expected[event], f"{event} was not due; due are {self._expected}"
+        self._expected[event] -= 1
+        if not self._expected[event]:
+            del self._expected[event]
+        self._last_event = event
+
+    def _check_delay(self, event: Retrying) -> None:
+        key = None if event.signal is None else event.signal.idempotency_key
+        entry = next(entry for entry in self._waiting if entry.key == key)
+        ceiling = min(self.retry.base_delay * 2 ** (event.attempt - 1), self.retry.max_delay)
+        assert max(ceiling / 2, entry.pause) <= event.delay <= max(ceiling, entry.pause)
+        entry.not_before = entry.failed_at + event.delay
+
+    def _check_settled(self, output: Settled[FlushReport] | Settled[TrackResult]) -> None:
+        value = output.unwrap()
+        if isinstance(value, TrackResult):
+            key, dropped = self._admissions.pop(output.ticket)
+            assert (value.idempotency_key, value.dropped, value.queued) == (key, dropped, True)
+            return
+        expected = self._reports.pop(output.ticket)
+        told = Counter(str(each.signal.idempotency_key) for each in value.failed)
+        assert (value.delivered, value.pending) == (expected.delivered, expected.pending)
+        if expected.failed.total() <= self.batch.max_queue_size:
+            assert told == expected.failed
+        else:
+            assert told <= expected.failed
+            assert told.total() == self.batch.max_queue_size
