@@ -167,6 +167,8 @@ class ClientBase(ABC, Generic[S, TransportT]):
 
 def _check_transport(transport: object, closing: str) -> None:
     """Tell a transport for threads from one for event loops by how it is closed."""
+    if isinstance(transport, type):
+        raise invalid("transport", f"must be an object, not the class {transport.__name__}")
     for method in ("exchange", closing):
         if not callable(getattr(transport, method, None)):
             raise invalid("transport", f"must have the method {method}: {type(transport).__name__} has none")

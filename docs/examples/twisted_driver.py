@@ -1,0 +1,165 @@
+"""A ClockNext client for Twisted; docs/writing-a-driver.md explains it step by step."""
+
+# Twisted's own Failure is not typed:
+# mypy: allow-untyped-calls
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownLambdaType=false
+
+from contextlib import closing
+from typing import Any, cast, final
+
+from twisted.internet import error, interfaces, protocol, ssl, task
+from twisted.internet import reactor as installed_reactor
+from twisted.internet.base import DelayedCall, ReactorBase
+from twisted.internet.defer import CancelledError, Deferred, DeferredQueue, succeed
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.python.failure import Failure
+
+from clocknext_core import Answer, ClockNextError, Origin, Request, Transmit, Wait
+from clocknext_transports import coroutines
+from clocknext_transports.http11 import Connect, Connection, Exchange, Pool, Receive, Send
+from clocknext_transports.sockets import is_readable
+
+reactor = cast(ReactorBase, installed_reactor)
+clock = cast(interfaces.IReactorTime, installed_reactor)
+
+
+class Stream(protocol.Protocol):
+    """A connection and its HTTP state."""
+
+    transport: Any  # its type in Twisted says too little
+
+    def connectionMade(self) -> None:  # noqa: N802 - Twisted's name
+        self.connection = Connection()
+        self.received: DeferredQueue[bytes | Failure] = DeferredQueue()
+        self.socket = self.transport.getHandle()
+
+    def dataReceived(self, data: bytes) -> None:  # noqa: N802
+        self.received.put(data)
+        if self.received.pending:  # nobody waits for it: read no more than this
+            self.transport.pauseProducing()
+
+    def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:  # noqa: N802
+        self.received.put(b"" if reason.check(error.ConnectionDone) else Failure(OSError(str(reason.value))))
+
+    def is_stale(self) -> bool:
+        return bool(self.received.pending) or is_readable(self.socket)
+
+    def abort(self) -> None:
+        self.transport.abortConnection()
+
+
+class Transport:
+    """HTTP/1.1 over the reactor, for one host: `tls` is for that, and trusts whom the system trusts."""
+
+    def __init__(self, max_idle: int, tls: interfaces.IOpenSSLClientConnectionCreator | None = None) -> None:
+        self._pool: Pool[Stream] = Pool(max_idle)
+        self._tls = tls
+
+    async def exchange(self, request: Request, *, deadline_at: float) -> Answer:
+        left = max(0.0, deadline_at - reactor.seconds())
+        with closing(Exchange(request, self._pool)) as exchange:
+            driving = Deferred.fromCoroutine(exchange.drive(self._take))
+            return await driving.addTimeout(left, clock, lambda *_: exchange.expire())
+
+    async def aclose(self) -> None:
+        self._pool.clear()
+        await task.deferLater(clock, 0)  # then the reactor has let go of them
+
+    def _take(self, step: Connect | Send[Stream] | Receive[Stream]) -> Deferred[Any]:
+        match step:
+            case Connect(origin):
+                return self._connect(origin)
+            case Send(stream, data):
+                return succeed(stream.transport.write(data))
+            case Receive(stream):
+                stream.transport.resumeProducing()
+                # A turn later, all that TLS had in the same segment is there, and a surplus shows.
+                return stream.received.get().addCallback(lambda data: task.deferLater(clock, 0, lambda: data))
+
+    def _connect(self, origin: Origin) -> Deferred[Stream]:
+        factory = cast(interfaces.IProtocolFactory, protocol.Factory.forProtocol(Stream))
+        connecting = HostnameEndpoint(reactor, origin.host, origin.port).connect(factory)
+
+        def cancel(connected: Deferred[Any]) -> None:
+            connected.errback(CancelledError())  # cancelled in a look-up, the endpoint says that it failed
+            connecting.cancel()
+
+        def settle(result: object) -> None:
+            if isinstance(result, Failure):
+                result = Failure(OSError(result.getErrorMessage()))  # as which the exchange knows errors
+            elif isinstance(result, Stream) and origin.scheme == "https":
+                self._tls = self._tls or ssl.optionsForClientTLS(origin.host)
+                result.transport.startTLS(self._tls)
+            if not connected.called:
+                connected.callback(result)
+
+        connected = Deferred[Any](cancel)
+        connecting.addBoth(settle)
+        return connected
+
+
+class Event(Deferred[None]):
+    """Wakes the one coroutine that waits for it."""
+
+    def set(self) -> None:
+        self.callback(None)
+
+    async def wait(self) -> None:
+        await self
+
+
+class Driver(coroutines.Driver):
+    """Polls after every input, and when time is up."""
+
+    cancellations = (CancelledError,)
+    _attempts: tuple[Deferred[None], ...] = ()
+    _alarm: DelayedCall | None = None
+    _is_polling = False
+
+    def _now(self) -> float:
+        return reactor.seconds()
+
+    def _make_event(self) -> Event:
+        return Event()
+
+    async def _sleep_until(self, at: float) -> None:
+        await task.deferLater(clock, max(0.0, at - reactor.seconds()))
+
+    def _nudge(self) -> None:
+        if self._is_polling:
+            return  # this comes from something woken below, and the loop goes on
+        self._is_polling = True
+        try:
+            while isinstance(output := self._serve(), Transmit):
+                attempt = Deferred.fromCoroutine(self._carry(output))
+                attempt.addErrback(Failure.trap, *self.cancellations)
+                self._attempts = (*(each for each in self._attempts if not each.called), attempt)
+        finally:
+            self._is_polling = False
+        self._set_alarm(output.until if isinstance(output, Wait) else None)
+
+    def _set_alarm(self, at: float | None) -> None:
+        if self._alarm is not None and self._alarm.active():
+            self._alarm.cancel()
+        if at is not None:
+            self._alarm = reactor.callLater(max(0.0, at - reactor.seconds()), self._nudge)
+
+    async def halt(self) -> None:
+        for attempt in self._attempts:
+            attempt.cancel()
+        self._set_alarm(None)
+        await self._transport.aclose()
+
+
+@final
+class TwistedClockNext(coroutines.Client[Driver]):
+    """A client of ClockNext for the reactor's thread: its methods are coroutine functions."""
+
+    def _start(self) -> None:
+        self._driver = Driver(self._engine, self._transport, self._hooks)
+
+    def _native_transport(self) -> Transport:
+        return Transport(self.config.batch.max_concurrency)
+
+    def _proxied_transport(self, proxy: str) -> Transport:
+        raise ClockNextError(f"The environment names a proxy, {proxy}, which this client can't use.")

@@ -1,0 +1,1 @@
+"""Tests of the Twisted driver in docs/examples, which docs/writing-a-driver.md explains."""
