@@ -1,0 +1,1 @@
+"""One suite for every client: each scenario is written once and runs in six worlds."""

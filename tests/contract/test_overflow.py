@@ -1,0 +1,131 @@
+"""A full queue: the newest or the oldest signal is dropped, the call waits, or it raises."""
+
+import time
+
+import pytest
+
+from clocknext_core import BatchPolicy, QueueFullError
+from clocknext_core.config import Overflow
+from clocknext_transports.emulator import Gate, scripted
+from tests.contract.answers import held, priced, record, record_all, sent_to
+from tests.contract.worlds import World
+
+
+def full_at(
+    size: int, overflow: Overflow, *, max_size: int = 1000, block_timeout: float = 10.0
+) -> BatchPolicy:
+    """Make a policy that sends by itself only what comes to `max_size`."""
+    return BatchPolicy(
+        max_size=max_size,
+        max_interval=3600.0,
+        max_queue_size=size,
+        overflow=overflow,
+        block_timeout=block_timeout,
+    )
+
+
+async def test_the_newest_is_dropped(world: World) -> None:
+    with scripted([priced()]) as server:
+        async with world.open(server.url, batch=full_at(2, "drop_newest")) as client:
+            await record_all(client, ["a", "b"])
+            third = await record(client, "c")
+            assert (third.queued, third.dropped, client.pending) == (True, "queue_full", 2)
+            await world.hooked(lambda seen: ("on_drop", "queue_full", "c") in seen)
+            report = await client.flush()
+            assert (report.delivered, report.pending) == (2, 0)
+            ((failed),) = report.failed
+            assert failed.signal.idempotency_key == "c"
+            assert (str(failed.error), failed.error.retryable) == (
+                "The signal was dropped: queue_full.",
+                True,
+            )
+            assert (await record(client, "d")).dropped is None
+        assert sorted(sent_to(server)) == ["a", "b", "d"]
+    assert world.hooks.seen == [("on_drop", "queue_full", "c"), ("on_flush", 2, None), ("on_flush", 1, None)]
+
+
+async def test_the_oldest_makes_room(world: World) -> None:
+    with scripted([priced()]) as server:
+        async with world.open(server.url, batch=full_at(2, "drop_oldest")) as client:
+            await record_all(client, ["a", "b"])
+            third = await record(client, "c")
+            assert (third.queued, third.dropped, client.pending) == (True, None, 2)
+            report = await client.flush()
+            assert (report.delivered, report.pending) == (2, 0)
+            assert [each.signal.idempotency_key for each in report.failed] == ["a"]
+        assert sorted(sent_to(server)) == ["b", "c"]
+    assert world.hooks.seen == [("on_drop", "queue_full", "a"), ("on_flush", 2, None)]
+
+
+async def test_the_oldest_makes_room_only_if_it_was_never_attempted(world: World) -> None:
+    gate = Gate()
+    with scripted([held(gate)]) as server:
+        async with world.open(server.url, batch=full_at(2, "drop_oldest", max_size=1)) as client:
+            await record_all(client, ["a", "b"])
+            await world.arrived(gate, 2)
+            assert (await record(client, "c")).dropped == "queue_full"
+            gate.release()
+            assert (await client.flush()).delivered == 2
+        assert sorted(sent_to(server)) == ["a", "b"]
+    assert world.hooks.seen == [("on_drop", "queue_full", "c"), ("on_flush", 2, None)]
+
+
+async def test_the_call_raises(world: World) -> None:
+    with scripted([priced()]) as server:
+        async with world.open(server.url, batch=full_at(2, "raise")) as client:
+            await record_all(client, ["a", "b"])
+            with pytest.raises(QueueFullError) as caught:
+                await record(client, "c")
+            assert (caught.value.retryable, caught.value.idempotency_key) == (True, "c")
+            assert client.pending == 2
+            report = await client.flush()
+            assert (report.delivered, list(report.failed)) == (2, [])
+            await record(client, "c")
+        assert sorted(sent_to(server)) == ["a", "b", "c"]
+    assert world.hooks.seen == [("on_flush", 2, None), ("on_flush", 1, None)]
+
+
+async def test_the_call_waits_until_there_is_room(world: World) -> None:
+    gate = Gate()
+    with scripted([held(gate)]) as server:
+        async with world.open(server.url, batch=full_at(2, "block", max_size=1)) as client:
+            async with world.tasks() as tasks:
+                await record_all(client, ["a", "b"])
+                await world.arrived(gate, 2)
+                calls = [tasks.start(record(client, key)) for key in ("c", "d", "e")]
+                assert (client.pending, len(server.requests)) == (2, 2)
+                gate.release()
+                results = [await call.result() for call in calls]
+            assert [(each.queued, each.dropped) for each in results] == [(True, None)] * 3
+            assert (await client.flush()).pending == 0
+        assert sorted(sent_to(server)) == ["a", "b", "c", "d", "e"]
+        assert server.max_in_service == 2
+    assert world.hooks.of("on_drop") == []
+
+
+async def test_the_call_waits_no_longer_than_told(world: World) -> None:
+    gate = Gate()
+    with scripted([held(gate)]) as server:
+        async with world.open(
+            server.url, batch=full_at(1, "block", max_size=1, block_timeout=0.05)
+        ) as client:
+            await record(client, "a")
+            await world.arrived(gate)
+            began_at = time.monotonic()
+            result = await record(client, "b")
+            assert time.monotonic() - began_at >= 0.05
+            assert (result.queued, result.dropped, client.pending) == (True, "queue_full", 1)
+            gate.release()
+            report = await client.flush()
+            assert (report.delivered, [each.signal.idempotency_key for each in report.failed]) == (1, ["b"])
+        assert sent_to(server) == ["a"]
+    assert world.hooks.seen == [("on_drop", "queue_full", "b"), ("on_flush", 1, None)]
+
+
+async def test_awaited_signals_take_no_room(world: World) -> None:
+    with scripted([priced()]) as server:
+        async with world.open(server.url, batch=full_at(1, "raise")) as client:
+            await record(client, "a")
+            assert (await record(client, "b", wait=True)).usage_log is not None
+            assert client.pending == 1
+        assert sent_to(server) == ["b", "a"]
