@@ -681,9 +681,12 @@ def steps_of(work: Callable[[], object]) -> int:
         return note
 
     before = sys.gettrace()
-    sys.settrace(note)
     try:
-        work()
+        # Python 3.12 traces opcodes only after some frame has asked for it, so one asks before it counts.
+        for each in (lambda: None, work):
+            count = 0
+            sys.settrace(note)
+            each()
     finally:
         sys.settrace(before)
     return count

@@ -73,7 +73,7 @@ def test_a_silent_server_holds_the_exit_up_for_a_bounded_time_and_that_is_said()
 
     with Peer(silent) as peer:
         done, elapsed = run(peer.url, 3)
-        assert len(keys(peer)) == 3
+        assert 1 <= len(keys(peer)) <= 3  # from Python 3.12 on no thread can be started at the exit
     assert elapsed < BOUND + 5.0
     assert done.returncode == 0
     assert "clocknext WARNING 3 signals were not delivered" in done.stderr
