@@ -34,7 +34,7 @@ from tests.transports.support import (
     request,
 )
 
-SHORT = 0.3
+SHORT = 0.5
 """A deadline that is to come."""
 
 
