@@ -22,6 +22,8 @@ def is_readable(sock: SocketLike) -> bool:
     """Tell, at once, whether there is anything to read, were it only the end."""
     if sock.fileno() < 0:
         return True
+    if not hasattr(select, "poll"):  # Windows, where select has no limit on the descriptor's number
+        return bool(select.select([sock.fileno()], [], [], 0)[0])
     poll = select.poll()
     poll.register(sock.fileno(), select.POLLIN)
     return bool(poll.poll(0))
