@@ -16,12 +16,8 @@ M = TypeVar("M", bound="Model")
 DropReason: TypeAlias = Literal["queue_full", "send_failed", "closed"]
 
 
-class Field(Generic[T]):
-    """A field of the payload, under the attribute's name in camelCase.
-
-    Args:
-        kind: What the server documents it to be. It is not enforced: what came is what you get.
-    """
+class _Declared(Generic[T]):
+    """Something a payload holds, under the attribute's name in camelCase."""
 
     def __init__(self, kind: type[T]) -> None:
         self.kind = kind
@@ -29,6 +25,14 @@ class Field(Generic[T]):
 
     def __set_name__(self, owner: type[object], name: str) -> None:
         self.wire_name = camel_case(name)
+
+
+class Field(_Declared[T]):
+    """A field of the payload; `None` when absent.
+
+    Args:
+        kind: What the server documents it to be. It is not enforced: what came is what you get.
+    """
 
     @overload
     def __get__(self, instance: None, owner: type[object]) -> Self: ...
@@ -52,15 +56,8 @@ class One(Field[M]):
         return self.kind(as_object(cast(object, value))) if isinstance(value, dict) else None
 
 
-class Many(Generic[M]):
+class Many(_Declared[M]):
     """A list of nested objects, as models; empty when absent."""
-
-    def __init__(self, kind: type[M]) -> None:
-        self.kind = kind
-        self.wire_name = ""
-
-    def __set_name__(self, owner: type[object], name: str) -> None:
-        self.wire_name = camel_case(name)
 
     @overload
     def __get__(self, instance: None, owner: type[object]) -> Self: ...
@@ -93,7 +90,7 @@ class Model:
         shown = [
             f"{name}={getattr(self, name)!r}"
             for name, declared in vars(type(self)).items()
-            if isinstance(declared, Field | Many) and getattr(self, name) not in (None, [])
+            if isinstance(declared, _Declared) and getattr(self, name) not in (None, [])
         ]
         return f"{type(self).__name__}({', '.join(shown)})"
 

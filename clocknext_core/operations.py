@@ -76,9 +76,14 @@ def signal_operation(encoded: EncodedSignal) -> Operation[TrackResult]:
     """Make the operation that sends one signal: `POST /api/v1/usage`, safe to repeat by its key."""
 
     def read(payload: Payload) -> TrackResult:
-        return TrackResult(without_ok(payload), idempotency_key=encoded.idempotency_key)
+        return track_result(payload, encoded)
 
     return Operation("POST", USAGE_PATH, read, encoded.body, replay_safe=True, encoded=encoded)
+
+
+def track_result(payload: Payload, encoded: EncodedSignal) -> TrackResult:
+    """Read what the server answered to a signal."""
+    return TrackResult(without_ok(payload), idempotency_key=encoded.idempotency_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,22 +161,25 @@ def path_id(name: str, value: object) -> str:
     Raises:
         ValidationError: It is blank, `.` or `..` (which would address another resource), or not text.
     """
-    text = _encodable(name, check_text(name, value))
+    text = required_text(name, value)
     if text in (".", ".."):
         raise invalid(name, f"must not be {text!r}")
     return text
 
 
 def required_text(name: str, value: object) -> str:
-    """Check a required text of a query."""
-    return _encodable(name, check_text(name, value))
+    """Check a required text of a path or query: not blank, and encodable."""
+    text = check_text(name, value)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise invalid(name, "holds a lone surrogate, which is not text") from None
+    return text
 
 
 def optional_text(name: str, value: object) -> str | None:
     """Check an optional text of a query; empty counts as absent."""
-    if value is None or value == "":
-        return None
-    return _encodable(name, check_text(name, value))
+    return None if value is None or value == "" else required_text(name, value)
 
 
 def optional_limit(value: object) -> int | None:
@@ -182,14 +190,6 @@ def optional_limit(value: object) -> int | None:
 def optional_flag(name: str, value: object) -> bool | None:
     """Check an optional boolean of a query."""
     return None if value is None else check_bool(name, value)
-
-
-def _encodable(name: str, text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise invalid(name, "holds a lone surrogate, which is not text") from None
-    return text
 
 
 def json_body(fields: Mapping[str, object]) -> bytes:

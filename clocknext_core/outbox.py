@@ -44,7 +44,7 @@ from clocknext_core.envelope import Payload, open_answer
 from clocknext_core.errors import ClockNextError, QueueFullError
 from clocknext_core.messages import Answer, Request
 from clocknext_core.models import DropReason, TrackResult
-from clocknext_core.operations import signal_operation
+from clocknext_core.operations import signal_operation, track_result
 from clocknext_core.outputs import (
     Closed,
     Delivered,
@@ -434,7 +434,7 @@ class Outbox:
         entry.move(Trigger.ACKNOWLEDGE)
         self._delivered += 1
         self._delivered_since_empty += 1
-        result = signal_operation(entry.encoded).read(payload)
+        result = track_result(payload, entry.encoded)
         self._events.append(Delivered(entry.signal, result))
         if result.pending:
             self._events.append(Rejected(entry.signal, _to_be_mended(entry.signal)))

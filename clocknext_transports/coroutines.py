@@ -268,3 +268,8 @@ class Client(ClientBase[Async, Transport], Generic[D]):
                 await self.close()
         finally:
             await self._driver.halt()
+
+    def _proxied_transport(self, proxy: str) -> Transport:
+        from clocknext_transports.httpx import async_proxied
+
+        return async_proxied(proxy)

@@ -43,8 +43,3 @@ class ClockNext(coroutines.Client[Driver]):
 
     def _native_transport(self) -> Transport:
         return NativeTransport(max_idle=self.config.batch.max_concurrency)
-
-    def _proxied_transport(self, proxy: str) -> Transport:
-        from clocknext_transports.httpx import async_proxied
-
-        return async_proxied(proxy)
