@@ -22,12 +22,13 @@ from clocknext_core.errors import (
     RateLimitError,
     RequestLine,
     ServerError,
+    SpoolError,
     ValidationError,
 )
 from clocknext_core.messages import Answer, Failure, Origin, Request, Response
 from clocknext_core.models import Customer, CustomerPage, Model, PortalToken, TrackResult, Usage, UsageLog
 from clocknext_core.operations import Operation, Pages, Recording
-from clocknext_core.outbox import Counts, Outbox, OutboxOutput, Receipt
+from clocknext_core.outbox import Outbox, OutboxOutput, Receipt, Stats
 from clocknext_core.outputs import (
     Closed,
     Delivered,
@@ -56,7 +57,6 @@ __all__ = [
     "Closed",
     "Config",
     "ConflictError",
-    "Counts",
     "CreditSignal",
     "Customer",
     "CustomerPage",
@@ -95,6 +95,8 @@ __all__ = [
     "ServerError",
     "Settled",
     "Signal",
+    "SpoolError",
+    "Stats",
     "Ticket",
     "Tokens",
     "TrackResult",

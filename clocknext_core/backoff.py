@@ -11,6 +11,8 @@ from clocknext_core.messages import Response
 RETRY_AFTER_CAP = 24 * 3600.0
 """Longest wait a server can impose, seconds. Beyond it, a man in the middle could stop delivery for ever."""
 
+_BLANKS = " \t"
+"""What may stand around a header's value. Python's own idea of blanks differs between `strip` and `float`."""
 _SECONDS = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _TIME = r"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
@@ -46,13 +48,11 @@ def backoff_delay(attempt: int, policy: RetryPolicy, rng: RandomSource) -> float
     return ceiling * (0.5 + rng.random() / 2)
 
 
-def next_delay(error: ClockNextError, attempt: int, policy: RetryPolicy, rng: RandomSource) -> float | None:
-    """Compute the wait in seconds before the attempt after this one; `None` when there is to be none.
+def retry_delay(error: ClockNextError, attempt: int, policy: RetryPolicy, rng: RandomSource) -> float:
+    """Compute the wait in seconds between the failed attempt number `attempt` (1-based) and the next one.
 
     Our own back-off, or what the server asked for where that is longer: never earlier than it said.
     """
-    if not error.retryable or attempt >= policy.max_attempts:
-        return None
     return max(backoff_delay(attempt, policy, rng), error.retry_after or 0.0)
 
 
@@ -74,7 +74,7 @@ def retry_after(response: Response) -> float | None:
 
 
 def _number(text: str | None) -> float | None:
-    if text is None or not _SECONDS.fullmatch(text.strip()):
+    if text is None or not _SECONDS.fullmatch(text := text.strip(_BLANKS)):
         return None
     return float(text)
 
@@ -93,7 +93,7 @@ def http_date(text: str | None) -> float | None:
     if text is None:
         return None
     for pattern in _HTTP_DATES:
-        if found := pattern.fullmatch(text.strip()):
+        if found := pattern.fullmatch(text.strip(_BLANKS)):
             break
     else:
         return None
@@ -101,7 +101,7 @@ def http_date(text: str | None) -> float | None:
     if month not in _MONTHS:
         return None
     year = int(found["year"])
-    if year < 100:  # the obsolete two-digit year: this century, unless that is far ahead
+    if len(found["year"]) == 2:  # the obsolete format: this century, unless that is far ahead
         year += 2000 if year < 70 else 1900
     try:
         return datetime(
@@ -110,7 +110,7 @@ def http_date(text: str | None) -> float | None:
             int(found["day"]),
             int(found["hour"]),
             int(found["minute"]),
-            min(int(found["second"]), 59),  # a leap second has no Unix time of its own
+            59 if found["second"] == "60" else int(found["second"]),  # a leap second has no Unix time
             tzinfo=UTC,
         ).timestamp()
     except ValueError:

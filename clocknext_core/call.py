@@ -2,10 +2,11 @@
 
 from typing import Generic, TypeAlias, TypeVar
 
-from clocknext_core.backoff import RandomSource, next_delay
+from clocknext_core.backoff import RandomSource, retry_delay
 from clocknext_core.config import Config
-from clocknext_core.envelope import open_answer
-from clocknext_core.errors import ClockNextError
+from clocknext_core.envelope import open_answer, request_line
+from clocknext_core.errors import ClockNextError, RateLimitError
+from clocknext_core.gate import Gate
 from clocknext_core.messages import Answer, Failure
 from clocknext_core.operations import Operation
 from clocknext_core.outputs import Closed, Retrying, Settled, Ticket, Transmit, Wait
@@ -20,19 +21,22 @@ class Call(Generic[T]):
 
     Poll it and do what the output says, until it has settled. A failed attempt is repeated after its back-off
     when the failure is retryable and a repeat is harmless: the operation is safe to replay, or it is certain
-    that the server never processed the attempt. It fails at once where the server asks for a longer wait
-    than the caller would sit through (`Config.patience`); the error then has the wait.
+    that the server never processed the attempt. A Retry-After speaks for the host: no attempt starts before
+    it is over, whoever it was said to. The call fails at once where that is a longer wait than the caller
+    would sit through (`Config.patience`); the error then has the wait.
 
     Args:
         operation: What to carry out.
         config: Time-out, retry policy and where to send it.
         rng: Randomness for the jitter.
+        gate: The host's, shared with all that is sent there.
     """
 
-    def __init__(self, operation: Operation[T], config: Config, rng: RandomSource) -> None:
+    def __init__(self, operation: Operation[T], config: Config, rng: RandomSource, gate: Gate) -> None:
         self._operation = operation
         self._config = config
         self._rng = rng
+        self._gate = gate
         self._request = operation.request(config)
         self._now = float("-inf")
         self._attempt = 0
@@ -51,13 +55,16 @@ class Call(Generic[T]):
         if self._retrying is not None:
             event, self._retrying = self._retrying, None
             return event
+        starts_at = None if self._next_at is None else max(self._next_at, self._gate.paused_until)
+        if starts_at is not None and starts_at > self._now + self._config.patience:
+            self._settle(self._too_long(starts_at - self._now))
         if self._is_settled:
             if self._is_told:
                 return Closed()
             self._is_told = True
             return Settled(self._attempt, self._outcome)  # type: ignore[arg-type]  # set together with the flag
-        if self._next_at is None or self._next_at > self._now:
-            return Wait(self._next_at)
+        if starts_at is None or starts_at > self._now:
+            return Wait(starts_at)
         self._next_at = None
         self._attempt += 1
         self._in_flight = True
@@ -81,17 +88,33 @@ class Call(Generic[T]):
             self._settle(self._operation.read(outcome))
 
     def _fail(self, error: ClockNextError, *, certainly_unprocessed: bool) -> None:
-        delay = next_delay(error, self._attempt, self._config.retry, self._rng)
-        replay_safe = self._request.replay_safe or certainly_unprocessed
-        if delay is None or not replay_safe or delay > self._config.patience:
+        if error.retry_after is not None:
+            self._gate.pause(error.retry_after, self._rng, now=self._now)
+        is_last = not error.retryable or self._attempt >= self._config.retry.max_attempts
+        if is_last or not (self._request.replay_safe or certainly_unprocessed):
+            self._settle(error)
+            return
+        delay = retry_delay(error, self._attempt, self._config.retry, self._rng)
+        if delay > self._config.patience:
             self._settle(error)
             return
         self._retrying = Retrying(self._attempt, delay, error, self._operation.signal)
         self._next_at = self._now + delay
 
+    def _too_long(self, wait: float) -> ClockNextError:
+        return RateLimitError(
+            f"The service asked for no requests for another {wait:.0f} seconds; "
+            + ("none was sent." if not self._attempt else f"{self._attempt} had been sent before."),
+            retryable=True,
+            idempotency_key=self._operation.idempotency_key,
+            request=request_line(self._request, self._config),
+            retry_after=wait,
+        )
+
     def _settle(self, outcome: T | ClockNextError) -> None:
         self._outcome = outcome
         self._is_settled = True
+        self._next_at = None
 
     def _advance(self, now: float) -> None:
         self._now = max(self._now, now)

@@ -8,6 +8,8 @@ from clocknext_core.errors import invalid
 
 MAX_ID_LENGTH = 255
 MAX_INT = 2**53 - 1
+MAX_SHOWN = 60
+"""Characters of a bad value that make it into a message."""
 
 _EMAIL = re.compile(r"[^@\s]+@\S+")
 
@@ -82,8 +84,10 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 
 def shown(value: object) -> str:
-    """Show a bad value in a message: a text as it is, of anything else only the type."""
-    return repr(value) if isinstance(value, str) else f"an object of type {type(value).__name__}"
+    """Show a bad value in a message: how a text begins, of anything else only the type."""
+    if not isinstance(value, str):
+        return f"an object of type {type(value).__name__}"
+    return repr(value if len(value) <= MAX_SHOWN else value[: MAX_SHOWN - 1] + "…")
 
 
 def check_instance(name: str, value: object, kind: type) -> None:

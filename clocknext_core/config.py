@@ -1,11 +1,12 @@
 """Configuration: checked once, when the client is made, and never changed afterwards."""
 
+import json
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import ip_address
 from typing import Literal, TypeAlias, get_args
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from clocknext_core.checks import check_bool, check_choice, check_instance, check_int, check_seconds
 from clocknext_core.errors import invalid
@@ -20,6 +21,7 @@ REDACTED = "cnk_[redacted]"
 
 Mode: TypeAlias = Literal["async", "sync"]
 Overflow: TypeAlias = Literal["drop_newest", "drop_oldest", "block", "raise"]
+Outage: TypeAlias = Literal["hold", "drop"]
 
 _LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?", re.IGNORECASE)
@@ -50,14 +52,21 @@ class BatchPolicy:
     raises `QueueFullError` (`raise`). Every drop is reported as `queue_full`."""
     block_timeout: float = 10.0
     """Under `block`: how long a call waits for room, in seconds, before its signal is dropped after all."""
+    max_queue_bytes: int = 64 * 1024 * 1024
+    """Most bytes that the bodies of the signals held may have together."""
+    outage: Outage = "hold"
+    """What happens to a signal whose attempts fail because the service does (no answer, 408, 429, 5xx): it is
+    held until the service is back (`hold`), or given up after `max_attempts` as any other (`drop`)."""
 
     def __post_init__(self) -> None:
         check_int("max_size", self.max_size, least=1)
         check_seconds("max_interval", self.max_interval)
         check_int("max_concurrency", self.max_concurrency, least=1)
         check_int("max_queue_size", self.max_queue_size, least=1)
+        check_int("max_queue_bytes", self.max_queue_bytes, least=1)
         check_choice("overflow", self.overflow, get_args(Overflow))
         check_seconds("block_timeout", self.block_timeout)
+        check_choice("outage", self.outage, get_args(Outage))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +78,8 @@ class RetryPolicy:
     """
 
     max_attempts: int = 5
-    """Most sends of one request, the first included."""
+    """Most attempts of one request, the first included. For a buffered signal only those count that fail
+    while the service works; see `BatchPolicy.outage`."""
     base_delay: float = 0.2
     """Ceiling of the wait after the first failure, seconds; it doubles with each further one."""
     max_delay: float = 10.0
@@ -140,17 +150,31 @@ class Config:
 
     @property
     def patience(self) -> float:
-        """Longest wait, in seconds, that a foreground call sits through for a server's Retry-After.
+        """Longest wait, in seconds, that a caller sits through who named none.
 
-        It is what the call might have taken by its own policy: all attempts timing out, with the longest
-        back-off after each. A caller who waits for longer than that is better served by an error.
+        For an awaited call: a server's Retry-After. For a flush or close: an outage. It is what a call
+        might take by its own policy, all attempts timing out, with the longest back-off after each. A
+        caller who would wait for longer than that is better served by an answer.
         """
         return self.retry.max_attempts * (self.timeout + self.retry.max_delay)
 
     def redact(self, text: str) -> str:
         """Return `text` without the API key, which a server or proxy may have echoed."""
-        escaped = self.api_key.replace("/", "\\/")  # as some JSON writers do
-        return text.replace(self.api_key, REDACTED).replace(escaped, REDACTED)
+        for spelling in self.key_spellings:
+            text = text.replace(spelling, REDACTED)
+        return text
+
+    @cached_property
+    def key_spellings(self) -> tuple[str, ...]:
+        """How the API key may be spelt in a text: as it is, in JSON, in JSON within JSON, in a URL."""
+        key = self.api_key
+        once = json.dumps(key)[1:-1]
+        twice = json.dumps(once)[1:-1]
+        slashed = once.replace("/", "\\/")  # as some JSON writers do
+        in_urls = (quote(key, safe=safe) for safe in ("", "/", "!~*'()"))
+        in_query = quote(key, safe="*").replace("~", "%7E")
+        spellings = {key, once, twice, slashed, repr(key)[1:-1], *in_urls, in_query}
+        return tuple(sorted(spellings, key=lambda spelling: (-len(spelling), spelling)))
 
 
 def _check_api_key(value: object) -> None:

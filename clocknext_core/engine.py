@@ -41,7 +41,7 @@ class Engine:
         """
         if self.outbox.is_closing:
             raise ClockNextError("The client is closed.")
-        return Call(operation, self.config, self._rng)
+        return Call(operation, self.config, self._rng, self.outbox.gate)
 
     def begin(self, recording: Recording) -> Call[TrackResult] | EncodedSignal:
         """Begin to record a signal: its key and bytes are fixed here.

@@ -28,7 +28,7 @@ def open_answer(
     for a delivery would lose a bill, and a repeat under the same key is harmless. A 204, or an empty
     body in answer to a DELETE, is a success without payload.
     """
-    line = RequestLine(request.method, request.target.partition("?")[0])
+    line = request_line(request, config)
     if isinstance(answer, Failure):
         return NetworkError(
             config.redact(answer.message), retryable=True, idempotency_key=idempotency_key, request=line
@@ -41,6 +41,11 @@ def open_answer(
         if payload is not None:
             return payload
     return _error(answer, document, line, config, idempotency_key)
+
+
+def request_line(request: Request, config: Config) -> RequestLine:
+    """Name a request for an error: the query may hold more than an error should show."""
+    return RequestLine(request.method, config.redact(request.target.partition("?")[0]))
 
 
 def _is_2xx(response: Response) -> bool:

@@ -131,6 +131,10 @@ class QueueFullError(ClockNextError):
     """The buffer is full and its overflow policy is `raise`: this signal was not recorded."""
 
 
+class SpoolError(ClockNextError):
+    """The spool could not store the signal: the disk is full, say. It was not recorded."""
+
+
 ErrorRule: TypeAlias = tuple[type[ClockNextError], bool]
 
 STATUS_TABLE: Mapping[int, ErrorRule] = {

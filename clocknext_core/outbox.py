@@ -11,7 +11,7 @@ A recorded signal is *held* until it ends, and it ends once. While held it is in
 `TRANSITIONS` says which moves there are, and the code can make no other: every change of state goes through
 it, and the diagram in the documentation is drawn from it.
 
-Four rules decide when an attempt starts:
+Five rules decide when an attempt starts:
 
 *Slots.* At most `max_concurrency` are in flight. Only an attempt holds a slot, a back-off does not, so a slow
 or failing signal never holds up the others.
@@ -20,10 +20,18 @@ or failing signal never holds up the others.
 flush or close wants them out. Then they go, one request each, until none is left. Signals whose back-off
 is over do not wait for a batch and go first: they are the older ones.
 
-*The gate.* A Retry-After, on whatever status, speaks for the host: nothing at all is sent before it is over.
+*The gate* (`gate`). A Retry-After, on whatever status, speaks for the host: nothing at all is sent before it
+is over. While the service is down only a probe goes out. After both it is let recover: one, two, three.
 
-*The end.* A flush is a list of nothing: a sequence number and a count of what was held up to it. So the work
-per signal does not grow with how many are held, only with how many flushes wait at the same time.
+*The budget* (`budget`). Repeats of all signals together are bounded.
+
+Three things end a signal: the server's acknowledgement, its refusal, a drop that is reported. A failure that
+is the service's (`verdicts`) says nothing about the signal and uses up none of its attempts. One that may be
+either counts only if the service has shown, since the signal's last attempt, that it works for others.
+
+A flush is a list of nothing: a sequence number and a count of what was held up to it. So the work
+per signal does not grow with how many are held, only with how many flushes wait at the same time. Without a
+deadline it sits out an outage of up to `Config.patience`; then it says what is pending.
 
 Time comes in as `now` and is clamped: a clock that goes backwards stands still. Inputs may come in any number
 before a poll; `poll` gives what they led to, one output at a time, until it says `Wait`. Nothing that comes
@@ -38,10 +46,12 @@ from enum import StrEnum
 from heapq import heappop, heappush
 from typing import TypeAlias
 
-from clocknext_core.backoff import RandomSource, next_delay
+from clocknext_core.backoff import RandomSource, retry_delay
+from clocknext_core.budget import FIRST_ATTEMPT, PRICES, Budget
 from clocknext_core.config import Config
 from clocknext_core.envelope import Payload, open_answer
 from clocknext_core.errors import ClockNextError, QueueFullError
+from clocknext_core.gate import Gate, GateState
 from clocknext_core.messages import Answer, Request
 from clocknext_core.models import DropReason, TrackResult
 from clocknext_core.operations import signal_operation, track_result
@@ -61,6 +71,7 @@ from clocknext_core.outputs import (
     Wait,
 )
 from clocknext_core.signals import EncodedSignal, Signal
+from clocknext_core.verdicts import Verdict, judge
 
 OutboxEvent: TypeAlias = HookEvent | Settled[FlushReport] | Settled[TrackResult]
 OutboxOutput: TypeAlias = OutboxEvent | Transmit | Wait | Closed
@@ -123,38 +134,70 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
-    """How many signals there were, and what became of them.
+class Stats:
+    """How many buffered signals there were, what became of them, and how the service does.
 
     recorded = held + delivered + rejected + dropped, at every step.
     """
 
     recorded: int
     held: int
+    held_bytes: int
+    """Size of the bodies of what is held."""
     in_flight: int
     delivered: int
     rejected: int
     """Refused by the server for good."""
     dropped: Mapping[DropReason, int]
     """Ended otherwise, by reason. `send_failed`: given up after the last attempt."""
+    retries: int
+    """Failed attempts that were, or will be, repeated."""
+    gate: GateState
+    """`open`, or held back: `paused` by a Retry-After or an outage, then `probing`, then `ramping`."""
+    opens_in: float
+    """Seconds until a paused gate opens; else 0."""
 
 
 class _Entry:
     """One held signal."""
 
-    __slots__ = ("attempts", "encoded", "request", "sequence", "state")
+    __slots__ = (
+        "attempts",
+        "encoded",
+        "is_on_loan",
+        "price",
+        "request",
+        "sent_at",
+        "sequence",
+        "state",
+        "strikes",
+        "tried_at",
+    )
 
-    def __init__(self, sequence: int, encoded: EncodedSignal) -> None:
+    def __init__(self, sequence: int, encoded: EncodedSignal, now: float) -> None:
         self.sequence = sequence
         self.encoded = encoded
         self.request: Request | None = None
         """What every attempt sends; made for the first."""
         self.attempts = 0
+        """Sent so often; those broken off are not counted."""
+        self.strikes = 0
+        """Of these, how many failed by the signal's own fault, as far as can be told."""
+        self.tried_at = now
+        """When its last attempt failed, or when it was recorded."""
+        self.sent_at = now
+        self.price = 0
+        """What a repeat takes from the budget; 0 before the first failure."""
+        self.is_on_loan = False
         self.state = State.FRESH
 
     @property
     def signal(self) -> Signal:
         return self.encoded.signal
+
+    @property
+    def size(self) -> int:
+        return len(self.encoded.body)
 
     def move(self, trigger: Trigger) -> None:
         self.state = TRANSITIONS[self.state][trigger]
@@ -185,6 +228,7 @@ class _Flush:
     last_sequence: int
     remaining: int
     tally: _Tally
+    began_at: float
     deadline_at: float | None
     closes: bool
 
@@ -213,6 +257,9 @@ class Outbox:
         self._config = config
         self._batch = config.batch
         self._rng = rng
+        self.gate = Gate(config)
+        """The host's, which awaited calls respect too."""
+        self._budget = Budget()
         self._now = float("-inf")
         self._fresh: deque[_Entry] = deque()
         self._backing_off: list[tuple[float, _Entry]] = []
@@ -225,14 +272,15 @@ class Outbox:
         """Whether fresh signals are going out: from a trigger until none is left."""
         self._interval_at: float | None = None
         """When the batch's interval is over; `None` while nothing fresh waits for it."""
-        self._gate_at = float("-inf")
-        """Nothing is sent before this: the latest Retry-After."""
+        self._fresh_bytes = 0
+        self._attempted_bytes = 0
         self._is_closing = False
         self._is_closed = False
         self._recorded = 0
         self._delivered = 0
         self._rejected = 0
         self._dropped: dict[DropReason, int] = {"queue_full": 0, "send_failed": 0, "closed": 0}
+        self._retries = 0
         self._delivered_since_empty = 0
         self._unreported = self._new_tally()
 
@@ -242,20 +290,29 @@ class Outbox:
         return len(self._fresh) + len(self._in_flight) + len(self._backing_off)
 
     @property
+    def held_bytes(self) -> int:
+        """Size of the bodies of the signals held."""
+        return self._fresh_bytes + self._attempted_bytes
+
+    @property
     def is_closing(self) -> bool:
         """Whether `close` was called: signals are refused from then on."""
         return self._is_closing
 
-    @property
-    def counts(self) -> Counts:
-        """What was recorded so far, and what became of it."""
-        return Counts(
-            self._recorded,
-            self.held,
-            len(self._in_flight),
-            self._delivered,
-            self._rejected,
-            dict(self._dropped),
+    def stats(self, *, now: float) -> Stats:
+        """Tell what was recorded so far, what became of it, and how the service does. Changes nothing."""
+        now = max(self._now, now)
+        return Stats(
+            recorded=self._recorded,
+            held=self.held,
+            held_bytes=self.held_bytes,
+            in_flight=len(self._in_flight),
+            delivered=self._delivered,
+            rejected=self._rejected,
+            dropped=dict(self._dropped),
+            retries=self._retries,
+            gate=self.gate.state(now),
+            opens_in=max(0.0, self.gate.opens_at - now),
         )
 
     # Inputs
@@ -269,11 +326,12 @@ class Outbox:
         self._advance(now)
         if self._is_closing:
             return self._refuse(encoded, "closed")
-        if self.held < self._batch.max_queue_size:
+        if self._fits(encoded):
             return self._hold(encoded)
         if self._batch.overflow == "raise":
             raise QueueFullError(
-                f"{self.held} signals are held, as many as max_queue_size allows; this one was not recorded.",
+                f"{self.held} signals of {self.held_bytes} bytes are held, and max_queue_size or "
+                "max_queue_bytes allows no more; this one was not recorded.",
                 retryable=True,
                 idempotency_key=encoded.idempotency_key,
             )
@@ -281,18 +339,21 @@ class Outbox:
             deadline_at = self._now + self._batch.block_timeout
             self._blocked.append(_Blocked(self._new_ticket(), encoded, deadline_at))
             return Receipt(_queued(encoded), self._last_ticket)
-        # What was attempted may already be billed, so only a fresh signal can make room.
-        if self._batch.overflow == "drop_oldest" and self._fresh:
-            oldest = self._fresh.popleft()
+        # What was attempted may already be billed, so only fresh signals can make room.
+        if self._batch.overflow == "drop_oldest" and self._could_fit(encoded):
+            oldest: list[_Entry] = []
+            while not self._fits(encoded):
+                oldest.append(self._take_fresh())
             receipt = self._hold(encoded)
-            self._discard(oldest, "queue_full")
+            for entry in oldest:
+                self._discard(entry, "queue_full")
             return receipt
         return self._refuse(encoded, "queue_full")
 
     def handle_answer(self, ticket: Ticket, answer: Answer, *, now: float) -> None:
         """Take the answer to an attempt, or its failure. A late or unknown ticket is a no-op."""
         self._advance(now)
-        entry = self._in_flight.pop(ticket, None)
+        entry = self._land(ticket)
         if entry is None:
             return
         request = entry.request
@@ -315,9 +376,11 @@ class Outbox:
         says nothing about the signal. A late or unknown ticket is a no-op.
         """
         self._advance(now)
-        entry = self._in_flight.pop(ticket, None)
+        entry = self._land(ticket)
         if entry is not None:
             entry.attempts -= 1
+            if not entry.is_on_loan:
+                self._budget.give(entry.price)
             self._back_off(entry, Trigger.ABANDON, 0.0)
 
     def withdraw(self, ticket: Ticket, *, now: float) -> None:
@@ -380,9 +443,22 @@ class Outbox:
 
     # Recording
 
+    def _fits(self, encoded: EncodedSignal) -> bool:
+        return self._is_room_for(encoded, self.held, self.held_bytes)
+
+    def _could_fit(self, encoded: EncodedSignal) -> bool:
+        """Tell whether it would fit if all that was never attempted made room."""
+        return self._is_room_for(encoded, self.held - len(self._fresh), self._attempted_bytes)
+
+    def _is_room_for(self, encoded: EncodedSignal, held: int, held_bytes: int) -> bool:
+        has_room = held < self._batch.max_queue_size
+        return has_room and held_bytes + len(encoded.body) <= self._batch.max_queue_bytes
+
     def _hold(self, encoded: EncodedSignal) -> Receipt:
         self._recorded += 1
-        self._fresh.append(_Entry(self._recorded, encoded))
+        entry = _Entry(self._recorded, encoded, self._now)
+        self._fresh.append(entry)
+        self._fresh_bytes += entry.size
         if not self._is_sending:
             if len(self._fresh) >= self._batch.max_size:
                 self._start_sending()
@@ -408,29 +484,61 @@ class Outbox:
         self._is_sending = bool(self._fresh)
         self._interval_at = None
 
+    def _take_fresh(self) -> _Entry:
+        entry = self._fresh.popleft()
+        self._fresh_bytes -= entry.size
+        return entry
+
     def _next_to_send(self) -> _Entry | None:
-        if self._now < self._gate_at or len(self._in_flight) >= self._batch.max_concurrency:
+        if self._now < self.gate.opens_at or len(self._in_flight) >= self.gate.width:
             return None
-        if self._backing_off and self._backing_off[0][0] <= self._now:
+        # A probe is fresh where it can be: a signal that the service chokes on would be a poor one.
+        is_repeat_next = self._may_repeat() and not (self._is_sending and self.gate.is_outage)
+        if is_repeat_next and self._backing_off[0][0] <= self._now:
             return heappop(self._backing_off)[1]
         if not self._is_sending:
             return None
-        entry = self._fresh.popleft()
+        entry = self._take_fresh()
         self._is_sending = bool(self._fresh)
         return entry
+
+    def _may_repeat(self) -> bool:
+        return bool(self._backing_off) and self._budget.allows(self._backing_off[0][1].price)
 
     def _transmit(self, entry: _Entry) -> Transmit:
         entry.move(Trigger.TRANSMIT)
         entry.attempts += 1
+        entry.sent_at = self._now
+        if entry.price:
+            entry.is_on_loan = not self._budget.take(entry.price)
         ticket = self._new_ticket()
         self._in_flight[ticket] = entry
         if entry.request is None:
             entry.request = signal_operation(entry.encoded).request(self._config)
+            self._attempted_bytes += entry.size
         return Transmit(ticket, entry.request, self._now + self._config.timeout)
 
     # What becomes of an attempt
 
+    def _land(self, ticket: Ticket) -> _Entry | None:
+        """Take an attempt out of the air; `None`: it is late, or was never there."""
+        entry = self._in_flight.pop(ticket, None)
+        if entry is not None and entry.is_on_loan:
+            self._budget.end_loan()
+        return entry
+
+    def _observe(self, entry: _Entry, error: ClockNextError | None) -> Verdict:
+        """Learn from an attempt how the service does."""
+        verdict = judge(error)
+        self.gate.observe(verdict, self._rng, sent_at=entry.sent_at, now=self._now)
+        if verdict is Verdict.WORKS:
+            self._budget.give(entry.price or FIRST_ATTEMPT)
+        if error is not None and error.retry_after is not None:
+            self.gate.pause(error.retry_after, self._rng, now=self._now)
+        return verdict
+
     def _deliver(self, entry: _Entry, payload: Payload) -> None:
+        self._observe(entry, None)
         entry.move(Trigger.ACKNOWLEDGE)
         self._delivered += 1
         self._delivered_since_empty += 1
@@ -441,10 +549,13 @@ class Outbox:
         self._end(entry, None)
 
     def _fail(self, entry: _Entry, error: ClockNextError) -> None:
-        if error.retry_after is not None:
-            self._gate_at = max(self._gate_at, self._now + error.retry_after)
-        delay = next_delay(error, entry.attempts, self._config.retry, self._rng)
-        if delay is not None:
+        verdict = self._observe(entry, error)
+        entry.strikes += self._is_own_fault(entry, verdict)
+        entry.tried_at = self._now
+        entry.price = PRICES[verdict]
+        if error.retryable and entry.strikes < self._config.retry.max_attempts:
+            self._retries += 1
+            delay = retry_delay(error, entry.attempts, self._config.retry, self._rng)
             self._events.append(Retrying(entry.attempts, delay, error, entry.signal))
             self._back_off(entry, Trigger.RETRY, delay)
             return
@@ -457,6 +568,12 @@ class Outbox:
         self._events.append(Rejected(entry.signal, error))
         self._events.append(Dropped(entry.signal, "send_failed"))
         self._end(entry, FailedSignal(entry.signal, error))
+
+    def _is_own_fault(self, entry: _Entry, verdict: Verdict) -> bool:
+        """Tell whether a failed attempt counts against the signal."""
+        if self._batch.outage == "drop" or verdict is Verdict.WORKS:
+            return True
+        return verdict is Verdict.UNCLEAR and self.gate.worked_at >= entry.tried_at
 
     def _back_off(self, entry: _Entry, trigger: Trigger, delay: float) -> None:
         entry.move(trigger)
@@ -471,8 +588,10 @@ class Outbox:
 
     def _end(self, entry: _Entry, failed: FailedSignal | None) -> None:
         """Count a signal that has left, for every flush it concerns."""
+        if entry.request is not None:
+            self._attempted_bytes -= entry.size
         self._count(entry, failed)
-        while self._blocked and self.held < self._batch.max_queue_size:
+        while self._blocked and self._fits(self._blocked[0].encoded):
             self._admit(self._blocked.popleft())
         if self.held == 0 and not self._is_closed:
             self._events.append(Flushed(self._delivered_since_empty))
@@ -497,7 +616,7 @@ class Outbox:
             earlier = self._flushes[-1].tally
             tally.delivered += earlier.delivered
             tally.failed = deque([*earlier.failed, *tally.failed], tally.failed.maxlen)
-        flush = _Flush(self._new_ticket(), self._recorded, self.held, tally, deadline_at, closes)
+        flush = _Flush(self._new_ticket(), self._recorded, self.held, tally, self._now, deadline_at, closes)
         self._flushes.append(flush)
         self._start_sending()
         if flush.remaining == 0:
@@ -517,6 +636,7 @@ class Outbox:
         self._in_flight.clear()
         self._backing_off.clear()
         self._fresh.clear()
+        self._fresh_bytes = 0
         for entry in sorted(left):
             self._discard(entry, "closed")
 
@@ -534,22 +654,26 @@ class Outbox:
 
     def _overdue_flush(self) -> _Flush | None:
         for flush in self._flushes:
-            if flush.deadline_at is not None and flush.deadline_at <= self._now:
+            if self._gives_up_at(flush) <= self._now:
                 return flush
         return None
+
+    def _gives_up_at(self, flush: _Flush) -> float:
+        if flush.deadline_at is not None:
+            return flush.deadline_at
+        return max(flush.began_at, self.gate.worked_at) + self._config.patience
 
     def _next_wake_at(self) -> float | None:
         wake_at = math.inf if self._interval_at is None else self._interval_at
         for flush in self._flushes:
-            if flush.deadline_at is not None:
-                wake_at = min(wake_at, flush.deadline_at)
+            wake_at = min(wake_at, self._gives_up_at(flush))
         if self._blocked:
             wake_at = min(wake_at, self._blocked[0].deadline_at)
-        if len(self._in_flight) < self._batch.max_concurrency:
+        if len(self._in_flight) < self.gate.width:
             if self._is_sending:
-                wake_at = min(wake_at, self._gate_at)
-            if self._backing_off:
-                wake_at = min(wake_at, max(self._backing_off[0][0], self._gate_at))
+                wake_at = min(wake_at, self.gate.opens_at)
+            if self._may_repeat():
+                wake_at = min(wake_at, max(self._backing_off[0][0], self.gate.opens_at))
         return None if wake_at == math.inf else wake_at
 
 

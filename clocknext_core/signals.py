@@ -5,6 +5,7 @@ change what is sent, and every attempt sends the same bytes under the same idemp
 """
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import ClassVar, Literal, Self, TypeAlias, get_args
@@ -104,7 +105,7 @@ TokensLike: TypeAlias = Tokens | Mapping[str, int | None]
 
 
 @dataclass(frozen=True, slots=True, init=False)
-class Signal:
+class Signal(ABC):
     """What all three kinds of signal have in common.
 
     Raises:
@@ -175,9 +176,9 @@ class Signal:
             object.__setattr__(copy, name, value)
         return copy
 
+    @abstractmethod
     def add_own_fields(self, body: dict[str, object]) -> None:
         """Add what only this kind of signal sends."""
-        raise NotImplementedError
 
 
 def _field_names(kind: type[Signal]) -> tuple[str, ...]:
@@ -398,8 +399,8 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(","
 def _encode_body(body: dict[str, object]) -> bytes:
     try:
         encoded = encode_json(body)
-    except ValueError:
-        raise _first_culprit(body) from None
+    except ValueError as error:
+        raise _first_culprit(body, error) from None
     # Only a body larger than the lesser limit can break either.
     if len(encoded) > MAX_CUSTOM_BYTES:
         if "custom" in body and len(encode_json(body["custom"])) > MAX_CUSTOM_BYTES:
@@ -409,14 +410,16 @@ def _encode_body(body: dict[str, object]) -> bytes:
     return encoded
 
 
-def _first_culprit(body: dict[str, object]) -> ValidationError:
+def _first_culprit(body: dict[str, object], error: ValueError) -> ValidationError:
     """Find which argument can't be encoded, to name it."""
+    culprit = "signal"  # stays so where another thread has changed the culprit since
     for name, value in body.items():
         try:
             encode_json({name: value})
-        except ValueError as error:
-            return invalid(_ARGUMENTS.get(name, "metric"), f"can't be encoded as JSON: {error}")
-    raise AssertionError("a body whose parts can be encoded can be encoded")  # pragma: no cover
+        except ValueError as found:
+            culprit, error = _ARGUMENTS.get(name, "metric"), found
+            break
+    return invalid(culprit, f"can't be encoded as JSON: {error}")
 
 
 _ARGUMENTS = {

@@ -29,7 +29,6 @@ from dataclasses import asdict, dataclass, fields, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar, cast
-from urllib.parse import quote
 
 from clocknext_core import (
     Answer,
@@ -65,6 +64,7 @@ from clocknext_core import (
 )
 from clocknext_core.config import REDACTED
 from clocknext_core.envelope import Payload
+from clocknext_core.gate import Gate
 from clocknext_transports.base import ClientBase
 from clocknext_transports.hooks import logger
 
@@ -93,7 +93,7 @@ class Tape:
 
     def __init__(self, config: Config, write: Callable[[str], object]) -> None:
         self._write = write
-        self._secrets = _spellings(config.api_key)
+        self._secrets = config.key_spellings
         self._has_failed = False
         settings = asdict(config)
         del settings["api_key"]
@@ -224,13 +224,13 @@ class RecordingCall(Call[T]):
     """A call that writes down every input and output."""
 
     def __init__(
-        self, operation: Operation[T], config: Config, rng: RandomSource, tape: Tape, name: str
+        self, operation: Operation[T], config: Config, rng: RandomSource, gate: Gate, tape: Tape, name: str
     ) -> None:
         self._log = Log(tape, name, rng)
         self._read = operation.read
         self._payload: Payload = {}
         with self._log.step("begin", operation=operation):
-            super().__init__(replace(operation, read=self._keep), config, self._log.dice)
+            super().__init__(replace(operation, read=self._keep), config, self._log.dice, gate)
 
     def handle_answer(self, ticket: Ticket, answer: Answer, *, now: float) -> None:
         """Take the answer to an attempt."""
@@ -281,7 +281,7 @@ class RecordingEngine(Engine):
 
     def named_call(self, operation: Operation[T], name: str) -> Call[T]:
         """Begin an operation under a name of its own in the trace."""
-        return RecordingCall(operation, self.config, self._rng, self._tape, name)
+        return RecordingCall(operation, self.config, self._rng, self.outbox.gate, self._tape, name)
 
 
 class TraceFile:
@@ -380,14 +380,6 @@ def _numbered(path: Path) -> Iterator[Path]:
     yield path
     for number in count(2):
         yield path.with_stem(f"{path.stem}-{number}")
-
-
-def _spellings(secret: str) -> Sequence[str]:
-    """List how a secret may be spelt in a line: in JSON, in JSON within JSON, and in a URL."""
-    once = json.dumps(secret)[1:-1]
-    twice = json.dumps(once)[1:-1]
-    in_path, in_query = quote(secret, safe="!~*'()"), quote(secret, safe="*").replace("~", "%7E")
-    return sorted({secret, once, twice, in_path, in_query}, key=len, reverse=True)
 
 
 def _describe(value: object) -> object:

@@ -27,7 +27,16 @@ from tests.contract.answers import (
 )
 from tests.contract.clients import Client
 from tests.contract.tasks import driven
-from tests.contract.worlds import KEY, PATIENT_BATCH, LogKeeper, Threads, World, in_tasks, in_threads
+from tests.contract.worlds import (
+    GIVING_UP,
+    KEY,
+    PATIENT_BATCH,
+    LogKeeper,
+    Threads,
+    World,
+    in_tasks,
+    in_threads,
+)
 
 ONE_BY_ONE = BatchPolicy(max_size=1000, max_interval=3600.0, max_concurrency=1)
 
@@ -40,7 +49,7 @@ async def test_hooks_run_in_order(world: World) -> None:
     }
     retry = RetryPolicy(max_attempts=3, base_delay=0.001, max_delay=0.001)
     with scripted([by_key(answers)]) as server:
-        async with world.open(server.url, batch=PATIENT_BATCH, retry=retry) as client:
+        async with world.open(server.url, batch=GIVING_UP, retry=retry) as client:
             for key in ("busy", "poor", "down"):
                 await record(client, key)
                 await client.flush()

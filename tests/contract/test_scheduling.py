@@ -19,7 +19,7 @@ from tests.contract.answers import (
     refused,
     sent_to,
 )
-from tests.contract.worlds import PATIENT_BATCH, QUICK, World
+from tests.contract.worlds import GIVING_UP, PATIENT_BATCH, QUICK, World
 
 PAUSE = 0.08
 """A server's Retry-After, seconds."""
@@ -139,7 +139,7 @@ async def test_attempts_follow_the_back_off(world: World) -> None:
     timed = Timed(by_key({}, refused(500)))
     with scripted([timed]) as server:
         retry = RetryPolicy(max_attempts=4, base_delay=0.02, max_delay=0.05)
-        async with world.open(server.url, batch=PATIENT_BATCH, retry=retry) as client:
+        async with world.open(server.url, batch=GIVING_UP, retry=retry) as client:
             await record(client, "a")
             await client.flush()
         at = [when for _, when in timed.times]

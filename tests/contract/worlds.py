@@ -34,6 +34,7 @@ LIMIT = 50.0
 """Longest a scenario may take, seconds: beyond it something hangs."""
 QUICK = RetryPolicy(max_attempts=5, base_delay=0.001, max_delay=0.004)
 PATIENT_BATCH = BatchPolicy(max_size=1000, max_interval=3600.0)
+GIVING_UP = BatchPolicy(max_size=1000, max_interval=3600.0, outage="drop")
 """Sends on flush and close only."""
 
 Scenario: TypeAlias = Callable[[], Coroutine[Any, Any, None]]

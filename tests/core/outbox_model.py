@@ -6,8 +6,8 @@ predicts the jitter, but holds the delay it is told of against the bounds of the
 """
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TypeAlias, assert_never
 
@@ -31,7 +31,8 @@ from clocknext_core import (
     Transmit,
     Wait,
 )
-from tests.core.support import KEY, answer, config, encoded, refusal, success
+from tests.core.gate_model import GateBook, health_of
+from tests.core.support import KEY, answer, config, credit, encoded, refusal, success
 
 Event: TypeAlias = tuple[str, *tuple[object, ...]]
 
@@ -54,6 +55,7 @@ REPLIES: Mapping[str, Reply] = {
     "no content": Reply(answer(204, b""), "delivered"),
     "legacy ok": Reply(answer(200, {"ok": True}), "delivered"),
     "500": Reply(refusal(500), "retry"),
+    "503": Reply(refusal(503), "retry"),
     "408": Reply(refusal(408), "retry"),
     "409": Reply(refusal(409), "retry"),
     "429": Reply(refusal(429, retry_after="3"), "retry", 3.0),
@@ -84,7 +86,13 @@ class Book:
     body: bytes
     place: str = "new"
     attempts: int = 0
-    failed_at: float = 0.0
+    strikes: int = 0
+    """Failed attempts that count against it."""
+    tried_at: float = 0.0
+    """When it was recorded, or failed last."""
+    sent_at: float = 0.0
+    price: int = 0
+    is_on_loan: bool = False
     not_before: float = NEVER
     retry_after: float = 0.0
 
@@ -101,6 +109,7 @@ class FlushBook:
     awaited: list[Book]
     tells: list[Book]
     """Ended or not, the signals its report is about."""
+    began_at: float
     deadline_at: float | None
     closes: bool
 
@@ -144,7 +153,7 @@ class World:
         self.tickets: set[int] = set()
         self.spent: list[int] = []
         self.first_sent: list[Book] = []
-        self.gate = -NEVER
+        self.gate = GateBook(self.config)
         self.sending = False
         self.interval_at: float | None = None
         self.delivered_since_empty = 0
@@ -157,10 +166,12 @@ class World:
     # Inputs
 
     def record(self) -> None:
-        signal = encoded(f"k{len(self.books)}")
+        key = f"k{len(self.books)}"
+        custom = {"padding": "x" * (100 * (len(self.books) % 4))}
+        signal = encoded(replace(credit(key), custom=custom))
         book = self.books[signal.idempotency_key] = Book(signal.idempotency_key, signal.body)
         self._touch()
-        full = self.held >= self.batch.max_queue_size
+        full = not self._has_room_for(book)
         refuses = full and not self.closing and self.batch.overflow == "raise"
         try:
             receipt = self.outbox.record(signal, now=self.clock)
@@ -181,10 +192,14 @@ class World:
             self.blocked.append(BlockedBook(receipt.ticket, book, self.now + self.batch.block_timeout))
             book.place = "blocked"
             self.seen["blocked"] += 1
-        elif full and self.batch.overflow == "drop_oldest" and self.fresh:
-            oldest = self.fresh.pop(0)
+        elif full and self.batch.overflow == "drop_oldest" and self._has_room_for(book, without=self.fresh):
+            oldest: list[Book] = []
+            while not self._has_room_for(book):
+                oldest.append(self.fresh.pop(0))
             self._hold(book)
-            self._drop(oldest, "queue_full")
+            for each in oldest:
+                self._drop(each, "queue_full")
+            self.seen["dropped several"] += len(oldest) > 1
         elif full:
             dropped = "queue_full"
         else:
@@ -205,6 +220,14 @@ class World:
             self.check()
             return
         self.spent.append(ticket)
+        self._land(book)
+        health = health_of(reply.answer, is_final=reply.verdict != "retry")
+        counts = self.gate.counts_against_signal(health, tried_at=book.tried_at)
+        was_outage = self.gate.is_outage
+        self.gate.observe(health, reply.retry_after, sent_at=book.sent_at, price=book.price, now=self.now)
+        self.seen["outage"] += self.gate.is_outage and not was_outage
+        self.seen["outage over"] += was_outage and not self.gate.is_outage
+        self.gate.learn(self.outbox.gate.opens_at, self.outbox.gate.width)
         if reply.verdict in ("delivered", "mended"):
             book.place = "delivered"
             self.delivered_since_empty += 1
@@ -216,6 +239,8 @@ class World:
                 self.seen["to be mended"] += 1
             self._end(book)
         else:
+            book.strikes += counts
+            book.price = 5 if health == "busy" else 14
             self._fail(book, reply)
         self.check()
 
@@ -226,6 +251,9 @@ class World:
         if book is not None:
             self.spent.append(ticket)
             book.attempts -= 1
+            if not book.is_on_loan:
+                self.gate.tokens = min(500, self.gate.tokens + book.price)
+            self._land(book)
             book.place, book.not_before = "waiting", self.now
             self.waiting.append(book)
             self.seen["abandoned"] += 1
@@ -252,13 +280,13 @@ class World:
         else:
             ticket = self.outbox.flush(now=self.clock, deadline_at=deadline_at)
         self._new_ticket(ticket)
-        if self.waiting or self.now < self.gate:
+        if self.waiting or self.now < self.gate.opens_at:
             self.seen["flush during an outage"] += 1
         tells = [book for book in self.recorded if book not in self.told]
         if self.flushes:  # one that still waits may yet tell of what an earlier report told
             tells += [book for book in self.flushes[-1].tells if book in self.told]
         awaited = [book for book in self.recorded if book.is_held]
-        flush = FlushBook(ticket, awaited, tells, deadline_at, closes)
+        flush = FlushBook(ticket, awaited, tells, self.now, deadline_at, closes)
         self.flushes.append(flush)
         self._start_sending()
         self._settle_finished()
@@ -340,28 +368,60 @@ class World:
 
     def check(self) -> None:
         """Compare the books: what was recorded is held or has ended, each exactly once."""
-        counts = self.outbox.counts
+        stats = self.outbox.stats(now=self.now)
         places = Counter(book.place for book in self.recorded)
-        assert counts.recorded == counts.held + counts.delivered + counts.rejected + sum(
-            counts.dropped.values()
-        )
-        assert counts.recorded == len(self.recorded)
-        assert counts.held == self.outbox.held == self.held
-        assert counts.in_flight == len(self.flying) <= self.batch.max_concurrency
-        assert counts.delivered == places["delivered"]
-        assert counts.rejected == places["refused"]
-        assert counts.dropped == {
-            reason: places[reason] for reason in ("queue_full", "send_failed", "closed")
-        }
+        assert stats.recorded == stats.held + stats.delivered + stats.rejected + sum(stats.dropped.values())
+        assert stats.recorded == len(self.recorded)
+        assert stats.held == self.outbox.held == self.held
+        assert stats.held_bytes == self.held_bytes
+        assert stats.in_flight == len(self.flying) <= self.batch.max_concurrency
+        assert stats.delivered == places["delivered"]
+        assert stats.rejected == places["refused"]
+        assert stats.dropped == {reason: places[reason] for reason in ("queue_full", "send_failed", "closed")}
+        assert stats.retries == self.seen["retry"]
+        assert stats.opens_in == max(0.0, self.gate.opens_at - self.now)
+        assert (stats.gate == "paused") == (self.now < self.gate.opens_at)
+        if stats.gate == "open":
+            assert self.gate.width == self.batch.max_concurrency
+        self.seen[f"gate {stats.gate}"] += 1
         assert self.outbox.is_closing == self.closing
         if not self.closing:  # calls that wait for room are let in at close
             assert self.held <= self.batch.max_queue_size
+            assert self.held_bytes <= self.batch.max_queue_bytes
 
     # The model's own moves
 
     @property
     def held(self) -> int:
         return len(self.fresh) + len(self.waiting) + len(self.flying)
+
+    @property
+    def held_bytes(self) -> int:
+        return sum(len(book.body) for book in [*self.fresh, *self.waiting, *self.flying.values()])
+
+    def _has_room_for(self, book: Book, *, without: Sequence[Book] = ()) -> bool:
+        held = self.held - len(without)
+        held_bytes = self.held_bytes - sum(len(each.body) for each in without)
+        is_small = held_bytes + len(book.body) <= self.batch.max_queue_bytes
+        self.seen["too many bytes"] += held < self.batch.max_queue_size and not is_small
+        return held < self.batch.max_queue_size and is_small
+
+    def _land(self, book: Book) -> None:
+        if book.is_on_loan:
+            self.gate.loans -= 1
+            book.is_on_loan = False
+
+    def _gives_up_at(self, flush: FlushBook) -> float:
+        if flush.deadline_at is not None:
+            return flush.deadline_at
+        return max(flush.began_at, self.gate.worked_at) + self.config.patience
+
+    def _next_repeat(self) -> Book | None:
+        """The signal to be sent again next, if the budget allows it."""
+        if any(book.not_before == NEVER for book in self.waiting):
+            return None
+        ordered = sorted(self.waiting, key=lambda book: (book.not_before, self.recorded.index(book)))
+        return next((book for book in ordered[:1] if self.gate.can_repeat(book.price)), None)
 
     def _touch(self) -> None:
         self.now = max(self.now, self.clock)
@@ -376,7 +436,7 @@ class World:
 
     def _hold(self, book: Book) -> None:
         self.recorded.append(book)
-        book.place = "fresh"
+        book.place, book.tried_at = "fresh", self.now
         self.fresh.append(book)
         if not self.sending:
             if len(self.fresh) >= self.batch.max_size:
@@ -402,15 +462,14 @@ class World:
         self.interval_at = None
 
     def _fail(self, book: Book, reply: Reply) -> None:
-        if reply.retry_after is not None:
-            self.gate = max(self.gate, self.now + reply.retry_after)
-            self.seen["gate"] += 1
-        if reply.verdict == "retry" and book.attempts < self.retry.max_attempts:
-            book.place, book.not_before, book.failed_at = "waiting", NEVER, self.now
+        book.tried_at = self.now
+        if reply.verdict == "retry" and book.strikes < self.retry.max_attempts:
+            book.place, book.not_before = "waiting", NEVER
             book.retry_after = reply.retry_after or 0.0
             self.waiting.append(book)
             self._expect("retrying", book.key, book.attempts)
             self.seen["retry"] += 1
+            self.seen["held beyond its attempts"] += book.attempts > self.retry.max_attempts
             return
         book.place = "refused" if reply.verdict == "refused" else "send_failed"
         self.seen[book.place] += 1
@@ -426,7 +485,7 @@ class World:
 
     def _end(self, book: Book) -> None:
         self.ended.append(book)
-        while self.blocked and self.held < self.batch.max_queue_size:
+        while self.blocked and self._has_room_for(self.blocked[0].book):
             self._admit(self.blocked.pop(0))
         if self.held == 0 and not self.closed:
             self._expect("flushed", self.delivered_since_empty)
@@ -468,11 +527,9 @@ class World:
             self.admissions[blocked.ticket] = (blocked.book.key, "queue_full")
             self._expect("settled", blocked.ticket)
             self.seen["block timed out"] += 1
-        due = [
-            flush for flush in self.flushes if flush.deadline_at is not None and flush.deadline_at <= self.now
-        ]
-        for flush in due:
+        for flush in [flush for flush in self.flushes if self._gives_up_at(flush) <= self.now]:
             if flush in self.flushes:
+                self.seen["out of patience"] += flush.deadline_at is None
                 self._settle(flush)
 
     # Checks of outputs
@@ -483,36 +540,48 @@ class World:
         assert (output.request.method, output.request.target) == ("POST", "/api/v1/usage")
         assert output.request.replay_safe
         assert output.deadline_at == self.now + self.config.timeout
-        assert self.now >= self.gate, "sent before the server's Retry-After"
-        assert len(self.flying) < self.batch.max_concurrency
+        assert self.now >= self.gate.paused_until, "sent before the server's Retry-After"
+        assert self.now >= self.gate.opens_at, "sent before the gate opened"
+        assert len(self.flying) < self.gate.width
+        repeat = self._next_repeat()
+        is_due = repeat is not None and repeat.not_before <= self.now
         if book.place == "waiting":
+            assert book is repeat, "not the one whose turn it is"
             assert book.not_before <= self.now, "sent before its own back-off"
+            assert not (self.sending and self.gate.is_outage), "a probe that is not fresh"
             self.waiting.remove(book)
+            if book.price:
+                book.is_on_loan = not self.gate.pay(book.price)
             self.seen["repeat"] += 1
+            self.seen["repeat on loan"] += book.is_on_loan
         else:
             assert book.place == "fresh"
+            assert not is_due or self.gate.is_outage, "a fresh one before one that waited"
             assert self.sending, "sent without a trigger"
             assert book is self.fresh.pop(0), "first attempts out of order"
             self.first_sent.append(book)
             self.sending = bool(self.fresh)
         book.place = "in flight"
         book.attempts += 1
-        assert book.attempts <= self.retry.max_attempts
+        book.sent_at = self.now
+        self.seen["probe"] += self.gate.width == 1 < self.batch.max_concurrency
+        assert book.strikes < self.retry.max_attempts
         self.flying[output.ticket] = book
 
     def _check_wait(self, output: Wait) -> None:
         assert not self.expected, f"waits with events untold: {self.expected}"
         assert not any(book.not_before == NEVER for book in self.waiting)
-        times = [flush.deadline_at for flush in self.flushes if flush.deadline_at is not None]
+        times = [self._gives_up_at(flush) for flush in self.flushes]
         times += [blocked.deadline_at for blocked in self.blocked]
         if self.interval_at is not None:
             times.append(self.interval_at)
-        if len(self.flying) < self.batch.max_concurrency:
-            ready = [book.not_before for book in self.waiting]
+        if len(self.flying) < self.gate.width:
+            repeat = self._next_repeat()
+            ready = [] if repeat is None else [repeat.not_before]
             if self.sending:
                 ready.append(-NEVER)
             if ready:
-                times.append(max(min(ready), self.gate))
+                times.append(max(min(ready), self.gate.opens_at))
         assert output.until == min(times, default=None)
         assert output.until is None or output.until > self.now, "wakes up in the past"
         if self.held and not self.flying:
@@ -564,7 +633,7 @@ class World:
         ceiling = min(self.retry.base_delay * 2 ** (event.attempt - 1), self.retry.max_delay)
         assert max(ceiling / 2, book.retry_after) <= event.delay <= max(ceiling, book.retry_after)
         assert event.error.retryable
-        book.not_before = book.failed_at + event.delay
+        book.not_before = book.tried_at + event.delay
 
     def _check_settled(self, output: Settled[FlushReport] | Settled[TrackResult]) -> None:
         value = output.unwrap()

@@ -27,6 +27,7 @@ from clocknext_core import (
     Wait,
 )
 from clocknext_core.envelope import Payload
+from clocknext_core.gate import Gate
 from clocknext_core.operations import Method, json_body, path_of, signal_operation
 from tests.core.support import Dice, answer, config, counting_keys, credit, encoded, refusal, success
 
@@ -43,7 +44,8 @@ def operation(method: Method = "GET", *, replay_safe: bool | None = None) -> Ope
 
 
 def call_of(made: Operation[T], retry: RetryPolicy | None = None, timeout: float = 10.0) -> Call[T]:
-    return Call(made, config(retry=retry, timeout=timeout), Dice(0.0))
+    settings = config(retry=retry, timeout=timeout)
+    return Call(made, settings, Dice(0.0), Gate(settings))
 
 
 def transmission(call: Call[Any], now: float) -> Transmit:
@@ -80,6 +82,16 @@ def test_a_call_that_is_answered_settles_with_its_value_and_then_is_closed() -> 
     settled, attempts, retries, now = play(call_of(operation()), [success({"a": 1})])
     assert settled.unwrap() == {"a": 1}
     assert (len(attempts), retries, now) == (1, [], 100.0)
+
+
+def test_a_wait_of_exactly_the_patience_is_sat_through_however_the_sum_rounds() -> None:
+    call = call_of(operation(), RetryPolicy(4, 0.0, 0.3))
+    transmit = transmission(call, 1002.0)
+    call.handle_answer(transmit.ticket, refusal(429, retry_after="41.2"), now=1002.0)
+    retrying = call.poll(now=1002.0)
+    assert isinstance(retrying, Retrying)
+    assert retrying.delay == 41.2
+    assert call.poll(now=1002.0) == Wait(1002.0 + 41.2)
 
 
 def test_an_attempt_has_the_configured_time_out_as_its_deadline() -> None:

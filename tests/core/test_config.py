@@ -1,8 +1,10 @@
 """Configuration: everything is checked when it is made, and the key is never shown."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import FrozenInstanceError
 from typing import Any, get_args
+from urllib.parse import quote
 
 import pytest
 
@@ -27,7 +29,7 @@ def test_the_defaults() -> None:
     assert default.base_url == DEFAULT_BASE_URL == "https://app.clocknext.com"
     assert default.origin == Origin("https", "app.clocknext.com", 443)
     assert (default.path_prefix, default.mode, default.timeout) == ("", "async", 10.0)
-    assert default.batch == BatchPolicy(20, 2.0, 5, 10_000, "drop_newest")
+    assert default.batch == BatchPolicy(20, 2.0, 5, 10_000, "drop_newest", 10.0, 64 * 1024 * 1024, "hold")
     assert default.retry == RetryPolicy(5, 0.2, 10.0)
     assert not default.allow_insecure_http
 
@@ -36,8 +38,10 @@ REFUSED: dict[tuple[Callable[..., object], str], list[object]] = {
     (BatchPolicy, "max_size"): NOT_COUNTS,
     (BatchPolicy, "max_concurrency"): NOT_COUNTS,
     (BatchPolicy, "max_queue_size"): NOT_COUNTS,
+    (BatchPolicy, "max_queue_bytes"): NOT_COUNTS,
     (BatchPolicy, "max_interval"): NOT_SECONDS,
     (BatchPolicy, "block_timeout"): NOT_SECONDS,
+    (BatchPolicy, "outage"): ["wait", "", None, 1, [], "HOLD", HUGE],
     (BatchPolicy, "overflow"): ["drop", "", None, 1, [], "DROP_NEWEST", HUGE],
     (RetryPolicy, "max_attempts"): NOT_COUNTS,
     (RetryPolicy, "base_delay"): NOT_SECONDS,
@@ -122,6 +126,24 @@ def test_redaction_takes_the_key_out_of_a_text_and_leaves_the_rest() -> None:
 def test_a_configuration_can_not_be_changed() -> None:
     with pytest.raises(FrozenInstanceError):
         config().timeout = 1.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("key", ["cnk_plain", "cnk_a'b\\c\"d/e", "cnk_50%&=~"])
+def test_the_key_is_redacted_however_it_is_spelt(key: str) -> None:
+    made_of = Config(key)
+    texts = [
+        key,
+        repr([key]),
+        json.dumps([key]),
+        json.dumps(json.dumps([key])),
+        quote(key),
+        quote(key, safe=""),
+        json.dumps([key]).replace("/", "\\/"),
+    ]
+    for text in texts:
+        redacted = made_of.redact(f"before {text} after")
+        assert "cnk_[redacted]" in redacted
+        assert not any(spelling in redacted for spelling in made_of.key_spellings)
 
 
 def test_patience_is_what_a_call_might_have_taken_by_its_own_policy() -> None:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -183,8 +184,127 @@ def test_while_a_retry_after_lasts_nothing_at_all_is_sent(status: int) -> None:
     bench.outbox.flush(now=20.0)
     bench.record("d", now=20.0)
     assert bench.sent(30.999) == []
-    expected = ["b", "a"] if status != 400 else ["b", "c"]
-    assert bench.sent(31.0) == expected
+    assert bench.sent(31.0) == ["b"]
+
+
+def test_after_a_pause_one_is_sent_as_a_probe_and_then_one_more_for_each_answer() -> None:
+    bench = Bench(BatchPolicy(max_size=1, max_concurrency=3))
+    bench.record(*"abcdefghij")
+    assert bench.sent() == ["a", "b", "c"]
+    for key in "abc":
+        bench.answer(key, refusal(503, retry_after="30"))
+    assert bench.outbox.stats(now=0.0).gate == "paused"
+    assert bench.outbox.stats(now=10.0).opens_in == 20.0
+    assert bench.sent(30.0) == ["a"]
+    assert bench.outbox.stats(now=30.0).gate == "probing"
+    bench.answer("a", success(), 31.0)
+    assert bench.sent(31.0) == ["b", "c"]
+    assert bench.outbox.stats(now=31.0).gate == "ramping"
+    bench.answer("b", success(), 31.0)
+    assert bench.sent(31.0) == ["d", "e"]
+    assert bench.outbox.stats(now=31.0).gate == "open"
+
+
+def test_an_answer_to_what_was_sent_before_the_pause_is_no_answer_to_the_probe() -> None:
+    bench = Bench(BatchPolicy(max_size=1, max_concurrency=3))
+    bench.record(*"abcdef")
+    bench.sent()
+    bench.answer("a", refusal(429, retry_after="5"), 1.0)
+    bench.answer("b", success(), 1.0)
+    assert bench.sent(6.0) == []  # c still is in flight
+    bench.answer("c", success(), 6.0)
+    assert bench.sent(6.0) == ["a"]
+
+
+def test_five_failures_of_the_service_in_a_row_are_an_outage_and_only_probes_go_out() -> None:
+    bench = Bench(
+        BatchPolicy(max_size=1, max_concurrency=5), RetryPolicy(max_attempts=1, base_delay=2.0, max_delay=8.0)
+    )
+    bench.record(*(f"{number:02}" for number in range(40)))
+    now, sent = 0.0, bench.sent()
+    assert len(sent) == 5
+    for key in sent:
+        bench.answer(key, Failure("refused"))
+    for pause in (1.0, 2.0, 4.0, 4.0):
+        assert bench.drain(now)[-1] == Wait(now + pause)
+        now += pause
+        sent = bench.sent(now)
+        assert len(sent) == 1
+        bench.answer(sent[0], Failure("refused"), now)
+    stats = bench.outbox.stats(now=now)
+    assert (stats.held, stats.retries, stats.gate) == (40, 9, "paused")
+
+
+def test_four_failures_of_the_service_in_a_row_are_no_outage() -> None:
+    bench = Bench(BatchPolicy(max_size=1, max_concurrency=4))
+    bench.record(*(f"{number:02}" for number in range(40)))
+    for _ in range(3):
+        sent = bench.sent()
+        assert len(sent) == 4
+        for key in sent[:3]:
+            bench.answer(key, refusal(503))
+        bench.answer(sent[3], success())
+    assert bench.outbox.stats(now=0.0).gate == "open"
+
+
+def test_a_signal_that_the_service_chokes_on_holds_up_no_other_and_is_given_up() -> None:
+    bench = Bench(
+        BatchPolicy(max_size=1, max_concurrency=1, max_interval=0.0),
+        RetryPolicy(max_attempts=3, base_delay=1.0),
+    )
+    poison = [f"poison {number}" for number in range(6)]
+    bench.record(*poison)
+    now, ended = 0.0, set[str | None]()
+    for step in range(400):
+        if step >= 60 and step % 4 == 0:
+            bench.record(f"good {step}", now=now)
+        match output := bench.poll(now):
+            case Transmit():
+                key = bench.names[output.ticket]
+                bench.answer(key, refusal(500) if key in poison else success(), now)
+            case Wait(until=float(until)):
+                now = until
+            case Dropped():
+                ended.add(output.signal.idempotency_key)
+            case _:
+                pass
+        if step == 59:
+            assert bench.outbox.held == 6, "alone, they say nothing of themselves"
+    assert ended == set(poison)
+    stats = bench.outbox.stats(now=now)
+    assert (stats.delivered, stats.held) == (stats.recorded - 6, 0)
+
+
+def test_the_last_failure_counts_only_if_the_service_has_worked_since_the_one_before() -> None:
+    bench = Bench(BatchPolicy(max_size=1), RetryPolicy(max_attempts=1, base_delay=2.0))
+    bench.record("a")
+    bench.sent()
+    bench.record("b", now=1.0)
+    bench.sent(1.0)
+    bench.answer("b", success(), 1.0)
+    bench.answer("a", refusal(500), 2.0)
+    rejected, dropped = (output for output in bench.drain(2.0) if isinstance(output, Rejected | Dropped))
+    assert isinstance(rejected, Rejected)
+    assert dropped == Dropped(credit("a"), "send_failed")
+
+
+def test_a_flush_without_a_deadline_sits_out_an_outage_of_up_to_the_patience() -> None:
+    bench = Bench(BatchPolicy(max_concurrency=1))
+    bench.record("a", "b")
+    bench.outbox.flush(now=0.0)
+    bench.sent()
+    bench.answer("a", success(), 50.0)
+    bench.sent(50.0)
+    bench.answer("b", refusal(503, retry_after="900"), 60.0)
+    assert bench.drain(60.0)[-1] == Wait(150.0)
+    assert report_of(bench.drain(150.0)) == FlushReport(1, [], 1)
+    assert bench.outbox.held == 1
+    bench.outbox.close(now=200.0)
+    assert bench.drain(200.0) == [Wait(300.0)]
+    outputs = bench.drain(300.0)
+    assert report_of(outputs) == FlushReport(0, [], 1)
+    assert Dropped(credit("b"), "closed") in outputs
+    assert outputs[-1] == Closed()
 
 
 def test_a_shorter_retry_after_does_not_end_a_longer_one() -> None:
@@ -231,7 +351,7 @@ def test_a_refused_signal_is_told_of_twice_and_not_sent_again() -> None:
     assert isinstance(rejected.error, AllowanceError)
     assert rejected.error.idempotency_key == "a"
     assert (dropped, flushed, wait) == (Dropped(credit("a"), "send_failed"), Flushed(0), Wait(None))
-    assert bench.outbox.counts.rejected == 1
+    assert bench.outbox.stats(now=0.0).rejected == 1
 
 
 def test_a_signal_taken_only_to_be_mended_is_delivered_and_told_of_as_an_error() -> None:
@@ -249,11 +369,11 @@ def test_a_signal_taken_only_to_be_mended_is_delivered_and_told_of_as_an_error()
         "a",
     )
     assert flushed == Flushed(1)
-    assert (bench.outbox.counts.delivered, bench.outbox.counts.rejected) == (1, 0)
+    assert (bench.outbox.stats(now=0.0).delivered, bench.outbox.stats(now=0.0).rejected) == (1, 0)
 
 
 def test_a_signal_is_given_up_after_its_last_attempt_with_its_last_error() -> None:
-    bench = Bench(BatchPolicy(max_size=1), RetryPolicy(max_attempts=2, base_delay=2.0))
+    bench = Bench(BatchPolicy(max_size=1, outage="drop"), RetryPolicy(max_attempts=2, base_delay=2.0))
     bench.record("a")
     bench.sent()
     bench.answer("a", Failure("refused"))
@@ -267,7 +387,7 @@ def test_a_signal_is_given_up_after_its_last_attempt_with_its_last_error() -> No
     assert isinstance(rejected, Rejected)
     assert isinstance(rejected.error, ServerError)
     assert dropped == Dropped(credit("a"), "send_failed")
-    assert bench.outbox.counts.dropped == {"queue_full": 0, "send_failed": 1, "closed": 0}
+    assert bench.outbox.stats(now=0.0).dropped == {"queue_full": 0, "send_failed": 1, "closed": 0}
 
 
 def test_a_broken_off_attempt_is_not_counted_and_goes_out_again_first() -> None:
@@ -355,13 +475,39 @@ def test_attempted_signals_are_not_dropped_for_new_ones() -> None:
     assert only(Dropped, bench.drain()) == Dropped(credit("b"), "queue_full")
 
 
+def test_a_queue_is_full_of_bytes_too() -> None:
+    size = len(encoded("a").body)
+    bench = Bench(BatchPolicy(max_queue_bytes=2 * size + 1, overflow="raise"))
+    bench.record("a", "b")
+    assert bench.outbox.held_bytes == 2 * size
+    with pytest.raises(QueueFullError, match=f"2 signals of {2 * size} bytes are held"):
+        bench.record("c")
+    bench.outbox.flush(now=0.0)
+    bench.sent()
+    bench.answer("a", success())
+    bench.record("c")
+    assert bench.outbox.held_bytes == 2 * size
+
+
+def test_the_oldest_make_room_for_a_large_one_but_not_for_one_that_will_never_fit() -> None:
+    size = len(encoded("a").body)
+    bench = Bench(BatchPolicy(max_queue_bytes=4 * size, overflow="drop_oldest"))
+    bench.record(*"abcd")
+    large = encoded(replace(credit("large"), custom={"text": "x" * size}))
+    huge = encoded(replace(credit("huge"), custom={"text": "x" * 4 * size}))
+    assert bench.outbox.record(large, now=0.0).result.dropped is None
+    assert bench.outbox.record(huge, now=0.0).result.dropped == "queue_full"
+    dropped = [output.signal.idempotency_key for output in bench.drain() if isinstance(output, Dropped)]
+    assert dropped == ["a", "b", "c", "huge"]
+
+
 def test_a_full_queue_may_raise_and_then_nothing_was_recorded() -> None:
     bench = Bench(BatchPolicy(max_queue_size=1, overflow="raise"))
     bench.record("a")
     with pytest.raises(QueueFullError) as caught:
         bench.record("b")
     assert (caught.value.idempotency_key, caught.value.retryable) == ("b", True)
-    assert bench.outbox.counts.recorded == 1
+    assert bench.outbox.stats(now=0.0).recorded == 1
     assert bench.drain() == [Wait(2.0)]
 
 
@@ -376,7 +522,7 @@ def test_a_call_may_wait_for_room_and_is_let_in_in_turn() -> None:
     tickets = [bench.outbox.record(encoded(key), now=0.0).ticket for key in ("b", "c")]
     assert None not in tickets
     assert bench.drain() == [Wait(3.0)]
-    assert bench.outbox.counts.recorded == 1
+    assert bench.outbox.stats(now=0.0).recorded == 1
     bench.answer("a", success(), 1.0)
     settled = settlement(bench.drain(1.0))
     assert settled.ticket == tickets[0]
@@ -409,7 +555,7 @@ def test_a_call_that_gave_up_waiting_is_forgotten_unless_it_was_let_in() -> None
     bench.answer("a", success())
     assert settlement(bench.drain()).ticket == second
     bench.outbox.withdraw(second, now=0.0)
-    assert (bench.outbox.held, bench.outbox.counts.recorded) == (1, 2)
+    assert (bench.outbox.held, bench.outbox.stats(now=0.0).recorded) == (1, 2)
 
 
 def test_close_lets_in_the_calls_that_wait() -> None:
@@ -435,7 +581,7 @@ def test_a_flush_of_nothing_settles_at_once() -> None:
 
 
 def test_a_flush_counts_what_became_of_everything_before_it() -> None:
-    bench = Bench(retry=RetryPolicy(max_attempts=1))
+    bench = Bench(BatchPolicy(outage="drop"), RetryPolicy(max_attempts=1))
     bench.record("a", "b", "c")
     bench.outbox.flush(now=0.0)
     bench.sent()
@@ -587,7 +733,7 @@ def test_close_out_of_time_reports_what_is_pending_then_drops_it() -> None:
     assert outputs[-1] == Closed()
     bench.answer("b", success(), 6.0)
     assert bench.drain(6.0) == [Closed()]
-    counts = bench.outbox.counts
+    counts = bench.outbox.stats(now=0.0)
     assert (counts.held, counts.delivered, counts.dropped["closed"]) == (0, 0, 3)
 
 
@@ -728,7 +874,7 @@ def steps_with(held: int, *, attempted: bool) -> dict[str, int]:
     measure("refusal", lambda: outbox.handle_answer(tickets[2], refusal(400), now=1.0))
     measure("polls", lambda: bench.drain(1.0))
     measure("wakes", lambda: outbox.wakes_before(2.0))
-    measure("counts", lambda: outbox.counts)
+    measure("counts", lambda: outbox.stats(now=0.0))
     while outbox.held < batch.max_queue_size:
         outbox.record(signal, now=1.0)
     measure("overflow", lambda: outbox.record(signal, now=1.0))

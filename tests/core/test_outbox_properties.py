@@ -16,10 +16,12 @@ from hypothesis.stateful import (
 )
 
 from clocknext_core import BatchPolicy, Closed, RetryPolicy, Wait
-from clocknext_core.config import Overflow
+from clocknext_core.config import Outage, Overflow
 from tests.core.outbox_model import REPLIES, World
 
 POLICIES: tuple[Overflow, ...] = get_args(Overflow)
+OUTAGES: tuple[Outage, ...] = get_args(Outage)
+DOWN = ["500", "503", "reset", "refused connection", "html"]
 SECONDS = st.one_of(
     st.sampled_from([0.0, 0.05, 0.2, 1.0, 2.0, 3.0, 30.0, 900.0]),
     st.floats(0, 20, allow_nan=False, allow_infinity=False),
@@ -40,6 +42,8 @@ class OutboxMachine(RuleBasedStateMachine):
             max_queue_size=st.integers(1, 5),
             overflow=st.sampled_from(POLICIES),
             block_timeout=st.sampled_from([0.0, 1.0, 10.0]),
+            max_queue_bytes=st.sampled_from([300, 900, 10**6]),
+            outage=st.sampled_from(["hold", "hold", "drop"]),
         ),
         retry=st.builds(
             RetryPolicy,
@@ -157,15 +161,19 @@ def wander(rng: Random, overflow: Overflow, steps: int) -> World:
         max_queue_size=rng.randint(1, 6),
         overflow=overflow,
         block_timeout=rng.choice([0.5, 5.0]),
+        max_queue_bytes=rng.choice([300, 900, 10**6]),
+        outage=rng.choice(OUTAGES),
     )
     world = World(batch, RetryPolicy(max_attempts=rng.randint(1, 3)), rng.randint(0, 99))
     names = sorted(REPLIES)
-    for _ in range(steps):
+    for step in range(steps):
+        # A service that is down for a while fails every signal alike.
+        troubles = DOWN if step % 100 < 30 and rng.random() < 0.9 else names
         match rng.randrange(20):
             case 0 | 1 | 2 | 3 | 4:
                 world.record()
             case 5 | 6 | 7 | 8 if world.flying:
-                world.answer(rng.choice(list(world.flying)), rng.choice(names))
+                world.answer(rng.choice(list(world.flying)), rng.choice(troubles))
             case 9 if world.spent:
                 world.answer(rng.choice(world.spent), rng.choice(names))
             case 10 if world.flying:
@@ -195,21 +203,30 @@ def test_a_seeded_run_keeps_every_promise_and_meets_every_trouble(overflow: Over
     rng = Random(f"{overflow}/1")
     seen: Counter[str] = Counter()
     for _ in range(100):
-        seen += wander(rng, overflow, 150).seen
+        seen += wander(rng, overflow, 200).seen
     happened = {
         *(
             "wait",
             "retry",
             "repeat",
-            "gate",
+            "gate paused",
+            "gate probing",
+            "gate ramping",
+            "outage",
+            "outage over",
+            "probe",
+            "held beyond its attempts",
+            "too many bytes",
             "late answer",
             "abandoned",
             "backwards",
             "refused",
             "send_failed",
         ),
-        *("closed", "flush during an outage", "flush out of time", "to be mended"),
+        *("closed", "flush during an outage", "flush out of time", "out of patience", "to be mended"),
     }
+    if overflow == "drop_oldest":
+        happened.add("dropped several")
     if overflow == "raise":
         happened.add("raised")
     elif overflow == "block":
@@ -217,6 +234,29 @@ def test_a_seeded_run_keeps_every_promise_and_meets_every_trouble(overflow: Over
     else:
         happened.add("queue_full")
     assert {name for name in happened if seen[name] < 10} == set()
+
+
+def test_where_half_of_all_attempts_fail_the_budget_bounds_the_repeats_and_parks_the_rest() -> None:
+    world = World(BatchPolicy(max_size=1, max_concurrency=4), RetryPolicy(max_attempts=4))
+    rng = Random(7)
+    for _ in range(150):
+        world.record()
+    for _ in range(4000):
+        match world.poll():
+            case Wait(until=None) if not world.flying:
+                break
+            case Wait(until=until):
+                if world.flying:
+                    world.jump(0.01)
+                    world.answer(min(world.flying), rng.choice(["ok", "reset", "reset", "429 at once"]))
+                else:
+                    assert until is not None
+                    world.clock = max(world.clock, until)
+            case _:
+                pass
+    assert world.held == 0
+    assert world.seen["repeat on loan"] > 20
+    assert {book.place for book in world.recorded} == {"delivered"}
 
 
 def test_the_same_seed_and_inputs_give_the_same_trace() -> None:

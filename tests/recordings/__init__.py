@@ -41,7 +41,8 @@ from clocknext_core.models import Items
 
 Json: TypeAlias = dict[str, Any]
 
-BATCH = BatchPolicy()
+BATCH = BatchPolicy(outage="drop")
+"""The recorded client gives signals up in an outage."""
 RETRY = RetryPolicy(max_attempts=5, base_delay=0.001, max_delay=0.004)
 """The policy the exchanges were recorded under: quick, so that a replay in real time is quick as well."""
 

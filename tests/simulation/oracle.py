@@ -5,15 +5,15 @@ predicts the jitter, but holds the delay it is told of against the policy and wh
 """
 
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias, assert_never
 
 from clocknext_core import (
+    Answer,
     BatchPolicy,
     Closed,
     Config,
-    Counts,
     Delivered,
     Dropped,
     EncodedSignal,
@@ -25,12 +25,15 @@ from clocknext_core import (
     Retrying,
     RetryPolicy,
     Settled,
+    Stats,
     Ticket,
     TrackResult,
     Transmit,
     Wait,
 )
+from clocknext_core.gate import Gate
 from clocknext_core.models import DropReason
+from tests.core.gate_model import GateBook, health_of
 from tests.simulation.network import Flight
 
 NEVER = float("-inf")
@@ -47,12 +50,21 @@ class Entry:
     place: str = "new"
     """`blocked`, `fresh`, `in flight`, `waiting`; then `delivered`, `rejected`, `raised`, `withdrawn`, or why
     it was dropped."""
+    number: int = 0
+    """Its place in the order recorded."""
     attempts: int = 0
-    """As the policy counts them: abandoned ones are not."""
+    """Abandoned ones are not counted."""
+    strikes: int = 0
+    """Failed attempts that count against it, as the policy bounds them."""
+    tried_at: float = NEVER
+    """When it was recorded, or failed last."""
+    sent_at: float = NEVER
+    price: int = 0
+    """Of its next repeat."""
+    is_on_loan: bool = False
     was_sent: bool = False
     not_before: float | None = NEVER
     """When the next attempt may start; `None` between a failure and the event that tells its delay."""
-    failed_at: float = NEVER
     pause: float = 0.0
     is_told: bool = False
     """A flush has reported its end."""
@@ -70,6 +82,7 @@ class FlushBook:
     ticket: Ticket
     awaits: list[Entry]
     tells: list[Entry]
+    began_at: float
     deadline_at: float | None
     closes: bool
 
@@ -97,9 +110,13 @@ class Oracle:
 
     Args:
         config: The outbox's configuration.
+        gate: The outbox's gate, of which it learns the jitter.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, gate: Gate) -> None:
+        self._real_gate = gate
+        self.gate = GateBook(config)
+        self._patience = config.patience
         self.batch: BatchPolicy = config.batch
         self.retry: RetryPolicy = config.retry
         self.timeout = config.timeout
@@ -107,7 +124,6 @@ class Oracle:
         self.entries: list[Entry] = []
         """Every signal that was recorded, or tried to be."""
         self.now = NEVER
-        self.gate_at = NEVER
         self._recorded: list[Entry] = []
         self._fresh: deque[Entry] = deque()
         self._waiting: list[Entry] = []
@@ -132,6 +148,11 @@ class Oracle:
         return len(self._fresh) + len(self._waiting) + len(self.in_flight)
 
     @property
+    def held_bytes(self) -> int:
+        """How many bytes they have."""
+        return sum(len(entry.body) for entry in [*self._fresh, *self._waiting, *self.in_flight.values()])
+
+    @property
     def is_idle(self) -> bool:
         """Whether nothing is held, nobody waits and every event has been told."""
         return not (self.held or self.blocked or self._flushes or self._expected)
@@ -142,10 +163,10 @@ class Oracle:
         Args:
             latency: The longest that an attempt takes from now on.
         """
-        times = [self.now, self.gate_at]
+        times = [self.now, self.gate.opens_at]
         times += [entry.not_before for entry in self._waiting if entry.not_before is not None]
-        at_once = min(self.batch.max_concurrency, self.batch.max_queue_size)
-        turns = -(-(self.held + len(self.blocked)) // at_once)
+        # After trouble one goes at a time, and what the budget can't pay does for longer.
+        turns = self.held + len(self.blocked)
         batches = 1 + (turns if self.blocked else 0)  # those let in make a batch of their own each time
         return max(times) + batches * self.batch.max_interval + turns * latency
 
@@ -155,15 +176,15 @@ class Oracle:
         """Take the time; it stands still where it would go back."""
         self.now = max(self.now, now)
 
-    def must_raise(self) -> bool:
+    def must_raise(self, body: bytes) -> bool:
         """Tell whether recording must raise now."""
-        return self._is_full and not self.is_closing and self.batch.overflow == "raise"
+        return not self._has_room_for(body) and not self.is_closing and self.batch.overflow == "raise"
 
     def recorded(self, encoded: EncodedSignal, receipt: Receipt | None) -> None:
         """Take note of a recording and check its receipt; `None`: it raised."""
         entry = Entry(encoded.idempotency_key, encoded.body)
         self.entries.append(entry)
-        assert (receipt is None) == self.must_raise()
+        assert (receipt is None) == self.must_raise(encoded.body)
         if receipt is None:
             entry.place = "raised"
             self.seen["raised"] += 1
@@ -171,7 +192,7 @@ class Oracle:
         dropped: DropReason | None = None
         if self.is_closing:
             dropped = "closed"
-        elif not self._is_full:
+        elif self._has_room_for(entry.body):
             self._hold(entry)
         elif self.batch.overflow == "block":
             assert receipt.ticket is not None
@@ -179,10 +200,14 @@ class Oracle:
             entry.place = "blocked"
             self.blocked.append(Blocked(receipt.ticket, entry, self.now + self.batch.block_timeout))
             self.seen["blocked"] += 1
-        elif self.batch.overflow == "drop_oldest" and self._fresh:
-            oldest = self._fresh.popleft()
+        elif self.batch.overflow == "drop_oldest" and self._has_room_for(entry.body, without=self._fresh):
+            oldest: list[Entry] = []
+            while not self._has_room_for(entry.body):
+                oldest.append(self._fresh.popleft())
             self._hold(entry)
-            self._drop(oldest, "queue_full")
+            for each in oldest:
+                self._drop(each, "queue_full")
+            self.seen["dropped several"] += len(oldest) > 1
         else:
             dropped = "queue_full"
         if dropped is not None:
@@ -191,12 +216,24 @@ class Oracle:
         result = receipt.result
         assert (result.queued, result.dropped, result.idempotency_key) == (True, dropped, entry.key)
 
-    def answered(self, ticket: Ticket, flight: Flight) -> None:
+    def paused(self, seconds: float | None, *, now: float) -> None:
+        """Take note of the Retry-After that an awaited call was told, on the call's own clock."""
+        self.gate.pause(seconds, now=now)
+        self._learn()
+
+    def answered(self, ticket: Ticket, flight: Flight, answer: Answer) -> None:
         """Take note of an answer, which may come late."""
-        entry = self.in_flight.pop(ticket, None)
+        entry = self._land(ticket)
         if entry is None:
             self.seen["late answer"] += 1
             return
+        health = health_of(answer, is_final=flight.verdict != "retry")
+        counts = self.gate.counts_against_signal(health, tried_at=entry.tried_at)
+        was_outage = self.gate.is_outage
+        self.gate.observe(health, flight.pause, sent_at=entry.sent_at, price=entry.price, now=self.now)
+        self.seen["outage"] += self.gate.is_outage and not was_outage
+        self.seen["outage over"] += was_outage and not self.gate.is_outage
+        self._learn()
         if flight.verdict == "delivered":
             entry.place = "delivered"
             self._delivered_since_empty += 1
@@ -204,14 +241,16 @@ class Oracle:
             self._end(entry)
             return
         self.seen[f"pause: {flight.fate.pause.shape}"] += 1
-        if flight.pause is not None:
-            self.gate_at = max(self.gate_at, self.now + flight.pause)
-        if flight.verdict == "retry" and entry.attempts < self.retry.max_attempts:
-            entry.place, entry.not_before, entry.failed_at = "waiting", None, self.now
+        entry.strikes += counts
+        entry.tried_at = self.now
+        entry.price = 5 if health == "busy" else 14
+        if flight.verdict == "retry" and entry.strikes < self.retry.max_attempts:
+            entry.place, entry.not_before = "waiting", None
             entry.pause = flight.pause or 0.0
             self._waiting.append(entry)
             self._expect("retrying", entry.key, entry.attempts)
             self.seen["retry"] += 1
+            self.seen["held beyond its attempts"] += entry.attempts > self.retry.max_attempts
             return
         entry.place = "rejected" if flight.verdict == "refused" else "send_failed"
         self.seen[entry.place] += 1
@@ -221,8 +260,11 @@ class Oracle:
 
     def abandoned(self, ticket: Ticket) -> None:
         """Take note of an attempt that was taken back."""
-        entry = self.in_flight.pop(ticket, None)
+        entry = self.in_flight.get(ticket)
         if entry is not None:
+            if not entry.is_on_loan:
+                self.gate.tokens = min(500, self.gate.tokens + entry.price)
+            self._land(ticket)
             entry.attempts -= 1
             entry.place, entry.not_before = "waiting", self.now
             self._waiting.append(entry)
@@ -242,13 +284,13 @@ class Oracle:
             self.is_closing = True
             while self.blocked:
                 self._admit(self.blocked.pop(0))
-        if self._waiting or self.now < self.gate_at:
+        if self._waiting or self.now < self.gate.opens_at:
             self.seen["flush during an outage"] += 1
         tells = [entry for entry in self._recorded if not entry.is_told]
         if self._flushes:  # an earlier one that waits is yet to report these: both will
             tells += [entry for entry in self._flushes[-1].tells if entry.is_told]
         awaits = [entry for entry in tells if entry.is_held]
-        self._flushes.append(FlushBook(ticket, awaits, tells, deadline_at, closes))
+        self._flushes.append(FlushBook(ticket, awaits, tells, self.now, deadline_at, closes))
         self._start_sending()
         self._settle_finished()
 
@@ -267,6 +309,7 @@ class Oracle:
             self._expect("settled", blocked.ticket)
             self.seen["block timed out"] += 1
         for flush in self._overdue():
+            self.seen["out of patience"] += flush.deadline_at is None
             self._settle(flush)
 
     def polled(self, output: OutboxOutput) -> None:
@@ -282,7 +325,7 @@ class Oracle:
             case _:
                 self._check_event(output)
 
-    def check(self, counts: Counts) -> None:
+    def check(self, counts: Stats) -> None:
         """Compare the books."""
         dropped = {reason: self._ends[reason] for reason in ("queue_full", "send_failed", "closed")}
         assert counts.recorded == counts.held + counts.delivered + counts.rejected + sum(
@@ -294,14 +337,20 @@ class Oracle:
         assert counts.delivered == self._ends["delivered"]
         assert counts.rejected == self._ends["rejected"]
         assert counts.dropped == dropped
+        assert counts.retries == self.seen["retry"]
+        assert counts.opens_in == max(0.0, self.gate.opens_at - self.now)
+        self.seen[f"gate {counts.gate}"] += 1
+        assert counts.held_bytes == self.held_bytes
         if not self.is_closing:  # calls that wait for room are let in at close
             assert self.held <= self.batch.max_queue_size
+            assert self.held_bytes <= self.batch.max_queue_bytes
 
     # The oracle's own moves
 
-    @property
-    def _is_full(self) -> bool:
-        return self.held >= self.batch.max_queue_size
+    def _has_room_for(self, body: bytes, *, without: Iterable[Entry] = ()) -> bool:
+        left_out = [len(entry.body) for entry in without]
+        is_few = self.held - len(left_out) < self.batch.max_queue_size
+        return is_few and self.held_bytes - sum(left_out) + len(body) <= self.batch.max_queue_bytes
 
     def _take_ticket(self, ticket: Ticket) -> None:
         assert ticket not in self._tickets, "a ticket was given twice"
@@ -310,8 +359,31 @@ class Oracle:
     def _expect(self, *event: object) -> None:
         self._expected[event] += 1
 
+    def _land(self, ticket: Ticket) -> Entry | None:
+        entry = self.in_flight.pop(ticket, None)
+        if entry is not None and entry.is_on_loan:
+            self.gate.loans -= 1
+            entry.is_on_loan = False
+        return entry
+
+    def _learn(self) -> None:
+        self.gate.learn(self._real_gate.opens_at, self._real_gate.width)
+
+    def _gives_up_at(self, flush: FlushBook) -> float:
+        if flush.deadline_at is not None:
+            return flush.deadline_at
+        return max(flush.began_at, self.gate.worked_at) + self._patience
+
+    def _next_repeat_at(self) -> float | None:
+        """When the next repeat may start, as far as back-off and budget go; `None` while none may."""
+        if not self._waiting:
+            return None
+        at, entry = min(((_known(entry.not_before), entry) for entry in self._waiting), key=_by_turn)
+        return at if self.gate.can_repeat(entry.price) else None
+
     def _hold(self, entry: Entry) -> None:
         self._recorded.append(entry)
+        entry.number, entry.tried_at = len(self._recorded), self.now
         entry.place = "fresh"
         self._fresh.append(entry)
         if not self._is_sending:
@@ -347,7 +419,7 @@ class Oracle:
 
     def _end(self, entry: Entry) -> None:
         self._ends[entry.place] += 1
-        while self.blocked and not self._is_full:
+        while self.blocked and self._has_room_for(self.blocked[0].entry.body):
             self._admit(self.blocked.pop(0))
         if not self.held and not self.is_closed:
             self._expect("flushed", self._delivered_since_empty)
@@ -356,7 +428,7 @@ class Oracle:
 
     def _overdue(self) -> Iterator[FlushBook]:
         for flush in list(self._flushes):
-            if flush.deadline_at is not None and flush.deadline_at <= self.now and flush in self._flushes:
+            if self._gives_up_at(flush) <= self.now and flush in self._flushes:
                 yield flush
 
     def _settle_finished(self) -> None:
@@ -392,15 +464,20 @@ class Oracle:
         self._take_ticket(output.ticket)
         assert not self._expected, "sent before its events were told"
         assert output.deadline_at == self.now + self.timeout
-        assert self.now >= self.gate_at, "sent before the server's Retry-After"
-        assert len(self.in_flight) < self.batch.max_concurrency
+        assert self.now >= self.gate.paused_until, "sent before the server's Retry-After"
+        assert self.now >= self.gate.opens_at, "sent before the gate opened"
+        assert len(self.in_flight) < self.gate.width
         body = output.request.body
         entry = next((entry for entry in self._waiting if entry.body == body), None)
         if entry is not None:
             assert entry.not_before is not None
             assert entry.not_before <= self.now, "sent before its own back-off"
+            assert not (self._is_sending and self.gate.is_outage), "a probe that is not fresh"
             self._waiting.remove(entry)
+            if entry.price:
+                entry.is_on_loan = not self.gate.pay(entry.price)
             self.seen["repeat"] += 1
+            self.seen["repeat on loan"] += entry.is_on_loan
         else:
             assert self._is_sending, "sent without a trigger"
             entry = self._fresh.popleft()
@@ -410,22 +487,23 @@ class Oracle:
         entry.place = "in flight"
         entry.was_sent = True
         entry.attempts += 1
-        assert entry.attempts <= self.retry.max_attempts
+        entry.sent_at = self.now
+        assert entry.strikes < self.retry.max_attempts
         self.in_flight[output.ticket] = entry
 
     def _check_wait(self, output: Wait) -> None:
         assert not self._expected, f"waits before it has told of {self._expected}"
-        times = [flush.deadline_at for flush in self._flushes if flush.deadline_at is not None]
+        times = [self._gives_up_at(flush) for flush in self._flushes]
         times += [blocked.deadline_at for blocked in self.blocked]
         if self._interval_at is not None:
             times.append(self._interval_at)
-        if len(self.in_flight) < self.batch.max_concurrency:
-            starts = [entry.not_before for entry in self._waiting if entry.not_before is not None]
-            assert len(starts) == len(self._waiting)
+        if len(self.in_flight) < self.gate.width:
+            repeat_at = self._next_repeat_at()
+            starts = [] if repeat_at is None else [repeat_at]
             if self._is_sending:
                 starts.append(NEVER)
             if starts:
-                times.append(max(min(starts), self.gate_at))
+                times.append(max(min(starts), self.gate.opens_at))
         assert output.until == min(times, default=None)
         assert output.until is None or output.until > self.now, "wakes up in the past"
         if self.held and not self.in_flight:
@@ -475,7 +553,7 @@ class Oracle:
         entry = next(entry for entry in self._waiting if entry.key == key)
         ceiling = min(self.retry.base_delay * 2 ** (event.attempt - 1), self.retry.max_delay)
         assert max(ceiling / 2, entry.pause) <= event.delay <= max(ceiling, entry.pause)
-        entry.not_before = entry.failed_at + event.delay
+        entry.not_before = entry.tried_at + event.delay
 
     def _check_settled(self, output: Settled[FlushReport] | Settled[TrackResult]) -> None:
         value = output.unwrap()
@@ -491,3 +569,13 @@ class Oracle:
         else:
             assert told <= expected.failed
             assert told.total() == self.batch.max_queue_size
+
+
+def _known(time: float | None) -> float:
+    assert time is not None, "it waits before it has told for how long"
+    return time
+
+
+def _by_turn(repeat: tuple[float, Entry]) -> tuple[float, int]:
+    at, entry = repeat
+    return at, entry.number

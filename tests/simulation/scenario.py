@@ -76,6 +76,7 @@ class Scenario:
             max_queue_size=rng.choice((2, 4, 100)),
             overflow=rng.choice(OVERFLOWS),
             block_timeout=rng.choice((0.5, 5.0)),
+            outage=rng.choice(("hold", "hold", "drop")),
         )
         retry = RetryPolicy(
             max_attempts=rng.choice((2, 5)), base_delay=0.25, max_delay=rng.choice((1.0, 8.0))

@@ -75,7 +75,7 @@ def test_the_thread_driver_loses_nothing_under_any_schedule(overflow: str) -> No
         scenario, _ = chosen[schedule % len(chosen)]
         stage = play_threads(scenario, Random(f"{overflow} {schedule}"))
         outbox = stage.engine.outbox
-        counts = outbox.counts
+        counts = outbox.stats(now=0.0)
         assert outbox.held == 0, f"{scenario.seed} under schedule {overflow} {schedule}"
         assert counts.recorded == counts.delivered + counts.rejected + sum(counts.dropped.values())
         delivered = [

@@ -117,7 +117,7 @@ class World:
         self.outbox = self.engine.outbox
         self.ledger = Ledger(_CATALOGUE)
         self.network = Network(self.ledger)
-        self.oracle = Oracle(self.config)
+        self.oracle = Oracle(self.config, self.outbox.gate)
         self.seen: Counter[str] = self.oracle.seen
         self.steps = 0
         self._time = 0.0
@@ -355,8 +355,9 @@ class World:
 
     def _answer_again(self, ticket: Ticket, flight: Flight) -> None:
         self.oracle.touch(self.now)
-        self.outbox.handle_answer(ticket, flight.answer or Failure("Again."), now=self.now)
-        self.oracle.answered(ticket, flight)
+        answer = flight.answer or Failure("Again.")
+        self.outbox.handle_answer(ticket, answer, now=self.now)
+        self.oracle.answered(ticket, flight, answer)
         self._check()
 
     def _answer(self, ticket: Ticket, flight: Flight) -> None:
@@ -364,12 +365,12 @@ class World:
         answer = self.network.finish(flight, now=self._time)
         self.oracle.touch(self.now)
         self.outbox.handle_answer(ticket, answer, now=self.now)
-        self.oracle.answered(ticket, flight)
+        self.oracle.answered(ticket, flight, answer)
         self._check()
         self._nudge()
 
     def _check(self) -> None:
-        self.oracle.check(self.outbox.counts)
+        self.oracle.check(self.outbox.stats(now=self.now))
 
     # Calls
 
@@ -416,7 +417,8 @@ class World:
                     self.seen["call retried"] += 1
                 case Wait():
                     assert output.until is not None
-                    assert output.until == claim.not_before
+                    assert output.until == max(claim.not_before, self.oracle.gate.paused_until)
+                    self.seen["call waits for the host"] += output.until > claim.not_before
                     self._at(max(self._time, output.until - self._offset), lambda: self._drive(claim))
                     return
                 case Settled():
@@ -431,6 +433,7 @@ class World:
         assert claim.in_flight is None
         assert claim.attempts <= self.config.retry.max_attempts
         assert claim.now >= claim.not_before, "a call sent before its time"
+        assert claim.now >= self.oracle.gate.paused_until, "a call sent before the server's Retry-After"
         claim.bodies.add(output.request.body)
         assert len(claim.bodies) == 1
         claim.in_flight = output.ticket
@@ -458,6 +461,7 @@ class World:
         claim.in_flight = None
         claim.last_verdict, claim.last_pause = flight.verdict, flight.pause or 0.0
         claim.last_processed = flight.processed
+        self.oracle.paused(flight.pause, now=claim.now)
         self._drive(claim)
 
     def _settle_call(self, claim: Claim, outcome: object) -> None:
@@ -467,8 +471,10 @@ class World:
         if claim.last_verdict == "retry":
             is_last = claim.attempts == self.config.retry.max_attempts
             is_unsafe = not claim.replay_safe and claim.last_processed
-            assert is_last or is_unsafe or claim.last_pause > self.config.patience, "a call gave up early"
+            wait = max(claim.last_pause, self.oracle.gate.paused_until - claim.now)
+            assert is_last or is_unsafe or wait > self.config.patience, "a call gave up early"
             self.seen["call out of patience"] += not (is_last or is_unsafe)
+            self.seen["call never sent"] += not claim.attempts
         if claim.outcome == "failed" and claim.last_verdict == "refused":
             claim.outcome = "refused"
 
@@ -535,7 +541,7 @@ class World:
             times = self.ledger.billed(claim.key)
             least, most = _CHARGES[claim.outcome]
             assert least <= times <= most, f"{claim.key} {claim.outcome}, and billed {times} times"
-            bodies[claim.key] = next(iter(claim.bodies)) or b""
+            bodies[claim.key] = next(iter(claim.bodies), None) or b""
         for signal in self.ledger.signals:
             assert signal.idempotency_key is not None
             claimed = json.loads(bodies[signal.idempotency_key])
@@ -583,6 +589,8 @@ def _draw_config(rng: Random) -> Config:
         max_queue_size=rng.choice((1, 2, 4, 8, 30, 10_000)),
         overflow=rng.choice(OVERFLOWS),
         block_timeout=rng.choice((0.0, 0.5, 5.0, 30.0)),
+        max_queue_bytes=rng.choice((300, 1000, 10**6, 10**6)),
+        outage=rng.choice(("hold", "hold", "drop")),
     )
     retry = RetryPolicy(
         max_attempts=rng.choice((1, 2, 3, 5, 5, 100)),

@@ -216,7 +216,7 @@ def bench(
 ) -> Generator[Bench, None, None]:
     made = Bench(
         transport,
-        batch=BatchPolicy(max_size=size, max_interval=interval, max_concurrency=concurrency),
+        batch=BatchPolicy(max_size=size, max_interval=interval, max_concurrency=concurrency, outage="drop"),
         retry=RetryPolicy(max_attempts=attempts),
         on_error=on_error,
         on_flush=on_flush,
@@ -357,7 +357,7 @@ def test_a_back_off_holds_no_thread_and_no_slot() -> None:
     with bench(FakeTransport(BUSY), concurrency=2, on_retry=retries) as b:
         b.record(30)
         retries.wait(30)
-        counts = b.engine.outbox.counts
+        counts = b.engine.outbox.stats(now=0.0)
         assert (counts.held, counts.in_flight) == (30, 0)
         assert len(workers()) <= 3
 

@@ -16,7 +16,7 @@ from clocknext_transports.emulator import Fault, FaultKind, Faults, Gate, Ledger
 from docs.examples.twisted_driver import TwistedClockNext
 from tests.contract.answers import by_key, found, held, key_of, priced, record, record_all
 from tests.contract.clients import Client
-from tests.contract.worlds import KEY, PATIENT_BATCH
+from tests.contract.worlds import GIVING_UP, KEY, PATIENT_BATCH
 from tests.transports.support import SOON, Peer, Wire, answer, answer_and_hold, keep_answering, serving
 from tests.twisted.worlds import Twisted
 
@@ -72,7 +72,7 @@ async def test_an_answer_nobody_asked_for_is_not_taken_for_the_next_one(world: T
 async def test_one_deadline_covers_the_whole_exchange(world: Twisted) -> None:
     with emulator() as server:
         server.faults.script(Fault("drip", bytes_per_second=20.0), times=2)
-        async with world.open(server.url, timeout=0.2, retry=ONCE) as client:
+        async with world.open(server.url, timeout=0.2, retry=ONCE, batch=GIVING_UP) as client:
             with pytest.raises(NetworkError, match="Timed out waiting for the answer"):
                 await client.customers.get("cus_123")
             await record(client, "a")

@@ -1,0 +1,92 @@
+"""The gate of the host: when an attempt may start, and how many at once, by what the service shows.
+
+    open        as many attempts at once as the policy allows
+    paused      none: a Retry-After lasts, or the service is down and the next probe is not due
+    probing     one, to see whether the service is back
+    ramping     one more at once for each answer that shows it working, until the gate is open
+
+A Retry-After pauses it, on whatever status it comes: it speaks for the host. So does an outage, which is
+`OUTAGE_AFTER` failures of the service in a row and no working answer between them. A few failures among
+many answers are no outage, and hold nobody up. Each failed probe makes the next pause longer, by the
+back-off.
+
+An attempt that started before the gate closed tells nothing new of the service when it fails: five
+connections that break at the same time are one event, and count as one.
+"""
+
+from typing import Literal, TypeAlias
+
+from clocknext_core.backoff import RandomSource, backoff_delay
+from clocknext_core.config import Config
+from clocknext_core.verdicts import Verdict
+
+OUTAGE_AFTER = 5
+"""Failures of the service in a row that make an outage: as many as there are attempts at once by default."""
+
+GateState: TypeAlias = Literal["open", "paused", "probing", "ramping"]
+
+
+class Gate:
+    """When the next attempt may start, and how many may be in flight.
+
+    Args:
+        config: `max_concurrency` is its full width; with `outage="drop"` only a Retry-After pauses it.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._policy = config.retry
+        self._full_width = config.batch.max_concurrency
+        self._sees_outages = config.batch.outage == "hold"
+        self.width = self._full_width
+        """How many attempts may be in flight."""
+        self.paused_until = float("-inf")
+        """The latest Retry-After: nothing at all is sent before, no awaited call either."""
+        self.opens_at = float("-inf")
+        """No buffered signal is sent before: the pause with its jitter, or the time of the next probe."""
+        self.worked_at = float("-inf")
+        """When an answer last showed the service working."""
+        self._closed_at = float("-inf")
+        self._failures = 0
+
+    @property
+    def is_outage(self) -> bool:
+        """Whether the service is down, as far as is known."""
+        return self._failures >= OUTAGE_AFTER
+
+    def state(self, now: float) -> GateState:
+        """Name the state it is in."""
+        if now < self.opens_at:
+            return "paused"
+        if self.width == self._full_width and not self.is_outage:
+            return "open"
+        return "probing" if self.width == 1 else "ramping"
+
+    def pause(self, seconds: float, rng: RandomSource, *, now: float) -> None:
+        """Take a Retry-After, in seconds from now; `rng` is for the jitter.
+
+        Jitter only adds to it, an eighth of it at most: clients that were sent away together should not
+        come back together.
+        """
+        if seconds > 0:
+            self.paused_until = max(self.paused_until, now + seconds)
+            jitter = rng.random() * min(seconds / 8, self._policy.max_delay)
+            self._close(now + seconds + jitter, now)
+
+    def observe(self, verdict: Verdict, rng: RandomSource, *, sent_at: float, now: float) -> None:
+        """Take what an attempt that started at `sent_at` showed of the service; `rng` is for the jitter."""
+        is_news = sent_at >= self._closed_at
+        if verdict is Verdict.WORKS:
+            self.worked_at = now
+            self._failures = 0
+            if is_news:
+                self.width = min(self.width + 1, self._full_width)
+        elif is_news:
+            self._failures += 1
+            if self.is_outage and self._sees_outages:
+                delay = backoff_delay(self._failures - OUTAGE_AFTER + 1, self._policy, rng)
+                self._close(now + delay, now)
+
+    def _close(self, until: float, now: float) -> None:
+        self.opens_at = max(self.opens_at, until)
+        self.width = 1
+        self._closed_at = now
