@@ -1,12 +1,11 @@
 """Configuration: checked once, when the client is made, and never changed afterwards."""
 
-import json
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import ip_address
 from typing import Literal, TypeAlias, get_args
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from clocknext_core.checks import check_bool, check_choice, check_instance, check_int, check_seconds
 from clocknext_core.errors import invalid
@@ -160,21 +159,21 @@ class Config:
 
     def redact(self, text: str) -> str:
         """Return `text` without the API key, which a server or proxy may have echoed."""
-        for spelling in self.key_spellings:
-            text = text.replace(spelling, REDACTED)
-        return text
+        return self.key_pattern.sub(REDACTED, text)
 
     @cached_property
-    def key_spellings(self) -> tuple[str, ...]:
-        """How the API key may be spelt in a text: as it is, in JSON, in JSON within JSON, in a URL."""
-        key = self.api_key
-        once = json.dumps(key)[1:-1]
-        twice = json.dumps(once)[1:-1]
-        slashed = once.replace("/", "\\/")  # as some JSON writers do
-        in_urls = (quote(key, safe=safe) for safe in ("", "/", "!~*'()"))
-        in_query = quote(key, safe="*").replace("~", "%7E")
-        spellings = {key, once, twice, slashed, repr(key)[1:-1], *in_urls, in_query}
-        return tuple(sorted(spellings, key=lambda spelling: (-len(spelling), spelling)))
+    def key_pattern(self) -> re.Pattern[str]:
+        """How the API key may be spelt in a text: as it is, or escaped as in JSON or a URL, however often."""
+        return re.compile("".join(map(_spellings, self.api_key)))
+
+
+def _spellings(character: str) -> str:
+    """Make the pattern for a character of the API key: as it is, or escaped, also more than once."""
+    if character.isalnum():
+        return character
+    code = f"{ord(character):x}"
+    digits = f"{code[0]}[{code[1]}{code[1].upper()}]"
+    return rf"(?:\\*{re.escape(character)}|\\+u00{digits}|%(?:25)*{digits})"
 
 
 def _check_api_key(value: object) -> None:

@@ -4,6 +4,8 @@
 replaced, when a connection may be kept. It asks for I/O one step at a time, and a transport only does it.
 """
 
+import re
+import threading
 import time
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
@@ -15,6 +17,22 @@ from clocknext_core import Answer, Failure, Origin, Request, Response
 
 MAX_ANSWER_BYTES = 1024 * 1024
 """Most bytes of an answer's body that are read, by default."""
+
+TRUSTED_FOR = 60.0
+"""Seconds that a kept connection is trusted. Beyond them, whatever lies between may have forgotten it.
+
+A function that was frozen for hours, or a machine that slept, finds such connections when it goes on.
+"""
+MAX_HEAD_BYTES = 64 * 1024
+"""Most bytes of an answer's head, together with the interim answers before it."""
+MAX_FRAMING_BYTES = 2048
+"""Most bytes of a chunk's size and extension, or of the trailers, that h11 holds while it is incomplete."""
+
+_NOT_HTTP = "The answer is not valid HTTP."
+_HEAD_END = re.compile(rb"\n\r?\n")
+_SPOILT = re.compile(rb"[\0\v\f]|\r[^\n]")
+"""What no head may hold. h11 refuses it too, but its time grows with the square of the blanks before it:
+a minute for an answer of 64 KiB. No deadline can interrupt that."""
 
 
 class Connection:
@@ -28,10 +46,14 @@ class Connection:
     def __init__(
         self, *, max_answer_bytes: int = MAX_ANSWER_BYTES, wall_clock: Callable[[], float] = time.time
     ) -> None:
-        self._h11 = h11.Connection(h11.CLIENT)
+        # Of a head this limits nothing: h11 is given each complete.
+        self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_FRAMING_BYTES)
         self._max_answer_bytes = max_answer_bytes
         self._wall_clock = wall_clock
         self._head: h11.Response | None = None
+        self._head_bytes = 0
+        self._unread = bytearray()
+        """What has come and h11 was not given yet."""
         self._body = bytearray()
         self.has_received = False
         """Whether any byte came since the request was sent: until then a reused connection may be stale."""
@@ -42,6 +64,7 @@ class Connection:
         """Begin an exchange: return the bytes of the request."""
         self.has_received = self.is_reusable = False
         self._head = None
+        self._head_bytes = 0
         self._body.clear()
         headers = [("Host", request.origin.authority), *request.headers]
         body = request.body or b""
@@ -59,14 +82,50 @@ class Connection:
         self.has_received = self.has_received or bool(data)
         if not data and self._head is None:
             return Failure("The connection was closed before an answer came.")
+        start = max(0, len(self._unread) - 2)  # the end of a head may be cut
+        self._unread += data
         try:
-            self._h11.receive_data(data)
-            return self._read_events()
+            if self._head is None:
+                answer = self._read_heads(start)
+                if answer is not None or self._head is None:
+                    return answer
+            return self._read_body(has_ended=not data)
         except h11.RemoteProtocolError:
             # Without h11's own words, which may quote the peer, and the peer our key.
             if not data:
                 return Failure("The connection was closed in the middle of the answer.")
-            return Failure("The answer is not valid HTTP.")
+            return Failure(_NOT_HTTP)
+
+    def _read_heads(self, start: int) -> Answer | None:
+        """Give h11 the head and the interim answers before it, each once it is complete."""
+        while self._head is None:
+            found = _HEAD_END.search(self._unread, start)
+            end = len(self._unread) if found is None else found.end()
+            if self._head_bytes + end > MAX_HEAD_BYTES:
+                return Failure(f"{_NOT_HTTP} Its head is longer than {MAX_HEAD_BYTES} bytes.")
+            if _SPOILT.search(self._unread, start, end):
+                return Failure(_NOT_HTTP)
+            if found is None:
+                return None
+            self._head_bytes += end
+            start = 0
+            if (answer := self._give(end)) is not None:
+                return answer
+        return None
+
+    def _read_body(self, *, has_ended: bool) -> Answer | None:
+        # Little at a time: h11 limits only what is incomplete, so it accepts no more than twice the limit.
+        while self._unread:
+            if (answer := self._give(MAX_FRAMING_BYTES)) is not None:
+                return answer
+        return self._give(0) if has_ended else None
+
+    def _give(self, count: int) -> Answer | None:
+        """Give h11 so many bytes of what has come (none: the peer closed), and see what it makes of them."""
+        data = bytes(self._unread[:count])
+        del self._unread[:count]
+        self._h11.receive_data(data)
+        return self._read_events()
 
     def _read_events(self) -> Answer | None:
         while True:
@@ -92,7 +151,9 @@ class Connection:
         surplus, has_ended = self._h11.trailing_data
         if (
             not surplus
+            and not self._unread
             and not has_ended
+            and not _is_framed_doubtfully(head)
             and self._h11.our_state is h11.DONE
             and self._h11.their_state is h11.DONE
         ):
@@ -107,6 +168,15 @@ def _refused_encoding(head: h11.Response) -> Failure | None:
         if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
             return Failure("The answer is compressed, which was not asked for.")
     return None
+
+
+def _is_framed_doubtfully(head: h11.Response) -> bool:
+    """Whether the server may think that its answer goes on: the rest would pass for the next answer."""
+    names = (b"content-length", b"transfer-encoding")
+    framing = {name: value for name, value in head.headers if name in names}
+    if head.status_code == 204:
+        return framing not in ({}, {b"content-length": b"0"})
+    return len(framing) > 1
 
 
 class Stream(Protocol):
@@ -127,7 +197,7 @@ S = TypeVar("S", bound=Stream)
 
 
 class Pool(Generic[S]):
-    """Idle keep-alive connections, the latest used on top.
+    """Idle keep-alive connections, the latest used on top. Thread-safe.
 
     Args:
         limit: Most connections kept.
@@ -136,29 +206,38 @@ class Pool(Generic[S]):
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._idle: list[S] = []
+        self._lock = threading.Lock()
+        self.epoch = 0
+        """How often it has been cleared."""
 
     def take(self) -> S | None:
         """Take an idle connection that still looks alive."""
-        while self._idle:
-            try:
+        while True:
+            with self._lock:
+                if not self._idle:
+                    return None
                 stream = self._idle.pop()
-            except IndexError:  # another thread was quicker
-                break
             if not stream.is_stale():
                 return stream
             stream.abort()
-        return None
 
-    def give(self, stream: S) -> None:
-        """Keep a connection for later, or close it if there are enough."""
-        if len(self._idle) < self._limit:
-            self._idle.append(stream)
-        else:
+    def give(self, stream: S, *, epoch: int = 0) -> None:
+        """Keep a connection for later, or close it: there are enough, or its exchange began in another epoch.
+
+        What was in use when the pool was cleared would be left open, with nobody to clear again.
+        """
+        with self._lock:
+            is_kept = epoch == self.epoch and len(self._idle) < self._limit
+            if is_kept:
+                self._idle.append(stream)
+        if not is_kept:
             stream.abort()
 
     def clear(self) -> list[S]:
-        """Close every idle connection, and return them."""
-        streams, self._idle = self._idle, []
+        """Close every idle connection and return them. Those in use now will be closed after it."""
+        with self._lock:
+            self.epoch += 1
+            streams, self._idle = self._idle, []
         for stream in streams:
             stream.abort()
         return streams
@@ -252,10 +331,11 @@ class Exchange(Generic[S]):
 
 
 def _script(request: Request, pool: Pool[S]) -> _Script[S]:
+    epoch = pool.epoch
     # A request that must not be repeated gets a connection that can't be stale.
     stream = pool.take() if request.replay_safe else None
     if stream is not None:
-        answer = yield from _attempt(request, stream, pool)
+        answer = yield from _attempt(request, stream, pool, epoch)
         # The server closed it while it was idle, most likely. Whether it processed the request can't be told:
         # a repeat is safe, or it would not have gone out here. Once, and never after the deadline.
         if answer is not None:
@@ -268,13 +348,13 @@ def _script(request: Request, pool: Pool[S]) -> _Script[S]:
     except OSError as error:
         return Failure(f"Could not connect to {request.origin}: {error}", processed=was_sent)
     assert not isinstance(connected, bytes | None)  # the transport keeps its side of the bargain
-    answer = yield from _attempt(request, connected, pool)
+    answer = yield from _attempt(request, connected, pool, epoch)
     assert answer is not None  # a fresh connection is not stale
     return answer
 
 
 def _attempt(
-    request: Request, stream: S, pool: Pool[S]
+    request: Request, stream: S, pool: Pool[S], epoch: int
 ) -> Generator[Step[S], "S | bytes | None", Answer | None]:
     """Try over one connection; `None`: it was reused, and broke before the first byte of an answer."""
     connection = stream.connection
@@ -292,7 +372,7 @@ def _attempt(
         answer = Failure(f"The connection broke: {error}")
     finally:
         if connection.is_reusable:
-            pool.give(stream)
+            pool.give(stream, epoch=epoch)
         else:
             stream.abort()
     if isinstance(answer, Failure) and is_reused and not connection.has_received:

@@ -93,7 +93,7 @@ class Tape:
 
     def __init__(self, config: Config, write: Callable[[str], object]) -> None:
         self._write = write
-        self._secrets = config.key_spellings
+        self._redact = config.redact
         self._has_failed = False
         settings = asdict(config)
         del settings["api_key"]
@@ -107,9 +107,7 @@ class Tape:
             return
         try:
             text = json.dumps(line, default=self._describe)
-            for secret in self._secrets:
-                text = text.replace(secret, REDACTED)
-            self._write(text + "\n")
+            self._write(self._redact(text) + "\n")
         except Exception as error:  # noqa: BLE001 - a recording must not stop delivery
             self._has_failed = True
             logger.warning("The trace ends here: %s", type(error).__name__)
@@ -123,9 +121,9 @@ class Tape:
         try:
             return data.decode()
         except UnicodeDecodeError:
-            for secret in self._secrets:
-                data = data.replace(secret.encode(), REDACTED.encode())
-            return {"base64": b64encode(data).decode()}
+            # Latin-1 gives each byte a character, and back.
+            redacted = self._redact(data.decode("latin-1")).encode("latin-1")
+            return {"base64": b64encode(redacted).decode()}
 
 
 class Dice:

@@ -79,7 +79,9 @@ class RunSteps:
         if not self._is_open:
             raise RuntimeError("Steps are taken inside the run's `with` block.")
         check_text("key", key)
-        if model is None and self._model is None:
+        if model is None:
+            model = self._model
+        if model is None:
             raise invalid("model", "is required: give it to the step, or to the run for all steps")
         agent_key = key if self._key_prefix is None else f"{self._key_prefix}.{key}"
         if ordinal is None:
@@ -88,7 +90,7 @@ class RunSteps:
             check_int("ordinal", ordinal, least=1)
         signal = OutcomeSignal(
             customer_id=self._customer_id,
-            model=model or self._model or "",
+            model=model,
             agent_key=agent_key,
             run_id=self.run_id,
             tokens=tokens,

@@ -76,6 +76,12 @@ def test_the_delay_before_the_next_attempt(failure: ClockNextError, attempt: int
     assert retry_delay(failure, attempt, RetryPolicy(), Dice(0.0)) == delay
 
 
+@pytest.mark.parametrize(("base_delay", "delay"), [(0.2, 5.0), (0.0, 0.0)])
+def test_a_power_that_no_float_can_hold_is_the_ceiling(base_delay: float, delay: float) -> None:
+    policy = RetryPolicy(max_attempts=5000, base_delay=base_delay, max_delay=10.0)
+    assert backoff_delay(4999, policy, Dice(0.0)) == delay
+
+
 # Retry-After
 
 
