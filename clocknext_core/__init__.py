@@ -28,18 +28,23 @@ from clocknext_core.errors import (
 from clocknext_core.messages import Answer, Failure, Origin, Request, Response
 from clocknext_core.models import Customer, CustomerPage, Model, PortalToken, TrackResult, Usage, UsageLog
 from clocknext_core.operations import Operation, Pages, Recording
-from clocknext_core.outbox import Outbox, OutboxOutput, Receipt, Stats
+from clocknext_core.outbox import Adopted, Outbox, OutboxOutput, Receipt, Stats
 from clocknext_core.outputs import (
+    Adopt,
     Closed,
     Delivered,
     Dropped,
+    Erase,
     FailedSignal,
     Flushed,
     FlushReport,
     HookEvent,
+    Quarantine,
     Rejected,
     Retrying,
     Settled,
+    SpoolDuty,
+    Store,
     Ticket,
     Transmit,
     Wait,
@@ -47,6 +52,8 @@ from clocknext_core.outputs import (
 from clocknext_core.signals import CreditSignal, EncodedSignal, OutcomeSignal, Signal, Tokens, WalletSignal
 
 __all__ = [
+    "Adopt",
+    "Adopted",
     "AllowanceError",
     "Answer",
     "AuthError",
@@ -64,6 +71,7 @@ __all__ = [
     "Dropped",
     "EncodedSignal",
     "Engine",
+    "Erase",
     "FailedSignal",
     "Failure",
     "FlushReport",
@@ -81,6 +89,7 @@ __all__ = [
     "Pages",
     "PlanError",
     "PortalToken",
+    "Quarantine",
     "QueueFullError",
     "RandomSource",
     "RateLimitError",
@@ -95,8 +104,10 @@ __all__ = [
     "ServerError",
     "Settled",
     "Signal",
+    "SpoolDuty",
     "SpoolError",
     "Stats",
+    "Store",
     "Ticket",
     "Tokens",
     "TrackResult",

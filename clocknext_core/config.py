@@ -108,6 +108,9 @@ class Config:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     allow_insecure_http: bool = False
     """Allow plain http to other hosts than this one. The key then crosses the network in the clear."""
+    spool_window: float | None = None
+    """Where buffered signals are stored before they are accepted: for how many seconds after that they may be
+    sent. `None`: they are held in memory alone."""
 
     def __post_init__(self) -> None:
         _check_api_key(self.api_key)
@@ -116,6 +119,8 @@ class Config:
         check_instance("batch", self.batch, BatchPolicy)
         check_instance("retry", self.retry, RetryPolicy)
         check_bool("allow_insecure_http", self.allow_insecure_http)
+        if self.spool_window is not None:
+            check_seconds("spool_window", self.spool_window, positive=True)
         _ = self._parsed  # a bad URL is an error now, not at the first request
 
     @property

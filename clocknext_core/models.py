@@ -13,7 +13,7 @@ from clocknext_core.naming import camel_case
 T = TypeVar("T")
 M = TypeVar("M", bound="Model")
 
-DropReason: TypeAlias = Literal["queue_full", "send_failed", "closed"]
+DropReason: TypeAlias = Literal["queue_full", "send_failed", "closed", "expired"]
 
 
 class _Declared(Generic[T]):

@@ -33,6 +33,12 @@ A flush is a list of nothing: a sequence number and a count of what was held up 
 per signal does not grow with how many are held, only with how many flushes wait at the same time. Without a
 deadline it sits out an outage of up to `Config.patience`; then it says what is pending.
 
+With a spool (`Config.spool_window`) a signal is held only once it is stored, and the call that records it
+waits for that. What is stored is dropped for no failure that may pass: not after `max_attempts`, not for a
+key that is refused (401, 403: somebody will change it), not at close. It ends by delivery, by the server's
+refusal, by an overflow policy that drops, or by its age: past the window the server may have forgotten its
+key.
+
 Time comes in as `now` and is clamped: a clock that goes backwards stands still. Inputs may come in any number
 before a poll; `poll` gives what they led to, one output at a time, until it says `Wait`. Nothing that comes
 late can do harm: a ticket that is no longer in flight is ignored.
@@ -40,7 +46,7 @@ late can do harm: a ticket that is no longer in flight is ignored.
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from heapq import heappop, heappush
@@ -50,22 +56,27 @@ from clocknext_core.backoff import RandomSource, retry_delay
 from clocknext_core.budget import FIRST_ATTEMPT, PRICES, Budget
 from clocknext_core.config import Config
 from clocknext_core.envelope import Payload, open_answer
-from clocknext_core.errors import ClockNextError, QueueFullError
+from clocknext_core.errors import ClockNextError, QueueFullError, SpoolError
 from clocknext_core.gate import Gate, GateState
 from clocknext_core.messages import Answer, Request
 from clocknext_core.models import DropReason, TrackResult
 from clocknext_core.operations import signal_operation, track_result
 from clocknext_core.outputs import (
+    Adopt,
     Closed,
     Delivered,
     Dropped,
+    Erase,
     FailedSignal,
     Flushed,
     FlushReport,
     HookEvent,
+    Quarantine,
     Rejected,
     Retrying,
     Settled,
+    SpoolDuty,
+    Store,
     Ticket,
     Transmit,
     Wait,
@@ -73,7 +84,7 @@ from clocknext_core.outputs import (
 from clocknext_core.signals import EncodedSignal, Signal
 from clocknext_core.verdicts import Verdict, judge
 
-OutboxEvent: TypeAlias = HookEvent | Settled[FlushReport] | Settled[TrackResult]
+OutboxEvent: TypeAlias = HookEvent | SpoolDuty | Settled[FlushReport] | Settled[TrackResult]
 OutboxOutput: TypeAlias = OutboxEvent | Transmit | Wait | Closed
 
 
@@ -86,6 +97,7 @@ class State(StrEnum):
     DELIVERED = "delivered"
     REJECTED = "rejected"
     DROPPED = "dropped"
+    PARKED = "parked"
 
 
 class Trigger(StrEnum):
@@ -97,13 +109,15 @@ class Trigger(StrEnum):
     REFUSE = "refused"
     GIVE_UP = "failed, last attempt"
     ABANDON = "attempt abandoned"
-    DISCARD = "queue full, or closed"
+    DISCARD = "queue full, closed, or too old"
+    PARK = "closed, with a spool"
 
 
 TRANSITIONS: Mapping[State, Mapping[Trigger, State]] = {
     State.FRESH: {
         Trigger.TRANSMIT: State.IN_FLIGHT,
         Trigger.DISCARD: State.DROPPED,
+        Trigger.PARK: State.PARKED,
     },
     State.IN_FLIGHT: {
         Trigger.ACKNOWLEDGE: State.DELIVERED,
@@ -112,16 +126,25 @@ TRANSITIONS: Mapping[State, Mapping[Trigger, State]] = {
         Trigger.REFUSE: State.REJECTED,
         Trigger.GIVE_UP: State.DROPPED,
         Trigger.DISCARD: State.DROPPED,
+        Trigger.PARK: State.PARKED,
     },
     State.BACKING_OFF: {
         Trigger.TRANSMIT: State.IN_FLIGHT,
         Trigger.DISCARD: State.DROPPED,
+        Trigger.PARK: State.PARKED,
     },
     State.DELIVERED: {},
     State.REJECTED: {},
     State.DROPPED: {},
+    State.PARKED: {},
 }
-"""Every move a signal can make. The three last states are final."""
+"""Every move a signal can make. The four last states are final; what is parked, another process sends."""
+
+KEY_REFUSED = (401, 403)
+"""What a spool outlives: a signal whose API key is refused stays, until somebody changes the key."""
+
+ADOPTED_AT_ONCE = 500
+"""Most signals that are taken over from the spool in one go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,17 +153,27 @@ class Receipt:
 
     result: TrackResult
     ticket: Ticket | None = None
-    """Under the `block` policy, with the queue full: wait for this to settle. Else `None`."""
+    """Where the call has to wait, for room in the queue or for the spool: wait for this to settle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """A signal that another process left in the spool."""
+
+    signal: EncodedSignal
+    age: float
+    """Seconds since it was recorded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
     """How many buffered signals there were, what became of them, and how the service does.
 
-    recorded = held + delivered + rejected + dropped, at every step.
+    recorded = held + delivered + rejected + dropped + parked, at every step.
     """
 
     recorded: int
+    """Also those that were adopted."""
     held: int
     held_bytes: int
     """Size of the bodies of what is held."""
@@ -150,6 +183,10 @@ class Stats:
     """Refused by the server for good."""
     dropped: Mapping[DropReason, int]
     """Ended otherwise, by reason. `send_failed`: given up after the last attempt."""
+    parked: int
+    """Left in the spool at the close, for the next process."""
+    storing: int
+    """Not recorded yet: on their way into the spool."""
     retries: int
     """Failed attempts that were, or will be, repeated."""
     gate: GateState
@@ -164,6 +201,7 @@ class _Entry:
     __slots__ = (
         "attempts",
         "encoded",
+        "expires_at",
         "is_on_loan",
         "price",
         "request",
@@ -174,7 +212,7 @@ class _Entry:
         "tried_at",
     )
 
-    def __init__(self, sequence: int, encoded: EncodedSignal, now: float) -> None:
+    def __init__(self, sequence: int, encoded: EncodedSignal, now: float, expires_at: float) -> None:
         self.sequence = sequence
         self.encoded = encoded
         self.request: Request | None = None
@@ -186,6 +224,7 @@ class _Entry:
         self.tried_at = now
         """When its last attempt failed, or when it was recorded."""
         self.sent_at = now
+        self.expires_at = expires_at
         self.price = 0
         """What a repeat takes from the budget; 0 before the first failure."""
         self.is_on_loan = False
@@ -242,10 +281,19 @@ class _Blocked:
     deadline_at: float
 
 
+@dataclass(slots=True)
+class _Storing:
+    """A signal on its way into the spool, and the call that waits for it."""
+
+    encoded: EncodedSignal
+    is_withdrawn: bool = False
+
+
 class Outbox:
     """The buffer of signals, the attempts in flight, the back-off timers, flush and close.
 
-    Inputs are `record`, `handle_answer`, `abandon`, `withdraw`, `flush` and `close`; the output is `poll`.
+    Inputs are `record`, `handle_answer`, `abandon`, `withdraw`, `flush` and `close`, with a spool also
+    `handle_stored` and `handle_adopted`; the output is `poll`.
     No method blocks or does I/O; none is safe for use by two threads at a time.
 
     Args:
@@ -265,6 +313,10 @@ class Outbox:
         self._backing_off: list[tuple[float, _Entry]] = []
         self._in_flight: dict[Ticket, _Entry] = {}
         self._blocked: deque[_Blocked] = deque()
+        self._storing: dict[Ticket, _Storing] = {}
+        self._storing_bytes = 0
+        self._may_adopt = config.spool_window is not None
+        """Whether the spool may hold signals of dead processes that nobody has asked for yet."""
         self._flushes: list[_Flush] = []
         self._events: deque[OutboxEvent] = deque()
         self._last_ticket: Ticket = 0
@@ -279,7 +331,13 @@ class Outbox:
         self._recorded = 0
         self._delivered = 0
         self._rejected = 0
-        self._dropped: dict[DropReason, int] = {"queue_full": 0, "send_failed": 0, "closed": 0}
+        self._dropped: dict[DropReason, int] = {
+            "queue_full": 0,
+            "send_failed": 0,
+            "closed": 0,
+            "expired": 0,
+        }
+        self._parked = 0
         self._retries = 0
         self._delivered_since_empty = 0
         self._unreported = self._new_tally()
@@ -310,6 +368,8 @@ class Outbox:
             delivered=self._delivered,
             rejected=self._rejected,
             dropped=dict(self._dropped),
+            parked=self._parked,
+            storing=len(self._storing),
             retries=self._retries,
             gate=self.gate.state(now),
             opens_in=max(0.0, self.gate.opens_at - now),
@@ -327,7 +387,7 @@ class Outbox:
         if self._is_closing:
             return self._refuse(encoded, "closed")
         if self._fits(encoded):
-            return self._hold(encoded)
+            return self._take_in(encoded)
         if self._batch.overflow == "raise":
             raise QueueFullError(
                 f"{self.held} signals of {self.held_bytes} bytes are held, and max_queue_size or "
@@ -344,11 +404,48 @@ class Outbox:
             oldest: list[_Entry] = []
             while not self._fits(encoded):
                 oldest.append(self._take_fresh())
-            receipt = self._hold(encoded)
+            receipt = self._take_in(encoded)
             for entry in oldest:
                 self._discard(entry, "queue_full")
             return receipt
         return self._refuse(encoded, "queue_full")
+
+    def handle_stored(self, ticket: Ticket, error: SpoolError | None, *, now: float) -> None:
+        """Take note that a signal is in the spool, or why it is not. An unknown ticket is a no-op.
+
+        What is not stored is not recorded, and its call fails.
+        """
+        self._advance(now)
+        storing = self._storing.pop(ticket, None)
+        if storing is None:
+            return
+        encoded = storing.encoded
+        self._storing_bytes -= len(encoded.body)
+        if error is not None:
+            self._events.append(Settled(ticket, error))
+        elif storing.is_withdrawn:
+            self._events.append(Erase(encoded.idempotency_key))
+        elif self._is_closed:
+            self._recorded += 1
+            self._parked += 1
+            self._events.append(Settled(ticket, _queued(encoded)))
+        else:
+            self._hold(encoded, age=0.0)
+            self._events.append(Settled(ticket, _queued(encoded)))
+        self._admit_blocked()
+        self._settle_finished()
+
+    def handle_adopted(self, signals: Sequence[Adopted], *, now: float) -> None:
+        """Take over signals from the spool; none: there are no more."""
+        self._advance(now)
+        self._may_adopt = bool(signals)
+        for adopted in signals:
+            if self._is_closed:
+                self._recorded += 1
+                self._parked += 1
+            else:
+                self._hold(adopted.signal, age=adopted.age)
+        self._start_sending()
 
     def handle_answer(self, ticket: Ticket, answer: Answer, *, now: float) -> None:
         """Take the answer to an attempt, or its failure. A late or unknown ticket is a no-op."""
@@ -384,8 +481,13 @@ class Outbox:
             self._back_off(entry, Trigger.ABANDON, 0.0)
 
     def withdraw(self, ticket: Ticket, *, now: float) -> None:
-        """Forget a signal whose call gave up waiting for room. A no-op once it has been recorded."""
+        """Forget a signal whose call gave up waiting, for room or for the spool.
+
+        A no-op once it has been recorded.
+        """
         self._advance(now)
+        if ticket in self._storing:
+            self._storing[ticket].is_withdrawn = True
         self._blocked = deque(blocked for blocked in self._blocked if blocked.ticket != ticket)
 
     def flush(self, *, now: float, deadline_at: float | None = None) -> Ticket:
@@ -419,13 +521,18 @@ class Outbox:
             return self._events.popleft()
         if self._is_closed:
             return Closed()
+        if self._wants_to_adopt():
+            self._may_adopt = False
+            return Adopt(min(self._batch.max_queue_size // 2 + 1, ADOPTED_AT_ONCE))
         if (entry := self._next_to_send()) is not None:
             return self._transmit(entry)
+        if self._events:  # the next one had expired
+            return self._events.popleft()
         return Wait(self._next_wake_at())
 
     def wakes_before(self, until: float | None) -> bool:
         """Tell a driver, after an input, whether it must poll although it was told to wait until then."""
-        if self._events or self._is_closed:
+        if self._events or self._is_closed or self._wants_to_adopt():
             return True
         wake_at = self._next_wake_at()
         return wake_at is not None and (until is None or wake_at < until)
@@ -444,27 +551,52 @@ class Outbox:
     # Recording
 
     def _fits(self, encoded: EncodedSignal) -> bool:
-        return self._is_room_for(encoded, self.held, self.held_bytes)
+        held, held_bytes = self.held + len(self._storing), self.held_bytes + self._storing_bytes
+        return self._is_room_for(encoded, held, held_bytes)
 
     def _could_fit(self, encoded: EncodedSignal) -> bool:
         """Tell whether it would fit if all that was never attempted made room."""
-        return self._is_room_for(encoded, self.held - len(self._fresh), self._attempted_bytes)
+        held = self.held + len(self._storing) - len(self._fresh)
+        return self._is_room_for(encoded, held, self._attempted_bytes + self._storing_bytes)
 
     def _is_room_for(self, encoded: EncodedSignal, held: int, held_bytes: int) -> bool:
         has_room = held < self._batch.max_queue_size
         return has_room and held_bytes + len(encoded.body) <= self._batch.max_queue_bytes
 
-    def _hold(self, encoded: EncodedSignal) -> Receipt:
+    def _wants_to_adopt(self) -> bool:
+        # What is adopted may come on top of a queue that has filled meanwhile: half a queue at most.
+        is_half_empty = 2 * (self.held + len(self._storing)) < self._batch.max_queue_size
+        return self._may_adopt and is_half_empty and not self._is_closing
+
+    def _take_in(self, encoded: EncodedSignal) -> Receipt:
+        if self._config.spool_window is None:
+            self._hold(encoded, age=0.0)
+            return Receipt(_queued(encoded))
+        ticket = self._new_ticket()
+        self._store(ticket, encoded)
+        return Receipt(_queued(encoded), ticket)
+
+    def _store(self, ticket: Ticket, encoded: EncodedSignal) -> None:
+        self._storing[ticket] = _Storing(encoded)
+        self._storing_bytes += len(encoded.body)
+        self._events.append(Store(ticket, encoded))
+
+    def _hold(self, encoded: EncodedSignal, *, age: float) -> None:
         self._recorded += 1
-        entry = _Entry(self._recorded, encoded, self._now)
+        window = self._config.spool_window
+        expires_at = math.inf if window is None else self._now - age + window
+        entry = _Entry(self._recorded, encoded, self._now, expires_at)
         self._fresh.append(entry)
+        for flush in self._flushes:
+            if flush.closes:  # it was on its way into the spool, or from there, when the close began
+                flush.remaining += 1
+                flush.last_sequence = self._recorded
         self._fresh_bytes += entry.size
         if not self._is_sending:
             if len(self._fresh) >= self._batch.max_size:
                 self._start_sending()
             elif self._interval_at is None:
                 self._interval_at = self._now + self._batch.max_interval
-        return Receipt(_queued(encoded))
 
     def _refuse(self, encoded: EncodedSignal, reason: DropReason) -> Receipt:
         """Drop a signal that was never held."""
@@ -475,8 +607,15 @@ class Outbox:
         return Receipt(_queued(encoded, dropped=reason))
 
     def _admit(self, blocked: _Blocked) -> None:
-        receipt = self._hold(blocked.encoded)
-        self._events.append(Settled(blocked.ticket, receipt.result))
+        if self._config.spool_window is None:
+            self._hold(blocked.encoded, age=0.0)
+            self._events.append(Settled(blocked.ticket, _queued(blocked.encoded)))
+        else:
+            self._store(blocked.ticket, blocked.encoded)
+
+    def _admit_blocked(self) -> None:
+        while self._blocked and self._fits(self._blocked[0].encoded):
+            self._admit(self._blocked.popleft())
 
     # Sending
 
@@ -495,12 +634,17 @@ class Outbox:
         # A probe is fresh where it can be: a signal that the service chokes on would be a poor one.
         is_repeat_next = self._may_repeat() and not (self._is_sending and self.gate.is_outage)
         if is_repeat_next and self._backing_off[0][0] <= self._now:
-            return heappop(self._backing_off)[1]
-        if not self._is_sending:
+            entry = heappop(self._backing_off)[1]
+        elif self._is_sending:
+            entry = self._take_fresh()
+            self._is_sending = bool(self._fresh)
+        else:
             return None
-        entry = self._take_fresh()
-        self._is_sending = bool(self._fresh)
-        return entry
+        if entry.expires_at > self._now:
+            return entry
+        self._events.append(Quarantine(entry.encoded.idempotency_key, "too old to be sent"))
+        self._discard(entry, "expired")
+        return None
 
     def _may_repeat(self) -> bool:
         return bool(self._backing_off) and self._budget.allows(self._backing_off[0][1].price)
@@ -527,9 +671,11 @@ class Outbox:
             self._budget.end_loan()
         return entry
 
-    def _observe(self, entry: _Entry, error: ClockNextError | None) -> Verdict:
-        """Learn from an attempt how the service does."""
-        verdict = judge(error)
+    def _observe(
+        self, entry: _Entry, error: ClockNextError | None, *, is_locked_out: bool = False
+    ) -> Verdict:
+        """Learn from an attempt how the service does: one that locks us out does not work for us."""
+        verdict = Verdict.DOWN if is_locked_out else judge(error)
         self.gate.observe(verdict, self._rng, sent_at=entry.sent_at, now=self._now)
         if verdict is Verdict.WORKS:
             self._budget.give(entry.price or FIRST_ATTEMPT)
@@ -540,6 +686,7 @@ class Outbox:
     def _deliver(self, entry: _Entry, payload: Payload) -> None:
         self._observe(entry, None)
         entry.move(Trigger.ACKNOWLEDGE)
+        self._erase(entry)
         self._delivered += 1
         self._delivered_since_empty += 1
         result = track_result(payload, entry.encoded)
@@ -549,11 +696,14 @@ class Outbox:
         self._end(entry, None)
 
     def _fail(self, entry: _Entry, error: ClockNextError) -> None:
-        verdict = self._observe(entry, error)
+        is_locked_out = self._config.spool_window is not None and error.status in KEY_REFUSED
+        verdict = self._observe(entry, error, is_locked_out=is_locked_out)
         entry.strikes += self._is_own_fault(entry, verdict)
         entry.tried_at = self._now
         entry.price = PRICES[verdict]
-        if error.retryable and entry.strikes < self._config.retry.max_attempts:
+        if is_locked_out and entry.attempts == 1:
+            self._events.append(Rejected(entry.signal, error))
+        if is_locked_out or (error.retryable and self._may_try_again(entry)):
             self._retries += 1
             delay = retry_delay(error, entry.attempts, self._config.retry, self._rng)
             self._events.append(Retrying(entry.attempts, delay, error, entry.signal))
@@ -565,9 +715,14 @@ class Outbox:
         else:
             entry.move(Trigger.REFUSE)
             self._rejected += 1
+        self._erase(entry)
         self._events.append(Rejected(entry.signal, error))
         self._events.append(Dropped(entry.signal, "send_failed"))
         self._end(entry, FailedSignal(entry.signal, error))
+
+    def _may_try_again(self, entry: _Entry) -> bool:
+        is_stored = self._config.spool_window is not None
+        return is_stored or entry.strikes < self._config.retry.max_attempts
 
     def _is_own_fault(self, entry: _Entry, verdict: Verdict) -> bool:
         """Tell whether a failed attempt counts against the signal."""
@@ -583,21 +738,33 @@ class Outbox:
         """Drop a signal that was held."""
         entry.move(Trigger.DISCARD)
         self._dropped[reason] += 1
+        if reason != "expired":  # which is put aside, not erased
+            self._erase(entry)
         self._events.append(Dropped(entry.signal, reason))
         self._end(entry, _dropped(entry.signal, reason))
+
+    def _erase(self, entry: _Entry) -> None:
+        if self._config.spool_window is not None:
+            self._events.append(Erase(entry.encoded.idempotency_key))
 
     def _end(self, entry: _Entry, failed: FailedSignal | None) -> None:
         """Count a signal that has left, for every flush it concerns."""
         if entry.request is not None:
             self._attempted_bytes -= entry.size
         self._count(entry, failed)
-        while self._blocked and self._fits(self._blocked[0].encoded):
-            self._admit(self._blocked.popleft())
+        self._admit_blocked()
         if self.held == 0 and not self._is_closed:
             self._events.append(Flushed(self._delivered_since_empty))
             self._delivered_since_empty = 0
-        for flush in [flush for flush in self._flushes if flush.remaining == 0]:
+        self._settle_finished()
+
+    def _settle_finished(self) -> None:
+        # One at a time: settling a flush that closes the outbox settles the others too.
+        while (flush := next(filter(self._is_finished, self._flushes), None)) is not None:
             self._settle(flush)
+
+    def _is_finished(self, flush: _Flush) -> bool:
+        return flush.remaining == 0 and not (flush.closes and self._storing)
 
     def _count(self, entry: _Entry, failed: FailedSignal | None) -> None:
         concerned = [flush for flush in self._flushes if entry.sequence <= flush.last_sequence]
@@ -619,15 +786,14 @@ class Outbox:
         flush = _Flush(self._new_ticket(), self._recorded, self.held, tally, self._now, deadline_at, closes)
         self._flushes.append(flush)
         self._start_sending()
-        if flush.remaining == 0:
-            self._settle(flush)
+        self._settle_finished()
         return flush.ticket
 
     def _settle(self, flush: _Flush) -> None:
         self._flushes.remove(flush)
         report = FlushReport(flush.tally.delivered, list(flush.tally.failed), flush.remaining)
         self._events.append(Settled(flush.ticket, report))
-        if flush.closes:
+        if flush.closes and not self._is_closed:
             self._shut()
 
     def _shut(self) -> None:
@@ -638,7 +804,15 @@ class Outbox:
         self._fresh.clear()
         self._fresh_bytes = 0
         for entry in sorted(left):
-            self._discard(entry, "closed")
+            if self._config.spool_window is None:
+                self._discard(entry, "closed")
+            else:
+                entry.move(Trigger.PARK)
+                self._parked += 1
+        self._attempted_bytes = 0
+        # A flush that still waits will wait for nothing: what it waited for is no longer this process's.
+        while self._flushes:
+            self._settle(self._flushes[0])
 
     # Timers
 
@@ -648,15 +822,11 @@ class Outbox:
         while self._blocked and self._blocked[0].deadline_at <= self._now:
             blocked = self._blocked.popleft()
             self._events.append(Settled(blocked.ticket, self._refuse(blocked.encoded, "queue_full").result))
-        # One at a time: settling a flush that closes the outbox settles the others too.
-        while (flush := self._overdue_flush()) is not None:
+        while (flush := next(filter(self._is_overdue, self._flushes), None)) is not None:
             self._settle(flush)
 
-    def _overdue_flush(self) -> _Flush | None:
-        for flush in self._flushes:
-            if self._gives_up_at(flush) <= self._now:
-                return flush
-        return None
+    def _is_overdue(self, flush: _Flush) -> bool:
+        return self._gives_up_at(flush) <= self._now
 
     def _gives_up_at(self, flush: _Flush) -> float:
         if flush.deadline_at is not None:

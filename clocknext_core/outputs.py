@@ -10,7 +10,7 @@ from typing import Generic, TypeAlias, TypeVar
 from clocknext_core.errors import ClockNextError
 from clocknext_core.messages import Request
 from clocknext_core.models import DropReason, TrackResult
-from clocknext_core.signals import Signal
+from clocknext_core.signals import EncodedSignal, Signal
 
 T = TypeVar("T")
 
@@ -91,6 +91,37 @@ class Flushed:
 
 
 @dataclass(slots=True)
+class Store:
+    """Put a signal into the spool; when it is durable, report with `handle_stored` under the same ticket."""
+
+    ticket: Ticket
+    signal: EncodedSignal
+
+
+@dataclass(slots=True)
+class Erase:
+    """A signal has ended: take it out of the spool. Need not be durable, nor is there anything to report."""
+
+    idempotency_key: str
+
+
+@dataclass(slots=True)
+class Quarantine:
+    """Set a stored signal aside for a person to look at: it is too old to be sent."""
+
+    idempotency_key: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Adopt:
+    """Take over signals that dead processes left in the spool; report them with `handle_adopted`."""
+
+    limit: int
+    """Most signals to take over."""
+
+
+@dataclass(slots=True)
 class Wait:
     """Drained: sleep until `until` (`None`: for ever), or until the next input."""
 
@@ -102,6 +133,7 @@ class Closed:
     """Nothing more will come. Stop."""
 
 
+SpoolDuty: TypeAlias = Store | Erase | Quarantine | Adopt
 HookEvent: TypeAlias = Delivered | Rejected | Retrying | Dropped | Flushed
 
 
@@ -123,4 +155,5 @@ class FlushReport:
     """Signals refused, given up or dropped, each with its error. The latest `max_queue_size` of them, if
     there was no flush for so long that there were more."""
     pending: int = 0
-    """Signals that had not ended when the flush ran out of time; they are still held."""
+    """Signals that had not ended when the flush ran out of time; they are still held, or after a close with a
+    spool still in it."""

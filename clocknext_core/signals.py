@@ -8,7 +8,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import ClassVar, Literal, Self, TypeAlias, get_args
+from typing import ClassVar, Literal, Self, TypeAlias, cast, get_args
 
 from clocknext_core.checks import (
     check_bool,
@@ -343,6 +343,33 @@ def encode(signal: Signal, make_key: Callable[[], str]) -> EncodedSignal:
     return EncodedSignal(signal, idempotency_key, _encode_body(_body(signal)))
 
 
+def decode(body: bytes) -> EncodedSignal:
+    """Read a signal back from the bytes it was encoded to; these stay as they are.
+
+    Raises:
+        ValidationError: They are not those of a signal with its key.
+    """
+    try:
+        document: object = json.loads(body)
+    except (ValueError, RecursionError):
+        raise invalid("body", "is not JSON") from None
+    left = dict(cast("dict[str, object]", document)) if isinstance(document, dict) else {}
+    kind = next((each for each in _KINDS if each.type == left.get("type")), None)
+    if kind is None:
+        raise invalid("body", "is that of no signal")
+    del left["type"]
+    tokens = {name: left.pop(wire) for name, wire in _TOKENS.items() if wire in left}
+    arguments = {_ARGUMENTS[wire]: left.pop(wire) for wire in list(left) if wire in _ARGUMENTS}
+    metric = [{"ref": ref, "value": value} for ref, value in left.items()]
+    try:
+        signal = kind(tokens=tokens, metric=next(iter(metric), None), **arguments)  # type: ignore[arg-type]  # it checks them
+    except TypeError:
+        raise invalid("body", f"is not that of a {kind.type} signal") from None
+    if signal.idempotency_key is None or len(metric) > 1:
+        raise invalid("body", f"is not that of a {kind.type} signal with its key")
+    return EncodedSignal(signal, signal.idempotency_key, body)
+
+
 def encode_dry_run(signal: Signal) -> bytes:
     """Encode a signal that the server is to validate and price, but not to record.
 
@@ -431,7 +458,11 @@ _ARGUMENTS = {
     "custom": "custom",
     "idempotencyKey": "idempotency_key",
     "runId": "run_id",
+    "status": "status",
+    "complete": "complete",
 }
+_TOKENS = {"input": "inputTokens", "output": "outputTokens", "cache": "cacheTokens"}
+_KINDS: tuple[type[Signal], ...] = (CreditSignal, WalletSignal, OutcomeSignal)
 
 
 def _checked_member(value: object) -> str | None:

@@ -12,21 +12,28 @@ from random import Random
 from typing import TypeAlias, assert_never
 
 from clocknext_core import (
+    Adopt,
+    Adopted,
     Answer,
     BatchPolicy,
     Closed,
     Delivered,
     Dropped,
+    EncodedSignal,
+    Erase,
     Failure,
     Flushed,
     FlushReport,
     Outbox,
     OutboxOutput,
+    Quarantine,
     QueueFullError,
     Rejected,
     Retrying,
     RetryPolicy,
     Settled,
+    SpoolError,
+    Store,
     TrackResult,
     Transmit,
     Wait,
@@ -82,8 +89,7 @@ REPLIES: Mapping[str, Reply] = {
 class Book:
     """What the model knows of one signal."""
 
-    key: str
-    body: bytes
+    signal: EncodedSignal
     place: str = "new"
     attempts: int = 0
     strikes: int = 0
@@ -95,10 +101,20 @@ class Book:
     is_on_loan: bool = False
     not_before: float = NEVER
     retry_after: float = 0.0
+    expires_at: float = NEVER
+    is_in_spool: bool = False
+
+    @property
+    def key(self) -> str:
+        return self.signal.idempotency_key
+
+    @property
+    def body(self) -> bytes:
+        return self.signal.body
 
     @property
     def is_held(self) -> bool:
-        return self.place in ("fresh", "in flight", "waiting")
+        return self.place in ("fresh", "in flight", "waiting", "held at the close")
 
 
 @dataclass(eq=False)
@@ -130,12 +146,13 @@ class World:
     batch: BatchPolicy
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     seed: int = 0
+    spool_window: float | None = None
     clock: float = 1000.0
     seen: Counter[str] = field(default_factory=Counter[str])
     """What did happen, to tell a run that proves something from one that does not."""
 
     def __post_init__(self) -> None:
-        self.config = config(self.batch, self.retry)
+        self.config = replace(config(self.batch, self.retry), spool_window=self.spool_window)
         self.outbox = Outbox(self.config, Random(self.seed))
         self.now = -NEVER
         self.books: dict[str, Book] = {}
@@ -146,6 +163,10 @@ class World:
         self.waiting: list[Book] = []
         self.flying: dict[int, Book] = {}
         self.blocked: list[BlockedBook] = []
+        self.storing: dict[int, Book] = {}
+        self.withdrawn: set[int] = set()
+        self.may_adopt = self.is_durable
+        self.adopting: int | None = None
         self.flushes: list[FlushBook] = []
         self.reports: dict[int, tuple[int, Counter[str], int]] = {}
         self.admissions: dict[int, tuple[str, str | None]] = {}
@@ -166,10 +187,8 @@ class World:
     # Inputs
 
     def record(self) -> None:
-        key = f"k{len(self.books)}"
-        custom = {"padding": "x" * (100 * (len(self.books) % 4))}
-        signal = encoded(replace(credit(key), custom=custom))
-        book = self.books[signal.idempotency_key] = Book(signal.idempotency_key, signal.body)
+        book = self._new_book()
+        signal = book.signal
         self._touch()
         full = not self._has_room_for(book)
         refuses = full and not self.closing and self.batch.overflow == "raise"
@@ -196,18 +215,66 @@ class World:
             oldest: list[Book] = []
             while not self._has_room_for(book):
                 oldest.append(self.fresh.pop(0))
-            self._hold(book)
+            self._take_in(book, receipt.ticket)
             for each in oldest:
                 self._drop(each, "queue_full")
             self.seen["dropped several"] += len(oldest) > 1
         elif full:
             dropped = "queue_full"
         else:
-            self._hold(book)
+            self._take_in(book, receipt.ticket)
         if dropped is not None:
             self._refuse(book, dropped)
         assert receipt.result.dropped == dropped
-        assert (receipt.ticket is not None) == (book.place == "blocked")
+        assert (receipt.ticket is not None) == (book.place in ("blocked", "storing"))
+        self.check()
+
+    def store(self, ticket: int, *, fails: bool = False) -> None:
+        """Report what became of a signal on its way into the spool."""
+        self._touch()
+        error = SpoolError("The disk is full.") if fails else None
+        self.outbox.handle_stored(ticket, error, now=self.clock)
+        book = self.storing.pop(ticket, None)
+        if book is None:
+            self.seen["stored nothing"] += 1
+            self.check()
+            return
+        if fails:
+            book.place = "not stored"
+            self._expect("settled", ticket)
+            self.admissions[ticket] = (book.key, "not stored")
+        elif ticket in self.withdrawn:
+            book.place = "withdrawn"
+            self._expect("erase", book.key)
+        else:
+            self.admissions[ticket] = (book.key, None)
+            self._expect("settled", ticket)
+            book.is_in_spool = True
+            if self.closed:
+                self._park(book)
+            else:
+                self._hold(book)
+        self.seen["stored"] += not fails
+        self.seen["not stored"] += fails
+        self._admit_blocked()
+        self._settle_finished()
+        self.check()
+
+    def adopt(self, count: int, ages: Sequence[float]) -> None:
+        """Report what was taken over from the spool."""
+        self._touch()
+        books = [self._new_book() for _ in range(count)]
+        adopted = [Adopted(book.signal, age) for book, age in zip(books, ages, strict=False)]
+        self.outbox.handle_adopted(adopted, now=self.clock)
+        self.may_adopt, self.adopting = bool(adopted), None
+        for book, age in zip(books, ages, strict=False):
+            book.is_in_spool = True
+            if self.closed:
+                self._park(book)
+            else:
+                self._hold(book, age)
+            self.seen["adopted"] += 1
+        self._start_sending()
         self.check()
 
     def answer(self, ticket: int, name: str) -> None:
@@ -222,6 +289,8 @@ class World:
         self.spent.append(ticket)
         self._land(book)
         health = health_of(reply.answer, is_final=reply.verdict != "retry")
+        is_locked_out = self.is_durable and name in ("401", "403 with a wait")
+        health = "down" if is_locked_out else health
         counts = self.gate.counts_against_signal(health, tried_at=book.tried_at)
         was_outage = self.gate.is_outage
         self.gate.observe(health, reply.retry_after, sent_at=book.sent_at, price=book.price, now=self.now)
@@ -230,6 +299,7 @@ class World:
         self.gate.learn(self.outbox.gate.opens_at, self.outbox.gate.width)
         if reply.verdict in ("delivered", "mended"):
             book.place = "delivered"
+            self._erase(book)
             self.delivered_since_empty += 1
             self._expect("delivered", book.key)
             if (
@@ -241,7 +311,11 @@ class World:
         else:
             book.strikes += counts
             book.price = 5 if health == "busy" else 14
-            self._fail(book, reply)
+            if is_locked_out:
+                self.seen["key refused"] += 1
+                if book.attempts == 1:
+                    self._expect("rejected", book.key)
+            self._fail(book, reply, is_locked_out=is_locked_out)
         self.check()
 
     def abandon(self, ticket: int) -> None:
@@ -262,6 +336,9 @@ class World:
     def withdraw(self, ticket: int) -> None:
         self._touch()
         self.outbox.withdraw(ticket, now=self.clock)
+        if ticket in self.storing:
+            self.withdrawn.add(ticket)
+            self.seen["withdrawn while it is stored"] += 1
         for blocked in self.blocked:
             if blocked.ticket == ticket:
                 blocked.book.place = "withdrawn"
@@ -309,7 +386,10 @@ class World:
         )
         if not self.expected:
             self._fire_timers()
+        told = bool(self.expected)
         output = self.outbox.poll(now=self.clock)
+        if not told and isinstance(output, Quarantine):
+            self._expire(output)
         assert KEY not in repr(output)
         self.log.append(repr(output))
         if quiet:
@@ -323,6 +403,11 @@ class World:
                 assert self.closed
                 assert not self.expected
                 assert self.outbox.poll(now=self.clock) == Closed()
+            case Adopt():
+                assert not self.expected
+                assert self._wants_to_adopt()
+                assert output.limit == min(500, 1 + self.batch.max_queue_size // 2)
+                self.may_adopt, self.adopting = False, output.limit
             case _:
                 self._check_event(output)
         self.check()
@@ -338,12 +423,20 @@ class World:
         """Let every fault stop: within a bounded number of steps everything held has been delivered."""
         for ticket in list(self.flying):
             self.answer(ticket, "ok")
+        for ticket in list(self.storing):
+            self.store(ticket)
+        if self.adopting is not None:
+            self.adopt(0, [])
         # A signal needs a transmission, its event and a settled waiter, and there is a wait between any two.
-        steps = 20 + 8 * (self.held + len(self.blocked) + len(self.flushes) + self.expected.total())
+        steps = 20 + 12 * (self.held + len(self.blocked) + len(self.flushes) + self.expected.total())
         for _ in range(steps):
             match output := self.poll():
                 case Transmit():
                     self.answer(output.ticket, "ok")
+                case Store():
+                    self.store(output.ticket)
+                case Adopt():
+                    self.adopt(0, [])
                 case Wait(until=None) | Closed():
                     break
                 case Wait(until=float(until)):
@@ -363,21 +456,32 @@ class World:
             "send_failed",
             "queue_full",
             "closed",
+            "expired",
+            "parked",
         }
+        assert not self.storing
+        assert not any(book.is_in_spool for book in self.recorded if book.place != "parked")
         assert sorted(book.key for book in self.ended) == sorted(book.key for book in self.recorded)
 
     def check(self) -> None:
         """Compare the books: what was recorded is held or has ended, each exactly once."""
         stats = self.outbox.stats(now=self.now)
         places = Counter(book.place for book in self.recorded)
-        assert stats.recorded == stats.held + stats.delivered + stats.rejected + sum(stats.dropped.values())
+        assert (
+            stats.recorded
+            == stats.held + stats.delivered + stats.rejected + sum(stats.dropped.values()) + stats.parked
+        )
+        assert stats.parked == places["parked"]
+        assert stats.storing == len(self.storing)
         assert stats.recorded == len(self.recorded)
         assert stats.held == self.outbox.held == self.held
         assert stats.held_bytes == self.held_bytes
         assert stats.in_flight == len(self.flying) <= self.batch.max_concurrency
         assert stats.delivered == places["delivered"]
         assert stats.rejected == places["refused"]
-        assert stats.dropped == {reason: places[reason] for reason in ("queue_full", "send_failed", "closed")}
+        assert stats.dropped == {
+            reason: places[reason] for reason in ("queue_full", "send_failed", "closed", "expired")
+        }
         assert stats.retries == self.seen["retry"]
         assert stats.opens_in == max(0.0, self.gate.opens_at - self.now)
         assert (stats.gate == "paused") == (self.now < self.gate.opens_at)
@@ -386,8 +490,9 @@ class World:
         self.seen[f"gate {stats.gate}"] += 1
         assert self.outbox.is_closing == self.closing
         if not self.closing:  # calls that wait for room are let in at close
-            assert self.held <= self.batch.max_queue_size
-            assert self.held_bytes <= self.batch.max_queue_bytes
+            on_top = 1 + self.batch.max_queue_size // 2 if self.seen["adopted"] else 0
+            assert self.held + len(self.storing) <= self.batch.max_queue_size + on_top
+            assert self.held_bytes <= self.batch.max_queue_bytes or self.seen["adopted"]
 
     # The model's own moves
 
@@ -399,9 +504,67 @@ class World:
     def held_bytes(self) -> int:
         return sum(len(book.body) for book in [*self.fresh, *self.waiting, *self.flying.values()])
 
+    @property
+    def is_durable(self) -> bool:
+        return self.spool_window is not None
+
+    def _new_book(self) -> Book:
+        key = f"k{len(self.books)}"
+        custom = {"padding": "x" * (100 * (len(self.books) % 4))}
+        book = self.books[key] = Book(encoded(replace(credit(key), custom=custom)))
+        return book
+
+    def _take_in(self, book: Book, ticket: int | None) -> None:
+        if not self.is_durable:
+            self._hold(book)
+            return
+        assert ticket is not None
+        self._new_ticket(ticket)
+        self._store(book, ticket)
+
+    def _store(self, book: Book, ticket: int) -> None:
+        book.place = "storing"
+        self.storing[ticket] = book
+        self._expect("store", ticket, book.key)
+
+    def _park(self, book: Book) -> None:
+        if book not in self.recorded:
+            self.recorded.append(book)
+        book.place = "parked"
+        self.ended.append(book)
+        self.seen["parked"] += 1
+
+    def _erase(self, book: Book) -> None:
+        if self.is_durable:
+            assert book.is_in_spool
+            book.is_in_spool = False
+            self._expect("erase", book.key)
+
+    def _wants_to_adopt(self) -> bool:
+        taken = self.held + len(self.storing)
+        return self.may_adopt and not self.closing and taken < self.batch.max_queue_size / 2
+
+    def _expire(self, output: Quarantine) -> None:
+        """Take note that the next to be sent had grown too old."""
+        book = self.books[output.idempotency_key]
+        assert self.now >= self.gate.opens_at
+        assert len(self.flying) < self.gate.width
+        assert book.expires_at <= self.now
+        if book.place == "waiting":
+            assert book is self._next_repeat()
+            self.waiting.remove(book)
+        else:
+            assert self.sending
+            assert book is self.fresh.pop(0)
+            self.sending = bool(self.fresh)
+        book.is_in_spool = False
+        self._expect("quarantine", book.key)
+        self._drop(book, "expired")
+
     def _has_room_for(self, book: Book, *, without: Sequence[Book] = ()) -> bool:
-        held = self.held - len(without)
+        held = self.held + len(self.storing) - len(without)
         held_bytes = self.held_bytes - sum(len(each.body) for each in without)
+        held_bytes += sum(len(each.body) for each in self.storing.values())
         is_small = held_bytes + len(book.body) <= self.batch.max_queue_bytes
         self.seen["too many bytes"] += held < self.batch.max_queue_size and not is_small
         return held < self.batch.max_queue_size and is_small
@@ -434,9 +597,15 @@ class World:
         kind, *rest = event
         self.expected[(str(kind), *rest)] += 1
 
-    def _hold(self, book: Book) -> None:
+    def _hold(self, book: Book, age: float = 0.0) -> None:
         self.recorded.append(book)
         book.place, book.tried_at = "fresh", self.now
+        if self.spool_window is not None:
+            book.expires_at = self.now - age + self.spool_window
+        for flush in self.flushes:
+            if flush.closes:
+                flush.awaited.append(book)
+                flush.tells.append(book)
         self.fresh.append(book)
         if not self.sending:
             if len(self.fresh) >= self.batch.max_size:
@@ -451,19 +620,27 @@ class World:
         self.seen[reason] += 1
         self._expect("dropped", book.key, reason)
 
+    def _admit_blocked(self) -> None:
+        while self.blocked and self._has_room_for(self.blocked[0].book):
+            self._admit(self.blocked.pop(0))
+
     def _admit(self, blocked: BlockedBook) -> None:
+        self.seen["admitted"] += 1
+        if self.is_durable:
+            self._store(blocked.book, blocked.ticket)
+            return
         self._hold(blocked.book)
         self.admissions[blocked.ticket] = (blocked.book.key, None)
         self._expect("settled", blocked.ticket)
-        self.seen["admitted"] += 1
 
     def _start_sending(self) -> None:
         self.sending = bool(self.fresh)
         self.interval_at = None
 
-    def _fail(self, book: Book, reply: Reply) -> None:
+    def _fail(self, book: Book, reply: Reply, *, is_locked_out: bool) -> None:
         book.tried_at = self.now
-        if reply.verdict == "retry" and book.strikes < self.retry.max_attempts:
+        may_repeat = reply.verdict == "retry" and (self.is_durable or book.strikes < self.retry.max_attempts)
+        if is_locked_out or may_repeat:
             book.place, book.not_before = "waiting", NEVER
             book.retry_after = reply.retry_after or 0.0
             self.waiting.append(book)
@@ -473,6 +650,7 @@ class World:
             return
         book.place = "refused" if reply.verdict == "refused" else "send_failed"
         self.seen[book.place] += 1
+        self._erase(book)
         self._expect("rejected", book.key)
         self._expect("dropped", book.key, "send_failed")
         self._end(book)
@@ -480,13 +658,14 @@ class World:
     def _drop(self, book: Book, reason: str) -> None:
         book.place = reason
         self.seen[reason] += 1
+        if reason != "expired":
+            self._erase(book)
         self._expect("dropped", book.key, reason)
         self._end(book)
 
     def _end(self, book: Book) -> None:
         self.ended.append(book)
-        while self.blocked and self._has_room_for(self.blocked[0].book):
-            self._admit(self.blocked.pop(0))
+        self._admit_blocked()
         if self.held == 0 and not self.closed:
             self._expect("flushed", self.delivered_since_empty)
             self.delivered_since_empty = 0
@@ -494,12 +673,13 @@ class World:
 
     def _settle_finished(self) -> None:
         for flush in list(self.flushes):
-            if flush in self.flushes and not any(book.is_held for book in flush.awaited):
+            is_waiting = any(book.is_held for book in flush.awaited) or (flush.closes and self.storing)
+            if flush in self.flushes and not is_waiting:
                 self._settle(flush)
 
     def _settle(self, flush: FlushBook) -> None:
         self.flushes.remove(flush)
-        ended = [book for book in flush.tells if not book.is_held]
+        ended = [book for book in flush.tells if not book.is_held and book.place != "parked"]
         self.told.update(ended)
         failed = Counter(book.key for book in ended if book.place != "delivered")
         pending = sum(book.is_held for book in flush.awaited)
@@ -507,7 +687,7 @@ class World:
         self._expect("settled", flush.ticket)
         if pending:
             self.seen["flush out of time"] += 1
-        if flush.closes:
+        if flush.closes and not self.closed:
             self._shut()
 
     def _shut(self) -> None:
@@ -516,7 +696,15 @@ class World:
         self.spent += self.flying
         self.flying, self.waiting, self.fresh = {}, [], []
         for book in left:
-            self._drop(book, "closed")
+            if self.is_durable:
+                book.place = "held at the close"
+        while self.is_durable and self.flushes:
+            self._settle(self.flushes[0])
+        for book in left:
+            if self.is_durable:
+                self._park(book)
+            else:
+                self._drop(book, "closed")
 
     def _fire_timers(self) -> None:
         if self.interval_at is not None and self.interval_at <= self.now:
@@ -565,12 +753,14 @@ class World:
         book.attempts += 1
         book.sent_at = self.now
         self.seen["probe"] += self.gate.width == 1 < self.batch.max_concurrency
-        assert book.strikes < self.retry.max_attempts
+        assert book.strikes < self.retry.max_attempts or self.is_durable
+        assert book.expires_at > self.now, "sent past the window"
         self.flying[output.ticket] = book
 
     def _check_wait(self, output: Wait) -> None:
         assert not self.expected, f"waits with events untold: {self.expected}"
         assert not any(book.not_before == NEVER for book in self.waiting)
+        assert not self._wants_to_adopt()
         times = [self._gives_up_at(flush) for flush in self.flushes]
         times += [blocked.deadline_at for blocked in self.blocked]
         if self.interval_at is not None:
@@ -592,7 +782,10 @@ class World:
 
     def _check_event(
         self,
-        output: Delivered
+        output: Store
+        | Erase
+        | Quarantine
+        | Delivered
         | Rejected
         | Retrying
         | Dropped
@@ -619,6 +812,12 @@ class World:
                     assert self.last_event == ("rejected", output.signal.idempotency_key)
             case Flushed():
                 event = ("flushed", output.count)
+            case Store():
+                event = ("store", output.ticket, output.signal.idempotency_key)
+            case Erase():
+                event = ("erase", output.idempotency_key)
+            case Quarantine():
+                event = ("quarantine", output.idempotency_key)
             case Settled():
                 event = ("settled", output.ticket)
                 self._check_settled(output)
@@ -632,10 +831,13 @@ class World:
     def _check_delay(self, event: Retrying, book: Book) -> None:
         ceiling = min(self.retry.base_delay * 2 ** (event.attempt - 1), self.retry.max_delay)
         assert max(ceiling / 2, book.retry_after) <= event.delay <= max(ceiling, book.retry_after)
-        assert event.error.retryable
+        assert event.error.retryable or (self.is_durable and event.error.status in (401, 403))
         book.not_before = book.tried_at + event.delay
 
     def _check_settled(self, output: Settled[FlushReport] | Settled[TrackResult]) -> None:
+        if isinstance(output.outcome, SpoolError):
+            assert self.admissions.pop(output.ticket)[1] == "not stored"
+            return
         value = output.unwrap()
         if isinstance(value, TrackResult):
             key, dropped = self.admissions.pop(output.ticket)

@@ -52,9 +52,10 @@ class OutboxMachine(RuleBasedStateMachine):
             max_delay=st.sampled_from([0.3, 10.0]),
         ),
         seed=st.integers(0, 3),
+        spool_window=st.sampled_from([None, None, 5.0, 86400.0]),
     )
-    def start(self, batch: BatchPolicy, retry: RetryPolicy, seed: int) -> None:
-        self.world = World(batch, retry, seed)
+    def start(self, batch: BatchPolicy, retry: RetryPolicy, seed: int, spool_window: float | None) -> None:
+        self.world = World(batch, retry, seed, spool_window)
 
     @rule(times=st.integers(1, 4))
     def record(self, times: int) -> None:
@@ -100,6 +101,21 @@ class OutboxMachine(RuleBasedStateMachine):
     def abandon(self, which: int) -> None:
         tickets = list(self.world.flying)
         self.world.abandon(tickets[which % len(tickets)])
+
+    @precondition(lambda self: self.world.storing)
+    @rule(which=st.integers(0), fails=st.booleans())
+    def store(self, which: int, fails: bool) -> None:
+        tickets = list(self.world.storing)
+        self.world.store(tickets[which % len(tickets)], fails=fails)
+
+    @rule(ticket=st.integers(0, 60))
+    def store_any_ticket(self, ticket: int) -> None:
+        self.world.store(ticket)
+
+    @precondition(lambda self: self.world.adopting is not None)
+    @rule(ages=st.lists(st.sampled_from([0.0, 1.0, 4.0, 90000.0]), max_size=3))
+    def adopt(self, ages: list[float]) -> None:
+        self.world.adopt(min(len(ages), self.world.adopting or 0), ages)
 
     @rule(ticket=st.integers(0, 60))
     def withdraw_any_ticket(self, ticket: int) -> None:
@@ -152,7 +168,7 @@ def test_any_inputs_in_any_order_keep_every_promise() -> None:
     )
 
 
-def wander(rng: Random, overflow: Overflow, steps: int) -> World:
+def wander(rng: Random, overflow: Overflow, steps: int, spool_window: float | None = None) -> World:
     """Take a seeded walk through the same operations."""
     batch = BatchPolicy(
         max_size=rng.randint(1, 4),
@@ -164,7 +180,7 @@ def wander(rng: Random, overflow: Overflow, steps: int) -> World:
         max_queue_bytes=rng.choice([300, 900, 10**6]),
         outage=rng.choice(OUTAGES),
     )
-    world = World(batch, RetryPolicy(max_attempts=rng.randint(1, 3)), rng.randint(0, 99))
+    world = World(batch, RetryPolicy(max_attempts=rng.randint(1, 3)), rng.randint(0, 99), spool_window)
     names = sorted(REPLIES)
     for step in range(steps):
         # A service that is down for a while fails every signal alike.
@@ -178,6 +194,12 @@ def wander(rng: Random, overflow: Overflow, steps: int) -> World:
                 world.answer(rng.choice(world.spent), rng.choice(names))
             case 10 if world.flying:
                 world.abandon(rng.choice(list(world.flying)))
+            case 8 | 16 | 17 if world.storing:
+                world.store(rng.choice(list(world.storing)), fails=rng.random() < 0.2)
+            case 18 if world.adopting is not None:
+                world.adopt(min(2, world.adopting), [rng.choice([0.0, 3.0, 99.0]), 0.0])
+            case 18 if world.storing and rng.random() < 0.2:
+                world.withdraw(rng.choice(list(world.storing)))
             case 11 if world.blocked and rng.random() < 0.5:
                 world.withdraw(rng.choice(world.blocked).ticket)
             case 12:
@@ -234,6 +256,25 @@ def test_a_seeded_run_keeps_every_promise_and_meets_every_trouble(overflow: Over
     else:
         happened.add("queue_full")
     assert {name for name in happened if seen[name] < 10} == set()
+
+
+@pytest.mark.parametrize("overflow", POLICIES)
+def test_with_a_spool_too(overflow: Overflow) -> None:
+    rng = Random(f"{overflow}/spool")
+    seen: Counter[str] = Counter()
+    for _ in range(60):
+        seen += wander(rng, overflow, 200, spool_window=rng.choice([5.0, 60.0])).seen
+    happened = {
+        "stored",
+        "not stored",
+        "adopted",
+        "expired",
+        "parked",
+        "key refused",
+        "withdrawn while it is stored",
+    }
+    assert {name for name in happened if seen[name] < 5} == set()
+    assert not seen["closed"] or not seen["send_failed"]
 
 
 def test_where_half_of_all_attempts_fail_the_budget_bounds_the_repeats_and_parks_the_rest() -> None:
