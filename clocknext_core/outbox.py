@@ -353,6 +353,11 @@ class Outbox:
         return self._fresh_bytes + self._attempted_bytes
 
     @property
+    def has_work(self) -> bool:
+        """Whether there is anything that somebody should poll for, now or later."""
+        return bool(self.held or self._storing or self._wants_to_adopt())
+
+    @property
     def is_closing(self) -> bool:
         """Whether `close` was called: signals are refused from then on."""
         return self._is_closing

@@ -1,10 +1,12 @@
 """What the three clients share: their arguments, their resources, and the pure engine behind them."""
 
+import os
 import random
 import traceback
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 from clocknext_core import (
     BatchPolicy,
@@ -15,6 +17,7 @@ from clocknext_core import (
     RandomSource,
     Recording,
     RetryPolicy,
+    Stats,
 )
 from clocknext_core.binding import S
 from clocknext_core.checks import check_seconds
@@ -33,8 +36,10 @@ from clocknext_core.resources.signals import Signals
 from clocknext_core.resources.units import Units
 from clocknext_core.resources.webhooks import Webhooks
 from clocknext_core.resources.workspace import Workspace
-from clocknext_transports import environment
+from clocknext_transports import environment, forks
 from clocknext_transports.hooks import Hooks, OnDrop, OnError, OnFlush, OnRetry, logger
+from clocknext_transports.spool.keeper import Keeper
+from clocknext_transports.spool.protocol import Spool
 
 TransportT = TypeVar("TransportT")
 
@@ -44,6 +49,31 @@ class EngineFactory(Protocol):
 
     def __call__(self, config: Config, *, rng: RandomSource, make_key: Callable[[], str]) -> Engine:
         """Make it."""
+        ...
+
+
+class Driving(Protocol):
+    """What a client asks of its driver when the process does something to both."""
+
+    owns_transport: bool
+    """Whether nobody else uses the transport."""
+    _transport: Any
+
+    @property
+    def is_unclosed(self) -> bool:
+        """Whether there is something that closing would end or deliver."""
+        ...
+
+    def keep(self, keeper: Keeper) -> None:
+        """Store every signal before it is accepted."""
+        ...
+
+    def orphan(self) -> None:
+        """Go on without the client, which was dropped: deliver what is held, then end."""
+        ...
+
+    def restart(self, engine: Engine) -> None:
+        """Begin anew after a fork, in the child, with nothing of the parent's."""
         ...
 
 
@@ -66,13 +96,17 @@ class ClientBase(ABC, Generic[S, TransportT]):
             (after `on_error`) or `"closed"`.
         transport: How requests travel. Default: the native one, or httpx where the environment names a proxy.
         allow_insecure_http: Allow plain http to other hosts than this one.
+        spool: Where every buffered signal is stored before the call that records it returns, so that it
+            survives this process: a directory, or a `Spool` of your own. Default: in memory alone.
 
     Raises:
+        SpoolError: The directory can't be used.
         ValidationError: A bad argument; it names it.
         ClockNextError: The environment names a proxy for the host, and httpx is not installed.
     """
 
     is_async: bool
+    _is_started = False
     make_engine: ClassVar[EngineFactory] = Engine
     """What makes the engine of a new client: a trace recorder puts its own here."""
 
@@ -91,7 +125,9 @@ class ClientBase(ABC, Generic[S, TransportT]):
         on_drop: OnDrop | None = None,
         transport: TransportT | None = None,
         allow_insecure_http: bool = False,
+        spool: str | os.PathLike[str] | Spool | None = None,
     ) -> None:
+        kept = None if spool is None else _opened(spool)
         self.config = Config(
             environment.api_key_or_default(api_key),
             base_url=environment.base_url_or_default(base_url),
@@ -100,13 +136,19 @@ class ClientBase(ABC, Generic[S, TransportT]):
             batch=BatchPolicy() if batch is None else batch,
             retry=RetryPolicy() if retry is None else retry,
             allow_insecure_http=allow_insecure_http,
+            spool_window=None if kept is None else kept.window,
         )
         self._hooks = Hooks(on_error=on_error, on_flush=on_flush, on_retry=on_retry, on_drop=on_drop)
-        self._engine = self.make_engine(self.config, rng=random.Random(), make_key=self.make_key)  # noqa: S311
+        self._engine = self._new_engine()
         if transport is not None:
             _check_transport(transport, "aclose" if self.is_async else "close")
         self._transport = self._default_transport() if transport is None else transport
         self._start()
+        self._driving.owns_transport = transport is None
+        forks.register(self, type(self)._restart)  # noqa: SLF001 - its own
+        self._is_started = True
+        if kept is not None:
+            self._driving.keep(Keeper(kept))
         self.signals: Signals[S] = Signals(self)
         self.customers: Customers[S] = Customers(self)
         self.portal: Portal[S] = Portal(self)
@@ -139,6 +181,21 @@ class ClientBase(ABC, Generic[S, TransportT]):
     def record(self, recording: Recording, /) -> Any:
         """Record a signal."""
 
+    def stats_at(self, now: float) -> Stats:
+        """Count as `stats` does, at a time on the driver's clock, in any thread.
+
+        While others use the client, the figures may be some events apart.
+        """
+        return self._engine.outbox.stats(now=now)
+
+    def wrap_transport(self, wrap: Callable[[TransportT], TransportT]) -> None:
+        """Lay another transport around the client's, such as one that measures it.
+
+        It has to pass everything on to the one within.
+        """
+        self._transport = wrap(self._transport)
+        self._driving._transport = self._transport  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+
     def make_key(self) -> str:
         """Make a new idempotency key or run id: 128 random bits, in hex."""
         return environment.new_key()
@@ -146,6 +203,33 @@ class ClientBase(ABC, Generic[S, TransportT]):
     @abstractmethod
     def _start(self) -> None:
         """Make what is the driver's own; the engine, the hooks and the transport are there."""
+
+    @property
+    @abstractmethod
+    def _driving(self) -> Driving: ...
+
+    def __del__(self) -> None:
+        if self._is_started and self._driving.is_unclosed:
+            message = f"unclosed {self!r}: close it, or use it in a `with` block"
+            self._driving.orphan()
+            warnings.warn(message, ResourceWarning, stacklevel=1, source=self)
+
+    def _new_engine(self) -> Engine:
+        # The engine must not know the client, or the threads that know the engine would keep it alive.
+        engine = self.make_engine(self.config, rng=random.Random(), make_key=environment.new_key)  # noqa: S311
+        self._hooks.journal.watch(engine.outbox.gate)
+        return engine
+
+    def _restart(self) -> None:
+        """Begin anew after a fork, in the child: nothing held and no connection, but closed if it was."""
+        was_closed = self._engine.outbox.is_closing
+        self._engine = self._new_engine()
+        if was_closed:
+            self._engine.outbox.close(now=0.0)
+        restart_transport: object = getattr(self._transport, "restart", None)
+        if callable(restart_transport):
+            restart_transport()
+        self._driving.restart(self._engine)
 
     @abstractmethod
     def _native_transport(self) -> TransportT: ...
@@ -163,6 +247,17 @@ class ClientBase(ABC, Generic[S, TransportT]):
             if error.name != "httpx":
                 raise
             raise environment.httpx_is_missing() from None
+
+
+def _opened(spool: object) -> Spool:
+    if isinstance(spool, str | os.PathLike):
+        from clocknext_transports.spool.sqlite import SqliteSpool
+
+        return SqliteSpool(cast("str | os.PathLike[str]", spool))
+    for method in ("append", "erase", "adopt", "quarantine", "suspend", "resume", "restart", "close"):
+        if isinstance(spool, type) or not callable(getattr(spool, method, None)):
+            raise invalid("spool", f"must be a path or a Spool, not an object of type {type(spool).__name__}")
+    return cast(Spool, spool)
 
 
 def _check_transport(transport: object, closing: str) -> None:

@@ -3,12 +3,17 @@
 A world adds its clock, what wakes a waiter, and who polls. Whatever runs coroutines will do.
 """
 
+import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import ClassVar, Generic, Protocol, Self, TypeVar, assert_never
 
 from clocknext_core import (
+    Adopt,
     Answer,
     Call,
     Closed,
@@ -16,22 +21,28 @@ from clocknext_core import (
     Dropped,
     EncodedSignal,
     Engine,
+    Erase,
     Flushed,
     FlushReport,
     Operation,
+    Quarantine,
     Recording,
     Rejected,
     Request,
     Retrying,
     Settled,
+    Stats,
+    Store,
     Ticket,
     TrackResult,
     Transmit,
     Wait,
 )
 from clocknext_core.binding import Async
+from clocknext_transports import atexit
 from clocknext_transports.base import ClientBase, broken_transport, checked_timeout
-from clocknext_transports.hooks import Hooks
+from clocknext_transports.hooks import Hooks, logger
+from clocknext_transports.spool.keeper import Keeper, Later
 
 T = TypeVar("T")
 
@@ -80,8 +91,35 @@ class Waiter:
     async def wait(self) -> FlushReport | TrackResult:
         """Wait until the outcome is there."""
         await self._event.wait()
+        return self.outcome
+
+    @property
+    def outcome(self) -> FlushReport | TrackResult:
+        """The outcome, once it is there."""
         assert self._settled is not None  # set before the event
         return self._settled.unwrap()
+
+
+class _Departure(Event):
+    """What the thread that ends the interpreter waits for, while the loop still runs in another one."""
+
+    def __init__(self) -> None:
+        self.waiter = Waiter(self)
+        self._is_over = threading.Event()
+
+    def set(self) -> None:
+        self._is_over.set()
+
+    async def wait(self) -> None:
+        raise AssertionError("no coroutine waits for this")
+
+    def wait_in_thread(self, timeout: float) -> FlushReport | None:
+        """Wait; the outcome, unless the time is up first."""
+        if not self._is_over.wait(timeout):
+            return None
+        report = self.waiter.outcome
+        assert isinstance(report, FlushReport)  # the ticket is a flush's
+        return report
 
 
 class Driver(ABC):
@@ -91,11 +129,25 @@ class Driver(ABC):
     """What ends a coroutine from outside, where that is an `Exception`, or what a cancelled block raises."""
 
     def __init__(self, engine: Engine, transport: Transport, hooks: Hooks) -> None:
-        self._engine = engine
-        self._outbox = engine.outbox
         self._transport = transport
         self._hooks = hooks
+        self._keeper: Keeper | None = None
+        self.owns_transport = False
+        """Whether nobody else uses the transport."""
+        self._begin(engine)
+
+    def _begin(self, engine: Engine) -> None:
+        self._engine = engine
+        self._outbox = engine.outbox
         self._waiters: dict[Ticket, Waiter] = {}
+        self._is_orphaned = False
+        """Whether the client was dropped: nobody is there to close it."""
+        self._ahead = 0.0
+        """Seconds by which the loop's clock is ahead of `time.monotonic`."""
+        self._departure: _Departure | None = None
+        """At the interpreter's exit: the end of a loop that still runs in another thread."""
+        self._stand_in: atexit.Driver | None = None
+        """At the interpreter's exit: what took over from a loop that has ended."""
 
     # What a world adds
 
@@ -119,6 +171,33 @@ class Driver(ABC):
     async def halt(self) -> None:
         """End all attempts, timers and connections. What is held stays held."""
 
+    def _in_loop(self, call: Callable[[], object]) -> bool:
+        """Have something done soon by the loop that drives the outbox, from any thread.
+
+        Returns:
+            Whether that loop still runs.
+        """
+        del call
+        return False
+
+    def _threadsafe(self) -> Callable[[Callable[[], object]], object]:
+        """Return what has something done soon by the loop that runs now, from any thread.
+
+        It raises a `RuntimeError` once that loop has ended. Only a client with a spool needs it.
+        """
+        raise NotImplementedError("this driver has no spool")
+
+    def _is_working(self) -> bool:
+        """Whether anything runs in the background."""
+        return False
+
+    def _resume(self) -> None:
+        """Go on without the client: what is held goes out, and after it everything ends."""
+        self._nudge()
+
+    def _take_back(self) -> None:  # noqa: B027 - most loops tell every task of their end
+        """Take back attempts that ended with their loop, without a word."""
+
     # Calls
 
     async def perform(self, call: Call[T]) -> T:
@@ -140,6 +219,10 @@ class Driver(ABC):
                     raise AssertionError("a call settles before it closes")
                 case _:
                     assert_never(output)
+
+    def stats(self) -> Stats:
+        """Tell what became of the buffered signals, and how the service does."""
+        return self._outbox.stats(now=self._now())
 
     async def _exchange(self, request: Request, deadline_at: float) -> Answer:
         try:
@@ -175,7 +258,12 @@ class Driver(ABC):
     async def close(self, timeout: float | None) -> FlushReport:
         """Refuse new signals, send everything held, wait for it, and end everything."""
         report = await self._report(self._outbox.close, timeout)
+        if self._keeper is not None:
+            closed = self._make_event()
+            self._keeper.close(partial(self._threadsafe(), closed.set))
+            await closed.wait()
         await self.halt()
+        atexit.unregister(self)
         return report
 
     async def _report(self, begin: Callable[..., Ticket], timeout: float | None) -> FlushReport:
@@ -194,9 +282,15 @@ class Driver(ABC):
 
     def _serve(self) -> Transmit | Wait | Closed:
         """Poll, waking waiters and running hooks, until there is something else to do."""
+        self._ahead = self._now() - time.monotonic()
+        if self._is_orphaned and not self._outbox.held and not self._outbox.is_closing:
+            self._outbox.close(now=self._now())
         while True:
             output = self._outbox.poll(now=self._now())
             match output:
+                case Store() | Erase() | Quarantine() | Adopt():
+                    assert self._keeper is not None  # the outbox has such duties with a spool only
+                    self._keeper.obey(output, self._later())
                 case Settled():
                     if (waiter := self._waiters.pop(output.ticket, None)) is not None:
                         waiter.settle(output)
@@ -209,12 +303,103 @@ class Driver(ABC):
 
     async def _carry(self, transmit: Transmit) -> None:
         """Carry an attempt out; cancelled, take it back."""
+        outbox = self._outbox  # a forked child has another, with other tickets
         try:
             answer = await self._exchange(transmit.request, transmit.deadline_at)
-            self._outbox.handle_answer(transmit.ticket, answer, now=self._now())
+            outbox.handle_answer(transmit.ticket, answer, now=self._now())
             self._nudge()
         finally:
-            self._outbox.abandon(transmit.ticket, now=self._now())  # a no-op, unless cancelled
+            outbox.abandon(transmit.ticket, now=self._now())  # a no-op, unless cancelled
+
+    # Where nobody closes
+
+    @property
+    def is_unclosed(self) -> bool:
+        """Whether there is something that closing would end or deliver."""
+        return not self._outbox.is_closing and bool(
+            self._outbox.held or self._is_working() or getattr(self._transport, "is_open", False)
+        )
+
+    def orphan(self) -> None:
+        """Go on without the client: deliver what is held while the loop runs, then end.
+
+        The garbage collector calls this, at any time, in any thread.
+        """
+        self._is_orphaned = True
+        if self._in_loop(self._resume):
+            return
+        if held := self._outbox.held:
+            logger.warning(
+                "%d signals are held by a client that was dropped, and its event loop has ended. "
+                "They are sent when the interpreter exits.",
+                held,
+            )
+        else:
+            atexit.unregister(self)
+
+    def keep(self, keeper: Keeper) -> None:
+        """Store every signal before it is accepted."""
+        self._keeper = keeper
+
+    def _later(self) -> Later:
+        """Have the loop that runs now bring what the spool's thread has done, from that thread."""
+        call_soon = self._threadsafe()
+
+        def later() -> None:
+            # A loop that has ended is told nothing: what there is waits for the next one.
+            with suppress(RuntimeError):
+                call_soon(self._bring)
+
+        return later
+
+    def _bring(self) -> None:
+        if self._keeper is not None:
+            for event in self._keeper.bring(self._outbox, now=self._now()):
+                self._hooks.fire(event)
+            self._nudge()
+
+    def restart(self, engine: Engine) -> None:
+        """Begin anew after a fork, in the child, with nothing of the parent's."""
+        if self._keeper is not None:
+            self._keeper.restart()
+        self._begin(engine)
+
+    def begin_exit(self, timeout: float) -> None:
+        """Refuse new signals and begin to deliver those held, as the interpreter exits."""
+        if self._keeper is not None:
+            self._keeper.close()  # what is held is in it, for the next process
+            return
+        held = self._outbox.held
+        departure = _Departure()
+        if not held or self._in_loop(partial(self._begin_close, departure, timeout)):
+            self._departure = departure if held else None
+            return
+        logger.warning("%d signals were held when their event loop ended: nobody closed the client.", held)
+        self._take_back()
+        if self.owns_transport:  # another one can't be used outside its loop
+            from clocknext_transports.standin import stand_in
+
+            self._stand_in = stand_in(self._engine, self._hooks, ahead=self._ahead)
+            self._stand_in.begin_exit(timeout)
+
+    def end_exit(self) -> int:
+        """Wait until the time is up; return how many signals were not delivered."""
+        if self._keeper is not None:
+            self._keeper.join()
+            return 0
+        if self._stand_in is not None:
+            return self._stand_in.end_exit()
+        if self._departure is not None:
+            report = self._departure.wait_in_thread(atexit.EXIT_TIMEOUT + atexit.GRACE)
+            if report is not None:
+                return len(report.failed) + report.pending
+        return self._outbox.held
+
+    def _begin_close(self, departure: _Departure, timeout: float) -> None:
+        now = self._now()
+        ticket = self._outbox.close(now=now, deadline_at=now + timeout)
+        self._waiters[ticket] = departure.waiter
+        self._nudge()
 
 
 D = TypeVar("D", bound=Driver)
@@ -239,12 +424,20 @@ class Client(ClientBase[Async, Transport], Generic[D]):
         begun = self._engine.begin(recording)
         return await (self._driver.perform(begun) if isinstance(begun, Call) else self._driver.record(begun))
 
+    def stats(self) -> Stats:
+        """Count the buffered signals and what became of them, and tell how the service does.
+
+        Needs the event loop's clock: call it where the loop runs.
+        """
+        return self._driver.stats()
+
     async def flush(self, timeout: float | None = None) -> FlushReport:
         """Send everything held, wait for it, and report what became of it.
 
         Args:
             timeout: Seconds to wait at most. Then the report says how many signals are pending; they stay
-                held and are delivered in the background. Default: wait as long as it takes.
+                held and are delivered in the background. Default: as long as the service works, and
+                through an outage of up to `config.patience` seconds.
         """
         return await self._driver.flush(checked_timeout(timeout))
 
@@ -253,7 +446,7 @@ class Client(ClientBase[Async, Transport], Generic[D]):
 
         Args:
             timeout: Seconds to wait at most. What is then still held is counted as pending in the report, and
-                dropped as `closed`, each signal reported to `on_drop`. Default: as long as it takes.
+                dropped as `closed`, each signal reported to `on_drop`. Default: as for `flush`.
         """
         return await self._driver.close(checked_timeout(timeout))
 
@@ -268,6 +461,10 @@ class Client(ClientBase[Async, Transport], Generic[D]):
                 await self.close()
         finally:
             await self._driver.halt()
+
+    @property
+    def _driving(self) -> D:
+        return self._driver
 
     def _proxied_transport(self, proxy: str) -> Transport:
         from clocknext_transports.httpx import async_proxied

@@ -1,4 +1,7 @@
-"""Hooks: the caller's functions, run on the machines' events. One that raises never stops delivery."""
+"""Hooks: the caller's functions, run on the machines' events. One that raises never stops delivery.
+
+Every event that leaves the machines passes here, so the journal is written here too.
+"""
 
 import inspect
 import logging
@@ -17,6 +20,7 @@ from clocknext_core import (
     ValidationError,
 )
 from clocknext_core.models import DropReason
+from clocknext_transports.journal import Journal
 
 OnError: TypeAlias = Callable[[ClockNextError, Signal], object]
 OnFlush: TypeAlias = Callable[[int], object]
@@ -24,6 +28,7 @@ OnRetry: TypeAlias = Callable[[Retrying], object]
 OnDrop: TypeAlias = Callable[[Signal, DropReason], object]
 
 logger = logging.getLogger("clocknext")
+logger.addHandler(logging.NullHandler())  # silent, unless the program configures logging
 
 
 class Hooks:
@@ -52,9 +57,11 @@ class Hooks:
         self._on_flush = on_flush
         self._on_retry = on_retry
         self._on_drop = on_drop
+        self.journal = Journal(logger)
 
     def fire(self, event: HookEvent) -> None:
-        """Run the hook an event calls for. What it raises is logged, with the traceback."""
+        """Log an event and run the hook it calls for. What that raises is logged, with the traceback."""
+        self.journal.note(event)
         try:
             self._run(event)
         except Exception:

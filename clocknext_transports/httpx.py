@@ -66,7 +66,10 @@ class HttpxTransport:
 
         self._exchanges[outcomes] = progress
         try:
-            threading.Thread(target=carry, name="clocknext httpx", daemon=True).start()
+            try:
+                threading.Thread(target=carry, name="clocknext httpx", daemon=True).start()
+            except RuntimeError:  # the interpreter is shutting down, and starts no thread
+                carry()
             outcome = outcomes.get(timeout=timeout)
         except queue.Empty:
             progress.interrupt()
@@ -175,16 +178,45 @@ class AsyncHttpxTransport:
         return reading.finish(response)
 
 
+class _Proxied(HttpxTransport):
+    def __init__(self, proxy: str) -> None:
+        self._proxy = proxy
+        super().__init__(_client(proxy), owns_client=True)
+
+    def restart(self) -> None:
+        """Begin anew after a fork, in the child. What was inherited is left alone."""
+        self._inherited = self._client
+        self._client = _client(self._proxy)
+        self._exchanges.clear()
+
+
+class _AsyncProxied(AsyncHttpxTransport):
+    def __init__(self, proxy: str) -> None:
+        self._proxy = proxy
+        super().__init__(_async_client(proxy), owns_client=True)
+
+    def restart(self) -> None:
+        """Begin anew after a fork, in the child. What was inherited is left alone."""
+        self._inherited = self._client
+        self._client = _async_client(self._proxy)
+
+
 def proxied(proxy: str) -> HttpxTransport:
     """Make a transport that goes through a proxy, with the system's trust store."""
-    client = httpx.Client(proxy=proxy, verify=default_context(), trust_env=False)
-    return HttpxTransport(client, owns_client=True)
+    return _Proxied(proxy)
 
 
 def async_proxied(proxy: str) -> AsyncHttpxTransport:
     """Make a transport that goes through a proxy, with the system's trust store."""
-    client = httpx.AsyncClient(proxy=proxy, verify=default_context(), trust_env=False)
-    return AsyncHttpxTransport(client, owns_client=True)
+    return _AsyncProxied(proxy)
+
+
+def _client(proxy: str) -> httpx.Client:
+    return httpx.Client(proxy=proxy, verify=default_context(), trust_env=False)
+
+
+def _async_client(proxy: str) -> httpx.AsyncClient:
+    return httpx.AsyncClient(proxy=proxy, verify=default_context(), trust_env=False)
 
 
 class _Reading:

@@ -31,6 +31,8 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from clocknext_core import (
+    Adopt,
+    Adopted,
     Answer,
     BatchPolicy,
     Call,
@@ -42,12 +44,14 @@ from clocknext_core import (
     Dropped,
     EncodedSignal,
     Engine,
+    Erase,
     Failure,
     Flushed,
     FlushReport,
     Operation,
     Outbox,
     OutboxOutput,
+    Quarantine,
     RandomSource,
     Receipt,
     Rejected,
@@ -55,6 +59,8 @@ from clocknext_core import (
     Retrying,
     RetryPolicy,
     Settled,
+    SpoolError,
+    Store,
     Ticket,
     TrackResult,
     Transmit,
@@ -189,6 +195,17 @@ class RecordingOutbox(Outbox):
         with self._log.step("handle_answer", now=now, ticket=ticket, answer=answer):
             super().handle_answer(ticket, answer, now=now)
 
+    def handle_stored(self, ticket: Ticket, error: SpoolError | None, *, now: float) -> None:
+        """Take note that a signal is in the spool."""
+        with self._log.step("handle_stored", now=now, ticket=ticket, error=error):
+            super().handle_stored(ticket, error, now=now)
+
+    def handle_adopted(self, signals: Sequence[Adopted], *, now: float) -> None:
+        """Take over signals from the spool."""
+        adopted = [[each.signal.idempotency_key, each.signal.body, each.age] for each in signals]
+        with self._log.step("handle_adopted", now=now, signals=adopted):
+            super().handle_adopted(signals, now=now)
+
     def abandon(self, ticket: Ticket, *, now: float) -> None:
         """Take back an attempt."""
         with self._log.step("abandon", now=now, ticket=ticket):
@@ -222,7 +239,7 @@ class RecordingCall(Call[T]):
     """A call that writes down every input and output."""
 
     def __init__(
-        self, operation: Operation[T], config: Config, rng: RandomSource, gate: Gate, tape: Tape, name: str
+        self, operation: Operation[T], config: Config, rng: RandomSource, gate: Gate, *, tape: Tape, name: str
     ) -> None:
         self._log = Log(tape, name, rng)
         self._read = operation.read
@@ -279,7 +296,7 @@ class RecordingEngine(Engine):
 
     def named_call(self, operation: Operation[T], name: str) -> Call[T]:
         """Begin an operation under a name of its own in the trace."""
-        return RecordingCall(operation, self.config, self._rng, self.outbox.gate, self._tape, name)
+        return RecordingCall(operation, self.config, self._rng, self.outbox.gate, tape=self._tape, name=name)
 
 
 class TraceFile:
@@ -407,6 +424,14 @@ def _describe(value: object) -> object:
             return {"dropped": value.signal.idempotency_key, "reason": value.reason}
         case Flushed():
             return {"flushed": value.count}
+        case Store():
+            return {"store": value.ticket, "key": value.signal.idempotency_key}
+        case Erase():
+            return {"erase": value.idempotency_key}
+        case Quarantine():
+            return {"quarantine": value.idempotency_key, "reason": value.reason}
+        case Adopt():
+            return {"adopt": value.limit}
         case Wait():
             return {"wait": value.until}
         case Closed():
@@ -530,6 +555,12 @@ class Replay:
                 )
             case "record":
                 outbox.record(_encoded(line["key"], line["body"]), now=line["now"])
+            case "handle_stored":
+                error = None if line["error"] is None else SpoolError(line["error"]["message"])
+                outbox.handle_stored(line["ticket"], error, now=line["now"])
+            case "handle_adopted":
+                signals = [Adopted(_encoded(key, body), age) for key, body, age in line["signals"]]
+                outbox.handle_adopted(signals, now=line["now"])
             case "abandon":
                 outbox.abandon(line["ticket"], now=line["now"])
             case "withdraw":

@@ -11,7 +11,7 @@ from xml.sax.saxutils import escape
 
 from clocknext_core.outbox import TRANSITIONS, State, Trigger
 
-WIDTH, HEIGHT = 960, 440
+WIDTH, HEIGHT = 960, 560
 LINE_HEIGHT = 17
 CHARACTER_WIDTH = 7.2
 """Widest average of a character at 13 pixels, to tell how much room a label takes."""
@@ -50,6 +50,7 @@ BOXES: Mapping[State, Box] = {
     State.DELIVERED: Box(740, 157),
     State.REJECTED: Box(740, 227),
     State.DROPPED: Box(740, 300, height=110),
+    State.PARKED: Box(740, 460, height=80),
 }
 
 ARROWS: Mapping[tuple[State, State], Arrow] = {
@@ -61,6 +62,9 @@ ARROWS: Mapping[tuple[State, State], Arrow] = {
     (State.IN_FLIGHT, State.BACKING_OFF): Arrow(((405, 150), (405, 76)), (395, 125), "end"),
     (State.BACKING_OFF, State.IN_FLIGHT): Arrow(((475, 76), (475, 150)), (485, 117), "start"),
     (State.BACKING_OFF, State.DROPPED): Arrow(((510, 53), (925, 53), (925, 355), (880, 355)), (695, 45)),
+    (State.FRESH, State.PARKED): Arrow(((100, 273), (100, 520), (740, 520)), (440, 512)),
+    (State.IN_FLIGHT, State.PARKED): Arrow(((440, 350), (440, 480), (740, 480)), (590, 472)),
+    (State.BACKING_OFF, State.PARKED): Arrow(((510, 40), (945, 40), (945, 500), (880, 500)), (695, 25)),
 }
 
 _STYLE = """

@@ -6,12 +6,14 @@ its attempts are taken back, the signals stay held, and the next use begins anew
 """
 
 import asyncio
+import math
+from collections.abc import Callable
+from contextvars import Context
 from functools import partial
 from typing import assert_never
 
 from clocknext_core import Closed, Engine, Ticket, Transmit, Wait
-from clocknext_transports import coroutines
-from clocknext_transports.hooks import Hooks
+from clocknext_transports import atexit, coroutines
 
 
 class Driver(coroutines.Driver):
@@ -19,8 +21,10 @@ class Driver(coroutines.Driver):
 
     cancellations = (asyncio.CancelledError,)
 
-    def __init__(self, engine: Engine, transport: coroutines.Transport, hooks: Hooks) -> None:
-        super().__init__(engine, transport, hooks)
+    def _begin(self, engine: Engine) -> None:
+        super()._begin(engine)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """The loop it was used in last."""
         self._worker: asyncio.Task[None] | None = None
         self._attempts: dict[Ticket, asyncio.Task[None]] = {}
         self._alarm: asyncio.Future[None] | None = None
@@ -37,7 +41,8 @@ class Driver(coroutines.Driver):
         await self._transport.aclose()
 
     def _now(self) -> float:
-        return asyncio.get_running_loop().time()
+        self._loop = asyncio.get_running_loop()
+        return self._loop.time()
 
     async def _sleep_until(self, at: float) -> None:
         await asyncio.sleep(at - self._now())
@@ -50,17 +55,16 @@ class Driver(coroutines.Driver):
         if self._worker is not None and not self._worker.done() and self._worker.get_loop() is loop:
             if self._alarm is not None and self._outbox.wakes_before(self._sleeping_until):
                 _ring(self._alarm)
-        elif self._outbox.held:
+        elif self._outbox.has_work:
             self._start_worker(loop)
         else:
             self._serve()
 
     def _start_worker(self, loop: asyncio.AbstractEventLoop) -> None:
-        # What another loop left behind will not go on.
-        for ticket in [ticket for ticket, task in self._attempts.items() if task.get_loop() is not loop]:
-            del self._attempts[ticket]
-            self._outbox.abandon(ticket, now=loop.time())
-        self._worker = loop.create_task(self._work(loop), name="clocknext")
+        self._take_back(loop)
+        atexit.register(self)
+        # In a context of its own: it serves everybody, not the caller who happened to be the first.
+        self._worker = loop.create_task(self._work(loop), name="clocknext", context=Context())
 
     async def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         """Poll and obey, until the outbox has closed."""
@@ -73,12 +77,45 @@ class Driver(coroutines.Driver):
                     case Wait():
                         await self._sleep(output.until, loop)
                     case Closed():
-                        return
+                        break
                     case _:
                         assert_never(output)
+            if self._is_orphaned:
+                if self.owns_transport:
+                    await self._transport.aclose()
+                atexit.unregister(self)
         except asyncio.CancelledError:
             await self._transport.aclose()
+            if not self._outbox.held:
+                atexit.unregister(self)
             raise
+
+    def _take_back(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        # What another loop left behind will not go on.
+        for ticket in [ticket for ticket, task in self._attempts.items() if task.get_loop() is not loop]:
+            del self._attempts[ticket]
+            self._outbox.abandon(ticket, now=-math.inf)
+
+    def _in_loop(self, call: Callable[[], object]) -> bool:
+        if self._loop is None or not self._loop.is_running():
+            return False
+        try:
+            self._loop.call_soon_threadsafe(call)
+        except RuntimeError:  # it has just been closed
+            return False
+        return True
+
+    def _threadsafe(self) -> Callable[[Callable[[], object]], object]:
+        return asyncio.get_running_loop().call_soon_threadsafe
+
+    def _resume(self) -> None:
+        if self._alarm is not None:
+            _ring(self._alarm)
+        if not self._is_working():
+            self._start_worker(asyncio.get_running_loop())
+
+    def _is_working(self) -> bool:
+        return self._worker is not None and not self._worker.done()
 
     def _start_attempt(self, transmit: Transmit, loop: asyncio.AbstractEventLoop) -> None:
         attempt = loop.create_task(self._carry(transmit), name="clocknext attempt")
@@ -86,7 +123,9 @@ class Driver(coroutines.Driver):
         attempt.add_done_callback(partial(self._end_attempt, transmit.ticket))
 
     def _end_attempt(self, ticket: Ticket, attempt: asyncio.Task[None]) -> None:
-        self._attempts.pop(ticket, None)
+        if self._attempts.get(ticket) is not attempt:
+            return  # it was taken back before, or is the parent's in a forked child
+        del self._attempts[ticket]
         if attempt.cancelled():
             # Also here, not only in the task: one that is cancelled before its first step never runs.
             self._outbox.abandon(ticket, now=attempt.get_loop().time())

@@ -7,7 +7,17 @@ from functools import partial
 from typing import cast
 
 from clocknext_core import Answer, Origin, Request
-from clocknext_transports.http11 import MAX_ANSWER_BYTES, Connect, Connection, Exchange, Pool, Receive, Send
+from clocknext_transports import forks
+from clocknext_transports.http11 import (
+    MAX_ANSWER_BYTES,
+    TRUSTED_FOR,
+    Connect,
+    Connection,
+    Exchange,
+    Pool,
+    Receive,
+    Send,
+)
 from clocknext_transports.sockets import is_readable
 from clocknext_transports.tls import default_context
 
@@ -23,6 +33,7 @@ class Stream(asyncio.Protocol):
         self._receiver: asyncio.Future[None] | None = None
         self._has_ended = False
         self._error: OSError | None = None
+        self._used_at = self._loop.time()
         self.closed: asyncio.Future[None] = self._loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -69,13 +80,16 @@ class Stream(asyncio.Protocol):
                 await self._receiver
             finally:
                 self._receiver = None
+        self._used_at = self._loop.time()
         data = b"".join(self._received)
         self._received.clear()
         return data
 
     def is_stale(self) -> bool:
-        """Whether the peer has ended or sent what nobody asked for, or the event loop is another one."""
-        if self.is_foreign() or self._has_ended or self._received or self._transport is None:
+        """Whether the peer has ended or sent what nobody asked for, it is old, or of another event loop."""
+        if self.is_foreign() or self._loop.time() - self._used_at > TRUSTED_FOR:
+            return True
+        if self._has_ended or self._received or self._transport is None:
             return True
         # The loop may have been too busy to read what has come.
         return is_readable(self._transport.get_extra_info("socket"))
@@ -110,9 +124,17 @@ class NativeTransport:
         max_answer_bytes: int = MAX_ANSWER_BYTES,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        self._pool: Pool[Stream] = Pool(max_idle)
+        self._max_idle = max_idle
         self._max_answer_bytes = max_answer_bytes
         self._ssl_context = ssl_context
+        self._inherited: list[Pool[Stream]] = []
+        """In a forked child: what the parent's event loop still refers to."""
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pool: Pool[Stream] = Pool(self._max_idle)
+        self._sockets: set[socket.socket] = set()
+        """All that are open, and some no longer. Not known weakly: the collector would be quicker."""
 
     async def exchange(self, request: Request, *, deadline_at: float) -> Answer:
         """Send a request and return its answer, or the failure to get one, before the deadline."""
@@ -131,6 +153,19 @@ class NativeTransport:
             if not stream.is_foreign():
                 await stream.closed
 
+    @property
+    def is_open(self) -> bool:
+        """Whether any connection is."""
+        return any(sock.fileno() >= 0 for sock in self._sockets)
+
+    def restart(self) -> None:
+        """Begin anew after a fork, in the child. Connections live on in the parent."""
+        for sock in self._sockets:
+            if sock.fileno() >= 0:
+                forks.forsake(sock.fileno())  # closed through the loop, the parent's would hear no more
+        self._inherited.append(self._pool)
+        self._begin()
+
     async def _take(
         self, step: Connect | Send[Stream] | Receive[Stream], *, deadline_at: float
     ) -> Stream | bytes | None:
@@ -145,11 +180,15 @@ class NativeTransport:
 
     async def _connect(self, origin: Origin, deadline_at: float) -> Stream:
         loop = asyncio.get_running_loop()
-        addresses = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+        try:
+            addresses = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+        except RuntimeError:  # the interpreter is shutting down, and starts no thread
+            addresses = socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
         failed: OSError = OSError("the host name has no address")
         for tried, (family, kind, protocol, _, address) in enumerate(addresses):
             # Not by create_connection, which leaks a socket when it is cancelled at the wrong moment.
             sock = socket.socket(family, kind, protocol)
+            self._sockets = {sock, *(other for other in self._sockets if other.fileno() >= 0)}
             try:
                 sock.settimeout(0)
                 # An address that swallows packets must leave time for the next one.
@@ -167,7 +206,10 @@ class NativeTransport:
     async def _secured(self, sock: socket.socket, origin: Origin) -> Stream:
         secure = origin.scheme == "https"
         if secure and self._ssl_context is None:
-            self._ssl_context = await asyncio.to_thread(default_context)  # it reads files
+            try:
+                self._ssl_context = await asyncio.to_thread(default_context)  # it reads files
+            except RuntimeError:  # the interpreter is shutting down, and starts no thread
+                self._ssl_context = default_context()
         _, stream = await asyncio.get_running_loop().create_connection(
             lambda: Stream(Connection(max_answer_bytes=self._max_answer_bytes)),
             sock=sock,

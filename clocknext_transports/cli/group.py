@@ -13,6 +13,7 @@ from clocknext_transports.cli.demo import demo
 from clocknext_transports.cli.emulator import emulator
 from clocknext_transports.cli.models import models
 from clocknext_transports.cli.send import send
+from clocknext_transports.cli.spool import spool
 from clocknext_transports.cli.usage import usage
 from clocknext_transports.cli.verify import verify
 from clocknext_transports.cli.whoami import whoami
@@ -31,11 +32,12 @@ def cli() -> None:
     clocknext emulator                a ClockNext on this machine, for development and tests
     clocknext verify usage.jsonl      what the signals of a file would cost; bills nothing
     clocknext send usage.jsonl        deliver signals from a file, each billed once
+    clocknext spool list PATH         what processes that died left on disk; `replay` delivers it
     clocknext usage ID                what a customer used, and what it cost
     """  # noqa: D301 - click's mark of a block to leave as it is
 
 
-for command in (demo, emulator, send, verify, whoami, models, customers, balances, usage):
+for command in (demo, emulator, send, verify, spool, whoami, models, customers, balances, usage):
     cli.add_command(command)
 
 

@@ -3,7 +3,7 @@
 from types import TracebackType
 from typing import Self, TypeVar, final
 
-from clocknext_core import Call, FlushReport, Operation, Recording, TrackResult
+from clocknext_core import Call, FlushReport, Operation, Recording, Stats, TrackResult
 from clocknext_core.binding import Blocking
 from clocknext_transports.base import ClientBase, checked_timeout
 from clocknext_transports.sync.clock import Clock
@@ -39,12 +39,17 @@ class ClockNext(ClientBase[Blocking, Transport]):
         begun = self._engine.begin(recording)
         return self._driver.perform(begun) if isinstance(begun, Call) else self._driver.record(begun)
 
+    def stats(self) -> Stats:
+        """Count the buffered signals and what became of them, and tell how the service does."""
+        return self._driver.stats()
+
     def flush(self, timeout: float | None = None) -> FlushReport:
         """Send everything held, wait for it, and report what became of it.
 
         Args:
             timeout: Seconds to wait at most. Then the report says how many signals are pending; they stay
-                held and are delivered in the background. Default: wait as long as it takes.
+                held and are delivered in the background. Default: as long as the service works, and
+                through an outage of up to `config.patience` seconds.
 
         Raises:
             RuntimeError: Called from a hook.
@@ -56,7 +61,7 @@ class ClockNext(ClientBase[Blocking, Transport]):
 
         Args:
             timeout: Seconds to wait at most. What is then still held is counted as pending in the report, and
-                dropped as `closed`, each signal reported to `on_drop`. Default: as long as it takes.
+                dropped as `closed`, each signal reported to `on_drop`. Default: as for `flush`.
 
         Raises:
             RuntimeError: Called from a hook.
@@ -70,6 +75,10 @@ class ClockNext(ClientBase[Blocking, Transport]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def _driving(self) -> Driver:
+        return self._driver
 
     def _native_transport(self) -> Transport:
         return NativeTransport(max_idle=self.config.batch.max_concurrency)

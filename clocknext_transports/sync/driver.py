@@ -5,44 +5,55 @@ carry it, and poll again. One at a time polls: it *leads*. A thread that finds n
 next timer if nobody else does, or rests until it is needed. So no work is handed over from thread to thread,
 and there is never more than one thread more than attempts in flight. The first buffered signal starts the
 first thread; closing ends them all. The lock is held over no I/O and no hook.
+
+The threads know the driver and not the client: one that is dropped without being closed can be collected, and
+the threads deliver what it held, then end.
 """
 
-import atexit
+import _thread
+import math
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar, assert_never
 
 from clocknext_core import (
+    Adopt,
     Call,
     Closed,
     Delivered,
     Dropped,
     EncodedSignal,
     Engine,
+    Erase,
     Flushed,
     FlushReport,
     HookEvent,
+    Quarantine,
     Rejected,
     Request,
     Retrying,
     Settled,
+    Stats,
+    Store,
     Ticket,
     TrackResult,
     Transmit,
     Wait,
 )
 from clocknext_core.messages import Answer
+from clocknext_transports import atexit
+from clocknext_transports.atexit import GRACE
 from clocknext_transports.base import broken_transport
 from clocknext_transports.hooks import Hooks, logger
+from clocknext_transports.spool.keeper import Keeper
 from clocknext_transports.sync.clock import Clock
 from clocknext_transports.sync.transport import Transport
 
 T = TypeVar("T")
 
-EXIT_TIMEOUT = 5.0
-"""Seconds the interpreter's exit waits for signals still held."""
-
 JOIN_TIMEOUT = 1.0
-"""Seconds that closing waits for a thread whose sockets were closed: only a name look-up outlasts that."""
+"""Seconds that closing waits for threads whose sockets were closed: only a name look-up outlasts that."""
 
 
 class Waiter:
@@ -77,11 +88,17 @@ class Driver:
     """Drives calls in the caller's thread, and the outbox in threads of its own."""
 
     def __init__(self, engine: Engine, transport: Transport, hooks: Hooks, clock: Clock) -> None:
-        self._engine = engine
-        self._outbox = engine.outbox
         self._transport = transport
         self._hooks = hooks
         self._clock = clock
+        self._keeper: Keeper | None = None
+        self.owns_transport = False
+        """Whether nobody else uses the transport."""
+        self._begin(engine)
+
+    def _begin(self, engine: Engine) -> None:
+        self._engine = engine
+        self._outbox = engine.outbox
         self._lock = threading.Lock()
         self._timer = threading.Condition(self._lock)
         """One thread sleeps here until the outbox's next timer."""
@@ -95,17 +112,24 @@ class Driver:
         self._resting = 0
         self._threads: set[threading.Thread] = set()
         self._waiters: dict[Ticket, Waiter] = {}
+        self._is_orphaned = False
+        """Whether the client was dropped: nobody is there to close it."""
+        self._exit_at = math.inf
+        """When the interpreter's exit waits no longer."""
+        self._exit_waiter: Waiter | None = None
 
     # Calls
 
     def perform(self, call: Call[T]) -> T:
         """Carry a call out, in this thread."""
         while True:
-            output = call.poll(now=self._clock.now())
+            with self._lock:  # a call shares the host's gate with the outbox
+                output = call.poll(now=self._clock.now())
             match output:
                 case Transmit():
                     answer = self._exchange(output.request, output.deadline_at)
-                    call.handle_answer(output.ticket, answer, now=self._clock.now())
+                    with self._lock:
+                        call.handle_answer(output.ticket, answer, now=self._clock.now())
                 case Retrying():
                     self._hooks.fire(output)
                 case Wait():
@@ -117,6 +141,11 @@ class Driver:
                     raise AssertionError("a call settles before it closes")
                 case _:
                     assert_never(output)
+
+    def stats(self) -> Stats:
+        """Tell what became of the buffered signals, and how the service does."""
+        with self._lock:
+            return self._outbox.stats(now=self._clock.now())
 
     def _exchange(self, request: Request, deadline_at: float) -> Answer:
         try:
@@ -164,11 +193,19 @@ class Driver:
             ticket = self._outbox.close(now=now, deadline_at=None if timeout is None else now + timeout)
             waiter = self._await(ticket)
         report = self._report(waiter, timeout)
-        self._transport.close()
-        for thread in list(self._threads):
-            thread.join(JOIN_TIMEOUT)
-        atexit.unregister(self._drain_at_exit)
+        self._end()
         return report
+
+    def _end(self) -> None:
+        if self.owns_transport or not self._is_orphaned:
+            self._transport.close()
+        if self._keeper is not None:
+            self._keeper.close()
+            self._keeper.join()
+        joined_by = min(self._clock.now() + JOIN_TIMEOUT, self._exit_at + GRACE)
+        for thread in list(self._threads):
+            thread.join(max(0.0, joined_by - self._clock.now()))
+        atexit.unregister(self)
 
     def _check_may_wait(self) -> None:
         if self._leader is threading.current_thread():
@@ -180,7 +217,7 @@ class Driver:
         self._nudge()
         if not self._threads:
             # No thread can be started any more, or none was worth it: then this one does the work.
-            self._carry_until(waiter)
+            self._carry_until(lambda: waiter.is_settled)
         return waiter
 
     def _report(self, waiter: Waiter, timeout: float | None) -> FlushReport:
@@ -200,13 +237,17 @@ class Driver:
         if self._leader is not None:
             return  # it polls again before it does anything else
         if self._is_sleeping:
-            if self._outbox.wakes_before(self._sleeping_until):
+            if self._outbox.wakes_before(self._sleeping_until) or self._has_overslept():
                 self._timer.notify()
-        elif self._outbox.held:
+        elif self._outbox.has_work:
             self._call_thread()
         else:
             # Nothing to send, so no thread is worth starting: there are only waiters and hooks to serve.
             self._serve_here()
+
+    def _has_overslept(self) -> bool:
+        """Whether whoever sleeps should have been awake for some time: the clock has jumped."""
+        return self._sleeping_until is not None and self._sleeping_until < self._clock.now()
 
     def _serve_here(self) -> None:
         """Wake waiters and run hooks in this thread, and leave what there is to send to others."""
@@ -225,7 +266,7 @@ class Driver:
     def _start_thread(self) -> None:
         thread = threading.Thread(target=self._work, name="clocknext", daemon=True)
         if not self._threads:
-            atexit.register(self._drain_at_exit)
+            atexit.register(self)
         self._threads.add(thread)
         try:
             thread.start()
@@ -233,24 +274,24 @@ class Driver:
             # The interpreter is shutting down: the threads there are must do.
             self._threads.discard(thread)
 
-    def _drain_at_exit(self) -> None:
-        """Deliver what is still held when the interpreter exits, if nobody closed the client."""
-        report = self.close(EXIT_TIMEOUT)
-        if lost := len(report.failed) + report.pending:
-            logger.warning("%d signals were not delivered before the interpreter's exit.", lost)
-
     def _work(self) -> None:
         """Do as every background thread does, until the outbox has closed."""
+        me = threading.current_thread()
         with self._lock:
             try:
-                self._carry_until(None)
+                self._carry_until(lambda: False)
             finally:
-                self._threads.discard(threading.current_thread())
+                self._threads.discard(me)
+                was_last = not self._threads
+        if was_last and self._is_orphaned:
+            self._end()
 
-    def _carry_until(self, waiter: Waiter | None) -> None:
-        """Poll, carry, sleep or rest, until a waiter has settled or the outbox has closed."""
+    def _carry_until(self, is_over: Callable[[], bool]) -> None:
+        """Poll, carry, sleep or rest, until that is over or the outbox has closed."""
         try:
-            while waiter is None or not waiter.is_settled:
+            while not is_over():
+                if self._is_orphaned and not self._outbox.held and not self._outbox.is_closing:
+                    self._outbox.close(now=self._clock.now())
                 if self._leader is not None:
                     self._take_rest()
                     continue
@@ -293,7 +334,10 @@ class Driver:
     def _take_rest(self) -> None:
         self._resting += 1
         try:
-            self._rest.wait()
+            if self._exit_at < math.inf:
+                self._clock.wait_until(self._rest, self._exit_at + GRACE)
+            else:
+                self._rest.wait()
         finally:
             self._resting -= 1
 
@@ -302,6 +346,9 @@ class Driver:
         while True:
             output = self._outbox.poll(now=self._clock.now())
             match output:
+                case Store() | Erase() | Quarantine() | Adopt():
+                    assert self._keeper is not None  # the outbox has such duties with a spool only
+                    self._keeper.obey(output, self._bring)
                 case Settled():
                     if (waiter := self._waiters.pop(output.ticket, None)) is not None:
                         waiter.settle(output)
@@ -312,8 +359,25 @@ class Driver:
                 case _:
                     assert_never(output)
 
+    def keep(self, keeper: Keeper) -> None:
+        """Store every signal before it is accepted, and begin with what dead processes left behind."""
+        self._keeper = keeper
+        with self._lock:
+            self._nudge()
+
+    def _bring(self) -> None:
+        """Bring what the spool's thread has done to the outbox; in that thread."""
+        keeper = self._keeper
+        assert keeper is not None  # it calls this
+        with self._lock:
+            events = keeper.bring(self._outbox, now=self._clock.now())
+            self._nudge()
+        for event in events:
+            self._hooks.fire(event)
+
     def _fire(self, event: HookEvent) -> None:
-        self._lock.release()
+        lock = self._lock
+        lock.release()
         try:
             self._hooks.fire(event)
         except BaseException:
@@ -322,13 +386,75 @@ class Driver:
                 raise
             logger.exception("A hook tried to end a background thread; delivery goes on.")
         finally:
-            self._lock.acquire()
+            if self._lock is lock:
+                lock.acquire()
+            else:
+                lock.acquire(blocking=False)  # as whoever called this expects
+                raise RuntimeError("A hook has forked: the child must not return from it.")
 
     def _carry(self, transmit: Transmit) -> None:
         self._nudge()  # somebody must poll meanwhile, at once if there is more to send
         self._lock.release()
         try:
-            answer = self._exchange(transmit.request, transmit.deadline_at)
+            answer = self._exchange(transmit.request, min(transmit.deadline_at, self._exit_at))
         finally:
             self._lock.acquire()
         self._outbox.handle_answer(transmit.ticket, answer, now=self._clock.now())
+
+    # Where nobody closes
+
+    @property
+    def is_unclosed(self) -> bool:
+        """Whether there is something that closing would end or deliver."""
+        return not self._outbox.is_closing and bool(
+            self._outbox.held or self._threads or getattr(self._transport, "is_open", False)
+        )
+
+    def orphan(self) -> None:
+        """Go on without the client: deliver what is held, then end.
+
+        The garbage collector calls this, at any time and in any thread: one that has the lock, or is about to
+        fall asleep. So it is a thread apart that wakes them, and not of `threading`, which has locks too.
+        """
+        self._is_orphaned = True
+        if self._threads:
+            with suppress(RuntimeError):  # the interpreter is shutting down, and delivers as it exits
+                _thread.start_new_thread(self._rouse, ())
+        elif self.owns_transport:
+            self._transport.close()
+
+    def _rouse(self) -> None:
+        with self._lock:
+            self._timer.notify_all()
+            self._rest.notify_all()
+
+    def restart(self, engine: Engine) -> None:
+        """Begin anew after a fork, in the child, with nothing of the parent's."""
+        if self._keeper is not None:
+            self._keeper.restart()
+        self._begin(engine)
+
+    def begin_exit(self, timeout: float) -> None:
+        """Refuse new signals and begin to deliver those held, as the interpreter exits."""
+        with self._lock:
+            now = self._clock.now()
+            self._exit_at = now + timeout
+            ticket = self._outbox.close(now=now, deadline_at=self._exit_at)
+            self._exit_waiter = self._waiters[ticket] = Waiter()
+            self._nudge()
+
+    def end_exit(self) -> int:
+        """Carry on in this thread until the time is up; return how many signals were not delivered."""
+        waiter = self._exit_waiter
+        assert waiter is not None  # it has begun
+        given_up_at = self._exit_at + GRACE
+        with self._lock:
+            self._carry_until(lambda: waiter.is_settled or self._clock.now() >= given_up_at)
+            held = self._outbox.held
+        self._end()
+        if not waiter.is_settled:  # a hook that does not return
+            return held
+        report = waiter.outcome
+        assert isinstance(report, FlushReport)  # the ticket is a flush's
+        kept = 0 if self._keeper is None else report.pending  # in the spool, for the next process
+        return len(report.failed) + report.pending - kept

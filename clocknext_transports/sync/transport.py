@@ -9,7 +9,16 @@ from contextlib import contextmanager
 from typing import Any, Protocol, TypeAlias
 
 from clocknext_core import Answer, Failure, Origin, Request, Response
-from clocknext_transports.http11 import MAX_ANSWER_BYTES, Connect, Connection, Exchange, Pool, Receive, Send
+from clocknext_transports.http11 import (
+    MAX_ANSWER_BYTES,
+    TRUSTED_FOR,
+    Connect,
+    Connection,
+    Exchange,
+    Pool,
+    Receive,
+    Send,
+)
 from clocknext_transports.sockets import end, is_readable
 from clocknext_transports.sync.clock import Clock
 from clocknext_transports.tls import default_context
@@ -20,7 +29,11 @@ Addresses: TypeAlias = Sequence[tuple[int, int, int, str, Any]]
 
 
 class Transport(Protocol):
-    """Carries requests. Used by several threads at a time."""
+    """Carries requests. Used by several threads at a time.
+
+    A method `restart()`, where there is one, is called in a forked child, before anything else: it leaves the
+    parent's connections alone, and begins anew.
+    """
 
     def exchange(self, request: Request, *, deadline_at: float) -> Answer:
         """Send a request and return its answer, or the failure to get one, before the deadline.
@@ -39,9 +52,11 @@ class Transport(Protocol):
 class Stream:
     """One socket and its HTTP state."""
 
-    def __init__(self, sock: socket.socket, connection: Connection) -> None:
+    def __init__(self, sock: socket.socket, connection: Connection, clock: Clock) -> None:
         self.socket = sock
         self.connection = connection
+        self._clock = clock
+        self._used_at = clock.now()
 
     def send(self, data: bytes, timeout: float) -> None:
         """Send all of it."""
@@ -51,10 +66,14 @@ class Stream:
     def receive(self, timeout: float) -> bytes:
         """Receive some."""
         self.socket.settimeout(timeout)
-        return self.socket.recv(CHUNK)
+        data = self.socket.recv(CHUNK)
+        self._used_at = self._clock.now()
+        return data
 
     def is_stale(self) -> bool:
-        """Whether there is anything to read, were it only the end."""
+        """Whether there is anything to read, were it only the end, or it has been idle for too long."""
+        if self._clock.now() - self._used_at > TRUSTED_FOR:
+            return True
         if isinstance(self.socket, ssl.SSLSocket) and self.socket.pending():
             return True
         return is_readable(self.socket)
@@ -82,14 +101,22 @@ class NativeTransport:
         ssl_context: ssl.SSLContext | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self._pool: Pool[Stream] = Pool(max_idle)
-        self._busy: set[socket.socket] = set()
-        """The sockets some thread connects, sends to or receives from right now."""
-        self._is_closed = False
-        self._lock = threading.Lock()
+        self._max_idle = max_idle
         self._max_answer_bytes = max_answer_bytes
         self._ssl_context = ssl_context
         self._clock = clock or Clock()
+        self._is_closed = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pool: Pool[Stream] = Pool(self._max_idle)
+        self._sockets: set[socket.socket] = set()
+        """All that are open, and some no longer. Not known weakly: the collector would be quicker."""
+        self._busy: set[socket.socket] = set()
+        """The sockets some thread connects, sends to or receives from right now."""
+        self._addresses: dict[Origin, Addresses] = {}
+        """What was looked up last."""
+        self._lock = threading.Lock()
 
     def exchange(self, request: Request, *, deadline_at: float) -> Answer:
         """Send a request and return its answer, or the failure to get one, before the deadline."""
@@ -114,6 +141,22 @@ class NativeTransport:
             for sock in self._busy:
                 end(sock)
         self._pool.clear()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether any connection is."""
+        if not self._lock.acquire(blocking=False):  # the collector may ask, in a thread that has it
+            return True
+        try:
+            return any(sock.fileno() >= 0 for sock in self._sockets)
+        finally:
+            self._lock.release()
+
+    def restart(self) -> None:
+        """Begin anew after a fork, in the child. Connections are closed there, and live on in the parent."""
+        for sock in self._sockets:
+            sock.close()  # without a word to the peer: it would be the parent's word
+        self._begin()
 
     def _take(
         self, step: Connect | Send[Stream] | Receive[Stream], deadline_at: float
@@ -155,6 +198,7 @@ class NativeTransport:
             # An address that swallows packets must leave time for the next one.
             timeout = self._left(deadline_at) / (len(addresses) - tried)
             sock = socket.socket(family, kind, protocol)
+            self._note(sock)
             try:
                 sock.settimeout(timeout)
                 with self._using(sock):
@@ -169,32 +213,38 @@ class NativeTransport:
                 raise
         raise failed
 
+    def _note(self, sock: socket.socket) -> None:
+        with self._lock:
+            self._sockets = {sock, *(other for other in self._sockets if other.fileno() >= 0)}
+
     def _look_up(self, origin: Origin, deadline_at: float) -> Addresses:
         """Look the host up. The system's resolver knows no time-out, so a name is looked up in a thread."""
+        if origin.host.lower() == "localhost":
+            return _addresses(origin)
+        try:
+            return _addresses(origin, socket.AI_NUMERICHOST)
+        except OSError:
+            pass
         outcomes: queue.SimpleQueue[Addresses | OSError] = queue.SimpleQueue()
 
-        def look_up(flags: int = 0) -> None:
+        def look_up() -> None:
             try:
-                outcomes.put(
-                    socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM, flags=flags)
-                )
+                outcomes.put(_addresses(origin))
             except OSError as error:
                 outcomes.put(error)
 
-        if origin.host.lower() == "localhost":
-            look_up()
-        else:
-            look_up(socket.AI_NUMERICHOST)
-            outcome = outcomes.get()
-            if not isinstance(outcome, OSError):
-                return outcome
+        try:
             threading.Thread(target=look_up, name="clocknext look-up", daemon=True).start()
+        except RuntimeError:
+            # The interpreter is shutting down, and starts no thread. An old address beats an endless wait.
+            return self._addresses.get(origin) or _addresses(origin)
         try:
             outcome = outcomes.get(timeout=self._left(deadline_at))
         except queue.Empty:
             raise TimeoutError from None
         if isinstance(outcome, OSError):
             raise outcome
+        self._addresses[origin] = outcome
         return outcome
 
     def _secured(self, sock: socket.socket, origin: Origin, deadline_at: float) -> Stream:
@@ -206,6 +256,7 @@ class NativeTransport:
             secured = self._ssl_context.wrap_socket(
                 sock, server_hostname=origin.host, do_handshake_on_connect=False
             )
+            self._note(secured)
             try:
                 with self._using(secured):
                     secured.do_handshake()
@@ -213,4 +264,8 @@ class NativeTransport:
                 secured.close()
                 raise
             sock = secured
-        return Stream(sock, Connection(max_answer_bytes=self._max_answer_bytes))
+        return Stream(sock, Connection(max_answer_bytes=self._max_answer_bytes), self._clock)
+
+
+def _addresses(origin: Origin, flags: int = 0) -> Addresses:
+    return socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM, flags=flags)

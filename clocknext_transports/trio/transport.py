@@ -7,7 +7,17 @@ from contextlib import contextmanager
 import trio
 
 from clocknext_core import Answer, Origin, Request
-from clocknext_transports.http11 import MAX_ANSWER_BYTES, Connect, Connection, Exchange, Pool, Receive, Send
+from clocknext_transports import forks
+from clocknext_transports.http11 import (
+    MAX_ANSWER_BYTES,
+    TRUSTED_FOR,
+    Connect,
+    Connection,
+    Exchange,
+    Pool,
+    Receive,
+    Send,
+)
 from clocknext_transports.tls import default_context
 
 CHUNK = 65536
@@ -26,6 +36,7 @@ class Stream:
         self._secured = secured
         self._stream = tcp if secured is None else secured
         self.connection = connection
+        self._used_at = trio.current_time()
 
     async def send(self, data: bytes) -> None:
         """Send all of it."""
@@ -35,10 +46,14 @@ class Stream:
     async def receive(self) -> bytes:
         """Receive some."""
         with _as_os_error():
-            return bytes(await self._stream.receive_some(CHUNK))
+            data = bytes(await self._stream.receive_some(CHUNK))
+        self._used_at = trio.current_time()
+        return data
 
     def is_stale(self) -> bool:
-        """Whether there is anything to read, were it only the end."""
+        """Whether there is anything to read, were it only the end, or it has been idle for too long."""
+        if trio.current_time() - self._used_at > TRUSTED_FOR:
+            return True
         return self._tcp.socket.is_readable() or self._has_undecrypted()
 
     def _has_undecrypted(self) -> bool:
@@ -70,9 +85,17 @@ class NativeTransport:
         max_answer_bytes: int = MAX_ANSWER_BYTES,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        self._pool: Pool[Stream] = Pool(max_idle)
+        self._max_idle = max_idle
         self._max_answer_bytes = max_answer_bytes
         self._ssl_context = ssl_context
+        self._inherited: list[Pool[Stream]] = []
+        """In a forked child: what the parent's run still refers to."""
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pool: Pool[Stream] = Pool(self._max_idle)
+        self._sockets: set[trio.socket.SocketType] = set()
+        """All that are open, and some no longer. Not known weakly: the collector would be quicker."""
 
     async def exchange(self, request: Request, *, deadline_at: float) -> Answer:
         """Send a request and return its answer, or the failure to get one, before the deadline."""
@@ -88,6 +111,19 @@ class NativeTransport:
         """Close every idle connection."""
         self._pool.clear()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether any connection is."""
+        return any(sock.fileno() >= 0 for sock in self._sockets)
+
+    def restart(self) -> None:
+        """Begin anew after a fork, in the child. Connections live on in the parent."""
+        for sock in self._sockets:
+            if sock.fileno() >= 0:
+                forks.forsake(sock.fileno())  # closing it would need the parent's run
+        self._inherited.append(self._pool)
+        self._begin()
+
     async def _take(self, step: Connect | Send[Stream] | Receive[Stream]) -> Stream | bytes | None:
         match step:
             case Connect():
@@ -100,7 +136,11 @@ class NativeTransport:
 
     async def _connect(self, origin: Origin) -> Stream:
         secured = None
-        tcp = await trio.open_tcp_stream(origin.host, origin.port)
+        try:
+            tcp = await trio.open_tcp_stream(origin.host, origin.port)
+        except RuntimeError as error:  # the interpreter shuts down: no thread for the look-up
+            raise OSError(str(error)) from error
+        self._sockets = {tcp.socket, *(other for other in self._sockets if other.fileno() >= 0)}
         try:
             if origin.scheme == "https":
                 if self._ssl_context is None:

@@ -21,7 +21,7 @@ from tests.contract.answers import (
     refused,
     sent_to,
 )
-from tests.contract.worlds import PATIENT_BATCH, QUICK, World, in_threads, without_block
+from tests.contract.worlds import GIVING_UP, PATIENT_BATCH, QUICK, World, in_threads, without_block
 
 SOON = 5.0
 """Seconds that what ends by itself takes at most, on a busy machine."""
@@ -99,7 +99,7 @@ async def test_a_flush_reports_what_was_delivered_and_what_was_not(world: World)
         "unlucky": refused(503, "Down."),
     }
     with scripted([by_key(answers)]) as server:
-        async with world.open(server.url, batch=PATIENT_BATCH) as client:
+        async with world.open(server.url, batch=GIVING_UP) as client:
             await record_all(client, ["a", "poor", "b", "unlucky", "c"])
             report = await client.flush()
             assert (report.delivered, report.pending) == (3, 0)
@@ -297,7 +297,7 @@ async def test_closing_with_a_hanging_server_ends_in_time(world: World) -> None:
 async def test_a_server_that_cannot_be_reached_is_a_network_error(world: World) -> None:
     with scripted([priced()]) as server:
         url = server.url
-    async with world.open(url, batch=PATIENT_BATCH) as client:
+    async with world.open(url, batch=GIVING_UP) as client:
         with pytest.raises(NetworkError) as caught:
             await client.customers.get("cus_1")
         assert (caught.value.status, caught.value.retryable) == (None, True)

@@ -9,16 +9,20 @@ from typing import Any, TypeVar
 import pytest
 
 from clocknext_core import (
+    Adopt,
+    Adopted,
     AllowanceError,
     BatchPolicy,
     Closed,
     Delivered,
     Dropped,
+    Erase,
     Failure,
     Flushed,
     FlushReport,
     Outbox,
     OutboxOutput,
+    Quarantine,
     QueueFullError,
     Rejected,
     Response,
@@ -26,6 +30,8 @@ from clocknext_core import (
     RetryPolicy,
     ServerError,
     Settled,
+    SpoolError,
+    Store,
     TrackResult,
     Transmit,
     Wait,
@@ -387,7 +393,12 @@ def test_a_signal_is_given_up_after_its_last_attempt_with_its_last_error() -> No
     assert isinstance(rejected, Rejected)
     assert isinstance(rejected.error, ServerError)
     assert dropped == Dropped(credit("a"), "send_failed")
-    assert bench.outbox.stats(now=0.0).dropped == {"queue_full": 0, "send_failed": 1, "closed": 0}
+    assert bench.outbox.stats(now=0.0).dropped == {
+        "queue_full": 0,
+        "send_failed": 1,
+        "closed": 0,
+        "expired": 0,
+    }
 
 
 def test_a_broken_off_attempt_is_not_counted_and_goes_out_again_first() -> None:
@@ -410,7 +421,7 @@ def test_a_broken_off_attempt_is_not_counted_and_goes_out_again_first() -> None:
 
 def test_every_move_a_signal_can_make_is_in_the_table_and_the_last_states_are_final() -> None:
     assert set(TRANSITIONS) == set(State)
-    final = {State.DELIVERED, State.REJECTED, State.DROPPED}
+    final = {State.DELIVERED, State.REJECTED, State.DROPPED, State.PARKED}
     assert {state for state, moves in TRANSITIONS.items() if not moves} == final
     assert {trigger for moves in TRANSITIONS.values() for trigger in moves} == set(Trigger)
     for state in set(State) - final:
@@ -696,6 +707,199 @@ def test_the_buffer_is_told_empty_each_time_with_what_was_delivered_since() -> N
             bench.answer(key, refusal(400) if key in bad else success())
         counts += [output.count for output in bench.drain() if isinstance(output, Flushed)]
     assert counts == [2, 2, 0]
+
+
+# With a spool
+
+
+def spool_bench(batch: BatchPolicy | None = None, window: float = 3600.0) -> Bench:
+    """Make a bench with a spool in which nobody has left anything."""
+    bench = Bench(batch)
+    bench.config = replace(bench.config, spool_window=window)
+    bench.outbox = Outbox(bench.config, Dice(0.0))
+    assert bench.drain() == [Adopt(min(bench.config.batch.max_queue_size // 2 + 1, 500)), Wait(None)]
+    bench.outbox.handle_adopted([], now=0.0)
+    assert bench.drain() == [Wait(None)]
+    return bench
+
+
+def stored(bench: Bench, *keys: str, now: float = 0.0) -> None:
+    """Record signals, and have them stored."""
+    for key in keys:
+        ticket = bench.outbox.record(encoded(key), now=now).ticket
+        assert ticket is not None
+        bench.outbox.handle_stored(ticket, None, now=now)
+
+
+def test_a_signal_is_held_once_it_is_in_the_spool_and_its_call_waits_for_that() -> None:
+    bench = spool_bench()
+    receipt = bench.outbox.record(encoded("a"), now=0.0)
+    assert receipt.ticket is not None
+    assert bench.drain() == [Store(receipt.ticket, encoded("a")), Wait(None)]
+    stats = bench.outbox.stats(now=0.0)
+    assert (stats.recorded, stats.held, stats.storing) == (0, 0, 1)
+    assert bench.outbox.has_work
+    bench.outbox.handle_stored(receipt.ticket, None, now=1.0)
+    assert bench.drain(1.0) == [Settled(receipt.ticket, receipt.result), Wait(3.0)]
+    stats = bench.outbox.stats(now=1.0)
+    assert (stats.recorded, stats.held, stats.storing) == (1, 1, 0)
+    assert bench.sent(3.0) == ["a"]
+    bench.answer("a", success(), 4.0)
+    assert bench.drain(4.0)[0] == Erase("a")
+    assert not bench.outbox.has_work
+
+
+def test_what_could_not_be_stored_is_not_recorded_and_its_call_fails() -> None:
+    bench = spool_bench()
+    ticket = bench.outbox.record(encoded("a"), now=0.0).ticket
+    assert ticket is not None
+    error = SpoolError("The disk is full.")
+    bench.outbox.handle_stored(ticket, error, now=0.0)
+    *_, settled, wait = bench.drain()
+    assert (settled, wait) == (Settled(ticket, error), Wait(None))
+    assert bench.outbox.stats(now=0.0).recorded == 0
+    bench.outbox.handle_stored(ticket, None, now=0.0)  # late: a no-op
+    assert bench.drain() == [Wait(None)]
+
+
+def test_signals_on_their_way_into_the_spool_fill_the_queue() -> None:
+    bench = spool_bench(BatchPolicy(max_queue_size=2))
+    for key in "ab":
+        assert bench.outbox.record(encoded(key), now=0.0).result.dropped is None
+    assert bench.outbox.record(encoded("c"), now=0.0).result.dropped == "queue_full"
+    size = len(encoded("a").body)
+    bench = spool_bench(BatchPolicy(max_queue_bytes=2 * size))
+    for key in "ab":
+        assert bench.outbox.record(encoded(key), now=0.0).result.dropped is None
+    assert bench.outbox.record(encoded("c"), now=0.0).result.dropped == "queue_full"
+
+
+def test_a_call_that_gave_up_while_its_signal_was_being_stored_has_recorded_nothing() -> None:
+    bench = spool_bench()
+    ticket = bench.outbox.record(encoded("a"), now=0.0).ticket
+    assert ticket is not None
+    bench.outbox.withdraw(ticket, now=0.0)
+    bench.outbox.handle_stored(ticket, None, now=0.0)
+    assert bench.drain()[1:] == [Erase("a"), Wait(None)]
+    assert bench.outbox.stats(now=0.0).recorded == 0
+
+
+def test_what_is_in_the_spool_is_given_up_for_no_failure() -> None:
+    bench = spool_bench(BatchPolicy(max_size=1, outage="drop"))
+    stored(bench, "a")
+    now = 0.0
+    for _ in range(20):
+        outputs = bench.drain(now)
+        assert not any(isinstance(output, Dropped | Rejected) for output in outputs)
+        wait = outputs[-1]
+        if isinstance(wait, Wait) and wait.until is not None:
+            now = wait.until
+        else:
+            bench.answer("a", refusal(500), now)
+    assert bench.outbox.held == 1
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_key_is_told_once_and_the_signal_waits_for_another(status: int) -> None:
+    bench = spool_bench(BatchPolicy(max_size=1))
+    stored(bench, "a")
+    assert bench.sent() == ["a"]
+    bench.answer("a", refusal(status))
+    rejected, retrying, wait = bench.drain()
+    assert isinstance(rejected, Rejected)
+    assert rejected.error.status == status
+    assert isinstance(retrying, Retrying)
+    assert isinstance(wait, Wait)
+    assert wait.until is not None
+    assert bench.sent(wait.until) == ["a"]
+    bench.answer("a", refusal(status), wait.until)
+    assert not any(isinstance(output, Rejected) for output in bench.drain(wait.until))
+    assert bench.outbox.held == 1
+
+
+@pytest.mark.parametrize("status", [400, 404, 422])
+def test_any_other_refusal_ends_a_stored_signal_too(status: int) -> None:
+    bench = spool_bench(BatchPolicy(max_size=1))
+    stored(bench, "a")
+    bench.sent()
+    bench.answer("a", refusal(status))
+    outputs = bench.drain()
+    assert outputs[0] == Erase("a")
+    assert Dropped(credit("a"), "send_failed") in outputs
+
+
+def test_what_is_left_at_the_close_stays_in_the_spool() -> None:
+    bench = spool_bench(BatchPolicy(max_size=1, max_concurrency=1))
+    stored(bench, "a", "b", "c")
+    assert bench.sent() == ["a"]
+    bench.answer("a", Failure("refused"))
+    late = bench.outbox.record(encoded("d"), now=0.0).ticket
+    assert late is not None
+    bench.drain()
+    bench.outbox.close(now=0.0, deadline_at=5.0)
+    first = bench.outbox.flush(now=0.0)
+    outputs = bench.drain(5.0)
+    assert not any(isinstance(output, Dropped | Erase) for output in outputs)
+    reports = [output.unwrap() for output in outputs if isinstance(output, Settled)]
+    assert [report.pending for report in reports if isinstance(report, FlushReport)] == [3, 3]
+    assert first in [output.ticket for output in outputs if isinstance(output, Settled)]
+    bench.outbox.handle_stored(late, None, now=6.0)
+    settled, closed = bench.drain(6.0)
+    assert isinstance(settled, Settled)
+    assert closed == Closed()
+    stats = bench.outbox.stats(now=6.0)
+    assert (stats.recorded, stats.parked, stats.held, stats.held_bytes) == (4, 4, 0, 0)
+    bench.outbox.handle_adopted([Adopted(encoded("e"), 0.0)], now=6.0)
+    assert bench.outbox.stats(now=6.0).parked == 5
+
+
+def test_a_close_waits_for_what_is_on_its_way_into_the_spool() -> None:
+    bench = spool_bench()
+    ticket = bench.outbox.record(encoded("a"), now=0.0).ticket
+    assert ticket is not None
+    close = bench.outbox.close(now=0.0)
+    assert not any(isinstance(output, Settled) for output in bench.drain())
+    bench.outbox.handle_stored(ticket, None, now=0.0)
+    bench.outbox.flush(now=0.0)
+    assert bench.sent() == ["a"]
+    bench.answer("a", success())
+    outputs = bench.drain()
+    assert Settled(close, FlushReport(1, [], 0)) in outputs
+    assert outputs[-1] == Closed()
+
+
+def test_a_signal_past_the_window_is_put_aside_and_not_sent() -> None:
+    bench = spool_bench(BatchPolicy(max_size=1, max_concurrency=1), window=100.0)
+    stored(bench, "old", "young")
+    assert bench.sent() == ["old"]
+    bench.answer("old", refusal(503, retry_after="99.5"))
+    bench.outbox.handle_adopted([Adopted(encoded("older"), 60.0)], now=0.0)
+    assert bench.sent(99.5) == ["old"]
+    bench.answer("old", refusal(503), 99.75)
+    outputs = bench.drain(100.0)
+    put_aside = [output.idempotency_key for output in outputs if isinstance(output, Quarantine)]
+    dropped = [output for output in outputs if isinstance(output, Dropped)]
+    assert put_aside == ["young", "old", "older"] or sorted(put_aside) == ["old", "older", "young"]
+    assert {output.reason for output in dropped} == {"expired"}
+    assert not any(isinstance(output, Transmit | Erase) for output in outputs)
+    assert bench.outbox.stats(now=100.0).dropped["expired"] == 3
+
+
+def test_the_signals_of_dead_processes_are_taken_over_while_there_is_room() -> None:
+    bench = Bench(BatchPolicy(max_queue_size=4, max_concurrency=1))
+    bench.config = replace(bench.config, spool_window=100.0)
+    bench.outbox = Outbox(bench.config, Dice(0.0))
+    assert bench.outbox.has_work
+    assert bench.outbox.wakes_before(None)
+    assert bench.poll() == Adopt(3)
+    assert not bench.outbox.wakes_before(None)
+    bench.outbox.handle_adopted([Adopted(encoded(key), 1.0) for key in "abc"], now=0.0)
+    assert bench.sent() == ["a"]
+    bench.answer("a", success())
+    assert bench.sent() == ["b"]
+    bench.answer("b", success())
+    outputs = bench.drain()
+    assert [type(output) for output in outputs] == [Erase, Delivered, Adopt, Transmit, Wait]
 
 
 # Close

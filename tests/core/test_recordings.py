@@ -7,6 +7,7 @@ from typing import Any, assert_never
 import pytest
 
 from clocknext_core import (
+    Adopt,
     Call,
     ClockNextError,
     Closed,
@@ -14,16 +15,19 @@ from clocknext_core import (
     Delivered,
     Dropped,
     Engine,
+    Erase,
     Flushed,
     FlushReport,
     HookEvent,
     Operation,
+    Quarantine,
     Recording,
     Rejected,
     Request,
     Response,
     Retrying,
     Settled,
+    Store,
     TrackResult,
     Transmit,
     Wait,
@@ -143,6 +147,8 @@ class CoreClient(Blocking):
                 case Closed():
                     assert report is not None
                     return report
+                case Store() | Erase() | Quarantine() | Adopt():
+                    raise AssertionError("there is no spool")
                 case _:
                     self._run_hook(output)
 

@@ -10,8 +10,23 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from clocknext_core import CreditSignal, OutcomeSignal, Signal, Tokens, ValidationError, WalletSignal
-from clocknext_core.signals import BODY_FIELDS, MAX_BODY_BYTES, MAX_CUSTOM_BYTES, encode, encode_dry_run
+from clocknext_core import (
+    CreditSignal,
+    EncodedSignal,
+    OutcomeSignal,
+    Signal,
+    Tokens,
+    ValidationError,
+    WalletSignal,
+)
+from clocknext_core.signals import (
+    BODY_FIELDS,
+    MAX_BODY_BYTES,
+    MAX_CUSTOM_BYTES,
+    decode,
+    encode,
+    encode_dry_run,
+)
 from tests.core.support import counting_keys, no_key
 
 LARGEST = 2**53 - 1
@@ -96,6 +111,7 @@ def test_the_server_ignores_metrics_of_wallet_signals_so_none_is_sent() -> None:
 def test_what_is_left_out_is_not_sent(kind: str) -> None:
     absent = dict.fromkeys(("tokens", "member", "status", "custom", "metric"))
     assert text_of(make(kind, **absent)) == text_of(make(kind)) == text_of(make(kind, member=""))
+    assert "null" not in text_of(make(kind))
 
 
 @pytest.mark.parametrize(
@@ -414,3 +430,99 @@ def test_only_signals_are_encoded() -> None:
             encode(value, no_key)  # type: ignore[arg-type]
         with pytest.raises(ValidationError, match=r"^signal: "):
             encode_dry_run(value)  # type: ignore[arg-type]
+
+
+def test_a_completed_step_is_the_same_but_for_that_and_its_key() -> None:
+    step = make("outcome", run_id="r", member="a@b.c")
+    assert isinstance(step, OutcomeSignal)
+    assert step.completed("r/complete") == make(
+        "outcome", run_id="r", member="a@b.c", complete=True, idempotency_key="r/complete"
+    )
+    assert step.complete is None
+    for bad in ("", "x" * 256):
+        with pytest.raises(ValidationError, match=r"^idempotency_key: "):
+            step.completed(bad)
+
+
+def test_a_signal_is_of_one_of_the_kinds() -> None:
+    with pytest.raises(TypeError, match="abstract"):
+        Signal(customer_id="cus_1", model="m")  # type: ignore[abstract]
+
+
+class Fickle(dict[str, float]):
+    """Something that can't be encoded at first, as if another thread changed it at that moment."""
+
+    asked = 0
+
+    def items(self) -> Any:
+        self.asked += 1
+        return [("a", float("nan") if self.asked == 1 else 0.0)]
+
+
+def test_what_changes_while_it_is_encoded_is_refused_all_the_same() -> None:
+    with pytest.raises(ValidationError, match=r"^signal: can't be encoded as JSON: Out of range float"):
+        encode(make(custom={"x": Fickle(a=0.0)}), counting_keys())
+
+
+# Reading a signal back
+
+
+@pytest.mark.parametrize(
+    "signal",
+    [
+        WalletSignal(customer_id="c", model="m", idempotency_key="k"),
+        WalletSignal(
+            customer_id="c", model="m", tokens={"input": 1, "output": 2, "cache": 3}, idempotency_key="k"
+        ),
+        CreditSignal(
+            customer_id="c",
+            model="m",
+            key="a",
+            member="a@b.example",
+            status="FAILURE",
+            custom={"é": [1, None]},
+            metric={"ref": "pages", "value": 7},
+            idempotency_key="k",
+        ),
+        OutcomeSignal(
+            customer_id="c", model="m", agent_key="a.b", run_id="r", complete=True, idempotency_key="k"
+        ),
+    ],
+    ids=lambda signal: type(signal).__name__,
+)
+def test_a_signal_is_read_back_from_its_bytes(signal: Signal) -> None:
+    first = encode(signal, no_key)
+    again = decode(first.body)
+    assert (again.body, again.idempotency_key) == (first.body, "k")
+    assert type(again.signal) is type(signal)
+    assert encode(again.signal, no_key) == EncodedSignal(again.signal, "k", first.body)
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        (b"{", "is not JSON"),
+        (b"\xff", "is not JSON"),
+        (b"[" * 100_000, "is not JSON"),
+        (b"[]", "is that of no signal"),
+        (b"{}", "is that of no signal"),
+        (b'{"type": ["credit"]}', "is that of no signal"),
+        (b'{"type": "wallet"}', "is not that of a wallet signal"),
+        (b'{"type": "wallet", "customerId": "c", "model": "m"}', "with its key"),
+        (
+            b'{"type": "wallet", "customerId": "c", "model": "m", "idempotencyKey": "k", "key": "a"}',
+            "wallet signal",
+        ),
+        (
+            b'{"type": "wallet", "customerId": "c", "model": "m", "idempotencyKey": "k", "a": 1, "b": 2}',
+            "wallet signal with its key",
+        ),
+        (
+            b'{"type": "wallet", "customerId": "", "model": "m", "idempotencyKey": "k"}',
+            "customer_id: must not be blank",
+        ),
+    ],
+)
+def test_what_is_no_signal_is_refused(body: bytes, problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        decode(body)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, assert_never
 
 from clocknext_core import (
+    Adopt,
     Answer,
     BatchPolicy,
     Closed,
@@ -17,15 +18,18 @@ from clocknext_core import (
     Delivered,
     Dropped,
     EncodedSignal,
+    Erase,
     Flushed,
     FlushReport,
     OutboxOutput,
+    Quarantine,
     Receipt,
     Rejected,
     Retrying,
     RetryPolicy,
     Settled,
     Stats,
+    Store,
     Ticket,
     TrackResult,
     Transmit,
@@ -322,12 +326,15 @@ class Oracle:
             case Closed():
                 assert self.is_closed
                 assert not self._expected
+            case Store() | Erase() | Quarantine() | Adopt():
+                raise AssertionError("there is no spool")
             case _:
                 self._check_event(output)
 
     def check(self, counts: Stats) -> None:
         """Compare the books."""
-        dropped = {reason: self._ends[reason] for reason in ("queue_full", "send_failed", "closed")}
+        reasons: tuple[DropReason, ...] = ("queue_full", "send_failed", "closed", "expired")
+        dropped = {reason: self._ends[reason] for reason in reasons}
         assert counts.recorded == counts.held + counts.delivered + counts.rejected + sum(
             counts.dropped.values()
         ), counts

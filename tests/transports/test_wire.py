@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pytest
@@ -311,16 +312,24 @@ def test_no_complete_answer_is_a_failure(kind: Kind, what: str) -> None:
 
 
 @each_kind
-@pytest.mark.parametrize("script", [silent, drip_head, drip_body, drip_interim])
-def test_one_deadline_covers_the_whole_answer(kind: Kind, script: Script) -> None:
-    with Peer(script) as peer, carrier(kind) as carry:
-        began = time.monotonic()
-        outcome = failed(carry(request(peer.url), timeout=SHORT))
-        assert SHORT - 0.05 <= time.monotonic() - began < SOON
-        assert outcome.processed
-        assert "imed out" in outcome.message
-        assert peer.wait_ended(1)  # the connection was closed, not kept
-    assert (peer.connections, len(peer.requests)) == (1, 1)
+def test_one_deadline_covers_the_whole_answer(kind: Kind) -> None:
+    scripts = (silent, drip_head, drip_body, drip_interim)
+    with ExitStack() as stack:
+        peers = [stack.enter_context(Peer(script)) for script in scripts]
+        carry = stack.enter_context(carrier(kind))
+        pool = stack.enter_context(ThreadPoolExecutor(len(scripts)))
+
+        def one(peer: Peer) -> None:
+            began = time.monotonic()
+            outcome = failed(carry(request(peer.url), timeout=SHORT))
+            assert SHORT - 0.05 <= time.monotonic() - began < SOON
+            assert outcome.processed
+            assert "imed out" in outcome.message
+            assert peer.wait_ended(1)  # the connection was closed, not kept
+            assert (peer.connections, len(peer.requests)) == (1, 1)
+
+        for ended in [pool.submit(one, peer) for peer in peers]:
+            ended.result()
 
 
 @each_kind

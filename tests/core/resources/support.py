@@ -13,6 +13,7 @@ from clocknext_core.resources.invoices import Invoices
 from clocknext_core.resources.outcomes import Outcomes
 from clocknext_core.resources.payments import Payments
 from clocknext_core.resources.plans import Plans
+from clocknext_core.resources.portal import Portal
 from clocknext_core.resources.purchases import Purchases
 from clocknext_core.resources.signals import Signals
 from clocknext_core.resources.units import Units
@@ -36,6 +37,7 @@ class FakeClient:
         self.outcomes: Outcomes[Blocking] = Outcomes(self)
         self.payments: Payments[Blocking] = Payments(self)
         self.plans: Plans[Blocking] = Plans(self)
+        self.portal: Portal[Blocking] = Portal(self)
         self.purchases: Purchases[Blocking] = Purchases(self)
         self.signals: Signals[Blocking] = Signals(self)
         self.units: Units[Blocking] = Units(self)
@@ -81,6 +83,7 @@ RESOURCES = (
     Outcomes,
     Payments,
     Plans,
+    Portal,
     Purchases,
     Signals,
     Units,

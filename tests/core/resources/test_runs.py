@@ -176,3 +176,135 @@ def test_the_asynchronous_run_does_the_same() -> None:
 
 def test_both_checkers_know_which_run_it_is() -> None:
     assert_type(started(Recorder()), Run)
+
+
+STEP: dict[str, Any] = {
+    "model": "of-the-step",
+    "tokens": {"input": 1, "output": 2, "cache": 3},
+    "status": "PENDING",
+    "custom": {"feature": "x"},
+    "metric": {"ref": "pages", "value": 2},
+    "ordinal": 7,
+}
+SENT = {
+    "customerId": "cus_1",
+    "type": "outcome",
+    "model": "of-the-step",
+    "agentKey": "a",
+    "runId": "r",
+    "inputTokens": 1,
+    "outputTokens": 2,
+    "cacheTokens": 3,
+    "member": "a@b.c",
+    "status": "PENDING",
+    "custom": {"feature": "x"},
+    "pages": 2,
+    "complete": True,
+    "idempotencyKey": "r/a/7/complete",
+}
+RUN: dict[str, Any] = {"customer_id": "cus_1", "run_id": "r", "model": "of-the-run", "member": "a@b.c"}
+
+
+def test_a_step_is_sent_with_all_it_was_given() -> None:
+    recorder = Recorder()
+    runs: Runs[Blocking] = Runs(recorder)
+    with runs.start(**RUN) as run:
+        run.step("a", **STEP)
+    assert recorder.bodies == [SENT]
+    assert recorder.waits == [None]
+
+
+def test_an_awaited_step_is_sent_with_all_it_was_given() -> None:
+    recorder = AsyncRecorder()
+    runs: Runs[Async] = Runs(recorder)
+
+    async def main() -> None:
+        async with runs.start(**RUN) as run:
+            await run.step("a", **STEP)
+
+    asyncio.run(main())
+    assert recorder.bodies == [SENT]
+
+
+@pytest.mark.parametrize("wait", [None, True, False])
+def test_a_step_without_more_is_sent_with_what_the_run_has(wait: bool | None) -> None:
+    recorder = Recorder()
+    runs: Runs[Blocking] = Runs(recorder)
+    with runs.start(**RUN, wait=wait) as run:
+        run.step("a")
+    assert recorder.bodies == [
+        {
+            **{
+                name: SENT[name] for name in ("customerId", "type", "agentKey", "runId", "member", "complete")
+            },
+            "model": "of-the-run",
+            "inputTokens": 0,
+            "outputTokens": 0,
+            "idempotencyKey": "r/a/1/complete",
+        }
+    ]
+    assert recorder.waits == [wait]
+
+
+@pytest.mark.parametrize(
+    ("argument", "bad"),
+    [("customer_id", " "), ("run_id", ""), ("run_id", "x" * 256), ("key_prefix", " "), ("model", "")],
+)
+def test_a_bad_run_is_refused_at_its_start(argument: str, bad: str) -> None:
+    runs: Runs[Blocking] = Runs(Recorder())
+    arguments: dict[str, Any] = {**RUN, argument: bad}
+    with pytest.raises(ValidationError, match=rf"^{argument}: "):
+        runs.start(**arguments)
+
+
+def test_a_step_can_not_have_an_empty_model_and_does_not_fall_back_to_the_runs() -> None:
+    with started(Recorder()) as run, pytest.raises(ValidationError, match=r"^model: must not be blank"):
+        run.step("a", model="")
+
+
+@pytest.mark.parametrize("odd", [7, [("a", 1)], "a"])
+@pytest.mark.parametrize("argument", ["custom", "metric"])
+def test_what_must_be_a_mapping_is_one(argument: str, odd: object) -> None:
+    with started(Recorder()) as run, pytest.raises(ValidationError, match=rf"^{argument}: must be a mapping"):
+        run.step("a", **{argument: odd})  # type: ignore[arg-type]
+
+
+def test_a_metric_is_fixed_when_the_step_is_taken() -> None:
+    recorder, metric = Recorder(), {"ref": "pages", "value": 2}
+    with started(recorder, run_id="r") as run:
+        run.step("a", metric=metric)
+        metric["value"] = 3
+    assert recorder.bodies[0]["pages"] == 2
+    with started(recorder) as run, pytest.raises(ValidationError, match=r"^metric: can't be encoded"):
+        run.step("a", metric={"ref": "pages", "value": {1}})
+
+
+def test_the_key_of_the_completing_step_may_be_as_long_as_a_key_may_be() -> None:
+    recorder = Recorder()
+    room = 255 - len("//1/complete") - len("agent")
+    with started(recorder, run_id="r" * room) as run:
+        run.step("agent")
+    assert len(str(recorder.bodies[0]["idempotencyKey"])) == 255
+    with (
+        started(recorder, run_id="r" * (room + 1)) as run,
+        pytest.raises(ValidationError, match=r"^key: is too long together with run_id"),
+    ):
+        run.step("agent")
+
+
+def test_an_empty_asynchronous_block_records_nothing() -> None:
+    recorder = AsyncRecorder()
+    runs: Runs[Async] = Runs(recorder)
+
+    async def main() -> None:
+        async with runs.start(customer_id="c") as run:
+            assert run.run_id == "new-run"
+
+    asyncio.run(main())
+    assert recorder.bodies == []
+
+
+def test_a_run_shows_its_id() -> None:
+    assert repr(started(Recorder(), run_id="run_1")) == "<Run 'run_1'>"
+    runs: Runs[Async] = Runs(AsyncRecorder())
+    assert repr(runs.start(customer_id="c", run_id="run_1")) == "<AsyncRun 'run_1'>"

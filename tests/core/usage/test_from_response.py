@@ -77,6 +77,7 @@ def test_other_types() -> None:
         OutcomeSignal(**common, key="a.b", run_id="r", complete=True),
         None,
     )
+    assert recorded(type="outcome", agent_key="a.b") == (OutcomeSignal(**common, agent_key="a.b"), None)
 
 
 def test_a_model_given_stands() -> None:

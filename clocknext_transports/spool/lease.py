@@ -1,0 +1,121 @@
+"""Leases: whose process is alive.
+
+A file of signals is its process's for as long as that holds the lock of the file's lock file. The system lets
+go of the lock when the process ends, however it ends, so nobody has to guess from a process id, which another
+container or a later process may have too. `lockf` and not `flock`, because that is shared with forked
+children.
+
+Such locks belong to the process and not to the descriptor, which has two snares. A process may lock anew what
+it has locked already; and closing any descriptor of the lock file lets go of the lock. So what this process
+holds is registered here, and never opened a second time.
+"""
+
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import TypeAlias
+
+if sys.platform != "win32":
+    import fcntl
+
+Identity: TypeAlias = tuple[int, int]
+"""A file's device and number, which is what the system goes by."""
+
+
+class Lease:
+    """The lock of one lock file, held."""
+
+    def __init__(self, path: Path, descriptor: int, identity: Identity) -> None:
+        self._path = path
+        self._descriptor = descriptor
+        self._identity = identity
+
+    @classmethod
+    def take(cls, path: Path, *, create: bool = True) -> "Lease | None":
+        """Take the lease; `None` if a live process has it, this one included.
+
+        Args:
+            path: The lock file.
+            create: Whether to make it if there is none; else that is `None` too.
+
+        Raises:
+            OSError: It can't be opened, or its file system knows no locks.
+        """
+        assert sys.platform != "win32"  # `check_platform` has seen to it
+        with _registry.lock:
+            if _identity(path) in _registry.held:
+                return None
+            flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+            try:
+                descriptor = os.open(path, flags, 0o600)
+            except FileNotFoundError:
+                if create:
+                    raise  # the directory is gone
+                return None
+            try:
+                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                status = os.fstat(descriptor)
+                identity = (status.st_dev, status.st_ino)
+                # Whoever had it may have removed the file meanwhile: then this is the lock of nothing.
+                if identity == _identity(path):
+                    _registry.held.add(identity)
+                    return cls(path, descriptor, identity)
+            except (BlockingIOError, PermissionError):
+                pass  # EAGAIN or EACCES: POSIX leaves open which says that another process has it
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)
+            return None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether somebody removed the lock file: the lease holds nobody off any more."""
+        return not self._path.exists()
+
+    def remove_file(self) -> None:
+        """Remove the lock file, while the lease is held: nobody can get the lock of a file that is there.
+
+        Raises:
+            OSError: It can't be removed.
+        """
+        self._path.unlink(missing_ok=True)
+
+    def release(self) -> None:
+        """Let go of it: what it guards is left to others. In a forked child, the parent's stays held."""
+        with _registry.lock:
+            _registry.held.discard(self._identity)
+            os.close(self._descriptor)
+
+
+class _Registry:
+    """What this process holds."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Hold nothing."""
+        self.lock = threading.Lock()
+        self.held: set[Identity] = set()
+
+
+_registry = _Registry()
+
+if sys.platform != "win32":
+    # A child holds none of its parent's locks, and no thread lives in it that could open the registry's own.
+    os.register_at_fork(after_in_child=_registry.clear)
+
+
+def is_supported() -> bool:
+    """Whether this platform has locks of this kind: Windows has not."""
+    return sys.platform != "win32"
+
+
+def _identity(path: Path) -> Identity | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return (status.st_dev, status.st_ino)

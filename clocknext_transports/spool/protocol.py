@@ -1,0 +1,98 @@
+"""What a spool is: a place on disk for signals that have been taken but not yet delivered."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A signal as it lies in a spool: what every attempt sends, so that a replay can't be billed twice."""
+
+    idempotency_key: str
+    body: bytes = field(repr=False)
+    """The JSON body, UTF-8."""
+    recorded_at: float
+    """Seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something a spool had to do by itself, which somebody should hear of."""
+
+    message: str
+    """What happened, a sentence. It holds nothing of a signal but its idempotency key."""
+    signal: Stored | None = None
+    """The signal that was put in quarantine, and is not given out; `None`: it is not about one signal."""
+
+
+class Spool(Protocol):
+    """A spool. One thread at a time calls its methods, not always the same; it needs no lock of its own.
+
+    A bag, not a set: what is appended twice under one key has to be erased twice. Every method may raise
+    `SpoolError`, and can be called again after it: what was wrong may have passed.
+    """
+
+    @property
+    def window(self) -> float:
+        """Seconds after which a stored signal is not sent: the service may have forgotten its key."""
+        ...
+
+    def append(self, signals: Sequence[Stored]) -> None:
+        """Store signals: all are durable when it returns.
+
+        Raises:
+            SpoolError: None of them is stored; the message names what is wrong.
+        """
+        ...
+
+    def erase(self, keys: Sequence[str]) -> None:
+        """Forget signals that have ended, for each key the oldest one; an unknown key is a no-op.
+
+        Need not be durable when it returns: one that comes back is a duplicate request under its key, which
+        is never billed twice.
+
+        Raises:
+            SpoolError: None of them is forgotten.
+        """
+        ...
+
+    def adopt(self, limit: int) -> Sequence[Stored]:
+        """Take over signals that dead processes left behind: at most `limit`, none when there are none left.
+
+        From then on they are this spool's, as if appended, and are erased like these. Those past the spool's
+        window are not given out but put in quarantine, and are told of by `take_problems`: where there are
+        problems but no signals, there may be more to adopt.
+
+        Raises:
+            SpoolError: Nothing was taken over.
+        """
+        ...
+
+    def quarantine(self, keys: Sequence[str], reason: str) -> None:
+        """Set signals aside, durably, for a person to look at: for each key the oldest one of this spool.
+
+        Raises:
+            SpoolError: They are still in the spool.
+        """
+        ...
+
+    def take_problems(self) -> Sequence[Problem]:
+        """Return what went wrong since the last time it was asked, oldest first."""
+        ...
+
+    def suspend(self) -> None:
+        """Make ready for a fork: what must not cross it is closed; signals stay this process's."""
+        ...
+
+    def resume(self) -> None:
+        """Go on after a fork, in the parent."""
+        ...
+
+    def restart(self) -> None:
+        """Begin anew after a fork, in the child. The parent's signals are not touched."""
+        ...
+
+    def close(self) -> None:
+        """End. Signals still stored are from then on left behind, to be adopted by whoever comes next."""
+        ...

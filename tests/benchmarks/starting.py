@@ -1,0 +1,90 @@
+"""Starting: what an import costs, and the first signal of a process that has just begun."""
+
+import json
+from functools import partial
+
+from tests.benchmarks.peers import is_installed
+from tests.benchmarks.processes import python
+from tests.benchmarks.rounds import Claim, Figure, Result, Stopwatch, alternate, single
+from tests.benchmarks.setting import Setting
+from tests.benchmarks.typical import API_KEY, MODEL, PATH
+
+CORE = "import clocknext_core"
+CLIENT = "from clocknext_transports import ClockNext"
+HTTPX = "import httpx"
+UNWANTED = ("asyncio", "trio", "httpx")
+
+_IMPORT = """
+import json, sys, time
+before = time.perf_counter()
+{statement}
+seconds = time.perf_counter() - before
+print(json.dumps([seconds, [name for name in {unwanted} if name in sys.modules]]))
+"""
+
+_SIGNAL = f"""
+import sys
+from clocknext_transports import ClockNext
+with ClockNext({API_KEY!r}, base_url=sys.argv[1]) as client:
+    client.signals.credit(
+        customer_id="cus_123", model={MODEL!r}, key="api_credit", tokens={{"input": 1200, "output": 340}},
+        wait=sys.argv[2] == "wait"
+    )
+"""
+
+_POST = f"""
+import sys
+import httpx
+with httpx.Client(base_url=sys.argv[1], headers={{"Authorization": "Bearer {API_KEY}"}}) as client:
+    client.post({PATH!r}, json={{
+        "customerId": "cus_123", "type": "credit", "model": {MODEL!r}, "key": "api_credit",
+        "inputTokens": 1200, "outputTokens": 340, "idempotencyKey": "1"
+    }}).raise_for_status()
+"""
+
+
+def measure_imports(setting: Setting) -> Result:
+    """Measure imports, each in a fresh process, from the first line on."""
+    packages = ("h11", "trio", "posthog", "segment", "opentelemetry")
+    modules = {"segment": "segment.analytics", "opentelemetry": "opentelemetry.sdk.trace.export"}
+    others = [f"import {modules.get(name, name)}" for name in packages if is_installed(name)]
+    statements = (CORE, CLIENT, HTTPX, *others)
+    figures = alternate(
+        [single(statement, partial(_import, statement)) for statement in statements], setting.rounds
+    )
+    claims = [Claim(CORE, (HTTPX,), most=0.35), Claim(CLIENT, (HTTPX,), most=0.8)]
+    loaded = _run_import(CLIENT)[1]
+    note = f"{CLIENT} loads {', '.join(loaded) if loaded else 'neither asyncio nor trio nor httpx'}."
+    missing = [f"{name} is not installed" for name in packages if not is_installed(name)]
+    return Result("Importing", "ms", figures, claims, [note, *missing])
+
+
+def measure_cold(setting: Setting) -> Result:
+    """Measure processes that deliver one signal, from their start to their end."""
+    url = setting.server.url
+    awaited, buffered = "first signal, awaited", "first signal, buffered and closed"
+    contestants = {
+        awaited: partial(_whole_process, _SIGNAL, url, "wait"),
+        buffered: partial(_whole_process, _SIGNAL, url, "buffer"),
+        "first post by httpx": partial(_whole_process, _POST, url),
+        "an interpreter alone": partial(_whole_process, ""),
+    }
+    figures = alternate([single(name, run) for name, run in contestants.items()], setting.rounds)
+    claims = [Claim(each, ("first post by httpx",), most=0.6) for each in (awaited, buffered)]
+    return Result("A whole process that delivers one signal", "ms", figures, claims)
+
+
+def _run_import(statement: str) -> tuple[float, list[str]]:
+    code = _IMPORT.format(statement=statement, unwanted=UNWANTED)
+    seconds, loaded = json.loads(python(code))
+    return seconds, loaded
+
+
+def _import(statement: str) -> Figure:
+    return Figure(_run_import(statement)[0])
+
+
+def _whole_process(code: str, *words: str) -> Figure:
+    watch = Stopwatch()
+    python(code, *words)
+    return Figure(watch.per(1).value)

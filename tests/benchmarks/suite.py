@@ -1,0 +1,21 @@
+"""All benchmarks, by the name that `--only` takes."""
+
+from collections.abc import Mapping
+
+from tests.benchmarks import delivering, holding, idling, recording, scheduling, starting
+from tests.benchmarks.setting import Benchmark
+
+BENCHMARKS: Mapping[str, Benchmark] = {
+    "recording": recording.measure,
+    "draining": delivering.measure_draining,
+    "awaited": delivering.measure_awaited,
+    "scheduling": scheduling.measure,
+    "held": holding.measure_cost,
+    "memory": holding.measure_memory,
+    "imports": starting.measure_imports,
+    "cold": starting.measure_cold,
+    "idle": idling.measure,
+}
+
+FOR_PLOTS: Mapping[str, Benchmark] = {"concurrency": delivering.measure_concurrency}
+"""Measured only for a plot, or when asked for."""

@@ -1,0 +1,114 @@
+"""What each call that records a signal records: the signal its own class makes, and whether to wait."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from clocknext_core import (
+    CreditSignal,
+    OutcomeSignal,
+    Recording,
+    Signal,
+    Tokens,
+    TrackResult,
+    ValidationError,
+    WalletSignal,
+)
+from clocknext_core.binding import Async, Blocking
+from clocknext_core.resources.signals import Signals
+
+
+class Recorder:
+    """A client of threads that keeps what it is given to record."""
+
+    is_async = False
+
+    def __init__(self) -> None:
+        self.recorded: list[Recording] = []
+
+    def run(self, operation: object, /) -> Any:
+        raise AssertionError("no test here runs an operation")
+
+    def record(self, recording: Recording, /) -> Any:
+        self.recorded.append(recording)
+        return TrackResult({}, idempotency_key="k", queued=True)
+
+
+class AsyncRecorder(Recorder):
+    """The same for asyncio and trio."""
+
+    is_async = True
+
+    async def record(self, recording: Recording, /) -> Any:
+        return super().record(recording)
+
+
+COMMON: dict[str, Any] = {
+    "customer_id": "cus_1",
+    "model": "m",
+    "tokens": Tokens(input=1, output=2, cache=3),
+    "member": "a@b.c",
+    "status": "PENDING",
+    "custom": {"feature": "x"},
+    "metric": {"ref": "pages", "value": 2},
+    "idempotency_key": "key-1",
+}
+LEAST: dict[str, Any] = {"customer_id": "cus_1", "model": "m"}
+OUTCOME: dict[str, Any] = {"agent_key": "a.b", "run_id": "r", "complete": True}
+
+CALLS: list[tuple[Callable[[Signals[Any]], Callable[..., Any]], type[Signal], dict[str, Any]]] = [
+    (lambda signals: signals.credit, CreditSignal, {**COMMON, "key": "k"}),
+    (lambda signals: signals.credit, CreditSignal, {**LEAST, "agent_key": "k"}),
+    (lambda signals: signals.wallet, WalletSignal, COMMON),
+    (lambda signals: signals.wallet, WalletSignal, LEAST),
+    (lambda signals: signals.outcome, OutcomeSignal, {**COMMON, **OUTCOME}),
+    (lambda signals: signals.outcome, OutcomeSignal, {**LEAST, "key": "a"}),
+]
+
+
+@pytest.mark.parametrize("wait", [None, True, False])
+@pytest.mark.parametrize(("method", "kind", "arguments"), CALLS)
+def test_a_call_records_the_signal_of_its_arguments(
+    method: Callable[[Signals[Any]], Callable[..., Any]],
+    kind: type[Signal],
+    arguments: dict[str, Any],
+    wait: bool | None,
+) -> None:
+    client = Recorder()
+    result = method(Signals(client))(**arguments, **({} if wait is None else {"wait": wait}))
+    assert result.queued
+    assert client.recorded == [Recording(kind(**arguments), wait)]
+
+
+@pytest.mark.parametrize("wait", [None, True, False])
+def test_a_signal_object_is_recorded_as_it_is(wait: bool | None) -> None:
+    client = Recorder()
+    signals: Signals[Blocking] = Signals(client)
+    signal = CreditSignal(**COMMON, key="k")
+    assert signals.track(signal, wait=wait).queued
+    (recorded,) = client.recorded
+    assert recorded.signal is signal
+    assert recorded.wait is wait
+
+
+def test_an_awaited_recording_is_made_when_it_is_awaited() -> None:
+    client = AsyncRecorder()
+    signals: Signals[Async] = Signals(client)
+
+    async def main() -> None:
+        result = signals.credit(**LEAST, key="k")
+        assert client.recorded == []
+        assert (await result).queued
+
+    asyncio.run(main())
+    assert client.recorded == [Recording(CreditSignal(**LEAST, key="k"), None)]
+
+
+def test_a_bad_argument_records_nothing() -> None:
+    client = Recorder()
+    signals: Signals[Blocking] = Signals(client)
+    with pytest.raises(ValidationError, match=r"^customer_id: "):
+        signals.wallet(customer_id=" ", model="m")
+    assert client.recorded == []

@@ -1,0 +1,42 @@
+"""Checks of arguments return what they were given, and show of a bad one no more than a little."""
+
+import pytest
+
+from clocknext_core.checks import (
+    MAX_INT,
+    MAX_SHOWN,
+    check_bool,
+    check_email,
+    check_id,
+    check_int,
+    check_number,
+    check_seconds,
+    check_text,
+    shown,
+)
+
+
+def test_what_is_right_is_returned_as_it_is() -> None:
+    assert check_text("a", " x ") == " x "
+    assert check_id("a", "x" * 255) == "x" * 255
+    assert check_email("a", "a@b") == "a@b"
+    assert [check_int("a", value, least=0) for value in (0, MAX_INT)] == [0, MAX_INT]
+    assert [check_bool("a", value) for value in (True, False)] == [True, False]
+    assert [check_number("a", value) for value in (-1, 0.5)] == [-1, 0.5]
+    assert [check_seconds("a", value) for value in (0, 0.5)] == [0, 0.5]
+    assert check_seconds("a", 0.1, positive=True) == 0.1
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("x", "'x'"),
+        ("'", '"\'"'),
+        ("x" * MAX_SHOWN, repr("x" * MAX_SHOWN)),
+        ("x" * (MAX_SHOWN + 1), repr("x" * (MAX_SHOWN - 1) + "…")),
+        (7, "an object of type int"),
+        (None, "an object of type NoneType"),
+    ],
+)
+def test_a_bad_value_is_shown_if_it_is_a_text_and_cut_if_it_is_long(value: object, text: str) -> None:
+    assert shown(value) == text

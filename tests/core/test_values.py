@@ -1,0 +1,135 @@
+"""Values: what crosses a border of the core can't be changed by whoever gets it, nor gain attributes."""
+
+from dataclasses import FrozenInstanceError, fields, is_dataclass
+from typing import get_args, get_origin
+
+import pytest
+
+import clocknext_core
+from clocknext_core import (
+    ClockNextError,
+    Closed,
+    Config,
+    CreditSignal,
+    Flushed,
+    FlushReport,
+    Operation,
+    Origin,
+    Recording,
+    Request,
+    Response,
+    Settled,
+    Tokens,
+    Wait,
+)
+from clocknext_core.outbox import OutboxOutput
+from clocknext_core.resources.payloads import nothing
+from tests.core.support import KEY
+
+PUBLIC = {
+    name: value
+    for name, value in vars(clocknext_core).items()
+    if isinstance(value, type) and is_dataclass(value)
+}
+OUTPUTS = {(get_origin(kind) or kind).__name__ for kind in get_args(OutboxOutput)}
+"""What `poll` makes one of for each step of each signal: freezing them would cost more than it guards."""
+
+
+def test_all_but_the_outputs_of_the_machines_are_frozen() -> None:
+    thawed = {name for name, kind in PUBLIC.items() if not getattr(kind, "__dataclass_params__").frozen}  # noqa: B009
+    assert thawed == OUTPUTS
+    assert {"Transmit", "Settled", "Wait", "Closed"} < OUTPUTS < PUBLIC.keys()
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC.keys() - {"Config"}))
+def test_a_value_has_no_attributes_but_its_own(name: str) -> None:
+    kind = PUBLIC[name]
+    assert kind.__dictoffset__ == 0
+    assert all(each.name in dir(kind) for each in fields(kind))
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (Tokens(input=1), "input"),
+        (CreditSignal(customer_id="c", model="m", key="k"), "customer_id"),
+        (CreditSignal(customer_id="c", model="m", key="k"), "key"),
+        (Config(KEY), "api_key"),
+        (Origin("https", "a.example", 443), "host"),
+        (Operation("GET", "/x", nothing), "path"),
+        (FlushReport(0), "delivered"),
+    ],
+)
+def test_a_frozen_value_refuses_changes(value: object, name: str) -> None:
+    with pytest.raises(FrozenInstanceError):
+        setattr(value, name, getattr(value, name))
+
+
+def test_tokens_are_given_by_name() -> None:
+    with pytest.raises(TypeError):
+        Tokens(5)  # type: ignore[call-arg]
+
+
+def test_values_are_equal_by_what_they_hold() -> None:
+    assert Wait(1.0) == Wait(1.0) != Wait(None)
+    assert Flushed(1) == Flushed(1) != Flushed(2)
+    assert Closed() == Closed()
+    assert Tokens(input=1) == Tokens(input=1, output=0) != Tokens(input=1, cache=0)
+
+
+def test_a_settled_outcome_is_returned_or_raised() -> None:
+    assert Settled(1, "value").unwrap() == "value"
+    assert Settled(1, None).unwrap() is None
+    error = ClockNextError("no")
+    with pytest.raises(ClockNextError) as caught:
+        Settled[str](1, error).unwrap()
+    assert caught.value is error
+
+
+def test_a_report_without_more_has_nothing_failed_and_nothing_pending() -> None:
+    report = FlushReport(3)
+    assert (report.delivered, list(report.failed), report.pending) == (3, [], 0)
+    assert FlushReport(3).failed is not report.failed
+
+
+def test_what_is_left_out_has_its_default() -> None:
+    operation = Operation("GET", "/x", nothing)
+    assert (operation.body, operation.replay_safe, operation.encoded) == (None, None, None)
+    assert (operation.idempotency_key, operation.signal) == (None, None)
+    assert Recording(CreditSignal(customer_id="c", model="m", key="k")).wait is None
+    request = Request("GET", "/x", Origin("https", "a.example", 443), ())
+    assert (request.body, request.replay_safe) == (None, False)
+    assert Response(200, [], b"").received_at is None
+
+
+def test_what_may_hold_the_key_or_is_long_is_not_shown() -> None:
+    request = Request("GET", "/x", Origin("https", "a.example", 443), (("Authorization", KEY),), b"body")
+    assert repr(request) == (
+        "Request(method='GET', target='/x', origin=Origin(scheme='https', host='a.example', port=443), "
+        "replay_safe=False)"
+    )
+    operation = Operation("POST", "/x", nothing, b"body")
+    assert repr(operation) == "Operation(method='POST', path='/x', replay_safe=None, encoded=None)"
+
+
+@pytest.mark.parametrize(
+    ("origin", "authority", "url"),
+    [
+        (Origin("https", "a.example", 443), "a.example", "https://a.example/x"),
+        (Origin("https", "a.example", 80), "a.example:80", "https://a.example:80/x"),
+        (Origin("http", "127.0.0.1", 80), "127.0.0.1", "http://127.0.0.1/x"),
+        (Origin("http", "127.0.0.1", 443), "127.0.0.1:443", "http://127.0.0.1:443/x"),
+        (Origin("http", "::1", 8080), "[::1]:8080", "http://[::1]:8080/x"),
+    ],
+)
+def test_the_port_is_told_where_it_is_not_the_schemes(origin: Origin, authority: str, url: str) -> None:
+    assert origin.authority == authority
+    assert Request("GET", "/x", origin, ()).url == url
+    assert str(origin) == url.removesuffix("/x")
+
+
+def test_a_header_is_found_whatever_its_case_and_the_first_counts() -> None:
+    response = Response(200, [("Retry-AFTER", "1"), ("retry-after", "2"), ("Date", "")], b"")
+    assert response.header("retry-after") == "1"
+    assert response.header("date") == ""
+    assert response.header("content-type") is None

@@ -1,0 +1,1 @@
+"""The fuzz targets without the fuzzer: their committed inputs, what they found, and that they can find."""

@@ -1,0 +1,1 @@
+"""The life of a process: forks, exits, dropped clients, many clients, many threads."""

@@ -1,0 +1,287 @@
+"""What the tests of process life share: children, programs, and a server that tells what it was sent."""
+
+import asyncio
+import json
+import os
+import select
+import signal as signals
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn, TypeAlias, TypeVar
+
+import trio
+
+from clocknext_core import BatchPolicy
+from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext
+from tests.transports.support import KEY, PATIENCE, Peer
+
+T = TypeVar("T")
+
+Kind: TypeAlias = Literal["threads", "asyncio", "trio"]
+KINDS: tuple[Kind, ...] = ("threads", "asyncio", "trio")
+
+PATIENT = BatchPolicy(max_size=1000, max_interval=3600.0)
+"""Sends on flush and close only."""
+AT_ONCE = BatchPolicy(max_size=1)
+
+
+# Clients
+
+
+AnyClient: TypeAlias = ClockNext | AsyncClockNext | TrioClockNext
+
+
+def make_client(kind: Kind, url: str, batch: BatchPolicy = PATIENT) -> AnyClient:
+    """Make a client of any kind."""
+    if kind == "threads":
+        return ClockNext(KEY, base_url=url, batch=batch)
+    if kind == "asyncio":
+        return AsyncClockNext(KEY, base_url=url, batch=batch)
+    return TrioClockNext(KEY, base_url=url, batch=batch)
+
+
+def hold(client: AnyClient, *keys: str) -> None:
+    """Record signals, and leave them held; loops end meanwhile."""
+    if isinstance(client, ClockNext):
+        for key in keys:
+            client.signals.wallet(customer_id="cus_1", model="m", idempotency_key=key)
+        return
+
+    async def record() -> None:
+        for key in keys:
+            await client.signals.wallet(customer_id="cus_1", model="m", idempotency_key=key)
+
+    async def cancelled() -> None:
+        assert isinstance(client, TrioClockNext)
+        with trio.CancelScope() as scope:
+            async with client:
+                await record()
+                scope.cancel()
+
+    if isinstance(client, AsyncClockNext):
+        asyncio.run(record())
+    else:
+        trio.run(cancelled)
+
+
+def deliver(client: AnyClient) -> int:
+    """Deliver what is held, and return how much that was."""
+    if isinstance(client, ClockNext):
+        return client.flush().delivered
+
+    async def flush() -> int:
+        async with client:
+            return (await client.flush()).delivered
+
+    return trio.run(flush) if isinstance(client, TrioClockNext) else asyncio.run(flush())
+
+
+def close(client: AnyClient) -> None:
+    """Close a client."""
+    if isinstance(client, ClockNext):
+        client.close()
+        return
+
+    async def end() -> None:
+        async with client:
+            await client.close()
+
+    if isinstance(client, TrioClockNext):
+        trio.run(end)
+    else:
+        asyncio.run(end())
+
+
+def look(client: AnyClient) -> None:
+    """Make a foreground call, over a connection that is kept where it can be."""
+    if isinstance(client, ClockNext):
+        client.customers.get("cus_1")
+        return
+
+    async def get() -> None:
+        await client.customers.get("cus_1")
+
+    if isinstance(client, TrioClockNext):
+        trio.run(get)
+    else:
+        asyncio.run(get())
+
+
+def keys(peer: Peer) -> Counter[str]:
+    """Count the requests by idempotency key."""
+    return Counter(json.loads(seen.body)["idempotencyKey"] for seen in peer.requests if seen.body)
+
+
+# Children
+
+
+class Child:
+    """A forked child that does something in a thread of its own, tells what came of it, and ends.
+
+    Args:
+        work: What it does.
+    """
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        self._told, telling = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            _be_child(work, telling)
+        os.close(telling)
+
+    def result(self) -> Any:
+        """Wait for its end, and return what it told."""
+        told = b""
+        give_up_at = time.monotonic() + PATIENCE
+        try:
+            while True:
+                ready, _, _ = select.select([self._told], [], [], max(0.0, give_up_at - time.monotonic()))
+                assert ready, "the child hangs"
+                chunk = os.read(self._told, 65536)
+                if not chunk:
+                    break
+                told += chunk
+        except BaseException:
+            os.kill(self.pid, signals.SIGKILL)
+            raise
+        finally:
+            os.close(self._told)
+            _, status = os.waitpid(self.pid, 0)
+        outcome = json.loads(told or b'{"error": "it told nothing"}')
+        assert "error" not in outcome, outcome["error"]
+        assert os.waitstatus_to_exitcode(status) == 0
+        return outcome["result"]
+
+
+def _be_child(work: Callable[[], object], telling: int) -> NoReturn:
+    # In a thread: trio remembers the parent's run for the thread that forked.
+    outcome: dict[str, object] = {}
+
+    def carry_out() -> None:
+        try:
+            outcome["result"] = work()
+        except BaseException:  # noqa: BLE001 - raised where the result is asked for
+            outcome["error"] = traceback.format_exc()
+
+    try:
+        worker = threading.Thread(target=carry_out, daemon=True)
+        worker.start()
+        worker.join(PATIENCE)
+        os.write(telling, json.dumps(outcome).encode())
+    finally:
+        os._exit(0)
+
+
+# Programs
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What came of a program."""
+
+    code: int
+    output: str
+    errors: str
+    elapsed: float
+    """Seconds it took."""
+
+
+PROLOGUE = """
+import asyncio, gc, logging, os, signal, sys, threading, trio
+logging.basicConfig(format="%(name)s %(levelname)s %(message)s")
+from clocknext_core import BatchPolicy, RetryPolicy
+from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext, atexit
+atexit.EXIT_TIMEOUT = float(os.environ.get("EXIT_TIMEOUT", "5"))
+KEY, URL = os.environ["KEY"], os.environ["URL"]
+WALLET = {"customer_id": "cus_1", "model": "m"}
+"""
+
+
+class Program:
+    """A Python program in a process of its own; it is killed if it does not end.
+
+    Args:
+        source: The program; it goes on from a prologue that imports what these need.
+        url: Where its clients send to.
+        environment: What else it finds in its environment.
+    """
+
+    def __init__(self, source: str, url: str, **environment: str) -> None:
+        clean = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+        self._began = time.monotonic()
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "default", "-c", PROLOGUE + source],
+            env=clean | {"KEY": KEY, "URL": url} | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait_line(self) -> str:
+        """Wait until it prints a line, and return that."""
+        assert self.process.stdout is not None
+        ready, _, _ = select.select([self.process.stdout], [], [], PATIENCE)
+        assert ready, "the program says nothing"
+        return self.process.stdout.readline().strip()
+
+    def end(self) -> Ended:
+        """Wait for its end."""
+        try:
+            output, errors = self.process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            output, errors = self.process.communicate()
+            raise AssertionError(f"The program hangs.\n{errors}") from None
+        assert KEY not in output + errors
+        return Ended(self.process.returncode, output, errors, time.monotonic() - self._began)
+
+
+def run(source: str, url: str, **environment: str) -> Ended:
+    """Run a program to its end."""
+    return Program(source, url, **environment).end()
+
+
+# What a process has
+
+
+def descriptors() -> int:
+    """Count this process's open files and sockets."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+def workers() -> list[threading.Thread]:
+    """List the threads of all clients."""
+    return [thread for thread in threading.enumerate() if thread.name.startswith("clocknext")]
+
+
+def wait_until(is_so: Callable[[], bool]) -> bool:
+    """Wait for what other threads will have done soon, and tell whether they did."""
+    patience = threading.Event()
+    give_up_at = time.monotonic() + PATIENCE
+    while not is_so() and time.monotonic() < give_up_at:
+        patience.wait(0.002)
+    return is_so()
+
+
+def connections_to(port: int) -> list[int]:
+    """List this process's descriptors of connections to a port."""
+    return [fd for fd in map(int, os.listdir("/proc/self/fd")) if is_connected_to(fd, port)]
+
+
+def is_connected_to(descriptor: int, port: int) -> bool:
+    """Whether a descriptor is that of a connection to a port."""
+    try:
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            return False
+        with socket.socket(fileno=os.dup(descriptor)) as sock:
+            return bool(sock.getpeername() == ("127.0.0.1", port))
+    except OSError:
+        return False

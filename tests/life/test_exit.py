@@ -1,0 +1,157 @@
+"""Row 28 of the fault matrix: the interpreter exits with signals held. Sent, or reported in bounded time."""
+
+import signal as signals
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
+
+import pytest
+
+from tests.life.support import Program, keys, run
+from tests.transports.support import Peer, Wire, closed_port, keep_answering
+
+HOLD = """
+threads, loop, nursery = (
+    kind(KEY, base_url=URL, allow_insecure_http=True, batch=BatchPolicy(max_interval=3600.0))
+    for kind in (ClockNext, AsyncClockNext, TrioClockNext)
+)
+def keys(name):
+    return [f"{name}-{number}" for number in range(3)]
+for key in keys("threads"):
+    threads.signals.wallet(**WALLET, idempotency_key=key)
+async def hold_in_loop():
+    for key in keys("asyncio"):
+        await loop.signals.wallet(**WALLET, idempotency_key=key)
+asyncio.run(hold_in_loop())
+async def hold_in_block():
+    with trio.CancelScope() as scope:
+        async with nursery:
+            for key in keys("trio"):
+                await nursery.signals.wallet(**WALLET, idempotency_key=key)
+            scope.cancel()
+trio.run(hold_in_block)
+"""
+"""Leaves three signals held by a client of each kind."""
+
+ALL = {f"{kind}-{number}": 1 for kind in ("threads", "asyncio", "trio") for number in range(3)}
+
+SLACK = 6.0
+"""Seconds a program may take beside what it waits for, on a busy machine."""
+
+
+@contextmanager
+def hanging() -> Generator[str, None, None]:
+    """Give the URL of a server that takes requests and never answers."""
+
+    def script(wire: Wire) -> None:
+        wire.read()
+        wire.wait_for_end()
+
+    with Peer(script) as peer:
+        yield peer.url
+
+
+def test_what_is_held_is_sent_when_the_server_is_up() -> None:
+    with Peer(keep_answering()) as peer:
+        ended = run(HOLD, peer.url)
+        assert keys(peer) == ALL
+    assert ended.code == 0
+    # The threads were still there. A loop that has ended should have left nothing behind, and that is said.
+    said = [line.partition(" WARNING ")[2] for line in ended.errors.splitlines()]
+    assert said == ["3 signals were held when their event loop ended: nobody closed the client."] * 2
+
+
+@pytest.mark.parametrize("server", [closed_port, hanging])
+def test_the_exit_is_bounded_and_says_so_when_the_server_is_down_or_hangs(
+    server: Callable[[], AbstractContextManager[str]],
+) -> None:
+    more = "more = [ClockNext(KEY, base_url=URL) for _ in range(20)]\n"
+    more += "for client in more: client.signals.wallet(**WALLET)\n"
+    with server() as url:
+        ended = run(HOLD + more, url, EXIT_TIMEOUT="0.3")
+    assert ended.code == 0
+    assert ended.elapsed < 0.3 + SLACK
+    said = ended.errors.splitlines()
+    assert said[-1] == "clocknext WARNING 29 signals were not delivered before the interpreter's exit."
+    assert "Traceback" not in ended.errors
+
+
+def test_without_threads_to_be_had_the_last_one_does_all_the_work() -> None:
+    """From Python 3.12 on none can be started at the exit: not to send, and not to look a host name up."""
+    refuse = """
+import atexit, socket
+def refuse(self):
+    raise RuntimeError("can't create new thread at interpreter shutdown")
+def look_up(host, *arguments, found=socket.getaddrinfo, **options):
+    return found("127.0.0.1" if host == "api.test" else host, *arguments, **options)
+socket.getaddrinfo = look_up
+"""
+    last = "threading.Thread.start = refuse\n"
+    with Peer(keep_answering()) as peer:
+        ended = run(refuse + HOLD + last, peer.url.replace("127.0.0.1", "api.test"))
+        assert keys(peer) == ALL
+    assert "Traceback" not in ended.errors
+    assert "not delivered" not in ended.errors
+
+
+def test_trio_in_another_thread_is_asked_to_deliver() -> None:
+    program = """
+recorded = threading.Event()
+async def main():
+    global client
+    async with TrioClockNext(KEY, base_url=URL) as client:
+        await client.signals.wallet(**WALLET, idempotency_key="one")
+        recorded.set()
+        await trio.sleep_forever()
+threading.Thread(target=trio.run, args=(main,), daemon=True).start()
+recorded.wait()
+"""
+    with Peer(keep_answering()) as peer:
+        ended = run(program, peer.url)
+        assert keys(peer) == {"one": 1}
+    assert (ended.code, ended.errors) == (0, "")
+
+
+def test_a_hook_that_does_not_return_holds_nothing_up_for_ever() -> None:
+    program = """
+def hook(event):
+    if threading.current_thread() is not threading.main_thread():
+        threading.Event().wait()
+client = ClockNext(KEY, base_url=URL, batch=BatchPolicy(max_size=1), on_retry=hook, on_flush=hook)
+client.signals.wallet(**WALLET)
+client.signals.wallet(**WALLET)
+while client.pending == 2:
+    pass
+"""
+    with Peer(keep_answering()) as peer:
+        ended = run(program, peer.url, EXIT_TIMEOUT="0.2")
+    assert ended.elapsed < 1.2 + SLACK
+    assert ended.code == 0
+
+
+WAIT = """
+print("ready", flush=True)
+while True:
+    signal.pause()
+"""
+
+
+def test_sigterm_alone_ends_the_process_at_once_and_what_is_held_is_lost() -> None:
+    """Not a library's to change: it is why the recipe in the documentation is needed."""
+    with Peer(keep_answering()) as peer:
+        program = Program(HOLD + WAIT, peer.url)
+        assert program.wait_line() == "ready"
+        program.process.send_signal(signals.SIGTERM)
+        assert program.end().code == -signals.SIGTERM
+        assert keys(peer) == {}
+
+
+def test_sigterm_with_a_handler_that_raises_drains() -> None:
+    handler = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
+    with Peer(keep_answering()) as peer:
+        program = Program(handler + HOLD + WAIT, peer.url)
+        assert program.wait_line() == "ready"
+        program.process.send_signal(signals.SIGTERM)
+        ended = program.end()
+        assert keys(peer) == ALL
+    assert ended.code == 143
+    assert "Traceback" not in ended.errors

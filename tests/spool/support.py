@@ -1,0 +1,75 @@
+"""What the tests of the spool share: signals, and what is left of them on disk."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from clocknext_transports.spool import Problem, SqliteSpool, Stored
+from clocknext_transports.spool.quarantine import Quarantine
+
+NOW = 1_800_000_000.0
+HOUR = 3600.0
+
+
+def stored(number: int | str, *, age: float = 0.0, size: int = 0) -> Stored:
+    """A signal whose body says which one it is."""
+    body = f'{{"n":"{number}"{" " * size}}}'.encode()
+    return Stored(f"key-{number}", body, NOW - age)
+
+
+def several(numbers: Iterable[int | str]) -> list[Stored]:
+    return [stored(number) for number in numbers]
+
+
+_opened: list[SqliteSpool] = []
+
+
+def opened(path: Path, *, window: float = 24 * HOUR, now: float = NOW) -> SqliteSpool:
+    """A spool whose clock stands still. It is closed when the test ends, if not before."""
+    _opened.append(SqliteSpool(path, window=window, clock=lambda: now))
+    return _opened[-1]
+
+
+def close_all() -> None:
+    while _opened:
+        _opened.pop().close()
+
+
+def adopted(spool: SqliteSpool, *, limit: int = 1000) -> tuple[list[Stored], list[Problem]]:
+    """All that can be adopted, and what was told of it."""
+    signals: list[Stored] = []
+    problems: list[Problem] = []
+    while True:
+        some = spool.adopt(limit)
+        told = spool.take_problems()
+        if not some and not told:
+            return signals, problems
+        signals += some
+        problems += told
+
+
+def left_behind(path: Path) -> list[Stored]:
+    """What a process that comes next gets. It is adopted by that: ask once."""
+    spool = opened(path)
+    signals, problems = adopted(spool)
+    assert problems == []
+    spool.erase([one.idempotency_key for one in signals])
+    spool.close()
+    return signals
+
+
+def keys(signals: Iterable[Stored]) -> list[str]:
+    return [one.idempotency_key for one in signals]
+
+
+def bag(signals: Sequence[Stored]) -> Counter[Stored]:
+    return Counter(signals)
+
+
+def quarantined(path: Path) -> list[Stored]:
+    return [entry.signal for entry in Quarantine(path).entries()]
+
+
+def files(path: Path) -> list[str]:
+    """The endings of the files in a spool's directory, the quarantine aside."""
+    return sorted(file.name.partition(".")[2] for file in path.iterdir() if file.stem != "quarantine")

@@ -1,0 +1,443 @@
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from clocknext_core import SpoolError
+from clocknext_transports.spool import Problem, Spool, SpoolWriter, SqliteSpool, Stored
+from tests.spool.support import keys, left_behind, opened, several, stored
+
+# Other tests may have left a thread that waits; these children use none of the parent's.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+
+PATIENCE = 60.0
+
+
+class FakeSpool:
+    """Keeps what it is asked, and waits where it is told to."""
+
+    window = 3600.0
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, object]] = []
+        self.fails: Exception | None = None
+        self.problems: list[Problem] = []
+        self.left: list[Stored] = []
+        self.entered = threading.Semaphore(0)
+        self.may_go = threading.Event()
+        self.may_go.set()
+        self.threads: set[str] = set()
+
+    def _ask(self, name: str, what: object) -> None:
+        self.threads.add(threading.current_thread().name)
+        self.entered.release()
+        assert self.may_go.wait(PATIENCE)
+        self.asked.append((name, what))
+        if self.fails is not None:
+            raise self.fails
+
+    def append(self, signals: Sequence[Stored]) -> None:
+        self._ask("append", keys(signals))
+
+    def erase(self, keys: Sequence[str]) -> None:
+        self._ask("erase", [*keys])
+
+    def adopt(self, limit: int) -> Sequence[Stored]:
+        self._ask("adopt", limit)
+        found, self.left = self.left[:limit], self.left[limit:]
+        return found
+
+    def quarantine(self, keys: Sequence[str], reason: str) -> None:
+        self._ask("quarantine", ([*keys], reason))
+
+    def take_problems(self) -> Sequence[Problem]:
+        problems, self.problems = self.problems, []
+        return problems
+
+    def suspend(self) -> None:
+        self.asked.append(("suspend", None))
+
+    def resume(self) -> None:
+        self.asked.append(("resume", None))
+
+    def restart(self) -> None:
+        self.asked.append(("restart", None))
+
+    def close(self) -> None:
+        self.asked.append(("close", None))
+
+
+class Told:
+    """Collects what callbacks are told, and waits for it."""
+
+    def __init__(self) -> None:
+        self.values: list[object] = []
+        self._more = threading.Semaphore(0)
+
+    def __call__(self, value: object = None) -> None:
+        self.values.append(value)
+        self._more.release()
+
+    def wait(self, count: int = 1) -> list[object]:
+        for _ in range(count):
+            assert self._more.acquire(timeout=PATIENCE)
+        return self.values
+
+
+@pytest.fixture
+def spool() -> FakeSpool:
+    return FakeSpool()
+
+
+@pytest.fixture
+def problems() -> Told:
+    return Told()
+
+
+@pytest.fixture
+def writer(spool: FakeSpool, problems: Told) -> SpoolWriter:
+    checked: Spool = spool
+    return SpoolWriter(checked, problems)
+
+
+def ended(writer: SpoolWriter) -> bool:
+    writer.close()
+    return writer.join(PATIENCE)
+
+
+def held_up(writer: SpoolWriter, spool: FakeSpool) -> Told:
+    """The writer is in the midst of a commit, until `spool.may_go` is set."""
+    spool.may_go.clear()
+    told = Told()
+    writer.append(stored("first"), told)
+    assert spool.entered.acquire(timeout=PATIENCE)
+    return told
+
+
+def test_a_signal_is_told_of_when_it_is_durable_and_not_before(writer: SpoolWriter, spool: FakeSpool) -> None:
+    told = held_up(writer, spool)
+    assert told.values == []
+    spool.may_go.set()
+    assert told.wait() == [None]
+    assert ended(writer)
+
+
+def test_what_comes_while_a_commit_runs_goes_into_the_next_one(writer: SpoolWriter, spool: FakeSpool) -> None:
+    held_up(writer, spool)
+    told = Told()
+    writer.erase("key-a")
+    for number in range(50):
+        writer.append(stored(number), told)
+    writer.erase("key-b")
+    spool.may_go.set()
+    told.wait(50)
+    assert ended(writer)
+    assert spool.asked == [
+        ("append", ["key-first"]),
+        ("append", [f"key-{number}" for number in range(50)]),
+        ("erase", ["key-a", "key-b"]),
+        ("close", None),
+    ]
+
+
+def test_a_group_that_can_not_be_stored_is_told_of_to_all_and_the_next_is_stored(
+    writer: SpoolWriter, spool: FakeSpool
+) -> None:
+    first = held_up(writer, spool)
+    told, later = Told(), Told()
+    writer.append(stored(1), told)
+    writer.append(stored(2), told)
+    full = SpoolError("The disk is full.")
+    spool.fails = full
+    spool.may_go.set()
+    assert (first.wait(), told.wait(2)) == ([full], [full, full])
+    spool.fails = None
+    writer.append(stored(3), later)
+    assert later.wait() == [None]
+    assert ended(writer)
+
+
+def test_a_spool_that_raises_what_it_should_not_holds_nobody_up(
+    writer: SpoolWriter, spool: FakeSpool, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool.fails = ZeroDivisionError("secret")
+    told = Told()
+    writer.append(stored(1), told)
+    (error,) = told.wait()
+    assert isinstance(error, SpoolError)
+    assert str(error) == "The spool failed: ZeroDivisionError."
+    assert ended(writer)
+    assert "raised what it should not" in caplog.text
+
+
+def test_a_callback_that_raises_is_logged_and_holds_nobody_up(
+    writer: SpoolWriter, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = Told()
+
+    def broken(_: SpoolError | None) -> None:
+        raise ZeroDivisionError
+
+    writer.append(stored(1), broken)
+    writer.append(stored(2), told)
+    assert told.wait() == [None]
+    assert ended(writer)
+    assert "writing goes on" in caplog.text
+
+
+def test_an_erasure_that_fails_is_told_of_once_and_tried_again_with_the_next_group(
+    writer: SpoolWriter, spool: FakeSpool, problems: Told
+) -> None:
+    spool.fails = SpoolError("The disk is full.")
+    told = Told()
+    writer.erase("key-1")
+    assert problems.wait() == [Problem("The disk is full.")]
+    writer.erase("key-2")
+    writer.append(stored(3), told)
+    told.wait()
+    writer.quarantine("key-9", "to see that erasing has been tried")
+    assert problems.wait() == [Problem("The disk is full.")] * 2
+    spool.fails = None
+    writer.append(stored(4), told)
+    told.wait()
+    assert ended(writer)
+    assert spool.asked[-2:] == [("erase", ["key-1", "key-2"]), ("close", None)]
+
+
+def test_what_is_left_behind_is_adopted(writer: SpoolWriter, spool: FakeSpool) -> None:
+    spool.left = several(range(3))
+    told = Told()
+    for _ in range(3):
+        writer.adopt(2, told)
+    assert told.wait(3) == [several([0, 1]), several([2]), []]
+    assert ended(writer)
+
+
+def test_adoption_goes_on_where_all_that_was_found_went_into_quarantine(
+    writer: SpoolWriter, spool: FakeSpool, problems: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[tuple[list[Stored], list[Problem]]] = [
+        ([], [Problem("past the window", stored(1))]),
+        ([], [Problem("past the window", stored(2))]),
+        (several([3]), []),
+    ]
+
+    def adopt(_: int) -> Sequence[Stored]:
+        signals, told = found.pop(0)
+        spool.problems += told
+        return signals
+
+    monkeypatch.setattr(spool, "adopt", adopt)
+    told = Told()
+    writer.adopt(10, told)
+    assert told.wait() == [several([3])]
+    assert problems.wait(2) == [
+        Problem("past the window", stored(1)),
+        Problem("past the window", stored(2)),
+    ]
+    assert ended(writer)
+
+
+def test_an_adoption_that_fails_is_told_of(writer: SpoolWriter, spool: FakeSpool) -> None:
+    spool.fails = SpoolError("No file handle is left.")
+    told = Told()
+    writer.adopt(10, told)
+    assert told.wait() == [spool.fails]
+    assert ended(writer)
+
+
+def test_it_quarantines(writer: SpoolWriter, spool: FakeSpool) -> None:
+    writer.quarantine("key-1", "refused")
+    assert ended(writer)
+    assert spool.asked == [("quarantine", (["key-1"], "refused")), ("close", None)]
+
+
+def test_problems_of_the_spool_are_told(writer: SpoolWriter, spool: FakeSpool, problems: Told) -> None:
+    spool.problems = [Problem("A file was damaged.")]
+    writer.append(stored(1), Told())
+    assert problems.wait() == [Problem("A file was damaged.")]
+    assert ended(writer)
+
+
+def test_all_is_done_in_one_thread_that_ends(writer: SpoolWriter, spool: FakeSpool) -> None:
+    before = threading.active_count()
+    told = Told()
+    callers = [threading.Thread(target=writer.append, args=(stored(number), told)) for number in range(8)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(PATIENCE)
+    told.wait(8)
+    assert ended(writer)
+    assert spool.threads == {"clocknext-spool"}
+    assert threading.active_count() == before
+
+
+# End
+
+
+def test_close_carries_out_what_is_queued_and_tells_last(writer: SpoolWriter, spool: FakeSpool) -> None:
+    held_up(writer, spool)
+    told, closed = Told(), Told()
+    writer.append(stored(1), told)
+    writer.close(closed)
+    assert not writer.join(0)
+    assert (told.values, closed.values) == ([], [])
+    spool.may_go.set()
+    assert closed.wait() == [None]
+    assert told.values == [None]
+    assert writer.join(PATIENCE)
+    assert spool.asked[-1] == ("close", None)
+
+
+def test_a_closed_writer_refuses_jobs(writer: SpoolWriter) -> None:
+    assert ended(writer)
+    refused: list[Callable[[], None]] = [
+        lambda: writer.append(stored(1), Told()),
+        lambda: writer.adopt(1, Told()),
+        lambda: writer.erase("key"),
+        lambda: writer.quarantine("key", "why"),
+    ]
+    for job in refused:
+        with pytest.raises(SpoolError, match="closed"):
+            job()
+
+
+def test_closing_again_tells_too_and_closes_the_spool_once(writer: SpoolWriter, spool: FakeSpool) -> None:
+    first, second, third = Told(), Told(), Told()
+    writer.close(first)
+    writer.close(second)
+    first.wait()
+    second.wait()
+    writer.close(third)
+    third.wait()
+    assert writer.join(PATIENCE)
+    assert spool.asked == [("close", None)]
+
+
+def test_without_a_thread_to_be_had_a_job_is_refused_and_close_does_without(
+    writer: SpoolWriter, spool: FakeSpool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_thread(_: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    with pytest.raises(SpoolError, match="no thread can be started"):
+        writer.append(stored(1), Told())
+    closed = Told()
+    writer.close(closed)
+    assert (closed.values, spool.asked) == ([None], [("close", None)])
+
+
+def test_an_interpreter_that_exits_does_not_wait_for_it(tmp_path: Path) -> None:
+    program = """
+import sys
+from pathlib import Path
+from clocknext_transports.spool import SpoolWriter
+from tests.spool.support import opened, stored
+writer = SpoolWriter(opened(Path(sys.argv[1])), print)
+writer.append(stored(1), lambda failed: print("stored", failed, flush=True))
+while sys.stdin.readline():
+    pass
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program, str(tmp_path / "spool")],
+        cwd=Path(__file__).parents[2],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert left_behind(tmp_path / "spool") == (several([1]) if "stored None" in done.stdout else [])
+
+
+# Fork
+
+
+def test_a_fork_waits_for_the_commit_that_runs_and_the_parent_goes_on_with_what_is_queued(
+    writer: SpoolWriter, spool: FakeSpool
+) -> None:
+    first = held_up(writer, spool)
+    told = Told()
+    writer.append(stored(1), told)
+    suspending = threading.Thread(target=writer.suspend)
+    suspending.start()
+    spool.may_go.set()
+    suspending.join(PATIENCE)
+    assert first.wait() == [None]
+    assert spool.asked[-1] == ("suspend", None)
+    assert "clocknext-spool" not in {thread.name for thread in threading.enumerate()}
+    writer.append(stored(2), told)
+    writer.resume()
+    told.wait(2)
+    assert ended(writer)
+    assert [what for name, what in spool.asked if name == "append"][-1] in (
+        ["key-2"],
+        ["key-1", "key-2"],
+    )
+
+
+def test_a_child_starts_with_nothing_queued(tmp_path: Path) -> None:
+    path = tmp_path / "spool"
+    writer = SpoolWriter(opened(path), Told())
+    told, later = Told(), Told()
+    writer.append(stored("parent"), told)
+    told.wait()
+    writer.suspend()
+    writer.append(stored("queued"), later)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            writer.restart()
+            own = Told()
+            writer.append(stored("child"), own)
+            status = 0 if own.wait() == [None] and ended(writer) and not later.values else 2
+        finally:
+            os._exit(status)
+    writer.resume()
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert later.wait() == [None]
+    assert ended(writer)
+    assert sorted(keys(left_behind(path))) == ["key-child", "key-parent", "key-queued"]
+
+
+def test_a_fork_during_close_leaves_the_rest_to_the_parent(writer: SpoolWriter, spool: FakeSpool) -> None:
+    writer.suspend()
+    closed = Told()
+    writer.close(closed)
+    assert closed.values == []
+    writer.resume()
+    closed.wait()
+    assert writer.join(PATIENCE)
+    assert spool.asked == [("suspend", None), ("resume", None), ("close", None)]
+
+
+def test_a_closed_writer_stays_closed_over_a_fork(writer: SpoolWriter, spool: FakeSpool) -> None:
+    assert ended(writer)
+    writer.suspend()
+    writer.resume()
+    writer.restart()
+    with pytest.raises(SpoolError, match="closed"):
+        writer.append(stored(1), Told())
+    assert spool.asked == [("close", None)]
+
+
+def test_with_the_real_store(tmp_path: Path) -> None:
+    path = tmp_path / "spool"
+    writer = SpoolWriter(SqliteSpool(path, clock=lambda: stored(0).recorded_at), Told())
+    told = Told()
+    for number in range(100):
+        writer.append(stored(number), told)
+    assert set(told.wait(100)) == {None}
+    for number in range(0, 100, 2):
+        writer.erase(f"key-{number}")
+    assert ended(writer)
+    assert left_behind(path) == several(range(1, 100, 2))

@@ -1,0 +1,225 @@
+"""The journal: what is logged of each event, at which level, and what never is."""
+
+import logging
+import subprocess
+import sys
+from collections.abc import Generator
+from typing import cast, get_args
+
+import pytest
+
+from clocknext_core import BatchPolicy, Config, Dropped, Flushed, HookEvent, ServerError, Signal
+from clocknext_core.gate import OUTAGE_AFTER, Gate
+from clocknext_core.verdicts import Verdict
+from clocknext_transports.emulator import scripted
+from clocknext_transports.hooks import Hooks
+from clocknext_transports.journal import LEVELS, Journal
+from tests.contract.answers import Answer, by_key, in_turn, priced, refused
+from tests.transports.support import KEY, NATIVE, PATIENCE, Native
+from tests.transports.watched import PERSONAL, QUICK, opened, signal
+
+USUAL = frozenset(vars(logging.makeLogRecord({})))
+
+each_kind = pytest.mark.parametrize("kind", NATIVE)
+
+
+class Keeper(logging.Handler):
+    """Keeps records."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one."""
+        self.records.append(record)
+
+
+@pytest.fixture
+def keeper() -> Generator[Keeper, None, None]:
+    """What the clients log."""
+    handler, logger = Keeper(), logging.getLogger("clocknext")
+    logger.addHandler(handler)
+    yield handler
+    logger.removeHandler(handler)
+
+
+def told(record: logging.LogRecord) -> dict[str, object]:
+    """What a record has beside the usual, with its level."""
+    fields = {name: value for name, value in vars(record).items() if name not in USUAL and name != "message"}
+    return {"level": record.levelname, **fields}
+
+
+def leave_alone(_: object) -> None:
+    """See to nothing."""
+
+
+@each_kind
+def test_each_event_is_a_record_with_fields(kind: Native, keeper: Keeper) -> None:
+    busy = in_turn(refused(409, "Busy.", result={"errorReason": "IN_PROGRESS"}), priced())
+    answers: dict[str, Answer] = {"busy": busy, "poor": refused(422, "alice@acme.example is poor.")}
+    with scripted([by_key(answers)]) as server, opened(kind, server.url, leave_alone) as client:
+        for key in ("busy", "poor"):
+            client.record(signal(key))
+        client.close(PATIENCE)
+        client.record(signal("late"))
+    by_signal: dict[object, list[dict[str, object]]] = {}
+    for record in keeper.records:
+        fields = told(record)
+        assert fields.pop("signal_type", "credit") == "credit"
+        by_signal.setdefault(fields.pop("idempotency_key", None), []).append(fields)
+    retrying, delivered = by_signal["busy"]
+    assert 0.0 <= float(str(retrying.pop("delay"))) <= QUICK.max_delay
+    assert retrying == {
+        "level": "DEBUG",
+        "event_name": "retrying",
+        "attempt": 1,
+        "error_type": "ConflictError",
+        "status": 409,
+        "reason": "IN_PROGRESS",
+    }
+    assert delivered == {"level": "DEBUG", "event_name": "delivered"}
+    assert by_signal["poor"] == [
+        {
+            "level": "WARNING",
+            "event_name": "rejected",
+            "error_type": "PlanError",
+            "status": 422,
+            "reason": None,
+        },
+        {"level": "WARNING", "event_name": "dropped", "reason": "send_failed"},
+    ]
+    assert by_signal["late"] == [{"level": "WARNING", "event_name": "dropped", "reason": "closed"}]
+    flushed = by_signal[None]
+    assert {(each["level"], each["event_name"]) for each in flushed} == {("INFO", "flushed")}
+    assert sum(int(str(each["count"])) for each in flushed) == 1
+    texts = [record.getMessage() + str(told(record)) for record in keeper.records]
+    assert not [text for text in texts if any(secret in text for secret in PERSONAL)]
+
+
+@each_kind
+def test_an_awaited_call_logs_its_retries_alone(kind: Native, keeper: Keeper) -> None:
+    answers: dict[str, Answer] = {"down": refused(503)}
+    with (
+        scripted([by_key(answers)]) as server,
+        opened(kind, server.url, leave_alone) as client,
+        pytest.raises(ServerError),
+    ):
+        client.record(signal("down"), wait=True)
+    assert [record.getMessage().partition(". ")[0] for record in keeper.records] == [
+        "Attempt 1 failed: ServerError, status 503"
+    ]
+    assert told(keeper.records[0])["idempotency_key"] == "down"
+
+
+@each_kind
+def test_an_outage_is_told_when_it_begins_and_when_it_is_over(kind: Native, keeper: Keeper) -> None:
+    failures = [refused(503)] * (OUTAGE_AFTER + 2)
+    with (
+        scripted([in_turn(*failures, priced())]) as server,
+        opened(kind, server.url, leave_alone, batch=BatchPolicy(max_size=2, max_concurrency=1)) as client,
+    ):
+        for key in ("a", "b"):
+            client.record(signal(key))
+        assert client.close(PATIENCE).delivered == 2
+    lines = [(record.levelname, record.getMessage()) for record in keeper.records]
+    events = [str(told(record)["event_name"]) for record in keeper.records]
+    assert [line for line in lines if "outage" in line[1]] == [
+        ("INFO", "An outage of the service began."),
+        ("INFO", "The outage is over."),
+    ]
+    # Each stands before the event that it came with.
+    assert events[: OUTAGE_AFTER + 1] == ["retrying"] * (OUTAGE_AFTER - 1) + ["outage_began", "retrying"]
+    assert events[events.index("outage_ended") + 1] == "delivered"
+
+
+class NoChance:
+    """Randomness without any."""
+
+    def random(self) -> float:
+        """Draw nought."""
+        return 0.0
+
+
+def in_outage() -> Gate:
+    gate = Gate(Config(KEY))
+    for _ in range(OUTAGE_AFTER):
+        gate.observe(Verdict.DOWN, NoChance(), sent_at=0.0, now=0.0)
+    return gate
+
+
+def test_another_gate_begins_without_an_outage(keeper: Keeper) -> None:
+    journal = Journal(logging.getLogger("clocknext"))
+    journal.watch(in_outage())
+    journal.note(Flushed(1))
+    journal.watch(Gate(Config(KEY)))  # as in a forked child
+    journal.note(Flushed(2))
+    assert [told(record)["event_name"] for record in keeper.records] == ["outage_began", "flushed", "flushed"]
+
+
+def test_a_key_of_ones_own_can_forge_no_line(keeper: Keeper) -> None:
+    Journal(logging.getLogger("clocknext")).note(Dropped(signal("a\nERROR b"), "closed"))
+    assert keeper.records[0].getMessage() == r"Signal 'a\nERROR b' was dropped: closed."
+
+
+class Untouchable:
+    """A signal that notes when somebody looks at it."""
+
+    type = "credit"
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    @property
+    def idempotency_key(self) -> str:
+        """Note it."""
+        self.looks += 1
+        return "a"
+
+
+@pytest.mark.parametrize("level", [logging.WARNING, logging.ERROR])
+def test_what_is_not_wanted_is_not_made(level: int) -> None:
+    logger, handler, looked_at = logging.Logger("some", level), Keeper(), Untouchable()
+    logger.addHandler(handler)
+    journal = Journal(logger)
+    journal.watch(in_outage())
+    journal.note(Dropped(cast(Signal, looked_at), "closed"))
+    is_wanted = level == logging.WARNING
+    assert (looked_at.looks > 0, len(handler.records)) == (is_wanted, int(is_wanted))
+
+
+def test_every_event_has_a_level() -> None:
+    assert {*LEVELS} == {*get_args(HookEvent)}
+
+
+@pytest.mark.parametrize("wrong", ["handler", "filter"])
+def test_a_logger_that_raises_stops_no_hook(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> bool:
+        raise LookupError("This logging is broken.")
+
+    logger = logging.Logger("broken", logging.DEBUG)
+    handler = Keeper()
+    logger.addHandler(handler)
+    target: logging.Handler | logging.Logger = handler if wrong == "handler" else logger
+    monkeypatch.setattr(target, "emit" if wrong == "handler" else "filter", broken)
+    heard: list[int] = []
+    hooks = Hooks(on_error=None, on_flush=heard.append, on_retry=None, on_drop=None)
+    hooks.journal = Journal(logger)
+    hooks.journal.watch(in_outage())
+    hooks.fire(Flushed(7))
+    assert heard == [7]
+
+
+def test_nothing_is_said_to_who_does_not_configure_logging() -> None:
+    program = """
+from clocknext_transports import ClockNext
+dropped = []
+cnk = ClockNext("cnk_x", base_url="http://127.0.0.1:1", on_drop=lambda signal, reason: dropped.append(reason))
+cnk.close()
+cnk.signals.wallet(customer_id="cus_1", model="m")
+print(dropped)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert (done.stdout, done.stderr) == ("['closed']\n", "")

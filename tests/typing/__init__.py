@@ -1,0 +1,1 @@
+"""The typed surface, as both checkers see it."""
