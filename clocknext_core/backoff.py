@@ -97,16 +97,13 @@ def http_date(text: str | None) -> float | None:
             break
     else:
         return None
-    month = found["month"].lower()
-    if month not in _MONTHS:
-        return None
     year = int(found["year"])
     if len(found["year"]) == 2:  # the obsolete format: this century, unless that is far ahead
         year += 2000 if year < 70 else 1900
     try:
         return datetime(
             year,
-            _MONTHS.index(month) + 1,
+            _MONTHS.index(found["month"].lower()) + 1,
             int(found["day"]),
             int(found["hour"]),
             int(found["minute"]),

@@ -293,7 +293,7 @@ class Outbox:
     """The buffer of signals, the attempts in flight, the back-off timers, flush and close.
 
     Inputs are `record`, `handle_answer`, `abandon`, `withdraw`, `flush` and `close`, with a spool also
-    `handle_stored` and `handle_adopted`; the output is `poll`.
+    `handle_stored`, `handle_adopted` and `handle_expired`; the output is `poll`.
     No method blocks or does I/O; none is safe for use by two threads at a time.
 
     Args:
@@ -410,6 +410,7 @@ class Outbox:
             while not self._fits(encoded):
                 oldest.append(self._take_fresh())
             receipt = self._take_in(encoded)
+            self._is_sending &= bool(self._fresh)  # it may be on its way into the spool
             for entry in oldest:
                 self._discard(entry, "queue_full")
             return receipt
@@ -451,6 +452,11 @@ class Outbox:
             else:
                 self._hold(adopted.signal, age=adopted.age)
         self._start_sending()
+
+    def handle_expired(self, encoded: EncodedSignal, *, now: float) -> None:
+        """Take note that a signal of a dead process was too old to be taken over, and is in quarantine."""
+        self._advance(now)
+        self._refuse(encoded, "expired")
 
     def handle_answer(self, ticket: Ticket, answer: Answer, *, now: float) -> None:
         """Take the answer to an attempt, or its failure. A late or unknown ticket is a no-op."""

@@ -14,7 +14,6 @@ customer twice or not at all:
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from math import isfinite
 from typing import Final, NamedTuple, cast
 
 from clocknext_core.checks import check_int
@@ -97,12 +96,10 @@ _USAGES: Final = ("usage", "usage_metadata", "usageMetadata", "meta")
 
 
 def _holders(response: object) -> Iterator[object]:
-    """Yield the response, then what it wraps."""
+    """Yield the response, then what it wraps; `None` for what it does not."""
     yield response
     for name in _ENVELOPES:
-        inner = _get(response, name)
-        if inner is not None:
-            yield inner
+        yield _get(response, name)
 
 
 def _find_usage(response: object) -> object:
@@ -136,7 +133,7 @@ def _tokens(holder: object, *names: str) -> int | None:
         if value is None:
             continue
         # Cohere types its counts as floats.
-        if isinstance(value, float) and isfinite(value) and value.is_integer():
+        if isinstance(value, float) and value.is_integer():
             value = int(value)
         return check_int(f"response.usage.{name}", value, least=0)
     return None

@@ -285,12 +285,16 @@ class Driver(ABC):
         self._ahead = self._now() - time.monotonic()
         if self._is_orphaned and not self._outbox.held and not self._outbox.is_closing:
             self._outbox.close(now=self._now())
+        if self._keeper is not None:
+            self._keeper.report_to(self._later())  # this loop may be another one than the last time
         while True:
+            if self._keeper is not None:
+                self._keeper.bring(self._outbox, now=self._now())
             output = self._outbox.poll(now=self._now())
             match output:
                 case Store() | Erase() | Quarantine() | Adopt():
                     assert self._keeper is not None  # the outbox has such duties with a spool only
-                    self._keeper.obey(output, self._later())
+                    self._keeper.obey(output)
                 case Settled():
                     if (waiter := self._waiters.pop(output.ticket, None)) is not None:
                         waiter.settle(output)
@@ -328,7 +332,10 @@ class Driver(ABC):
         self._is_orphaned = True
         if self._in_loop(self._resume):
             return
-        if held := self._outbox.held:
+        if self._keeper is not None:
+            self._keeper.close()  # what is held is in it, for the next process
+            atexit.unregister(self)
+        elif held := self._outbox.held:
             logger.warning(
                 "%d signals are held by a client that was dropped, and its event loop has ended. "
                 "They are sent when the interpreter exits.",
@@ -354,8 +361,7 @@ class Driver(ABC):
 
     def _bring(self) -> None:
         if self._keeper is not None:
-            for event in self._keeper.bring(self._outbox, now=self._now()):
-                self._hooks.fire(event)
+            self._keeper.bring(self._outbox, now=self._now())
             self._nudge()
 
     def restart(self, engine: Engine) -> None:

@@ -206,6 +206,11 @@ class RecordingOutbox(Outbox):
         with self._log.step("handle_adopted", now=now, signals=adopted):
             super().handle_adopted(signals, now=now)
 
+    def handle_expired(self, encoded: EncodedSignal, *, now: float) -> None:
+        """Take note that a stored signal was too old."""
+        with self._log.step("handle_expired", now=now, key=encoded.idempotency_key, body=encoded.body):
+            super().handle_expired(encoded, now=now)
+
     def abandon(self, ticket: Ticket, *, now: float) -> None:
         """Take back an attempt."""
         with self._log.step("abandon", now=now, ticket=ticket):
@@ -561,6 +566,8 @@ class Replay:
             case "handle_adopted":
                 signals = [Adopted(_encoded(key, body), age) for key, body, age in line["signals"]]
                 outbox.handle_adopted(signals, now=line["now"])
+            case "handle_expired":
+                outbox.handle_expired(_encoded(line["key"], line["body"]), now=line["now"])
             case "abandon":
                 outbox.abandon(line["ticket"], now=line["now"])
             case "withdraw":

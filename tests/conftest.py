@@ -9,8 +9,13 @@ import traceback
 from collections.abc import Generator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from clocknext_core import ClockNextError
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 _KEY = re.compile(r"cnk_(?!\[)[!-~]{3,}")
 """Any API key, those of all tests among them; not `cnk_[redacted]`, nor what a cut has left of that."""

@@ -81,6 +81,8 @@ class Driver(coroutines.Driver):
                     case _:
                         assert_never(output)
             if self._is_orphaned:
+                if self._keeper is not None:
+                    self._keeper.close()
                 if self.owns_transport:
                     await self._transport.aclose()
                 atexit.unregister(self)

@@ -14,9 +14,7 @@ from weakref import WeakSet
 from clocknext_core import (
     Adopt,
     Adopted,
-    Dropped,
     Erase,
-    HookEvent,
     Outbox,
     Quarantine,
     SpoolDuty,
@@ -50,13 +48,15 @@ class Keeper:
         self._writer = SpoolWriter(spool, self._note)
         self._wall = wall
         self._results: deque[Callable[[Outbox, float], None]] = deque()
-        self._events: deque[HookEvent] = deque()
         self._later: Later = _nobody
         _keepers.add(self)
 
-    def obey(self, duty: SpoolDuty, later: Later) -> None:
-        """Begin a duty; `later` is called when there is something to `bring` of it."""
+    def report_to(self, later: Later) -> None:
+        """Call this from now on, in the writer's thread, when there is something to `bring`."""
         self._later = later
+
+    def obey(self, duty: SpoolDuty) -> None:
+        """Begin a duty. What comes of it is there to `bring` later, or at once if it can't be begun."""
         try:
             match duty:
                 case Store():
@@ -74,12 +74,10 @@ class Keeper:
         except SpoolError as error:
             self._refused(duty, error)
 
-    def bring(self, outbox: Outbox, *, now: float) -> Sequence[HookEvent]:
-        """Bring the results there are to the outbox; return what the hooks are to be told."""
+    def bring(self, outbox: Outbox, *, now: float) -> None:
+        """Bring the results there are to the outbox."""
         while self._results:
             self._results.popleft()(outbox, now)
-        events, self._events = self._events, deque()
-        return events
 
     def close(self, done: Callable[[], object] | None = None) -> None:
         """Have everything carried out and the spool closed; `done` is called last, in any thread."""
@@ -106,9 +104,10 @@ class Keeper:
     def _refused(self, duty: SpoolDuty, error: SpoolError) -> None:
         match duty:
             case Store():
-                self._stored(duty.ticket, error)
+                # Nobody is told: whoever gave the order is here, under its lock, and brings this next.
+                self._results.append(lambda outbox, now: outbox.handle_stored(duty.ticket, error, now=now))
             case Adopt():
-                self._adopted(error)
+                self._results.append(lambda outbox, now: outbox.handle_adopted((), now=now))
             case Erase() | Quarantine():
                 logger.warning("The spool is closed; a signal that has ended stays in it: %s", error)
             case _:
@@ -137,11 +136,10 @@ class Keeper:
         logger.warning("%s", problem.message)
         if problem.signal is not None:
             try:
-                signal = decode(problem.signal.body).signal
+                expired = decode(problem.signal.body)
             except ValidationError:
                 return
-            self._events.append(Dropped(signal, "expired"))
-            self._later()
+            self._put(lambda outbox, now: outbox.handle_expired(expired, now=now))
 
     def _put(self, result: Callable[[Outbox, float], None]) -> None:
         self._results.append(result)

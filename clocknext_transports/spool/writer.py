@@ -75,7 +75,8 @@ class SpoolWriter:
         self._begin()
 
     def _begin(self) -> None:
-        self._wake = threading.Condition(threading.Lock())
+        # Reentrant, because the garbage collector may close a client that was dropped, anywhere, even here.
+        self._wake = threading.Condition(threading.RLock())
         self._jobs: list[_Job] = []
         self._unerased: list[str] = []
         """Keys whose erasure has failed: it is tried again with the next group."""

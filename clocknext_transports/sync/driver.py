@@ -320,7 +320,10 @@ class Driver:
     def _sleep(self, until: float | None) -> None:
         """Sleep at the timer, or see to it that the thread there wakes in time, and rest."""
         if self._is_sleeping:
-            if until is not None and (self._sleeping_until is None or until < self._sleeping_until):
+            # Too late would be wrong; and with nothing left to wake up for, nobody should.
+            if until != self._sleeping_until and (
+                until is None or self._sleeping_until is None or until < self._sleeping_until
+            ):
                 self._timer.notify()
             self._take_rest()
             return
@@ -344,11 +347,13 @@ class Driver:
     def _serve(self) -> Transmit | Wait | Closed:
         """Poll, waking waiters and running hooks, until there is something else to do."""
         while True:
+            if self._keeper is not None:
+                self._keeper.bring(self._outbox, now=self._clock.now())
             output = self._outbox.poll(now=self._clock.now())
             match output:
                 case Store() | Erase() | Quarantine() | Adopt():
                     assert self._keeper is not None  # the outbox has such duties with a spool only
-                    self._keeper.obey(output, self._bring)
+                    self._keeper.obey(output)
                 case Settled():
                     if (waiter := self._waiters.pop(output.ticket, None)) is not None:
                         waiter.settle(output)
@@ -362,6 +367,7 @@ class Driver:
     def keep(self, keeper: Keeper) -> None:
         """Store every signal before it is accepted, and begin with what dead processes left behind."""
         self._keeper = keeper
+        keeper.report_to(self._bring)
         with self._lock:
             self._nudge()
 
@@ -370,10 +376,8 @@ class Driver:
         keeper = self._keeper
         assert keeper is not None  # it calls this
         with self._lock:
-            events = keeper.bring(self._outbox, now=self._clock.now())
+            keeper.bring(self._outbox, now=self._clock.now())
             self._nudge()
-        for event in events:
-            self._hooks.fire(event)
 
     def _fire(self, event: HookEvent) -> None:
         lock = self._lock

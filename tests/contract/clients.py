@@ -1,5 +1,6 @@
 """Clients as scenarios see them, alike in every world, every method awaited; and hooks that note calls."""
 
+import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from types import TracebackType
@@ -14,6 +15,7 @@ from clocknext_core.resources.portal import Portal
 from clocknext_core.resources.signals import Signals
 from clocknext_transports import ClockNext
 from clocknext_transports.hooks import OnDrop, OnError, OnFlush, OnRetry
+from clocknext_transports.spool import Spool
 
 T = TypeVar("T")
 
@@ -49,6 +51,7 @@ class Options(TypedDict, total=False):
     mode: Mode
     timeout: float
     batch: BatchPolicy
+    spool: "str | os.PathLike[str] | Spool | None"
     retry: RetryPolicy
     on_error: OnError | None
     on_flush: OnFlush | None

@@ -216,6 +216,7 @@ class World:
             while not self._has_room_for(book):
                 oldest.append(self.fresh.pop(0))
             self._take_in(book, receipt.ticket)
+            self.sending = self.sending and bool(self.fresh)
             for each in oldest:
                 self._drop(each, "queue_full")
             self.seen["dropped several"] += len(oldest) > 1
@@ -275,6 +276,14 @@ class World:
                 self._hold(book, age)
             self.seen["adopted"] += 1
         self._start_sending()
+        self.check()
+
+    def expire(self) -> None:
+        """Report a signal in the spool that was too old to be taken over."""
+        book = self._new_book()
+        self._touch()
+        self.outbox.handle_expired(book.signal, now=self.clock)
+        self._refuse(book, "expired")
         self.check()
 
     def answer(self, ticket: int, name: str) -> None:

@@ -1,5 +1,6 @@
 """Back-off, Retry-After, HTTP dates: tables, and nothing a server sends makes them fail."""
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -108,6 +109,8 @@ def test_the_recorded_waits(row: Json) -> None:
         ({"retry_after": "1,5"}, None),
         ({"retry_after": "5 seconds"}, None),
         ({"retry_after": "٣"}, None),
+        ({"retry_after": "\x0b5"}, None),
+        ({"retry_after": "5\u00a0"}, None),
         ({"retry_after": "86400"}, 86400.0),
         ({"retry_after": "86401"}, RETRY_AFTER_CAP),
         ({"retry_after": "9" * 400}, RETRY_AFTER_CAP),
@@ -188,11 +191,22 @@ def test_every_moment_of_a_century_is_read_back_in_every_format(moment: datetime
         "Sun, 22 Nov 2026 12:60:00 GMT",
         "Sun, ٢٢ Nov 2026 12:00:00 GMT",
         "2026-11-22T12:00:00Z",
+        "Sun, 22 Nov 2026 12:00:00 GMT\x0b",
+        "\u00a0Sun, 22 Nov 2026 12:00:00 GMT",
     ],
 )
 def test_what_is_no_http_date(text: str) -> None:
     assert http_date(text) is None
     assert retry_after(dated(text, imf(NOON), NOON)) is None
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the time zone can't be changed here")
+def test_a_date_is_in_utc_wherever_the_machine_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("TZ", "Asia/Kolkata")
+        time.tzset()
+        assert http_date("Thu, 01 Jan 1970 00:00:01 GMT") == 1.0
+    time.tzset()
 
 
 def test_a_leap_second_is_the_second_before() -> None:

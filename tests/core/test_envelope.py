@@ -72,6 +72,11 @@ def test_successes(what: Response, payload: Payload) -> None:
     assert opened(what) == payload
 
 
+@pytest.mark.parametrize("status", [199, 300, 302])
+def test_only_a_2xx_is_a_success(status: int) -> None:
+    assert error_of(answer(status, detail("SUCCESS"))).status == status
+
+
 @pytest.mark.parametrize("body", [b"", b"  \r\n"])
 @pytest.mark.parametrize("status", [200, 202, 299])
 def test_an_empty_answer_is_a_success_only_to_a_delete(status: int, body: bytes) -> None:

@@ -97,6 +97,15 @@ def test_failures_in_a_row_are_an_outage(verdict: Verdict) -> None:
     assert subject.state(1.5) == "probing"
 
 
+def test_a_gate_for_one_at_a_time_is_open_or_probing_at_the_same_width() -> None:
+    subject = Gate(config(BatchPolicy(max_concurrency=1), RetryPolicy(base_delay=1.0)))
+    assert (subject.width, subject.state(0.0)) == (1, "open")
+    fail(subject, OUTAGE_AFTER, now=0.0)
+    assert (subject.width, subject.state(subject.opens_at)) == (1, "probing")
+    subject.observe(Verdict.WORKS, LEAST, sent_at=1.0, now=1.0)
+    assert (subject.width, subject.state(1.0)) == (1, "open")
+
+
 def test_one_working_answer_begins_the_count_anew() -> None:
     subject = gate()
     fail(subject, OUTAGE_AFTER - 1, now=1.0)

@@ -181,6 +181,10 @@ USAGE: list[tuple[Callable[[], object], str]] = [
         ),
     ),
     (
+        lambda: read_model(SimpleNamespace(text=1, _key=2)),
+        "model: is required, since the response names none: SimpleNamespace with the attributes 'text'",
+    ),
+    (
         lambda: read_usage({"usage": SimpleNamespace(seconds=1, minutes=2)}),
         (
             "response: has token usage of an unknown shape: "

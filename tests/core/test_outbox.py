@@ -774,6 +774,19 @@ def test_signals_on_their_way_into_the_spool_fill_the_queue() -> None:
     assert bench.outbox.record(encoded("c"), now=0.0).result.dropped == "queue_full"
 
 
+def test_a_signal_on_its_way_into_the_spool_is_not_sent_in_place_of_the_one_it_drove_out() -> None:
+    bench = spool_bench(BatchPolicy(max_size=1, max_queue_size=1, overflow="drop_oldest"))
+    stored(bench, "a")
+    ticket = bench.outbox.record(encoded("b"), now=0.0).ticket
+    assert ticket is not None
+    outputs = bench.drain()
+    assert [output for output in outputs if isinstance(output, Transmit)] == []
+    assert Erase("a") in outputs
+    assert Dropped(credit("a"), "queue_full") in outputs
+    bench.outbox.handle_stored(ticket, None, now=0.0)
+    assert bench.sent() == ["b"]
+
+
 def test_a_call_that_gave_up_while_its_signal_was_being_stored_has_recorded_nothing() -> None:
     bench = spool_bench()
     ticket = bench.outbox.record(encoded("a"), now=0.0).ticket
@@ -883,6 +896,16 @@ def test_a_signal_past_the_window_is_put_aside_and_not_sent() -> None:
     assert {output.reason for output in dropped} == {"expired"}
     assert not any(isinstance(output, Transmit | Erase) for output in outputs)
     assert bench.outbox.stats(now=100.0).dropped["expired"] == 3
+
+
+def test_a_stored_signal_that_was_too_old_to_be_taken_over_is_told_and_counted() -> None:
+    bench = spool_bench()
+    bench.outbox.handle_expired(encoded("old"), now=1.0)
+    assert bench.drain(1.0) == [Dropped(credit("old"), "expired"), Wait(None)]
+    stats = bench.outbox.stats(now=1.0)
+    assert (stats.recorded, stats.dropped["expired"], stats.held) == (1, 1, 0)
+    bench.outbox.flush(now=1.0)
+    assert failed_keys(report_of(bench.drain(1.0))) == ["old"]
 
 
 def test_the_signals_of_dead_processes_are_taken_over_while_there_is_room() -> None:

@@ -117,6 +117,11 @@ class OutboxMachine(RuleBasedStateMachine):
     def adopt(self, ages: list[float]) -> None:
         self.world.adopt(min(len(ages), self.world.adopting or 0), ages)
 
+    @precondition(lambda self: self.world.adopting is not None)
+    @rule()
+    def find_one_too_old(self) -> None:
+        self.world.expire()
+
     @rule(ticket=st.integers(0, 60))
     def withdraw_any_ticket(self, ticket: int) -> None:
         self.world.withdraw(ticket)
@@ -196,6 +201,8 @@ def wander(rng: Random, overflow: Overflow, steps: int, spool_window: float | No
                 world.abandon(rng.choice(list(world.flying)))
             case 8 | 16 | 17 if world.storing:
                 world.store(rng.choice(list(world.storing)), fails=rng.random() < 0.2)
+            case 18 if world.adopting is not None and rng.random() < 0.2:
+                world.expire()
             case 18 if world.adopting is not None:
                 world.adopt(min(2, world.adopting), [rng.choice([0.0, 3.0, 99.0]), 0.0])
             case 18 if world.storing and rng.random() < 0.2:

@@ -314,10 +314,11 @@ async def use(world: World, ears: Ears, url: str, options: Options, rounds: int)
 
 def with_broken_transport(world: World, ears: Ears, spool: Path, options: Options) -> Client:
     """Make a client of the world's kind with a transport that raises, and a spool."""
+    options = {**options, "spool": spool}
     if isinstance(world, Threads):
-        return AwaitedClient(ClockNext(transport=BrokenTransport(ears), spool=spool, **options))
+        return AwaitedClient(ClockNext(transport=BrokenTransport(ears), **options))
     kind = AsyncClockNext if isinstance(world, Asyncio) else TrioClockNext
-    return kind(transport=AsyncBrokenTransport(ears), spool=spool, **options)
+    return kind(transport=AsyncBrokenTransport(ears), **options)
 
 
 async def test_the_key_is_told_to_nobody(world: World, ears: Ears, log: LogKeeper, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def accepted() -> dict[Key, str]:
     reasons: dict[Key, str] = {}
     for group in tomllib.loads(LIST.read_text("utf-8")).get("equivalent", []):
         for mutant in group["mutants"]:
-            reasons[mutant["module"], mutant["old"].strip(), mutant["new"].strip()] = group["why"]
+            reasons[mutant["at"], mutant["old"], mutant["new"]] = group["why"]
     return reasons
 
 
@@ -91,11 +91,11 @@ def main() -> int:
 
     unlisted = [mutant for mutant in survivors if mutant.key not in reasons]
     alive = {mutant.key for mutant in survivors}
-    gone = [key for key in reasons if key[0] in chosen and key not in alive]
+    gone = [key for key in reasons if key[0].partition(":")[0] in chosen and key not in alive]
     for mutant in unlisted:
         print(f"\nSurvived: {mutant}")
-    for module, old, new in gone:
-        print(f"\nListed, but killed or no longer made: {module}\n    - {old}\n    + {new}")
+    for place, old, new in gone:
+        print(f"\nListed, but killed or no longer made: {place}\n    - {old}\n    + {new}")
     return 1 if unlisted or gone else 0
 
 

@@ -29,6 +29,8 @@ class Mutant:
 
     module: str
     """Its path below the core, without `.py`."""
+    scope: str
+    """The function and class it is in, empty at the module's level."""
     line: int
     end_line: int
     """The statement, or the head of the compound statement, in which the change is."""
@@ -52,15 +54,15 @@ class Mutant:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What it is known by: it survives changes elsewhere in the module."""
-        return self.module, self.old, self.new
+        """What it is known by: where it is and the changed lines. It outlives changes elsewhere."""
+        return f"{self.module}:{self.scope}", self.old, self.new
 
     def __str__(self) -> str:
         old, new = (
             "".join(f"    {sign} {line}\n" for line in text.splitlines())
             for sign, text in (("-", self.old), ("+", self.new))
         )
-        return f"{self.module}.py:{self.line}\n{old}{new}"
+        return f"{self.module}:{self.scope}, line {self.line}\n{old}{new}"
 
 
 def modules() -> list[str]:
@@ -99,7 +101,7 @@ def mutants_of(module: str) -> Iterator[Mutant]:
             seen.add(text)
             old, new = _difference(parts[number], text)
             where = found.line, found.end_line, found.in_function
-            yield Mutant(module, *where, old, new, (before, text, after))
+            yield Mutant(module, found.scope, *where, old, new, (before, text, after))
 
 
 def _changed(statement: cst.CSTNode, found: "_Found") -> cst.CSTNode:
@@ -141,6 +143,7 @@ class _Found:
     change: Change
     member: cst.CSTNode | None
     """The statement of a class's body in which it is."""
+    scope: str
     line: int
     end_line: int
     in_function: bool
@@ -163,6 +166,7 @@ class _Collector(cst.CSTVisitor):
         self.found: list[_Found] = []
         self._span = (0, 0)
         self._functions = 0
+        self._scope: list[str] = []
         self._members: Sequence[cst.CSTNode] = ()
         self._member: cst.CSTNode | None = None
 
@@ -175,17 +179,29 @@ class _Collector(cst.CSTVisitor):
             return False
         if isinstance(node, cst.SimpleStatementLine | cst.BaseCompoundStatement | cst.ExceptHandler):
             self._enter(node)
+        if isinstance(node, cst.ClassDef | cst.FunctionDef):
+            self._scope.append(node.name.value)
         if any(node is each for each in self._members):
             self._member = node
         for changed in changes_to(node):
             if self._functions or not isinstance(node, cst.SimpleStatementLine):
-                self.found.append(_Found((node, changed), self._member, *self._span, self._functions > 0))
+                self.found.append(
+                    _Found(
+                        (node, changed), self._member, ".".join(self._scope), *self._span, self._functions > 0
+                    )
+                )
         if isinstance(node, cst.FunctionDef):
             self._visit_function(node)
             return False
         if isinstance(node, cst.ClassDef):
             self._members = node.body.body
         return True
+
+    def on_leave(self, original_node: cst.CSTNode) -> None:
+        if isinstance(original_node, cst.ClassDef | cst.FunctionDef) and not m.matches(
+            original_node, _SKIPPED
+        ):
+            self._scope.pop()
 
     def _enter(self, node: cst.SimpleStatementLine | cst.BaseCompoundStatement | cst.ExceptHandler) -> None:
         where = self._positions[node]

@@ -489,8 +489,17 @@ class World:
     def _settle_down(self) -> None:
         """Let the good weather do its work: everything held must end, and within the bound."""
         early = dict(self._flying)
+        early_calls = [(claim, claim.in_flight) for claim in self._claims if claim.in_flight is not None]
         # What was sent into bad weather may still fail, or come back with a pause of a day.
-        self._run_until(NEVER_ENDS, lambda: early.keys().isdisjoint(self._flying))
+        self._run_until(
+            NEVER_ENDS,
+            lambda: (
+                early.keys().isdisjoint(self._flying)
+                and not any(
+                    call.in_flight == ticket and call.outcome == "running" for call, ticket in early_calls
+                )
+            ),
+        )
         self._serve()
         self._drain()
         if not self.outbox.is_closing:
