@@ -19,9 +19,10 @@ DropReason: TypeAlias = Literal["queue_full", "send_failed", "closed", "expired"
 class _Declared(Generic[T]):
     """Something a payload holds, under the attribute's name in camelCase."""
 
+    wire_name: str
+
     def __init__(self, kind: type[T]) -> None:
         self.kind = kind
-        self.wire_name = ""
 
     def __set_name__(self, owner: type[object], name: str) -> None:
         self.wire_name = camel_case(name)

@@ -451,7 +451,8 @@ class Outbox:
                 self._parked += 1
             else:
                 self._hold(adopted.signal, age=adopted.age)
-        self._start_sending()
+        if signals:  # they have waited long enough
+            self._start_sending()
 
     def handle_expired(self, encoded: EncodedSignal, *, now: float) -> None:
         """Take note that a signal of a dead process was too old to be taken over, and is in quarantine."""

@@ -275,7 +275,8 @@ class World:
             else:
                 self._hold(book, age)
             self.seen["adopted"] += 1
-        self._start_sending()
+        if adopted:
+            self._start_sending()
         self.check()
 
     def expire(self) -> None:

@@ -2,8 +2,10 @@
 
 import pytest
 
+from clocknext_core import BatchPolicy, Outbox, RetryPolicy, Transmit, Wait
 from clocknext_core.budget import CAPACITY, FIRST_ATTEMPT, PRICES, Budget
 from clocknext_core.verdicts import Verdict
+from tests.core.support import Dice, config, encoded, refusal
 
 
 def test_the_figures() -> None:
@@ -40,3 +42,30 @@ def test_a_bucket_takes_back_no_more_than_it_holds(given: int, tokens: int) -> N
     budget.take(14)
     budget.give(given)
     assert budget.tokens == tokens
+
+
+def transmits(outbox: Outbox, now: float) -> list[int]:
+    """Poll until there is nothing more: the tickets of what is to be sent."""
+    tickets: list[int] = []
+    while not isinstance(output := outbox.poll(now=now), Wait):
+        if isinstance(output, Transmit):
+            tickets.append(output.ticket)
+    return tickets
+
+
+def test_an_attempt_on_loan_that_was_broken_off_gives_nothing_back() -> None:
+    batch = BatchPolicy(max_size=2, max_concurrency=2, outage="drop")
+    outbox = Outbox(config(batch, RetryPolicy(max_attempts=100)), Dice(0.0))
+    for key in ("a", "b"):
+        outbox.record(encoded(key), now=0.0)
+    now, attempts = 0.0, 0
+    while len(tickets := transmits(outbox, now)) == 2:
+        for ticket in tickets:
+            outbox.handle_answer(ticket, refusal(500), now=now)
+        now, attempts = now + 10.0, attempts + 2
+    assert attempts == 2 + CAPACITY // PRICES[Verdict.UNCLEAR] + 1  # the last but one was paid, the last lent
+    for _ in range(3):
+        (lent,) = tickets
+        outbox.abandon(lent, now=now)
+        tickets = transmits(outbox, now)
+    assert len(tickets) == 1

@@ -898,6 +898,18 @@ def test_a_signal_past_the_window_is_put_aside_and_not_sent() -> None:
     assert bench.outbox.stats(now=100.0).dropped["expired"] == 3
 
 
+def test_where_nothing_was_left_behind_the_batch_goes_on_filling() -> None:
+    bench = Bench(BatchPolicy(max_size=2, max_interval=60.0))
+    bench.config = replace(bench.config, spool_window=100.0)
+    bench.outbox = Outbox(bench.config, Dice(0.0))
+    bench.poll()
+    stored(bench, "a")
+    bench.outbox.handle_adopted([], now=0.0)
+    assert bench.sent() == []
+    bench.outbox.handle_adopted([Adopted(encoded("b"), 1.0)], now=0.0)
+    assert bench.sent() == ["a", "b"]
+
+
 def test_a_stored_signal_that_was_too_old_to_be_taken_over_is_told_and_counted() -> None:
     bench = spool_bench()
     bench.outbox.handle_expired(encoded("old"), now=1.0)

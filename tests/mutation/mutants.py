@@ -2,9 +2,11 @@
 
 mutmut itself leaves decorated functions, class bodies and module-level tables alone; here they are changed
 too. Left alone is what does nothing at run time: docstrings, annotations, overloads, protocols, type
-variables, and what is told to `cast`. Of a text there is one mutant, which no longer says the same.
+variables, type aliases unless their `get_args` are asked for, and what is told to `cast`. Of a text there is
+one mutant, which no longer says the same.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -82,6 +84,12 @@ def source_of(module: str) -> str:
     return path_of(module).read_text("utf-8")
 
 
+@cache
+def aliases_read() -> set[str]:
+    """The type aliases that are read at run time."""
+    return {name for module in modules() for name in re.findall(r"get_args\((\w+)\)", source_of(module))}
+
+
 def mutants_of(module: str) -> Iterator[Mutant]:
     """Make every mutant of a module, each once."""
     wrapper = MetadataWrapper(cst.parse_module(source_of(module)))
@@ -153,6 +161,7 @@ _TYPE_MAKERS = m.Call(func=m.Name("TypeVar") | m.Name("ParamSpec"))
 _OVERLOAD = m.FunctionDef(decorators=[m.AtLeastN(m.Decorator(m.Name("overload")), n=1)])
 _PROTOCOL = m.ClassDef(bases=[m.ZeroOrMore(), m.Arg(m.Name("Protocol")), m.ZeroOrMore()])
 _CAST = m.Call(func=m.Name("cast"))
+_ALIAS = m.AnnAssign(annotation=m.Annotation(m.Name("TypeAlias")))
 _DOCSTRING = m.SimpleStatementLine(body=[m.Expr(m.SimpleString() | m.ConcatenatedString())])
 _SKIPPED = m.Annotation() | _TYPE_MAKERS | _OVERLOAD | _PROTOCOL | _DOCSTRING | m.Import() | m.ImportFrom()
 
@@ -173,6 +182,10 @@ class _Collector(cst.CSTVisitor):
     def on_visit(self, node: cst.CSTNode) -> bool:
         if m.matches(node, _SKIPPED):
             return False
+        if m.matches(node, _ALIAS):
+            assert isinstance(node, cst.AnnAssign)
+            assert isinstance(node.target, cst.Name)
+            return node.target.value in aliases_read()
         if m.matches(node, _CAST):
             assert isinstance(node, cst.Call)
             node.args[1].visit(self)

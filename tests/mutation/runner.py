@@ -380,6 +380,7 @@ def _import_and_run(mutant: Mutant, chosen: Sequence[str], measured: Measured) -
             items.sort(key=lambda item: places[item.nodeid])
 
     limit(COLLECTION_CPU)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what can't even be imported is told of at length
     sys.meta_path.insert(0, _Finder(mutant))
     files = sorted({test.partition("::")[0] for test in chosen})
     code = run_pytest([str(ROOT / file) for file in files], Plugin(measured))
