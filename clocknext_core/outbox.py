@@ -605,7 +605,7 @@ class Outbox:
                 flush.last_sequence = self._recorded
         self._fresh_bytes += entry.size
         if not self._is_sending:
-            if len(self._fresh) >= self._batch.max_size:
+            if self._is_closing or len(self._fresh) >= self._batch.max_size:
                 self._start_sending()
             elif self._interval_at is None:
                 self._interval_at = self._now + self._batch.max_interval

@@ -262,6 +262,7 @@ class Driver(ABC):
             closed = self._make_event()
             self._keeper.close(partial(self._threadsafe(), closed.set))
             await closed.wait()
+            self._keeper.join()  # its thread does nothing more: it only has to end
         await self.halt()
         atexit.unregister(self)
         return report
@@ -360,9 +361,13 @@ class Driver(ABC):
         return later
 
     def _bring(self) -> None:
-        if self._keeper is not None:
-            self._keeper.bring(self._outbox, now=self._now())
+        if self._keeper is None:
+            return
+        self._keeper.bring(self._outbox, now=self._now())
+        if self._is_working():
             self._nudge()
+        elif isinstance(output := self._serve(), Transmit):  # start nothing from here: the loop may be ending
+            self._outbox.abandon(output.ticket, now=self._now())
 
     def restart(self, engine: Engine) -> None:
         """Begin anew after a fork, in the child, with nothing of the parent's."""
@@ -373,6 +378,7 @@ class Driver(ABC):
     def begin_exit(self, timeout: float) -> None:
         """Refuse new signals and begin to deliver those held, as the interpreter exits."""
         if self._keeper is not None:
+            self._outbox.close(now=0.0)
             self._keeper.close()  # what is held is in it, for the next process
             return
         held = self._outbox.held

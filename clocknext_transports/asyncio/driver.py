@@ -91,6 +91,10 @@ class Driver(coroutines.Driver):
             if not self._outbox.held:
                 atexit.unregister(self)
             raise
+        finally:
+            # A task that was cancelled keeps what was on its stack, and so the client, from being collected.
+            if self._worker is asyncio.current_task():
+                self._worker = None
 
     def _take_back(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         # What another loop left behind will not go on.

@@ -430,7 +430,8 @@ def remove(path: Path) -> None:
     Raises:
         OSError: It can't be removed.
     """
-    for each in (path, *_companions(path)):
+    # A process that was killed as it made the file has left a rollback journal.
+    for each in (path, *_companions(path), path.with_name(f"{path.name}-journal")):
         each.unlink(missing_ok=True)
 
 

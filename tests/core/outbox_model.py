@@ -618,7 +618,7 @@ class World:
                 flush.tells.append(book)
         self.fresh.append(book)
         if not self.sending:
-            if len(self.fresh) >= self.batch.max_size:
+            if self.closing or len(self.fresh) >= self.batch.max_size:
                 self._start_sending()
             elif self.interval_at is None:
                 self.interval_at = self.now + self.batch.max_interval

@@ -235,3 +235,30 @@ def test_a_track_result_says_what_became_of_its_signal() -> None:
     assert (dropped.queued, dropped.dropped) == (False, "queue_full")
     sent = TrackResult({"accepted": True, "signalId": "s"}, idempotency_key="k")
     assert (sent.queued, sent.dropped, sent.accepted, sent.signal_id) == (False, None, True, "s")
+
+
+def test_track_results_are_equal_by_all_they_say() -> None:
+    result = TrackResult({"ok": True}, idempotency_key="k", queued=True)
+    assert result == TrackResult({"ok": True}, idempotency_key="k", queued=True)
+    for other in (
+        TrackResult({}, idempotency_key="k", queued=True),
+        TrackResult({"ok": True}, idempotency_key="l", queued=True),
+        TrackResult({"ok": True}, idempotency_key="k"),
+        TrackResult({"ok": True}, idempotency_key="k", queued=True, dropped="closed"),
+        Customer({"ok": True}),
+        "k",
+    ):
+        assert result != other
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(result)
+
+
+def test_a_track_result_shows_why_its_signal_was_dropped_if_it_was() -> None:
+    queued = TrackResult({}, idempotency_key="k", queued=True)
+    assert repr(queued) == "TrackResult(queued=True, idempotency_key='k', usage_log=None)"
+    dropped = TrackResult({}, idempotency_key="k", dropped="closed")
+    assert repr(dropped) == (
+        "TrackResult(queued=False, idempotency_key='k', dropped='closed', usage_log=None)"
+    )
+    sent = TrackResult({"usageLog": {"id": "log_1"}}, idempotency_key="k")
+    assert repr(sent) == "TrackResult(queued=False, idempotency_key='k', usage_log=UsageLog(id='log_1'))"

@@ -873,7 +873,6 @@ def test_a_close_waits_for_what_is_on_its_way_into_the_spool() -> None:
     close = bench.outbox.close(now=0.0)
     assert not any(isinstance(output, Settled) for output in bench.drain())
     bench.outbox.handle_stored(ticket, None, now=0.0)
-    bench.outbox.flush(now=0.0)
     assert bench.sent() == ["a"]
     bench.answer("a", success())
     outputs = bench.drain()

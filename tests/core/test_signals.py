@@ -526,3 +526,17 @@ def test_a_signal_is_read_back_from_its_bytes(signal: Signal) -> None:
 def test_what_is_no_signal_is_refused(body: bytes, problem: str) -> None:
     with pytest.raises(ValidationError, match=problem):
         decode(body)
+
+
+RESERVED = (
+    *("customerId", "type", "model", "key", "agentKey", "inputTokens", "outputTokens", "cacheTokens"),
+    *("member", "status", "custom", "idempotencyKey", "runId", "complete", "dryRun"),
+    *("organizationId", "signalId", "receivedAt"),
+)
+
+
+@pytest.mark.parametrize("name", RESERVED)
+def test_a_metric_can_not_take_the_place_of_another_field(name: str) -> None:
+    with pytest.raises(ValidationError, match=r"^metric\.ref: "):
+        make(metric={"ref": name, "value": 1})
+    assert json.loads(text_of(make(metric={"ref": f"{name}s", "value": 1})))[f"{name}s"] == 1

@@ -45,6 +45,8 @@ RETRY = RetryPolicy(base_delay=0.005, max_delay=0.05)
 FAULTS = ((0.05, Fault("lost")), (0.05, Fault("reset")), (0.03, Fault("status", status=503)))
 TURN = 0.02
 """Seconds between looks at what is left in the end."""
+LAST_LIVES = 20
+"""Most lives that it takes to drain the spool: a client that closes does not wait for what it could adopt."""
 STUCK = 120.0
 """Seconds without a word from a child after which it is taken to hang."""
 
@@ -355,8 +357,11 @@ def campaign(
             follow(left, End(seconds=rng.uniform(0.0, 0.3)))  # as it starts, adopts, records or delivers
         else:
             follow(left, End(rng.randint(1, max(1, min(len(left), 2 * len(left) // share)))))
-    if is_spooled:
+    for _ in range(LAST_LIVES if is_spooled else 0):
         follow([key for key in keys if key not in books.acknowledged], None)
+        if not [*(directory / "spool").iterdir()]:
+            break  # nothing was left to be adopted
+    if is_spooled:
         assert len(books.acknowledged) == signals
         files = [*(directory / "spool").iterdir()]
         assert files == [], f"files were left: {files}"
