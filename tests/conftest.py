@@ -1,4 +1,4 @@
-"""What holds for the whole suite: no API key is logged or in an error, and collecting garbage is cheap."""
+"""What holds for the whole suite: no API key is logged, in an error or in a file; garbage is cheap."""
 
 import functools
 import gc
@@ -6,12 +6,14 @@ import logging
 import re
 import sys
 import traceback
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from clocknext_core import ClockNextError
+from clocknext_transports.recorder import TraceFile
+from clocknext_transports.spool import SqliteSpool, Stored
 
 # How long an example takes depends on what else the machine does.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -61,10 +63,21 @@ def _guard() -> Generator[_Guard, None, None]:
         make(error, *args, **kwargs)  # type: ignore[arg-type]
         guard.look_at(error)
 
+    def write_and_look(file: TraceFile, line: str) -> None:
+        guard.look("A trace", line)
+        write(file, line)
+
+    def append_and_look(spool: SqliteSpool, signals: Sequence[Stored]) -> None:
+        guard.look("A spool", *(signal.body.decode("utf-8", "replace") for signal in signals))
+        append(spool, signals)
+
+    write, append = TraceFile.write, SqliteSpool.append
     logger = logging.getLogger("clocknext")
     usual_level = logger.level
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ClockNextError, "__init__", make_and_look)
+        patch.setattr(TraceFile, "write", write_and_look)
+        patch.setattr(SqliteSpool, "append", append_and_look)
         logger.setLevel(logging.DEBUG)
         logging.setLogRecordFactory(guard.make_record)
         yield guard
@@ -74,7 +87,7 @@ def _guard() -> Generator[_Guard, None, None]:
 
 @pytest.fixture(autouse=True)
 def _no_key_is_told(_guard: _Guard) -> Generator[None, None, None]:
-    """Fail a test in which an API key was logged, at any level, or was in an error."""
+    """Fail a test in which an API key was logged, at any level, or was in an error, a trace or a spool."""
     yield
     found, _guard.found = _guard.found, []
     assert found == []

@@ -50,7 +50,7 @@ def hanging() -> Generator[str, None, None]:
         yield peer.url
 
 
-def test_what_is_held_is_sent_when_the_server_is_up() -> None:
+def test_row_28_exit_with_the_server_up_sends_what_is_held() -> None:
     with Peer(keep_answering()) as peer:
         ended = run(HOLD, peer.url)
         assert keys(peer) == ALL
@@ -61,7 +61,7 @@ def test_what_is_held_is_sent_when_the_server_is_up() -> None:
 
 
 @pytest.mark.parametrize("server", [closed_port, hanging])
-def test_the_exit_is_bounded_and_says_so_when_the_server_is_down_or_hangs(
+def test_row_28_exit_with_the_server_down_or_hanging_is_bounded_and_says_so(
     server: Callable[[], AbstractContextManager[str]],
 ) -> None:
     more = "more = [ClockNext(KEY, base_url=URL) for _ in range(20)]\n"

@@ -15,7 +15,7 @@ def all_cuts(path: Path, level: Level, *, seeds: int, cuts: float) -> list[tuple
     return found
 
 
-def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
+def test_row_17_power_cut_loses_nothing_acknowledged(tmp_path: Path) -> None:
     found = all_cuts(tmp_path, "FULL", seeds=4, cuts=0.004)
     assert [gone for _, gone in found if gone] == []
     assert len(found) > 6
@@ -23,6 +23,6 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("level", ["NORMAL", "OFF"])
-def test_it_would_be_if_commits_were_not_synced(tmp_path: Path, level: Level) -> None:
+def test_row_17_power_cut_would_lose_what_is_not_synced(tmp_path: Path, level: Level) -> None:
     found = all_cuts(tmp_path, level, seeds=3, cuts=0.004)
     assert sum(len(gone) for _, gone in found) > 0
