@@ -123,6 +123,10 @@ def keys(peer: Peer) -> Counter[str]:
 # Children
 
 
+CHILD_PATIENCE = 3 * PATIENCE
+"""Longest wait for a child, seconds: an attempt of it may time out, and be repeated."""
+
+
 class Child:
     """A forked child that does something in a thread of its own, tells what came of it, and ends.
 
@@ -140,7 +144,7 @@ class Child:
     def result(self) -> Any:
         """Wait for its end, and return what it told."""
         told = b""
-        give_up_at = time.monotonic() + PATIENCE
+        give_up_at = time.monotonic() + CHILD_PATIENCE + PATIENCE
         try:
             while True:
                 ready, _, _ = select.select([self._told], [], [], max(0.0, give_up_at - time.monotonic()))
@@ -171,11 +175,12 @@ def _be_child(work: Callable[[], object], telling: int) -> NoReturn:
         except BaseException:  # noqa: BLE001 - raised where the result is asked for
             outcome["error"] = traceback.format_exc()
 
+    told: dict[str, object] = {"error": "it did not come to an end in time"}
     try:
         worker = threading.Thread(target=carry_out, daemon=True)
         worker.start()
-        worker.join(PATIENCE)
-        os.write(telling, json.dumps(outcome).encode())
+        worker.join(CHILD_PATIENCE)
+        os.write(telling, json.dumps(outcome or told).encode())
     finally:
         os._exit(0)
 

@@ -238,7 +238,7 @@ trio.run(leave)
 
 def test_a_thousand_clients_leave_nothing_behind() -> None:
     gc.collect()
-    before = forks.registered(), atexit.registered(), threading.active_count(), descriptors()
+    before = [forks.registered(), atexit.registered(), threading.active_count(), descriptors()]
 
     def make() -> None:
         with ClockNext(KEY, transport=Shared(), batch=PATIENT) as client:
@@ -248,8 +248,9 @@ def test_a_thousand_clients_leave_nothing_behind() -> None:
     for _ in range(1000):
         make()
     gc.collect()
-    after = forks.registered(), atexit.registered(), threading.active_count(), descriptors()
-    assert after == before
+    after = [forks.registered(), atexit.registered(), threading.active_count(), descriptors()]
+    # There may be less than before: what an earlier test has ended may have needed its time.
+    assert all(left <= there for left, there in zip(after, before, strict=True)), (before, after)
 
 
 @pytest.fixture
