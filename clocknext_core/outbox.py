@@ -315,7 +315,8 @@ class Outbox:
         self._blocked: deque[_Blocked] = deque()
         self._storing: dict[Ticket, _Storing] = {}
         self._storing_bytes = 0
-        self._may_adopt = config.spool_window is not None
+        self._has_spool = config.spool_window is not None
+        self._may_adopt = self._has_spool
         """Whether the spool may hold signals of dead processes that nobody has asked for yet."""
         self._flushes: list[_Flush] = []
         self._events: deque[OutboxEvent] = deque()
@@ -431,10 +432,6 @@ class Outbox:
             self._events.append(Settled(ticket, error))
         elif storing.is_withdrawn:
             self._events.append(Erase(encoded.idempotency_key))
-        elif self._is_closed:
-            self._recorded += 1
-            self._parked += 1
-            self._events.append(Settled(ticket, _queued(encoded)))
         else:
             self._hold(encoded, age=0.0)
             self._events.append(Settled(ticket, _queued(encoded)))
@@ -446,11 +443,7 @@ class Outbox:
         self._advance(now)
         self._may_adopt = bool(signals)
         for adopted in signals:
-            if self._is_closed:
-                self._recorded += 1
-                self._parked += 1
-            else:
-                self._hold(adopted.signal, age=adopted.age)
+            self._hold(adopted.signal, age=adopted.age)
         if signals:  # they have waited long enough
             self._start_sending()
 
@@ -581,7 +574,7 @@ class Outbox:
         return self._may_adopt and is_half_empty and not self._is_closing
 
     def _take_in(self, encoded: EncodedSignal) -> Receipt:
-        if self._config.spool_window is None:
+        if not self._has_spool:
             self._hold(encoded, age=0.0)
             return Receipt(_queued(encoded))
         ticket = self._new_ticket()
@@ -595,6 +588,9 @@ class Outbox:
 
     def _hold(self, encoded: EncodedSignal, *, age: float) -> None:
         self._recorded += 1
+        if self._is_closed:  # it came out of the spool, or into it, too late, and stays there
+            self._parked += 1
+            return
         window = self._config.spool_window
         expires_at = math.inf if window is None else self._now - age + window
         entry = _Entry(self._recorded, encoded, self._now, expires_at)
@@ -619,7 +615,7 @@ class Outbox:
         return Receipt(_queued(encoded, dropped=reason))
 
     def _admit(self, blocked: _Blocked) -> None:
-        if self._config.spool_window is None:
+        if not self._has_spool:
             self._hold(blocked.encoded, age=0.0)
             self._events.append(Settled(blocked.ticket, _queued(blocked.encoded)))
         else:
@@ -708,7 +704,7 @@ class Outbox:
         self._end(entry, None)
 
     def _fail(self, entry: _Entry, error: ClockNextError) -> None:
-        is_locked_out = self._config.spool_window is not None and error.status in KEY_REFUSED
+        is_locked_out = self._has_spool and error.status in KEY_REFUSED
         verdict = self._observe(entry, error, is_locked_out=is_locked_out)
         entry.strikes += self._is_own_fault(entry, verdict)
         entry.tried_at = self._now
@@ -733,8 +729,7 @@ class Outbox:
         self._end(entry, FailedSignal(entry.signal, error))
 
     def _may_try_again(self, entry: _Entry) -> bool:
-        is_stored = self._config.spool_window is not None
-        return is_stored or entry.strikes < self._config.retry.max_attempts
+        return self._has_spool or entry.strikes < self._config.retry.max_attempts
 
     def _is_own_fault(self, entry: _Entry, verdict: Verdict) -> bool:
         """Tell whether a failed attempt counts against the signal."""
@@ -756,7 +751,7 @@ class Outbox:
         self._end(entry, _dropped(entry.signal, reason))
 
     def _erase(self, entry: _Entry) -> None:
-        if self._config.spool_window is not None:
+        if self._has_spool:
             self._events.append(Erase(entry.encoded.idempotency_key))
 
     def _end(self, entry: _Entry, failed: FailedSignal | None) -> None:
@@ -816,7 +811,7 @@ class Outbox:
         self._fresh.clear()
         self._fresh_bytes = 0
         for entry in sorted(left):
-            if self._config.spool_window is None:
+            if not self._has_spool:
                 self._discard(entry, "closed")
             else:
                 entry.move(Trigger.PARK)
