@@ -1,6 +1,7 @@
 """Every recorded exchange in every world, by its public name: the same on the wire and for the caller."""
 
 from collections.abc import AsyncIterator, Awaitable
+from contextlib import AbstractAsyncContextManager
 from typing import cast
 
 import pytest
@@ -36,19 +37,26 @@ async def outcome_of(client: Client, exchange: Exchange) -> object:
         return error
 
 
+def opened(
+    world: World, server: ScriptedServer, exchange: Exchange, seen: HookLog
+) -> AbstractAsyncContextManager[Client]:
+    """Open a client as the recorded one was made."""
+    return world.open(
+        server.url,
+        batch=exchange.batch,
+        retry=exchange.retry,
+        on_error=seen.on_error,
+        on_drop=seen.on_drop,
+        on_retry=seen.on_retry,
+        on_flush=seen.on_flush,
+    )
+
+
 @pytest.mark.parametrize("exchange", CALLS, ids=str)
 async def test_a_recorded_call(world: World, exchange: Exchange) -> None:
     seen = HookLog()
     with scripted(script(exchange)) as server:
-        async with world.open(
-            server.url,
-            batch=exchange.batch,
-            retry=exchange.retry,
-            on_error=seen.on_error,
-            on_drop=seen.on_drop,
-            on_retry=seen.on_retry,
-            on_flush=seen.on_flush,
-        ) as client:
+        async with opened(world, server, exchange, seen) as client:
             outcome = await outcome_of(client, exchange)
         exchange.check_outcome(outcome)
         exchange.check_requests(seen_by(server), KEY)
@@ -62,15 +70,7 @@ async def test_a_recorded_call(world: World, exchange: Exchange) -> None:
 async def test_recorded_buffered_signals(world: World, exchange: Exchange) -> None:
     seen = HookLog()
     with scripted(script(exchange)) as server:
-        async with world.open(
-            server.url,
-            batch=exchange.batch,
-            retry=exchange.retry,
-            on_error=seen.on_error,
-            on_drop=seen.on_drop,
-            on_retry=seen.on_retry,
-            on_flush=seen.on_flush,
-        ) as client:
+        async with opened(world, server, exchange, seen) as client:
             method, _, _ = bound_call(client, exchange)
             for arguments in exchange.buffered:
                 result = await method(**arguments)
