@@ -1,11 +1,25 @@
 """The spool: signals on disk until they are delivered, so that they survive the process and the power.
 
-`SqliteSpool` is the one that clients use when they are given a path. A spool of your own is a class with the
-methods of `Spool`.
+`SqliteSpool` is the one that clients use when they are given a path; it is imported when it is first asked
+for, so that a client without a spool loads no SQLite. A spool of your own is a class with the methods of
+`Spool`.
 """
 
+from typing import TYPE_CHECKING
+
 from clocknext_transports.spool.protocol import Problem, Spool, Stored
-from clocknext_transports.spool.sqlite import SqliteSpool
 from clocknext_transports.spool.writer import SpoolWriter
 
+if TYPE_CHECKING:
+    from clocknext_transports.spool.sqlite import SqliteSpool
+
 __all__ = ["Problem", "Spool", "SpoolWriter", "SqliteSpool", "Stored"]
+
+
+def __getattr__(name: str) -> object:
+    if name != "SqliteSpool":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from clocknext_transports.spool.sqlite import SqliteSpool
+
+    globals()[name] = SqliteSpool
+    return SqliteSpool

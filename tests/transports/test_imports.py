@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from clocknext_transports import spool
 from tests.transports.support import PATIENCE
 
 
@@ -47,6 +48,14 @@ def test_the_core_loads_nothing_but_the_standard_library() -> None:
         "selectors",
         "subprocess",
     }
+
+
+def test_a_client_without_a_spool_loads_no_sqlite_and_one_is_there_for_the_asking() -> None:
+    loaded = loaded_by("from clocknext_transports import ClockNext")
+    assert not loaded & {"sqlite3", "secrets"}
+    assert "sqlite3" in loaded_by("from clocknext_transports.spool import SqliteSpool")
+    with pytest.raises(AttributeError, match="NoSuchSpool"):
+        _ = spool.NoSuchSpool
 
 
 def test_the_package_alone_loads_next_to_nothing() -> None:
