@@ -49,7 +49,8 @@ from clocknext_core.outputs import (
     Transmit,
     Wait,
 )
-from clocknext_core.signals import CreditSignal, EncodedSignal, OutcomeSignal, Signal, Tokens, WalletSignal
+from clocknext_core.signals import CreditSignal, EncodedSignal, OutcomeSignal, Signal, WalletSignal
+from clocknext_core.tokens import Tokens
 
 __all__ = [
     "Adopt",

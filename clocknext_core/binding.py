@@ -10,7 +10,7 @@ import inspect
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from functools import partial
-from types import GenericAlias, NoneType
+from types import GenericAlias, MethodType, NoneType
 from typing import (
     Any,
     Concatenate,
@@ -104,7 +104,7 @@ class _Descriptor:
         self, instance: Resource[Any], carry_out: Callable[[Any], Any], returns: object
     ) -> Callable[..., Any]:
         """Bind to a function that carries out what is built."""
-        build = partial(self.build, instance)
+        build = MethodType(self.build, instance)
 
         def call(*args: Any, **kwargs: Any) -> Any:
             return carry_out(build(*args, **kwargs))
@@ -210,6 +210,8 @@ _LINE = re.compile(r"(\S.{0,95})(?:\s+|$)")  # no word is as long as that
 
 def _spell_out(build: Callable[..., Any]) -> None:
     """Let a builder that takes the fields of a TypedDict say so, in its signature and its docstring."""
+    if not build.__code__.co_flags & inspect.CO_VARKEYWORDS:
+        return
     signature = inspect.signature(build)
     *parameters, last = signature.parameters.values()
     if get_origin(last.annotation) is not Unpack:

@@ -98,7 +98,7 @@ class Call(Generic[T]):
         if delay > self._config.patience:
             self._settle(error)
             return
-        self._retrying = Retrying(self._attempt, delay, error, self._operation.signal)
+        self._retrying = Retrying(self._attempt, delay, error, self._operation.encoded)
         self._next_at = self._now + delay
 
     def _too_long(self, wait: float) -> ClockNextError:

@@ -11,7 +11,7 @@ from clocknext_core.errors import ClockNextError
 from clocknext_core.models import TrackResult
 from clocknext_core.operations import Operation, Recording, signal_operation
 from clocknext_core.outbox import Outbox
-from clocknext_core.signals import EncodedSignal, encode
+from clocknext_core.signals import EncodedSignal, fix
 
 T = TypeVar("T")
 
@@ -53,5 +53,5 @@ class Engine:
             ClockNextError: The signal is to be awaited, and the client is closed.
         """
         wait = self.config.mode == "sync" if recording.wait is None else check_bool("wait", recording.wait)
-        encoded = encode(recording.signal, self._make_key)
+        encoded = fix(recording.body, self._make_key)
         return self.call(signal_operation(encoded)) if wait else encoded

@@ -28,10 +28,12 @@ def open_answer(
     for a delivery would lose a bill, and a repeat under the same key is harmless. A 204, or an empty
     body in answer to a DELETE, is a success without payload.
     """
-    line = request_line(request, config)
     if isinstance(answer, Failure):
         return NetworkError(
-            config.redact(answer.message), retryable=True, idempotency_key=idempotency_key, request=line
+            config.redact(answer.message),
+            retryable=True,
+            idempotency_key=idempotency_key,
+            request=request_line(request, config),
         )
     if answer.status == 204 or (request.method == "DELETE" and _is_2xx(answer) and not answer.body.strip()):
         return {}
@@ -40,7 +42,7 @@ def open_answer(
         payload = _success(document)
         if payload is not None:
             return payload
-    return _error(answer, document, line, config, idempotency_key)
+    return _error(answer, document, request_line(request, config), config, idempotency_key)
 
 
 def request_line(request: Request, config: Config) -> RequestLine:

@@ -156,7 +156,7 @@ class TrackResult(Model):
         queued: bool = False,
         dropped: DropReason | None = None,
     ) -> None:
-        super().__init__(raw)
+        self.raw = dict(raw)
         self.idempotency_key = idempotency_key
         self.queued = queued
         self.dropped = dropped

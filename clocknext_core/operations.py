@@ -5,17 +5,19 @@ Resources build them, `call.Call` carries them out, and a client's `run` takes a
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import Generic, Literal, Self, TypeAlias, TypeVar
 from urllib.parse import quote, quote_plus
 
-from clocknext_core.checks import check_bool, check_int, check_text
+from clocknext_core.bodies import Body
+from clocknext_core.checks import check_bool, check_instance, check_int, check_text
 from clocknext_core.config import Config
+from clocknext_core.encoding import encode_json
 from clocknext_core.envelope import Payload, without_ok
 from clocknext_core.errors import ClockNextError, invalid
 from clocknext_core.messages import Request
 from clocknext_core.models import TrackResult
 from clocknext_core.naming import camel_case
-from clocknext_core.signals import EncodedSignal, Signal, encode_json
+from clocknext_core.signals import EncodedSignal, Signal
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -52,11 +54,6 @@ class Operation(Generic[T_co]):
         """The key of the signal it carries."""
         return None if self.encoded is None else self.encoded.idempotency_key
 
-    @property
-    def signal(self) -> Signal | None:
-        """The signal it carries."""
-        return None if self.encoded is None else self.encoded.signal
-
     def request(self, config: Config) -> Request:
         """Make the request it sends; every attempt sends the same."""
         replay_safe = (
@@ -86,12 +83,39 @@ def track_result(payload: Payload, encoded: EncodedSignal) -> TrackResult:
     return TrackResult(without_ok(payload), idempotency_key=encoded.idempotency_key)
 
 
-@dataclass(frozen=True, slots=True)
 class Recording:
-    """A signal to be recorded: buffered, or awaited where `wait` says so (`None`: as the mode says)."""
+    """A signal to be recorded: buffered, or awaited where `wait` says so (`None`: as the mode says).
 
-    signal: Signal
-    wait: bool | None = None
+    Raises:
+        ValidationError: It is not a signal.
+    """
+
+    __slots__ = ("body", "wait")
+
+    body: Body
+    """What will be sent, checked; without an idempotency key where one is still to be made."""
+    wait: bool | None
+
+    def __init__(self, signal: Signal, wait: bool | None = None) -> None:
+        check_instance("signal", signal, Signal)
+        self.body = signal.as_body()
+        self.wait = wait
+
+    @classmethod
+    def of(cls, body: Body, wait: bool | None) -> Self:
+        """Make it of a body, without a signal object."""
+        recording = cls.__new__(cls)
+        recording.body = body
+        recording.wait = wait
+        return recording
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Recording) and (other.body, other.wait) == (self.body, self.wait)
+
+    __hash__ = None  # type: ignore[assignment]  # compares by a mutable body
+
+    def __repr__(self) -> str:
+        return f"Recording({self.body!r}, wait={self.wait!r})"
 
 
 class Pages(Generic[T]):

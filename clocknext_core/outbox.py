@@ -81,7 +81,7 @@ from clocknext_core.outputs import (
     Transmit,
     Wait,
 )
-from clocknext_core.signals import EncodedSignal, Signal
+from clocknext_core.signals import EncodedSignal
 from clocknext_core.verdicts import Verdict, judge
 
 OutboxEvent: TypeAlias = HookEvent | SpoolDuty | Settled[FlushReport] | Settled[TrackResult]
@@ -147,7 +147,7 @@ ADOPTED_AT_ONCE = 500
 """Most signals that are taken over from the spool in one go."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Receipt:
     """What recording a signal came to."""
 
@@ -231,10 +231,6 @@ class _Entry:
         self.state = State.FRESH
 
     @property
-    def signal(self) -> Signal:
-        return self.encoded.signal
-
-    @property
     def size(self) -> int:
         return len(self.encoded.body)
 
@@ -316,6 +312,8 @@ class Outbox:
         self._storing: dict[Ticket, _Storing] = {}
         self._storing_bytes = 0
         self._has_spool = config.spool_window is not None
+        self._window = math.inf if config.spool_window is None else config.spool_window
+        """Seconds after which a signal must not be sent any more."""
         self._may_adopt = self._has_spool
         """Whether the spool may hold signals of dead processes that nobody has asked for yet."""
         self._flushes: list[_Flush] = []
@@ -556,8 +554,8 @@ class Outbox:
     # Recording
 
     def _fits(self, encoded: EncodedSignal) -> bool:
-        held, held_bytes = self.held + len(self._storing), self.held_bytes + self._storing_bytes
-        return self._is_room_for(encoded, held, held_bytes)
+        held_bytes = self._fresh_bytes + self._attempted_bytes + self._storing_bytes
+        return self._is_room_for(encoded, self.held + len(self._storing), held_bytes)
 
     def _could_fit(self, encoded: EncodedSignal) -> bool:
         """Tell whether it would fit if all that was never attempted made room."""
@@ -565,13 +563,14 @@ class Outbox:
         return self._is_room_for(encoded, held, self._attempted_bytes + self._storing_bytes)
 
     def _is_room_for(self, encoded: EncodedSignal, held: int, held_bytes: int) -> bool:
-        has_room = held < self._batch.max_queue_size
-        return has_room and held_bytes + len(encoded.body) <= self._batch.max_queue_bytes
+        batch = self._batch
+        return held < batch.max_queue_size and held_bytes + len(encoded.body) <= batch.max_queue_bytes
 
     def _wants_to_adopt(self) -> bool:
+        if not self._may_adopt or self._is_closing:
+            return False
         # What is adopted may come on top of a queue that has filled meanwhile: half a queue at most.
-        is_half_empty = 2 * (self.held + len(self._storing)) < self._batch.max_queue_size
-        return self._may_adopt and is_half_empty and not self._is_closing
+        return 2 * (self.held + len(self._storing)) < self._batch.max_queue_size
 
     def _take_in(self, encoded: EncodedSignal) -> Receipt:
         if not self._has_spool:
@@ -591,15 +590,13 @@ class Outbox:
         if self._is_closed:  # it came out of the spool, or into it, too late, and stays there
             self._parked += 1
             return
-        window = self._config.spool_window
-        expires_at = math.inf if window is None else self._now - age + window
-        entry = _Entry(self._recorded, encoded, self._now, expires_at)
-        self._fresh.append(entry)
+        expires_at = self._now - age + self._window
+        self._fresh.append(_Entry(self._recorded, encoded, self._now, expires_at))
         for flush in self._flushes:
             if flush.closes:  # it was on its way into the spool, or from there, when the close began
                 flush.remaining += 1
                 flush.last_sequence = self._recorded
-        self._fresh_bytes += entry.size
+        self._fresh_bytes += len(encoded.body)
         if not self._is_sending:
             if self._is_closing or len(self._fresh) >= self._batch.max_size:
                 self._start_sending()
@@ -610,8 +607,8 @@ class Outbox:
         """Drop a signal that was never held."""
         self._recorded += 1
         self._dropped[reason] += 1
-        self._events.append(Dropped(encoded.signal, reason))
-        self._unreported.add(_dropped(encoded.signal, reason))
+        self._events.append(Dropped(encoded, reason))
+        self._unreported.add(_dropped(encoded, reason))
         return Receipt(_queued(encoded, dropped=reason))
 
     def _admit(self, blocked: _Blocked) -> None:
@@ -698,9 +695,9 @@ class Outbox:
         self._delivered += 1
         self._delivered_since_empty += 1
         result = track_result(payload, entry.encoded)
-        self._events.append(Delivered(entry.signal, result))
+        self._events.append(Delivered(entry.encoded, result))
         if result.pending:
-            self._events.append(Rejected(entry.signal, _to_be_mended(entry.signal)))
+            self._events.append(Rejected(entry.encoded, _to_be_mended(entry.encoded)))
         self._end(entry, None)
 
     def _fail(self, entry: _Entry, error: ClockNextError) -> None:
@@ -710,11 +707,11 @@ class Outbox:
         entry.tried_at = self._now
         entry.price = PRICES[verdict]
         if is_locked_out and entry.attempts == 1:
-            self._events.append(Rejected(entry.signal, error))
+            self._events.append(Rejected(entry.encoded, error))
         if is_locked_out or (error.retryable and self._may_try_again(entry)):
             self._retries += 1
             delay = retry_delay(error, entry.attempts, self._config.retry, self._rng)
-            self._events.append(Retrying(entry.attempts, delay, error, entry.signal))
+            self._events.append(Retrying(entry.attempts, delay, error, entry.encoded))
             self._back_off(entry, Trigger.RETRY, delay)
             return
         if error.retryable:
@@ -724,9 +721,9 @@ class Outbox:
             entry.move(Trigger.REFUSE)
             self._rejected += 1
         self._erase(entry)
-        self._events.append(Rejected(entry.signal, error))
-        self._events.append(Dropped(entry.signal, "send_failed"))
-        self._end(entry, FailedSignal(entry.signal, error))
+        self._events.append(Rejected(entry.encoded, error))
+        self._events.append(Dropped(entry.encoded, "send_failed"))
+        self._end(entry, FailedSignal(entry.encoded, error))
 
     def _may_try_again(self, entry: _Entry) -> bool:
         return self._has_spool or entry.strikes < self._config.retry.max_attempts
@@ -747,8 +744,8 @@ class Outbox:
         self._dropped[reason] += 1
         if reason != "expired":  # which is put aside, not erased
             self._erase(entry)
-        self._events.append(Dropped(entry.signal, reason))
-        self._end(entry, _dropped(entry.signal, reason))
+        self._events.append(Dropped(entry.encoded, reason))
+        self._end(entry, _dropped(entry.encoded, reason))
 
     def _erase(self, entry: _Entry) -> None:
         if self._has_spool:
@@ -846,7 +843,7 @@ class Outbox:
             wake_at = min(wake_at, self._gives_up_at(flush))
         if self._blocked:
             wake_at = min(wake_at, self._blocked[0].deadline_at)
-        if len(self._in_flight) < self.gate.width:
+        if (self._is_sending or self._backing_off) and len(self._in_flight) < self.gate.width:
             if self._is_sending:
                 wake_at = min(wake_at, self.gate.opens_at)
             if self._may_repeat():
@@ -854,11 +851,11 @@ class Outbox:
         return None if wake_at == math.inf else wake_at
 
 
-def _to_be_mended(signal: Signal) -> ClockNextError:
+def _to_be_mended(encoded: EncodedSignal) -> ClockNextError:
     return ClockNextError(
         "The server refused the signal's body, but keeps it for a person to mend.",
         status=202,
-        idempotency_key=signal.idempotency_key,
+        idempotency_key=encoded.idempotency_key,
     )
 
 
@@ -866,8 +863,8 @@ def _queued(encoded: EncodedSignal, *, dropped: DropReason | None = None) -> Tra
     return TrackResult({}, idempotency_key=encoded.idempotency_key, queued=True, dropped=dropped)
 
 
-def _dropped(signal: Signal, reason: DropReason) -> FailedSignal:
+def _dropped(encoded: EncodedSignal, reason: DropReason) -> FailedSignal:
     error = ClockNextError(
-        f"The signal was dropped: {reason}.", retryable=True, idempotency_key=signal.idempotency_key
+        f"The signal was dropped: {reason}.", retryable=True, idempotency_key=encoded.idempotency_key
     )
-    return FailedSignal(signal, error)
+    return FailedSignal(encoded, error)

@@ -42,22 +42,35 @@ class Settled(Generic[T]):
         return self.outcome
 
 
+class _OfSignal:
+    """What an event about a signal shows of it."""
+
+    __slots__ = ()
+
+    encoded: EncodedSignal
+
+    @property
+    def signal(self) -> Signal:
+        """The signal concerned."""
+        return self.encoded.signal
+
+
 @dataclass(slots=True)
-class Delivered:
+class Delivered(_OfSignal):
     """The server acknowledged a signal."""
 
-    signal: Signal
+    encoded: EncodedSignal
     result: TrackResult
 
 
 @dataclass(slots=True)
-class Rejected:
+class Rejected(_OfSignal):
     """A buffered signal was refused, or given up after its last attempt. Run `on_error`.
 
     Also where the server took a signal only to have it mended by a person: delivered, but not billed yet.
     """
 
-    signal: Signal
+    encoded: EncodedSignal
     error: ClockNextError
 
 
@@ -70,15 +83,19 @@ class Retrying:
     delay: float
     """Seconds until the next one, at the earliest."""
     error: ClockNextError
-    signal: Signal | None
-    """The signal concerned; `None` for any other call."""
+    encoded: EncodedSignal | None
+
+    @property
+    def signal(self) -> Signal | None:
+        """The signal concerned; `None` for any other call."""
+        return None if self.encoded is None else self.encoded.signal
 
 
 @dataclass(slots=True)
-class Dropped:
+class Dropped(_OfSignal):
     """A signal will not be sent. Run `on_drop`."""
 
-    signal: Signal
+    encoded: EncodedSignal
     reason: DropReason
 
 
@@ -138,10 +155,10 @@ HookEvent: TypeAlias = Delivered | Rejected | Retrying | Dropped | Flushed
 
 
 @dataclass(frozen=True, slots=True)
-class FailedSignal:
+class FailedSignal(_OfSignal):
     """A signal that was not delivered, and why."""
 
-    signal: Signal
+    encoded: EncodedSignal
     error: ClockNextError
 
 

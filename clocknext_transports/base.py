@@ -6,7 +6,8 @@ import traceback
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 from clocknext_core import (
     BatchPolicy,
@@ -23,23 +24,25 @@ from clocknext_core.binding import S
 from clocknext_core.checks import check_seconds
 from clocknext_core.config import Mode
 from clocknext_core.errors import invalid
-from clocknext_core.resources.credits import Credits
-from clocknext_core.resources.customers import Customers
-from clocknext_core.resources.invoices import Invoices
-from clocknext_core.resources.outcomes import Outcomes
-from clocknext_core.resources.payments import Payments
-from clocknext_core.resources.plans import Plans
-from clocknext_core.resources.portal import Portal
-from clocknext_core.resources.purchases import Purchases
-from clocknext_core.resources.runs import Runs
 from clocknext_core.resources.signals import Signals
-from clocknext_core.resources.units import Units
-from clocknext_core.resources.webhooks import Webhooks
-from clocknext_core.resources.workspace import Workspace
 from clocknext_transports import environment, forks
 from clocknext_transports.hooks import Hooks, OnDrop, OnError, OnFlush, OnRetry, logger
-from clocknext_transports.spool.keeper import Keeper
-from clocknext_transports.spool.protocol import Spool
+
+if TYPE_CHECKING:  # imported when they are first asked for: most programs only record signals
+    from clocknext_core.resources.credits import Credits
+    from clocknext_core.resources.customers import Customers
+    from clocknext_core.resources.invoices import Invoices
+    from clocknext_core.resources.outcomes import Outcomes
+    from clocknext_core.resources.payments import Payments
+    from clocknext_core.resources.plans import Plans
+    from clocknext_core.resources.portal import Portal
+    from clocknext_core.resources.purchases import Purchases
+    from clocknext_core.resources.runs import Runs
+    from clocknext_core.resources.units import Units
+    from clocknext_core.resources.webhooks import Webhooks
+    from clocknext_core.resources.workspace import Workspace
+    from clocknext_transports.spool.keeper import Keeper
+    from clocknext_transports.spool.protocol import Spool
 
 TransportT = TypeVar("TransportT")
 
@@ -64,7 +67,7 @@ class Driving(Protocol):
         """Whether there is something that closing would end or deliver."""
         ...
 
-    def keep(self, keeper: Keeper) -> None:
+    def keep(self, keeper: "Keeper") -> None:
         """Store every signal before it is accepted."""
         ...
 
@@ -125,7 +128,7 @@ class ClientBase(ABC, Generic[S, TransportT]):
         on_drop: OnDrop | None = None,
         transport: TransportT | None = None,
         allow_insecure_http: bool = False,
-        spool: str | os.PathLike[str] | Spool | None = None,
+        spool: "str | os.PathLike[str] | Spool | None" = None,
     ) -> None:
         kept = None if spool is None else _opened(spool)
         self.config = Config(
@@ -145,23 +148,98 @@ class ClientBase(ABC, Generic[S, TransportT]):
         self._transport = self._default_transport() if transport is None else transport
         self._start()
         self._driving.owns_transport = transport is None
+        forks.get_ready(self.config.origin)
         forks.register(self, type(self)._restart)  # noqa: SLF001 - its own
         self._is_started = True
         if kept is not None:
+            from clocknext_transports.spool.keeper import Keeper
+
             self._driving.keep(Keeper(kept))
         self.signals: Signals[S] = Signals(self)
-        self.customers: Customers[S] = Customers(self)
-        self.portal: Portal[S] = Portal(self)
-        self.plans: Plans[S] = Plans(self)
-        self.credits: Credits[S] = Credits(self)
-        self.outcomes: Outcomes[S] = Outcomes(self)
-        self.units: Units[S] = Units(self)
-        self.purchases: Purchases[S] = Purchases(self)
-        self.invoices: Invoices[S] = Invoices(self)
-        self.payments: Payments[S] = Payments(self)
-        self.webhooks: Webhooks[S] = Webhooks(self)
-        self.workspace: Workspace[S] = Workspace(self)
-        self.runs: Runs[S] = Runs(self)
+
+    @cached_property
+    def credits(self) -> "Credits[S]":
+        """Define credits. Signals name one by its `agent_key`."""
+        from clocknext_core.resources.credits import Credits
+
+        return Credits(self)
+
+    @cached_property
+    def customers(self) -> "Customers[S]":
+        """Create, read, change and delete customers; read what concerns one of them."""
+        from clocknext_core.resources.customers import Customers
+
+        return Customers(self)
+
+    @cached_property
+    def invoices(self) -> "Invoices[S]":
+        """Read invoices, and get links to pay them."""
+        from clocknext_core.resources.invoices import Invoices
+
+        return Invoices(self)
+
+    @cached_property
+    def outcomes(self) -> "Outcomes[S]":
+        """Define outcomes. Signals name a step by its `agentKey`."""
+        from clocknext_core.resources.outcomes import Outcomes
+
+        return Outcomes(self)
+
+    @cached_property
+    def payments(self) -> "Payments[S]":
+        """Read payments."""
+        from clocknext_core.resources.payments import Payments
+
+        return Payments(self)
+
+    @cached_property
+    def plans(self) -> "Plans[S]":
+        """Define plans: what is granted and charged, how often, and whether before or after it is used."""
+        from clocknext_core.resources.plans import Plans
+
+        return Plans(self)
+
+    @cached_property
+    def portal(self) -> "Portal[S]":
+        """Mint tokens for the embedded customer portal; the API key itself must never reach a browser."""
+        from clocknext_core.resources.portal import Portal
+
+        return Portal(self)
+
+    @cached_property
+    def purchases(self) -> "Purchases[S]":
+        """Sell plans to customers, look at what was sold, and end it."""
+        from clocknext_core.resources.purchases import Purchases
+
+        return Purchases(self)
+
+    @cached_property
+    def runs(self) -> "Runs[S]":
+        """Group the steps of an outcome, so that it is billed once, and only if it was reached."""
+        from clocknext_core.resources.runs import Runs
+
+        return Runs(self)
+
+    @cached_property
+    def units(self) -> "Units[S]":
+        """Define units. Events name one by its `agent_key`."""
+        from clocknext_core.resources.units import Units
+
+        return Units(self)
+
+    @cached_property
+    def webhooks(self) -> "Webhooks[S]":
+        """Say which address is told of which kind of event."""
+        from clocknext_core.resources.webhooks import Webhooks
+
+        return Webhooks(self)
+
+    @cached_property
+    def workspace(self) -> "Workspace[S]":
+        """Read what an API key gives access to."""
+        from clocknext_core.resources.workspace import Workspace
+
+        return Workspace(self)
 
     @property
     def pending(self) -> int:
@@ -249,7 +327,7 @@ class ClientBase(ABC, Generic[S, TransportT]):
             raise environment.httpx_is_missing() from None
 
 
-def _opened(spool: object) -> Spool:
+def _opened(spool: object) -> "Spool":
     if isinstance(spool, str | os.PathLike):
         from clocknext_transports.spool.sqlite import SqliteSpool
 
@@ -257,7 +335,7 @@ def _opened(spool: object) -> Spool:
     for method in ("append", "erase", "adopt", "quarantine", "suspend", "resume", "restart", "close"):
         if isinstance(spool, type) or not callable(getattr(spool, method, None)):
             raise invalid("spool", f"must be a path or a Spool, not an object of type {type(spool).__name__}")
-    return cast(Spool, spool)
+    return cast("Spool", spool)
 
 
 def _check_transport(transport: object, closing: str) -> None:

@@ -3,11 +3,14 @@
 One hook serves all clients of a process, and knows them weakly.
 """
 
+import codecs
+import importlib
 import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
+from clocknext_core import Origin
 from clocknext_transports.hooks import logger
 
 T = TypeVar("T")
@@ -36,6 +39,17 @@ def _restart_all() -> None:
             restart(owner)
         except Exception:  # noqa: BLE001 - the others must not suffer by it
             logger.exception("A client could not begin anew after a fork.")
+
+
+def get_ready(origin: Origin) -> None:
+    """Import what a connection needs that Python imports only when it is made.
+
+    Not in a thread of ours: a child that is forked in the midst of an import inherits the module's lock, and
+    waits for ever when it comes to import the same.
+    """
+    codecs.lookup("idna")  # for every host name, were it an address
+    if origin.scheme == "https":
+        importlib.import_module("ssl")
 
 
 def around(before: Callable[[], None], after_in_parent: Callable[[], None]) -> None:

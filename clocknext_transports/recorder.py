@@ -65,7 +65,6 @@ from clocknext_core import (
     TrackResult,
     Transmit,
     Wait,
-    WalletSignal,
     __version__,
 )
 from clocknext_core.config import REDACTED
@@ -419,14 +418,14 @@ def _describe(value: object) -> object:
             settled = cast("Settled[object]", value)
             return {"settled": settled.ticket, "outcome": settled.outcome}
         case Delivered():
-            return {"delivered": value.signal.idempotency_key, "result": value.result}
+            return {"delivered": value.encoded.idempotency_key, "result": value.result}
         case Rejected():
-            return {"rejected": value.signal.idempotency_key, "error": value.error}
+            return {"rejected": value.encoded.idempotency_key, "error": value.error}
         case Retrying():
-            key = None if value.signal is None else value.signal.idempotency_key
+            key = None if value.encoded is None else value.encoded.idempotency_key
             return {"retrying": value.attempt, "signal": key, "delay": value.delay, "error": value.error}
         case Dropped():
-            return {"dropped": value.signal.idempotency_key, "reason": value.reason}
+            return {"dropped": value.encoded.idempotency_key, "reason": value.reason}
         case Flushed():
             return {"flushed": value.count}
         case Store():
@@ -451,7 +450,7 @@ def _describe(value: object) -> object:
                 "raw": value.raw,
             }
         case FlushReport():
-            failed = [[each.signal.idempotency_key, each.error] for each in value.failed]
+            failed = [[each.encoded.idempotency_key, each.error] for each in value.failed]
             return {"delivered": value.delivered, "failed": failed, "pending": value.pending}
         case ClockNextError():
             return {
@@ -629,9 +628,7 @@ def _bytes(value: object) -> bytes:
 
 
 def _encoded(key: str, body: object) -> EncodedSignal:
-    # Of the signal itself the machines only tell which one it is.
-    signal = WalletSignal(customer_id="-", model="-", idempotency_key=key)
-    return EncodedSignal(signal, key, _bytes(body))
+    return EncodedSignal(key, _bytes(body))
 
 
 def _operation(value: Mapping[str, Any]) -> Operation[Payload]:

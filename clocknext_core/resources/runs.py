@@ -10,11 +10,14 @@ from types import TracebackType
 from typing import Generic, Protocol, Self, overload
 
 from clocknext_core.binding import Async, Blocking, Resource, Runner, S
+from clocknext_core.bodies import SignalStatus
 from clocknext_core.checks import MAX_ID_LENGTH, check_id, check_int, check_mapping, check_text
+from clocknext_core.encoding import encode_json
 from clocknext_core.envelope import as_object
 from clocknext_core.errors import invalid
 from clocknext_core.operations import Recording
-from clocknext_core.signals import OutcomeSignal, SignalStatus, TokensLike, encode, encode_json
+from clocknext_core.signals import OutcomeSignal, encode
+from clocknext_core.tokens import TokensLike
 
 
 class RunSteps:

@@ -1,9 +1,10 @@
 """Signals: recording what is billed, and reading back what was."""
 
 from collections.abc import Mapping
-from typing import TypedDict, get_args
+from typing import get_args
 
 from clocknext_core.binding import Resource, S, endpoint, recording
+from clocknext_core.bodies import SignalStatus, SignalType, credit_body, outcome_body, wallet_body
 from clocknext_core.checks import check_choice, check_email, check_text
 from clocknext_core.errors import invalid
 from clocknext_core.models import UnitRecord, UnitUsage, Usage, UsageLog
@@ -17,31 +18,9 @@ from clocknext_core.operations import (
     required_text,
 )
 from clocknext_core.resources.payloads import one, picked
-from clocknext_core.signals import (
-    CreditSignal,
-    OutcomeSignal,
-    Signal,
-    SignalStatus,
-    SignalType,
-    Tokens,
-    TokensLike,
-    WalletSignal,
-    encode_dry_run,
-)
+from clocknext_core.signals import Signal, encode_dry_run
+from clocknext_core.tokens import Tokens, TokensLike
 from clocknext_core.usage import read_model
-
-
-class _Common(TypedDict):
-    """What every kind of signal made from a response is given."""
-
-    customer_id: str
-    model: str
-    tokens: Tokens
-    member: str | None
-    status: SignalStatus | None
-    custom: Mapping[str, object] | None
-    metric: Mapping[str, object] | None
-    idempotency_key: str | None
 
 
 class Signals(Resource[S]):
@@ -89,19 +68,10 @@ class Signals(Resource[S]):
             ValidationError: A bad argument; nothing was recorded.
             ClockNextError: The call waited, and the server refused the signal or could not be reached.
         """
-        signal = CreditSignal(
-            customer_id=customer_id,
-            model=model,
-            key=key,
-            agent_key=agent_key,
-            tokens=tokens,
-            member=member,
-            status=status,
-            custom=custom,
-            metric=metric,
-            idempotency_key=idempotency_key,
+        body = credit_body(
+            customer_id, model, key, agent_key, tokens, member, status, custom, metric, idempotency_key
         )
-        return Recording(signal, wait)
+        return Recording.of(body, wait)
 
     @recording
     def wallet(
@@ -122,17 +92,8 @@ class Signals(Resource[S]):
         Arguments, result and errors are those of `credit`, without a key. `metric` is taken, so that the
         three calls are alike, but not sent: the server ignores it on wallet signals.
         """
-        signal = WalletSignal(
-            customer_id=customer_id,
-            model=model,
-            tokens=tokens,
-            member=member,
-            status=status,
-            custom=custom,
-            metric=metric,
-            idempotency_key=idempotency_key,
-        )
-        return Recording(signal, wait)
+        body = wallet_body(customer_id, model, tokens, member, status, custom, metric, idempotency_key)
+        return Recording.of(body, wait)
 
     @recording
     def outcome(
@@ -158,21 +119,21 @@ class Signals(Resource[S]):
         steps of one run (1 to 255 characters; newer servers require it), and `complete=True` on the last step
         bills the outcome, once.
         """
-        signal = OutcomeSignal(
-            customer_id=customer_id,
-            model=model,
-            key=key,
-            agent_key=agent_key,
-            run_id=run_id,
-            complete=complete,
-            tokens=tokens,
-            member=member,
-            status=status,
-            custom=custom,
-            metric=metric,
-            idempotency_key=idempotency_key,
+        body = outcome_body(
+            customer_id,
+            model,
+            key,
+            agent_key,
+            run_id,
+            complete,
+            tokens,
+            member,
+            status,
+            custom,
+            metric,
+            idempotency_key,
         )
-        return Recording(signal, wait)
+        return Recording.of(body, wait)
 
     @recording
     def from_response(
@@ -233,24 +194,14 @@ class Signals(Resource[S]):
         tokens = Tokens.from_usage(response)
         if model is None:
             model = read_model(response)
-        common: _Common = {
-            "customer_id": customer_id,
-            "model": model,
-            "tokens": tokens,
-            "member": member,
-            "status": status,
-            "custom": custom,
-            "metric": metric,
-            "idempotency_key": idempotency_key,
-        }
-        signal: Signal
+        own = (member, status, custom, metric, idempotency_key)
         if type == "wallet":
-            signal = WalletSignal(**common)
+            body = wallet_body(customer_id, model, tokens, *own)
         elif type == "credit":
-            signal = CreditSignal(**common, key=key, agent_key=agent_key)
+            body = credit_body(customer_id, model, key, agent_key, tokens, *own)
         else:
-            signal = OutcomeSignal(**common, key=key, agent_key=agent_key, run_id=run_id, complete=complete)
-        return Recording(signal, wait)
+            body = outcome_body(customer_id, model, key, agent_key, run_id, complete, tokens, *own)
+        return Recording.of(body, wait)
 
     @recording
     def track(self, signal: Signal, /, *, wait: bool | None = None) -> Recording:

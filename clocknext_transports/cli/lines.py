@@ -8,10 +8,10 @@ from inspect import signature
 from typing import NoReturn, cast
 
 from clocknext_core import CreditSignal, OutcomeSignal, Signal, ValidationError, WalletSignal
+from clocknext_core.bodies import MAX_BODY_BYTES
 from clocknext_core.checks import check_choice
 from clocknext_core.errors import invalid
 from clocknext_core.naming import camel_case
-from clocknext_core.signals import MAX_BODY_BYTES
 
 MAX_LINE_BYTES = 4 * MAX_BODY_BYTES
 """Most bytes of a line that are kept. By blanks and escapes it may be longer than the body made of it."""

@@ -22,7 +22,8 @@ from collections.abc import Sequence
 from typing import cast
 
 from clocknext_core import Signal, ValidationError
-from clocknext_core.signals import BODY_FIELDS, encode
+from clocknext_core.bodies import BODY_FIELDS
+from clocknext_core.signals import encode
 from clocknext_transports.cli.lines import MAX_LINE_BYTES, Line, Splitter, derive_key, parse
 from clocknext_transports.cli.tally import describe
 from fuzz.decoding import Decoder, built_value, cut, expanded
@@ -149,7 +150,7 @@ def _check_line(line: Line, key: str) -> None:
     except ValidationError as error:
         _check_refusal(error)
         return
-    assert encoded.signal is signal
+    assert encoded.signal == signal
     body = json.loads(encoded.body)
     assert body["idempotencyKey"] == encoded.idempotency_key == signal.idempotency_key
     sent = {_normal(name): value for name, value in body.items()}

@@ -27,8 +27,12 @@ class Client(Protocol):
     """A client as scenarios see it."""
 
     signals: Signals[Async]
-    customers: Customers[Async]
-    portal: Portal[Async]
+
+    @property
+    def customers(self) -> Customers[Async]: ...
+
+    @property
+    def portal(self) -> Portal[Async]: ...
 
     @property
     def pending(self) -> int: ...

@@ -291,7 +291,7 @@ def test_the_last_failure_counts_only_if_the_service_has_worked_since_the_one_be
     bench.answer("a", refusal(500), 2.0)
     rejected, dropped = (output for output in bench.drain(2.0) if isinstance(output, Rejected | Dropped))
     assert isinstance(rejected, Rejected)
-    assert dropped == Dropped(credit("a"), "send_failed")
+    assert dropped == Dropped(encoded("a"), "send_failed")
 
 
 def test_a_flush_without_a_deadline_sits_out_an_outage_of_up_to_the_patience() -> None:
@@ -309,7 +309,7 @@ def test_a_flush_without_a_deadline_sits_out_an_outage_of_up_to_the_patience() -
     assert bench.drain(200.0) == [Wait(300.0)]
     outputs = bench.drain(300.0)
     assert report_of(outputs) == FlushReport(0, [], 1)
-    assert Dropped(credit("b"), "closed") in outputs
+    assert Dropped(encoded("b"), "closed") in outputs
     assert outputs[-1] == Closed()
 
 
@@ -356,7 +356,7 @@ def test_a_refused_signal_is_told_of_twice_and_not_sent_again() -> None:
     assert isinstance(rejected, Rejected)
     assert isinstance(rejected.error, AllowanceError)
     assert rejected.error.idempotency_key == "a"
-    assert (dropped, flushed, wait) == (Dropped(credit("a"), "send_failed"), Flushed(0), Wait(None))
+    assert (dropped, flushed, wait) == (Dropped(encoded("a"), "send_failed"), Flushed(0), Wait(None))
     assert bench.outbox.stats(now=0.0).rejected == 1
 
 
@@ -392,7 +392,7 @@ def test_a_signal_is_given_up_after_its_last_attempt_with_its_last_error() -> No
     rejected, dropped, *_ = bench.drain(1.0)
     assert isinstance(rejected, Rejected)
     assert isinstance(rejected.error, ServerError)
-    assert dropped == Dropped(credit("a"), "send_failed")
+    assert dropped == Dropped(encoded("a"), "send_failed")
     assert bench.outbox.stats(now=0.0).dropped == {
         "queue_full": 0,
         "send_failed": 1,
@@ -436,7 +436,7 @@ def test_the_newest_is_dropped_by_default_and_the_call_is_told() -> None:
     bench.record("a", "b")
     receipt = bench.outbox.record(encoded("c"), now=0.0)
     assert (receipt.result.dropped, receipt.result.queued, receipt.ticket) == ("queue_full", True, None)
-    assert bench.drain() == [Dropped(credit("c"), "queue_full"), Wait(2.0)]
+    assert bench.drain() == [Dropped(encoded("c"), "queue_full"), Wait(2.0)]
     bench.outbox.flush(now=0.0)
     assert bench.sent() == ["a", "b"]
 
@@ -456,7 +456,7 @@ def test_the_oldest_that_was_never_attempted_makes_room() -> None:
     bench.record("a", "b", "c")
     assert bench.sent() == ["a"]
     bench.record("d")
-    assert bench.drain() == [Dropped(credit("b"), "queue_full"), Wait(None)]
+    assert bench.drain() == [Dropped(encoded("b"), "queue_full"), Wait(None)]
     bench.answer("a", success())
     assert bench.sent() == ["c"]
 
@@ -464,7 +464,7 @@ def test_the_oldest_that_was_never_attempted_makes_room() -> None:
 def test_dropping_the_oldest_of_one_does_not_empty_the_buffer() -> None:
     bench = Bench(BatchPolicy(max_queue_size=1, overflow="drop_oldest"))
     bench.record("a", "b")
-    assert bench.drain() == [Dropped(credit("a"), "queue_full"), Wait(2.0)]
+    assert bench.drain() == [Dropped(encoded("a"), "queue_full"), Wait(2.0)]
 
 
 def test_dropping_the_oldest_does_not_make_a_batch_full() -> None:
@@ -475,7 +475,7 @@ def test_dropping_the_oldest_does_not_make_a_batch_full() -> None:
     bench.answer("a", refusal(500), 2.0)
     bench.drain(2.0)
     bench.record("b", "c", now=2.0)
-    assert bench.drain(2.0) == [Dropped(credit("b"), "queue_full"), Wait(4.0)]
+    assert bench.drain(2.0) == [Dropped(encoded("b"), "queue_full"), Wait(4.0)]
 
 
 def test_attempted_signals_are_not_dropped_for_new_ones() -> None:
@@ -483,7 +483,7 @@ def test_attempted_signals_are_not_dropped_for_new_ones() -> None:
     bench.record("a")
     bench.sent()
     bench.record("b")
-    assert only(Dropped, bench.drain()) == Dropped(credit("b"), "queue_full")
+    assert only(Dropped, bench.drain()) == Dropped(encoded("b"), "queue_full")
 
 
 def test_a_queue_is_full_of_bytes_too() -> None:
@@ -548,7 +548,7 @@ def test_a_call_that_waits_for_room_too_long_is_told_that_its_signal_is_dropped(
     bench.sent()
     ticket = bench.outbox.record(encoded("b"), now=1.0).ticket
     dropped, settled, wait = bench.drain(4.0)
-    assert dropped == Dropped(credit("b"), "queue_full")
+    assert dropped == Dropped(encoded("b"), "queue_full")
     assert isinstance(settled, Settled)
     assert settled.ticket == ticket
     assert settled.unwrap() == TrackResult({}, idempotency_key="b", queued=True, dropped="queue_full")
@@ -782,7 +782,7 @@ def test_a_signal_on_its_way_into_the_spool_is_not_sent_in_place_of_the_one_it_d
     outputs = bench.drain()
     assert [output for output in outputs if isinstance(output, Transmit)] == []
     assert Erase("a") in outputs
-    assert Dropped(credit("a"), "queue_full") in outputs
+    assert Dropped(encoded("a"), "queue_full") in outputs
     bench.outbox.handle_stored(ticket, None, now=0.0)
     assert bench.sent() == ["b"]
 
@@ -838,7 +838,7 @@ def test_any_other_refusal_ends_a_stored_signal_too(status: int) -> None:
     bench.answer("a", refusal(status))
     outputs = bench.drain()
     assert outputs[0] == Erase("a")
-    assert Dropped(credit("a"), "send_failed") in outputs
+    assert Dropped(encoded("a"), "send_failed") in outputs
 
 
 def test_what_is_left_at_the_close_stays_in_the_spool() -> None:
@@ -912,7 +912,7 @@ def test_where_nothing_was_left_behind_the_batch_goes_on_filling() -> None:
 def test_a_stored_signal_that_was_too_old_to_be_taken_over_is_told_and_counted() -> None:
     bench = spool_bench()
     bench.outbox.handle_expired(encoded("old"), now=1.0)
-    assert bench.drain(1.0) == [Dropped(credit("old"), "expired"), Wait(None)]
+    assert bench.drain(1.0) == [Dropped(encoded("old"), "expired"), Wait(None)]
     stats = bench.outbox.stats(now=1.0)
     assert (stats.recorded, stats.dropped["expired"], stats.held) == (1, 1, 0)
     bench.outbox.flush(now=1.0)
@@ -946,7 +946,7 @@ def test_close_flushes_then_refuses_and_reports_what_comes_after() -> None:
     assert bench.outbox.is_closing
     late = bench.outbox.record(encoded("b"), now=0.0)
     assert late.result.dropped == "closed"
-    assert only(Dropped, bench.drain()) == Dropped(credit("b"), "closed")
+    assert only(Dropped, bench.drain()) == Dropped(encoded("b"), "closed")
     bench.answer("a", success())
     delivered, flushed, settled, closed = bench.drain()
     assert isinstance(delivered, Delivered)
@@ -954,7 +954,7 @@ def test_close_flushes_then_refuses_and_reports_what_comes_after() -> None:
     assert settled == Settled(ticket, FlushReport(1, [], 0))
     assert closed == Closed()
     bench.record("c")
-    assert bench.drain() == [Dropped(credit("c"), "closed"), Closed()]
+    assert bench.drain() == [Dropped(encoded("c"), "closed"), Closed()]
 
 
 def test_close_out_of_time_reports_what_is_pending_then_drops_it() -> None:
@@ -984,7 +984,7 @@ def test_a_close_and_another_wait_may_run_out_of_time_together(second: str) -> N
     bench.sent()
     outputs = bench.drain(6.0)
     assert sorted(output.ticket for output in outputs if isinstance(output, Settled)) == [first, other]
-    assert [output for output in outputs if isinstance(output, Dropped)] == [Dropped(credit("a"), "closed")]
+    assert [output for output in outputs if isinstance(output, Dropped)] == [Dropped(encoded("a"), "closed")]
     assert outputs[-1] == Closed()
 
 

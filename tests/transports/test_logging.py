@@ -8,8 +8,18 @@ from typing import cast, get_args
 
 import pytest
 
-from clocknext_core import BatchPolicy, Config, Dropped, Flushed, HookEvent, ServerError, Signal
+from clocknext_core import (
+    BatchPolicy,
+    Config,
+    Dropped,
+    EncodedSignal,
+    Flushed,
+    HookEvent,
+    ServerError,
+    Signal,
+)
 from clocknext_core.gate import OUTAGE_AFTER, Gate
+from clocknext_core.signals import encode
 from clocknext_core.verdicts import Verdict
 from clocknext_transports.emulator import scripted
 from clocknext_transports.hooks import Hooks
@@ -158,23 +168,21 @@ def test_another_gate_begins_without_an_outage(keeper: Keeper) -> None:
 
 
 def test_a_key_of_ones_own_can_forge_no_line(keeper: Keeper) -> None:
-    Journal(logging.getLogger("clocknext")).note(Dropped(signal("a\nERROR b"), "closed"))
+    Journal(logging.getLogger("clocknext")).note(Dropped(encode(signal("a\nERROR b"), str), "closed"))
     assert keeper.records[0].getMessage() == r"Signal 'a\nERROR b' was dropped: closed."
 
 
 class Untouchable:
-    """A signal that notes when somebody looks at it."""
-
-    type = "credit"
+    """An encoded signal that notes when somebody looks at it."""
 
     def __init__(self) -> None:
         self.looks = 0
 
     @property
-    def idempotency_key(self) -> str:
+    def signal(self) -> Signal:
         """Note it."""
         self.looks += 1
-        return "a"
+        return signal("a")
 
 
 @pytest.mark.parametrize("level", [logging.WARNING, logging.ERROR])
@@ -183,7 +191,7 @@ def test_what_is_not_wanted_is_not_made(level: int) -> None:
     logger.addHandler(handler)
     journal = Journal(logger)
     journal.watch(in_outage())
-    journal.note(Dropped(cast(Signal, looked_at), "closed"))
+    journal.note(Dropped(cast(EncodedSignal, looked_at), "closed"))
     is_wanted = level == logging.WARNING
     assert (looked_at.looks > 0, len(handler.records)) == (is_wanted, int(is_wanted))
 

@@ -89,8 +89,7 @@ def test_a_signal_object_is_recorded_as_it_is(wait: bool | None) -> None:
     signal = CreditSignal(**COMMON, key="k")
     assert signals.track(signal, wait=wait).queued
     (recorded,) = client.recorded
-    assert recorded.signal is signal
-    assert recorded.wait is wait
+    assert recorded == Recording(signal, wait)
 
 
 def test_an_awaited_recording_is_made_when_it_is_awaited() -> None:

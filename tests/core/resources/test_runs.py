@@ -10,7 +10,7 @@ from clocknext_core import Recording, ValidationError
 from clocknext_core.binding import Async, Blocking
 from clocknext_core.operations import Operation
 from clocknext_core.resources.runs import AsyncRun, Run, Runs
-from clocknext_core.signals import encode
+from clocknext_core.signals import fix
 
 
 class Recorder:
@@ -29,7 +29,7 @@ class Recorder:
         self.note(recording)
 
     def note(self, recording: Recording) -> None:
-        self.bodies.append(json.loads(encode(recording.signal, lambda: "made").body))
+        self.bodies.append(json.loads(fix(recording.body, lambda: "made").body))
         self.waits.append(recording.wait)
 
     def make_key(self) -> str:

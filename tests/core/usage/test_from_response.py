@@ -8,7 +8,6 @@ from clocknext_core import (
     CreditSignal,
     OutcomeSignal,
     Recording,
-    Signal,
     TrackResult,
     ValidationError,
     WalletSignal,
@@ -37,16 +36,16 @@ class Recorder:
         return TrackResult({}, idempotency_key="k", queued=True)
 
 
-def recorded(**arguments: Any) -> tuple[Signal, bool | None]:
+def recorded(**arguments: Any) -> Recording:
     client = Recorder()
     result = assert_type(client.signals.from_response(CHAT, customer_id="cus_1", **arguments), TrackResult)
     assert result.queued
     (recording,) = client.recorded
-    return recording.signal, recording.wait
+    return recording
 
 
 def test_a_credit_signal_unless_said_otherwise() -> None:
-    signal, wait = recorded(
+    recording = recorded(
         key="api_credit",
         member="a@b.c",
         status="SUCCESS",
@@ -55,8 +54,8 @@ def test_a_credit_signal_unless_said_otherwise() -> None:
         idempotency_key="chatcmpl-1",
         wait=True,
     )
-    assert wait is True
-    assert signal == CreditSignal(
+    assert recording.wait is True
+    signal = CreditSignal(
         customer_id="cus_1",
         model=MODEL,
         key="api_credit",
@@ -67,24 +66,24 @@ def test_a_credit_signal_unless_said_otherwise() -> None:
         metric={"ref": "pages", "value": 2},
         idempotency_key="chatcmpl-1",
     )
+    assert recording == Recording(signal, wait=True)
 
 
 def test_other_types() -> None:
     common: Any = {"customer_id": "cus_1", "model": MODEL, "tokens": CHAT_TOKENS}
-    assert recorded(type="wallet") == (WalletSignal(**common), None)
-    assert recorded(type="credit", agent_key="a") == (CreditSignal(**common, agent_key="a"), None)
-    assert recorded(type="outcome", key="a.b", run_id="r", complete=True) == (
-        OutcomeSignal(**common, key="a.b", run_id="r", complete=True),
-        None,
+    assert recorded(type="wallet") == Recording(WalletSignal(**common))
+    assert recorded(type="credit", agent_key="a") == Recording(CreditSignal(**common, agent_key="a"))
+    assert recorded(type="outcome", key="a.b", run_id="r", complete=True) == Recording(
+        OutcomeSignal(**common, key="a.b", run_id="r", complete=True)
     )
-    assert recorded(type="outcome", agent_key="a.b") == (OutcomeSignal(**common, agent_key="a.b"), None)
+    assert recorded(type="outcome", agent_key="a.b") == Recording(OutcomeSignal(**common, agent_key="a.b"))
 
 
 def test_a_model_given_stands() -> None:
-    assert recorded(key="k", model="gpt-4o")[0].model == "gpt-4o"
+    assert recorded(key="k", model="gpt-4o").body["model"] == "gpt-4o"
     client = Recorder()
     client.signals.from_response({"usage": CONVERSE_USAGE}, customer_id="c", type="wallet", model="claude")
-    assert client.recorded[0].signal.model == "claude"
+    assert client.recorded[0].body["model"] == "claude"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,98 @@
+"""Token counts of a model call."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from clocknext_core.checks import MAX_INT, check_int, check_mapping, shown
+from clocknext_core.errors import invalid
+from clocknext_core.usage import read_usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """Token counts of one model call.
+
+    Raises:
+        ValidationError: A count is not an integer from 0 to 2^53-1. The server does not coerce either.
+    """
+
+    input: int = 0
+    """Prompt tokens, sent as `inputTokens`."""
+    output: int = 0
+    """Completion tokens, sent as `outputTokens`."""
+    cache: int | None = None
+    """Cached prompt tokens, sent as `cacheTokens`; left out when `None`, which the server reads as 0."""
+
+    def __post_init__(self) -> None:
+        check_int("tokens.input", self.input, least=0)
+        check_int("tokens.output", self.output, least=0)
+        if self.cache is not None:
+            check_int("tokens.cache", self.cache, least=0)
+
+    @classmethod
+    def of(cls, value: "TokensLike") -> "Tokens":
+        """Take tokens as they are, or make them from a mapping with `input`, `output` and `cache`.
+
+        Raises:
+            ValidationError: It is neither, or has a key that is not one of the three, or a bad count.
+        """
+        if isinstance(value, Tokens):
+            return value
+        counts: dict[str, int] = {}
+        put_counts(counts, value)
+        return cls(
+            input=counts["inputTokens"], output=counts["outputTokens"], cache=counts.get("cacheTokens")
+        )
+
+    @classmethod
+    def from_usage(cls, response: object) -> "Tokens":
+        """Read the counts from what a model returned, cached tokens counted once.
+
+        Takes the responses of OpenAI (chat completions and Responses), Anthropic, Google Gemini, Mistral,
+        Cohere, Bedrock Converse, Groq, LiteLLM and LangChain, and of whatever speaks OpenAI's chat
+        completions: as objects or mappings, the last chunk of a stream, or the usage in any of them.
+
+        `cache` is what was read from the provider's cache, and `None` where it said nothing about it. What
+        was written to the cache is in `input`, reasoning in `output`. The provider's prompt total is `input`
+        and `cache` together.
+
+        Args:
+            response: What the provider's SDK or API returned.
+
+        Raises:
+            ValidationError: It has no usage, usage of an unknown shape, or a count that is not an integer
+                from 0 to 2^53-1. The message shows names, never contents.
+        """
+        return cls(**read_usage(response)._asdict())
+
+
+TokensLike: TypeAlias = Tokens | Mapping[str, int | None]
+"""Tokens as the API methods take them: a mapping will do."""
+
+WIRE_NAMES = {"input": "inputTokens", "output": "outputTokens", "cache": "cacheTokens"}
+
+
+def put_counts(body: dict[str, Any], tokens: TokensLike | None) -> None:
+    """Check token counts, and put them into a body: those that are missing as 0, `cacheTokens` not at all.
+
+    Raises:
+        ValidationError: As in `Tokens.of`.
+    """
+    if isinstance(tokens, Tokens):
+        body["inputTokens"] = tokens.input
+        body["outputTokens"] = tokens.output
+        if tokens.cache is not None:
+            body["cacheTokens"] = tokens.cache
+        return
+    body["inputTokens"] = body["outputTokens"] = 0
+    if tokens is None:
+        return
+    check_mapping("tokens", tokens)
+    for name, count in tokens.items():
+        if name not in WIRE_NAMES:
+            raise invalid("tokens", f"has the unknown key {shown(name)}; known are input, output and cache")
+        if type(count) is int and 0 <= count <= MAX_INT:  # without a call, which would cost as much again
+            body[WIRE_NAMES[name]] = count
+        elif count is not None:
+            body[WIRE_NAMES[name]] = check_int(f"tokens.{name}", count, least=0)
