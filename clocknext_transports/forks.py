@@ -6,7 +6,9 @@ One hook serves all clients of a process, and knows them weakly.
 import codecs
 import importlib
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -41,12 +43,22 @@ def _restart_all() -> None:
             logger.exception("A client could not begin anew after a fork.")
 
 
-def get_ready(origin: Origin) -> None:
-    """Import what a connection needs that Python imports only when it is made.
+_importing = threading.Lock()
 
-    Not in a thread of ours: a child that is forked in the midst of an import inherits the module's lock, and
-    waits for ever when it comes to import the same.
+
+@contextmanager
+def importing() -> Generator[None, None, None]:
+    """Import something in a thread of ours, and let forks wait for it.
+
+    A child that is forked in the midst of an import inherits the module's lock, and waits for ever when it
+    comes to import the same.
     """
+    with _importing:
+        yield
+
+
+def get_ready(origin: Origin) -> None:
+    """Import what Python imports by itself in the thread that makes the first connection: see `importing`."""
     codecs.lookup("idna")  # for every host name, were it an address
     if origin.scheme == "https":
         importlib.import_module("ssl")
@@ -60,6 +72,8 @@ def around(before: Callable[[], None], after_in_parent: Callable[[], None]) -> N
 
 if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
     os.register_at_fork(after_in_child=_restart_all)
+    release = _importing.release
+    os.register_at_fork(before=_importing.acquire, after_in_parent=release, after_in_child=release)
 
 
 def forsake(descriptor: int) -> None:

@@ -119,3 +119,31 @@ thread.start()
 thread.join()
 """
     assert imported(program, "unused") == (["colorsys"], ["used"])
+
+
+def test_a_fork_waits_for_what_is_being_imported_in_another_thread() -> None:
+    program = """
+from clocknext_transports import forks
+told, forking, entered = [], threading.Event(), threading.Event()
+os.register_at_fork(before=forking.set)  # the last one is the first to be called
+
+def use():
+    with forks.importing():
+        entered.set()
+        forking.wait()
+        for _ in range(200_000):  # as long as an import may take
+            pass
+        told.append("imported")
+
+thread = threading.Thread(target=use)
+thread.start()
+entered.wait()
+if not os.fork():
+    with forks.importing():  # nobody else has its lock there
+        os._exit(0)
+told.append("forked")
+thread.join()
+with forks.importing():
+    told.append(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+    assert imported(program, "unused") == ([], ["imported", "forked", 0])
