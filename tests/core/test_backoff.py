@@ -108,6 +108,7 @@ def test_the_recorded_waits(row: Json) -> None:
         ({"retry_after": "1_000"}, None),
         ({"retry_after": "1,5"}, None),
         ({"retry_after": "5 seconds"}, None),
+        ({"retry_after": "X5"}, None),
         ({"retry_after": "٣"}, None),
         ({"retry_after": "\x0b5"}, None),
         ({"retry_after": "5\u00a0"}, None),

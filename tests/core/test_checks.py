@@ -4,7 +4,6 @@ import pytest
 
 from clocknext_core.checks import (
     MAX_INT,
-    MAX_SHOWN,
     check_bool,
     check_email,
     check_id,
@@ -32,8 +31,8 @@ def test_what_is_right_is_returned_as_it_is() -> None:
     [
         ("x", "'x'"),
         ("'", '"\'"'),
-        ("x" * MAX_SHOWN, repr("x" * MAX_SHOWN)),
-        ("x" * (MAX_SHOWN + 1), repr("x" * (MAX_SHOWN - 1) + "…")),
+        ("x" * 60, repr("x" * 60)),
+        ("x" * 61, repr("x" * 59 + "…")),
         (7, "an object of type int"),
         (None, "an object of type NoneType"),
     ],

@@ -1,6 +1,7 @@
 """Configuration: everything is checked when it is made, and the key is never shown."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import FrozenInstanceError
 from typing import Any, get_args
@@ -50,6 +51,7 @@ REFUSED: dict[tuple[Callable[..., object], str], list[object]] = {
     (made, "mode"): ["", "ASYNC", None, True, "threads", b"sync", HUGE],
     (made, "batch"): [None, {}, RetryPolicy(), 20],
     (made, "retry"): [None, {}, BatchPolicy(), 5],
+    (made, "spool_window"): [*(each for each in NOT_SECONDS if each is not None), 0, 0.0],
     (made, "allow_insecure_http"): [None, 1, "yes"],
     (made, "base_url"): [None, b"https://x.example", 5],
     (made, "api_key"): [None, b"cnk_x", 5, ""],
@@ -75,9 +77,10 @@ def test_a_bad_value_is_refused_by_name(make: Callable[..., object], argument: s
     ("make", "arguments"),
     [
         (BatchPolicy, {"max_size": 1, "max_interval": 0, "max_concurrency": 1, "max_queue_size": 1}),
-        (BatchPolicy, {"max_interval": 0.0, "block_timeout": 0}),
+        (BatchPolicy, {"max_interval": 0.0, "block_timeout": 0, "max_queue_bytes": 1}),
         (RetryPolicy, {"max_attempts": 1, "base_delay": 0, "max_delay": 0}),
-        (made, {"timeout": 0.001}),
+        (made, {"timeout": 0.001, "spool_window": 0.001}),
+        (made, {"spool_window": None, "api_key": "!~"}),
         (made, {"timeout": 30, "mode": "sync", "allow_insecure_http": True}),
     ],
 )
@@ -112,15 +115,18 @@ def test_the_key_is_in_the_authorization_header_and_nowhere_else() -> None:
     assert KEY not in repr(made_config)
     assert dict(made_config.headers)["Authorization"] == f"Bearer {KEY}"
     assert [value for _, value in made_config.headers if KEY in value] == [f"Bearer {KEY}"]
+    assert dict(made_config.headers)["Accept"] == "application/json"
     assert dict(made_config.headers)["Accept-Encoding"] == "identity"
-    assert dict(made_config.headers)["User-Agent"].startswith("clocknext-sdk-python/")
+    assert re.fullmatch(r"clocknext-sdk-python/\d+\.\d+\.\d+", dict(made_config.headers)["User-Agent"])
     assert "Content-Type" not in dict(made_config.headers)
     assert dict(made_config.json_headers)["Content-Type"] == "application/json"
 
 
 def test_redaction_takes_the_key_out_of_a_text_and_leaves_the_rest() -> None:
+    assert REDACTED == "cnk_[redacted]"
     assert config().redact(f"a{KEY}b{KEY}") == f"a{REDACTED}b{REDACTED}"
     assert config().redact("cnk_other") == "cnk_other"
+    assert config().redact(rf"C:\{KEY}") == rf"C:\{REDACTED}"
 
 
 def test_a_configuration_can_not_be_changed() -> None:
@@ -169,6 +175,8 @@ def test_patience_is_what_a_call_might_have_taken_by_its_own_policy() -> None:
         ("https://x.example/billing", "https://x.example", "/billing"),
         ("https://x.example/billing/", "https://x.example", "/billing"),
         ("https://x.example/a%20b/c", "https://x.example", "/a%20b/c"),
+        ("https://x.example/!/X/", "https://x.example", "/!/X"),
+        ("https://x.example/~", "https://x.example", "/~"),
         ("https://under_score.example", "https://under_score.example", ""),
         ("https://x.example.", "https://x.example.", ""),
         ("https://bücher.example", "https://xn--bcher-kva.example", ""),
@@ -177,6 +185,7 @@ def test_patience_is_what_a_call_might_have_taken_by_its_own_policy() -> None:
         ("https://[2001:db8::1]", "https://[2001:db8::1]", ""),
         ("https://[2001:DB8::1]:8443/p/", "https://[2001:db8::1]:8443", "/p"),
         ("http://localhost:8080", "http://localhost:8080", ""),
+        ("http://localhost/X/", "http://localhost", "/X"),
         ("http://LOCALHOST", "http://localhost", ""),
         ("http://127.0.0.1:80", "http://127.0.0.1", ""),
         ("http://127.8.9.10", "http://127.8.9.10", ""),
@@ -231,6 +240,20 @@ def test_base_urls(base_url: str, origin: str, prefix: str) -> None:
 def test_bad_base_urls(base_url: str) -> None:
     with pytest.raises(ValidationError, match=r"^base_url: "):
         Config(KEY, base_url)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"api_key": b"cnk_x"}, "api_key: must be a string, not bytes"),
+        ({"base_url": "https://" + "ü" * 64 + ".example"}, "base_url: has no valid host name"),
+        ({"base_url": "https://x,y.example"}, "base_url: has no valid host name"),
+    ],
+)
+def test_what_is_wrong_is_said(arguments: Mapping[str, object], message: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        made(**arguments)
+    assert caught.value.message == message
 
 
 REMOTE = [

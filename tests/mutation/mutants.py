@@ -161,9 +161,10 @@ _TYPE_MAKERS = m.Call(func=m.Name("TypeVar") | m.Name("ParamSpec"))
 _OVERLOAD = m.FunctionDef(decorators=[m.AtLeastN(m.Decorator(m.Name("overload")), n=1)])
 _PROTOCOL = m.ClassDef(bases=[m.ZeroOrMore(), m.Arg(m.Name("Protocol")), m.ZeroOrMore()])
 _CAST = m.Call(func=m.Name("cast"))
+_TYPE_VARIABLE = m.Assign(value=_TYPE_MAKERS)
 _ALIAS = m.AnnAssign(annotation=m.Annotation(m.Name("TypeAlias")))
 _DOCSTRING = m.SimpleStatementLine(body=[m.Expr(m.SimpleString() | m.ConcatenatedString())])
-_SKIPPED = m.Annotation() | _TYPE_MAKERS | _OVERLOAD | _PROTOCOL | _DOCSTRING | m.Import() | m.ImportFrom()
+_SKIPPED = m.Annotation() | _TYPE_VARIABLE | _OVERLOAD | _PROTOCOL | _DOCSTRING | m.Import() | m.ImportFrom()
 
 
 class _Collector(cst.CSTVisitor):

@@ -16,6 +16,7 @@ from clocknext_core.models import (
     Outcome,
     Plan,
     Purchase,
+    PurchaseChange,
     Unit,
     UsageLog,
     Webhook,
@@ -54,10 +55,25 @@ PURCHASE_FIELDS = (
     "billing_date: str | None = <unset>, notes: str | None = <unset>, auto_payment: bool = <unset>, "
     "void_after_minutes: int = <unset>"
 )
+OUTCOME_FIELDS = (
+    "description: str | None = <unset>, is_active: bool = <unset>, agent_key: str = <unset>, "
+    "base_price: float = <unset>, margin_percent: float = <unset>, price_per_outcome: float = <unset>, "
+    "steps: collections.abc.Sequence[clocknext_core.resources.outcomes.OutcomeStepDefinition] = <unset>"
+)
+PLAN_FIELDS = (
+    "description: str | None = <unset>, is_active: bool = <unset>, "
+    "billing_cycle: Literal['MONTHLY', 'QUARTERLY', 'SEMI_ANNUAL', 'YEARLY', 'EVERY_5_MIN', 'FREE'] "
+    "= <unset>, "
+    "components: collections.abc.Sequence[clocknext_core.resources.plans.PlanComponentDefinition] = <unset>, "
+    "currency_code: str | None = <unset>, wallet_funded_arrear: bool = <unset>, "
+    "price_adjustment: float = <unset>, carry_forward: bool = <unset>"
+)
 SIGNATURES: list[tuple[type[Resource[Any]], str, str, object]] = [
+    (Plans, "create", f"(*, name: str, {PLAN_FIELDS})", Plan),
     (Plans, "list", "(*, active: bool | None = None)", Items[Plan]),
     (Credits, "create", f"(*, name: str, {CREDIT_FIELDS})", Credit),
     (Credits, "update", f"(definition_id: str, /, *, name: str = <unset>, {CREDIT_FIELDS})", Credit),
+    (Outcomes, "create", f"(*, name: str, {OUTCOME_FIELDS})", Outcome),
     (Units, "create", f"(*, name: str, {UNIT_FIELDS})", Unit),
     (Units, "update", f"(definition_id: str, /, *, name: str = <unset>, {UNIT_FIELDS})", Unit),
     (Customers, "create", f"(*, name: str, email: str, {CUSTOMER_FIELDS})", Customer),
@@ -79,6 +95,12 @@ SIGNATURES: list[tuple[type[Resource[Any]], str, str, object]] = [
         "create",
         f"(*, customer_id: str, plan_id: str, {PURCHASE_FIELDS})",
         Purchase,
+    ),
+    (
+        Purchases,
+        "set_auto_payment",
+        "(purchase_id: str, /, *, auto_payment: bool, pause_reason: str | None = <unset>)",
+        PurchaseChange,
     ),
     (Webhooks, "upsert", "(*, kind: str, url: str, threshold: float | None = <unset>)", Webhook),
     (Plans, "get", "(definition_id: str, /)", Plan),
