@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from types import GenericAlias
 from typing import Any
 
@@ -16,7 +17,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import diagrams  # noqa: E402 - found by the path set above
 
-from clocknext_core import TrackResult, __version__  # noqa: E402
+from clocknext_core import TrackResult, __version__, resources  # noqa: E402
 from clocknext_core.binding import Resource, endpoint, paged, recording  # noqa: E402
 from clocknext_core.models import Field, Items, Many, Model  # noqa: E402
 
@@ -48,7 +49,8 @@ def read_docstring(_app: Sphinx, what: str, *subject_and_lines: Any) -> None:
 def show_what_is_called(app: Sphinx) -> None:
     """Put functions with the signature of the bound method where the resources have their descriptors."""
     del app
-    import_module("clocknext_transports.base")  # it loads every resource
+    for module in iter_modules(resources.__path__, f"{resources.__name__}."):
+        import_module(module.name)
     for resource in _subclasses(Resource):
         for name, member in list(vars(resource).items()):
             if isinstance(member, endpoint | paged):
