@@ -160,85 +160,85 @@ class ClientBase(ABC, Generic[S, TransportT]):
     @cached_property
     def credits(self) -> "Credits[S]":
         """Define credits. Signals name one by its `agent_key`."""
-        from clocknext_core.resources.credits import Credits
-
+        with forks.importing():
+            from clocknext_core.resources.credits import Credits
         return Credits(self)
 
     @cached_property
     def customers(self) -> "Customers[S]":
         """Create, read, change and delete customers; read what concerns one of them."""
-        from clocknext_core.resources.customers import Customers
-
+        with forks.importing():
+            from clocknext_core.resources.customers import Customers
         return Customers(self)
 
     @cached_property
     def invoices(self) -> "Invoices[S]":
         """Read invoices, and get links to pay them."""
-        from clocknext_core.resources.invoices import Invoices
-
+        with forks.importing():
+            from clocknext_core.resources.invoices import Invoices
         return Invoices(self)
 
     @cached_property
     def outcomes(self) -> "Outcomes[S]":
         """Define outcomes. Signals name a step by its `agentKey`."""
-        from clocknext_core.resources.outcomes import Outcomes
-
+        with forks.importing():
+            from clocknext_core.resources.outcomes import Outcomes
         return Outcomes(self)
 
     @cached_property
     def payments(self) -> "Payments[S]":
         """Read payments."""
-        from clocknext_core.resources.payments import Payments
-
+        with forks.importing():
+            from clocknext_core.resources.payments import Payments
         return Payments(self)
 
     @cached_property
     def plans(self) -> "Plans[S]":
         """Define plans: what is granted and charged, how often, and whether before or after it is used."""
-        from clocknext_core.resources.plans import Plans
-
+        with forks.importing():
+            from clocknext_core.resources.plans import Plans
         return Plans(self)
 
     @cached_property
     def portal(self) -> "Portal[S]":
         """Mint tokens for the embedded customer portal; the API key itself must never reach a browser."""
-        from clocknext_core.resources.portal import Portal
-
+        with forks.importing():
+            from clocknext_core.resources.portal import Portal
         return Portal(self)
 
     @cached_property
     def purchases(self) -> "Purchases[S]":
         """Sell plans to customers, look at what was sold, and end it."""
-        from clocknext_core.resources.purchases import Purchases
-
+        with forks.importing():
+            from clocknext_core.resources.purchases import Purchases
         return Purchases(self)
 
     @cached_property
     def runs(self) -> "Runs[S]":
         """Group the steps of an outcome, so that it is billed once, and only if it was reached."""
-        from clocknext_core.resources.runs import Runs
-
+        with forks.importing():
+            from clocknext_core.resources.runs import Runs
         return Runs(self)
 
     @cached_property
     def units(self) -> "Units[S]":
         """Define units. Events name one by its `agent_key`."""
-        from clocknext_core.resources.units import Units
-
+        with forks.importing():
+            from clocknext_core.resources.units import Units
         return Units(self)
 
     @cached_property
     def webhooks(self) -> "Webhooks[S]":
         """Say which address is told of which kind of event."""
-        from clocknext_core.resources.webhooks import Webhooks
-
+        with forks.importing():
+            from clocknext_core.resources.webhooks import Webhooks
         return Webhooks(self)
 
     @cached_property
     def workspace(self) -> "Workspace[S]":
         """Read what an API key gives access to."""
-        from clocknext_core.resources.workspace import Workspace
-
+        with forks.importing():
+            from clocknext_core.resources.workspace import Workspace
         return Workspace(self)
 
     @property

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
-from typing import ClassVar, Generic, Protocol, Self, TypeVar, assert_never
+from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, Self, TypeVar, assert_never
 
 from clocknext_core import (
     Adopt,
@@ -42,7 +42,9 @@ from clocknext_core.binding import Async
 from clocknext_transports import atexit
 from clocknext_transports.base import ClientBase, broken_transport, checked_timeout
 from clocknext_transports.hooks import Hooks, logger
-from clocknext_transports.spool.keeper import Keeper, Later
+
+if TYPE_CHECKING:
+    from clocknext_transports.spool.keeper import Keeper, Later
 
 T = TypeVar("T")
 
@@ -345,11 +347,11 @@ class Driver(ABC):
         else:
             atexit.unregister(self)
 
-    def keep(self, keeper: Keeper) -> None:
+    def keep(self, keeper: "Keeper") -> None:
         """Store every signal before it is accepted."""
         self._keeper = keeper
 
-    def _later(self) -> Later:
+    def _later(self) -> "Later":
         """Have the loop that runs now bring what the spool's thread has done, from that thread."""
         call_soon = self._threadsafe()
 

@@ -1,19 +1,21 @@
-"""HTTP/1.1 without a socket: bytes in, bytes out, over h11. Shared by the three native transports.
+"""HTTP/1.1 without a socket: bytes in, bytes out. Shared by the three native transports.
 
 `Exchange` decides how one request becomes one answer: which connection it takes, when a stale one is
 replaced, when a connection may be kept. It asks for I/O one step at a time, and a transport only does it.
 """
 
-import re
 import threading
 import time
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeAlias, TypeVar
-
-import h11
+from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar
 
 from clocknext_core import Answer, Failure, Origin, Request, Response
+from clocknext_transports import forks
+from clocknext_transports.plain import read_plain, write_head
+
+if TYPE_CHECKING:
+    from clocknext_transports.answers import Reader
 
 MAX_ANSWER_BYTES = 1024 * 1024
 """Most bytes of an answer's body that are read, by default."""
@@ -23,16 +25,6 @@ TRUSTED_FOR = 60.0
 
 A function that was frozen for hours, or a machine that slept, finds such connections when it goes on.
 """
-MAX_HEAD_BYTES = 64 * 1024
-"""Most bytes of an answer's head, together with the interim answers before it."""
-MAX_FRAMING_BYTES = 2048
-"""Most bytes of a chunk's size and extension, or of the trailers, that h11 holds while it is incomplete."""
-
-_NOT_HTTP = "The answer is not valid HTTP."
-_HEAD_END = re.compile(rb"\n\r?\n")
-_SPOILT = re.compile(rb"[\0\v\f]|\r[^\n]")
-"""What no head may hold. h11 refuses it too, but its time grows with the square of the blanks before it:
-a minute for an answer of 64 KiB. No deadline can interrupt that."""
 
 
 class Connection:
@@ -46,137 +38,59 @@ class Connection:
     def __init__(
         self, *, max_answer_bytes: int = MAX_ANSWER_BYTES, wall_clock: Callable[[], float] = time.time
     ) -> None:
-        # Of a head this limits nothing: h11 is given each complete.
-        self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_FRAMING_BYTES)
         self._max_answer_bytes = max_answer_bytes
         self._wall_clock = wall_clock
-        self._head: h11.Response | None = None
-        self._head_bytes = 0
-        self._unread = bytearray()
-        """What has come and h11 was not given yet."""
-        self._body = bytearray()
+        self._method = ""
+        self._reader: Reader | None = None
+        """What reads the answer, once it has turned out not to be a plain one."""
+        self._head_of: object = None
+        """The request whose head was written last, without its body: the next one's is the same, mostly."""
+        self._head = b""
         self.has_received = False
         """Whether any byte came since the request was sent: until then a reused connection may be stale."""
         self.is_reusable = False
         """Whether the next request may go over this connection. Set when an exchange has ended well."""
 
     def send(self, request: Request) -> bytes:
-        """Begin an exchange: return the bytes of the request."""
+        """Begin an exchange: return the bytes of the request.
+
+        Raises:
+            ValueError: It would not arrive as what it is.
+        """
         self.has_received = self.is_reusable = False
-        self._head = None
-        self._head_bytes = 0
-        self._body.clear()
-        headers = [("Host", request.origin.authority), *request.headers]
+        self._reader = None
+        self._method = request.method
+        head_of = (request.method, request.target, request.origin, request.headers)
+        if head_of != self._head_of:
+            self._head = write_head(request)
+            self._head_of = head_of
         body = request.body or b""
         if body or request.method not in ("GET", "DELETE"):
-            headers.append(("Content-Length", str(len(body))))
-        parts = [
-            self._h11.send(h11.Request(method=request.method, target=request.target, headers=headers)),
-            self._h11.send(h11.Data(data=body)) if body else b"",
-            self._h11.send(h11.EndOfMessage()),
-        ]
-        return b"".join(part for part in parts if part)
+            return b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(body), body)
+        return self._head + b"\r\n"
 
     def receive(self, data: bytes) -> Answer | None:
         """Take bytes as they came (`b""`: the peer closed). Return the answer once it is complete."""
+        if self._reader is None:
+            if (answer := self._read_plain(data)) is not None:
+                self.has_received = self.is_reusable = True
+                return answer
+            self._reader = self._make_reader()
         self.has_received = self.has_received or bool(data)
-        if not data and self._head is None:
-            return Failure("The connection was closed before an answer came.")
-        start = max(0, len(self._unread) - 2)  # the end of a head may be cut
-        self._unread += data
-        try:
-            if self._head is None:
-                answer = self._read_heads(start)
-                if answer is not None or self._head is None:
-                    return answer
-            return self._read_body(has_ended=not data)
-        except h11.RemoteProtocolError:
-            # Without h11's own words, which may quote the peer, and the peer our key.
-            if not data:
-                return Failure("The connection was closed in the middle of the answer.")
-            return Failure(_NOT_HTTP)
+        outcome = self._reader.receive(data)
+        self.is_reusable = self._reader.is_clean
+        return outcome
 
-    def _read_heads(self, start: int) -> Answer | None:
-        """Give h11 the head and the interim answers before it, each once it is complete."""
-        while self._head is None:
-            found = _HEAD_END.search(self._unread, start)
-            end = len(self._unread) if found is None else found.end()
-            if self._head_bytes + end > MAX_HEAD_BYTES:
-                return Failure(f"{_NOT_HTTP} Its head is longer than {MAX_HEAD_BYTES} bytes.")
-            if _SPOILT.search(self._unread, start, end):
-                return Failure(_NOT_HTTP)
-            if found is None:
-                return None
-            self._head_bytes += end
-            start = 0
-            if (answer := self._give(end)) is not None:
-                return answer
-        return None
+    def _read_plain(self, data: bytes) -> Response | None:
+        return read_plain(
+            self._method, data, max_answer_bytes=self._max_answer_bytes, received_at=self._wall_clock()
+        )
 
-    def _read_body(self, *, has_ended: bool) -> Answer | None:
-        # Little at a time: h11 limits only what is incomplete, so it accepts no more than twice the limit.
-        while self._unread:
-            if (answer := self._give(MAX_FRAMING_BYTES)) is not None:
-                return answer
-        return self._give(0) if has_ended else None
+    def _make_reader(self) -> "Reader":
+        with forks.importing():
+            from clocknext_transports.answers import Reader  # with h11, which few answers need
 
-    def _give(self, count: int) -> Answer | None:
-        """Give h11 so many bytes of what has come (none: the peer closed), and see what it makes of them."""
-        data = bytes(self._unread[:count])
-        del self._unread[:count]
-        self._h11.receive_data(data)
-        return self._read_events()
-
-    def _read_events(self) -> Answer | None:
-        while True:
-            event = self._h11.next_event()
-            if event is h11.NEED_DATA:
-                return None
-            if isinstance(event, h11.Response):
-                self._head = event
-                if problem := _refused_encoding(event):
-                    return problem
-            elif isinstance(event, h11.Data):
-                self._body += event.data
-                if len(self._body) > self._max_answer_bytes:
-                    return Failure(f"The answer is longer than {self._max_answer_bytes} bytes.")
-            elif isinstance(event, h11.EndOfMessage):
-                return self._finish()
-            else:
-                assert isinstance(event, h11.InformationalResponse)  # h11 raises on an early end
-
-    def _finish(self) -> Response:
-        head = self._head
-        assert head is not None  # h11 ends no message it has not begun
-        surplus, has_ended = self._h11.trailing_data
-        if (
-            not surplus
-            and not self._unread
-            and not has_ended
-            and not _is_framed_doubtfully(head)
-            and self._h11.our_state is h11.DONE
-            and self._h11.their_state is h11.DONE
-        ):
-            self._h11.start_next_cycle()
-            self.is_reusable = True
-        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in head.headers]
-        return Response(head.status_code, headers, bytes(self._body), self._wall_clock())
-
-
-def _refused_encoding(head: h11.Response) -> Failure | None:
-    for name, value in head.headers:
-        if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
-            return Failure("The answer is compressed, which was not asked for.")
-    return None
-
-
-def _is_framed_doubtfully(head: h11.Response) -> bool:
-    """Whether the server may think that its answer goes on: the rest would pass for the next answer."""
-    names = (b"content-length", b"transfer-encoding")
-    framing = {name: value for name, value in head.headers if name in names}
-    if head.status_code == 204:
-        return framing not in ({}, {b"content-length": b"0"})
-    return len(framing) > 1
+        return Reader(self._method, max_answer_bytes=self._max_answer_bytes, wall_clock=self._wall_clock)
 
 
 class Stream(Protocol):
@@ -243,14 +157,14 @@ class Pool(Generic[S]):
         return streams
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Connect:
     """Open a connection to the origin (with TLS for https), and resume with it."""
 
     origin: Origin
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Send(Generic[S]):
     """Send all of these bytes, and resume with nothing."""
 
@@ -258,7 +172,7 @@ class Send(Generic[S]):
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Receive(Generic[S]):
     """Receive some bytes, and resume with them (`b""`: the peer closed)."""
 
@@ -266,6 +180,8 @@ class Receive(Generic[S]):
 
 
 Step: TypeAlias = Connect | Send[S] | Receive[S]
+ENDS = (Response, Failure)
+"""What is no step, but the end of an exchange. A union in its place would be made each time anew."""
 _Script: TypeAlias = Generator[Step[S], "S | bytes | None", Answer]
 
 
@@ -306,7 +222,7 @@ class Exchange(Generic[S]):
     def expire(self) -> Answer:
         """Return the failure of an exchange whose deadline has come."""
         answer = self.fail(TimeoutError())
-        assert isinstance(answer, Response | Failure)  # after the deadline there are no more steps
+        assert isinstance(answer, ENDS)  # after the deadline there are no more steps
         return answer
 
     def close(self) -> None:
@@ -320,7 +236,7 @@ class Exchange(Generic[S]):
             take: Takes a step, and returns its result or raises its `OSError`.
         """
         step = self.start()
-        while not isinstance(step, Response | Failure):
+        while not isinstance(step, ENDS):
             try:
                 result = await take(step)
             except OSError as error:

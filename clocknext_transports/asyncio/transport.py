@@ -66,21 +66,25 @@ class Stream(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(data)
 
-    async def receive(self) -> bytes:
-        """Receive some."""
-        while not self._received:
+    async def receive(self, deadline_at: float) -> bytes:
+        """Receive some, before the deadline."""
+        while not self._received and self._loop.time() < deadline_at:
             if self._error is not None:
                 raise self._error
             if self._has_ended:
                 return b""
             self._receiver = self._loop.create_future()
+            timer = self._loop.call_at(deadline_at, self._wake)
             if self._transport is not None:
                 self._transport.resume_reading()
             try:
                 await self._receiver
             finally:
                 self._receiver = None
+                timer.cancel()
         self._used_at = self._loop.time()
+        if self._used_at >= deadline_at:
+            raise TimeoutError
         data = b"".join(self._received)
         self._received.clear()
         return data
@@ -109,7 +113,7 @@ class Stream(asyncio.Protocol):
 
 
 class NativeTransport:
-    """HTTP/1.1 over the event loop and h11.
+    """HTTP/1.1 over the event loop.
 
     Args:
         max_idle: Most idle connections kept.
@@ -140,10 +144,7 @@ class NativeTransport:
         """Send a request and return its answer, or the failure to get one, before the deadline."""
         exchange = Exchange(request, self._pool)
         try:
-            async with asyncio.timeout_at(deadline_at):
-                return await exchange.drive(partial(self._take, deadline_at=deadline_at))
-        except TimeoutError:
-            return exchange.expire()
+            return await exchange.drive(partial(self._take, deadline_at=deadline_at))
         finally:
             exchange.close()
 
@@ -171,12 +172,13 @@ class NativeTransport:
     ) -> Stream | bytes | None:
         match step:
             case Connect():
-                return await self._connect(step.origin, deadline_at)
+                async with asyncio.timeout_at(deadline_at):
+                    return await self._connect(step.origin, deadline_at)
             case Send():
                 step.stream.send(step.data)
                 return None
             case Receive():
-                return await step.stream.receive()
+                return await step.stream.receive(deadline_at)
 
     async def _connect(self, origin: Origin, deadline_at: float) -> Stream:
         loop = asyncio.get_running_loop()

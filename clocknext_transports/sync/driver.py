@@ -15,7 +15,7 @@ import math
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TypeVar, assert_never
+from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from clocknext_core import (
     Adopt,
@@ -46,9 +46,11 @@ from clocknext_transports import atexit
 from clocknext_transports.atexit import GRACE
 from clocknext_transports.base import broken_transport
 from clocknext_transports.hooks import Hooks, logger
-from clocknext_transports.spool.keeper import Keeper
 from clocknext_transports.sync.clock import Clock
 from clocknext_transports.sync.transport import Transport
+
+if TYPE_CHECKING:
+    from clocknext_transports.spool.keeper import Keeper
 
 T = TypeVar("T")
 
@@ -364,7 +366,7 @@ class Driver:
                 case _:
                     assert_never(output)
 
-    def keep(self, keeper: Keeper) -> None:
+    def keep(self, keeper: "Keeper") -> None:
         """Store every signal before it is accepted, and begin with what dead processes left behind."""
         self._keeper = keeper
         keeper.report_to(self._bring)

@@ -2,14 +2,14 @@
 
 import queue
 import socket
-import ssl
 import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from clocknext_core import Answer, Failure, Origin, Request, Response
+from clocknext_core import Answer, Origin, Request
 from clocknext_transports.http11 import (
+    ENDS,
     MAX_ANSWER_BYTES,
     TRUSTED_FOR,
     Connect,
@@ -22,6 +22,9 @@ from clocknext_transports.http11 import (
 from clocknext_transports.sockets import end, is_readable
 from clocknext_transports.sync.clock import Clock
 from clocknext_transports.tls import default_context
+
+if TYPE_CHECKING:
+    import ssl
 
 CHUNK = 65536
 
@@ -74,8 +77,6 @@ class Stream:
         """Whether there is anything to read, were it only the end, or it has been idle for too long."""
         if self._clock.now() - self._used_at > TRUSTED_FOR:
             return True
-        if isinstance(self.socket, ssl.SSLSocket) and self.socket.pending():
-            return True
         return is_readable(self.socket)
 
     def abort(self) -> None:
@@ -83,8 +84,18 @@ class Stream:
         self.socket.close()
 
 
+class SecureStream(Stream):
+    """A socket with TLS."""
+
+    socket: "ssl.SSLSocket"
+
+    def is_stale(self) -> bool:
+        """Whether it is stale as any socket, or holds bytes that were decrypted and not read."""
+        return self.socket.pending() > 0 or super().is_stale()
+
+
 class NativeTransport:
-    """HTTP/1.1 over sockets and h11.
+    """HTTP/1.1 over sockets.
 
     Args:
         max_idle: Most idle connections kept.
@@ -98,7 +109,7 @@ class NativeTransport:
         *,
         max_idle: int = 5,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
-        ssl_context: ssl.SSLContext | None = None,
+        ssl_context: "ssl.SSLContext | None" = None,
         clock: Clock | None = None,
     ) -> None:
         self._max_idle = max_idle
@@ -123,7 +134,7 @@ class NativeTransport:
         exchange = Exchange(request, self._pool)
         try:
             step = exchange.start()
-            while not isinstance(step, Response | Failure):
+            while not isinstance(step, ENDS):
                 try:
                     result = self._take(step, deadline_at)
                 except OSError as error:
@@ -248,23 +259,24 @@ class NativeTransport:
         return outcome
 
     def _secured(self, sock: socket.socket, origin: Origin, deadline_at: float) -> Stream:
-        if origin.scheme == "https":
-            if self._ssl_context is None:
-                self._ssl_context = default_context()
-            sock.settimeout(self._left(deadline_at))
-            # Wrapping takes the descriptor over, so what `close` may interrupt is the wrapped socket.
-            secured = self._ssl_context.wrap_socket(
-                sock, server_hostname=origin.host, do_handshake_on_connect=False
-            )
-            self._note(secured)
-            try:
-                with self._using(secured):
-                    secured.do_handshake()
-            except BaseException:
-                secured.close()
-                raise
-            sock = secured
-        return Stream(sock, Connection(max_answer_bytes=self._max_answer_bytes), self._clock)
+        connection = Connection(max_answer_bytes=self._max_answer_bytes)
+        if origin.scheme != "https":
+            return Stream(sock, connection, self._clock)
+        if self._ssl_context is None:
+            self._ssl_context = default_context()
+        sock.settimeout(self._left(deadline_at))
+        # Wrapping takes the descriptor over, so what `close` may interrupt is the wrapped socket.
+        secured = self._ssl_context.wrap_socket(
+            sock, server_hostname=origin.host, do_handshake_on_connect=False
+        )
+        self._note(secured)
+        try:
+            with self._using(secured):
+                secured.do_handshake()
+        except BaseException:
+            secured.close()
+            raise
+        return SecureStream(secured, connection, self._clock)
 
 
 def _addresses(origin: Origin, flags: int = 0) -> Addresses:

@@ -1,8 +1,8 @@
-"""trio's streams: the native transport for trio."""
+"""Sockets that trio waits for: the native transport for trio."""
 
+import socket
 import ssl
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import suppress
 
 import trio
 
@@ -18,35 +18,71 @@ from clocknext_transports.http11 import (
     Receive,
     Send,
 )
+from clocknext_transports.sockets import SocketLike, is_readable
 from clocknext_transports.tls import default_context
 
 CHUNK = 65536
 
 
 class Stream:
-    """One connection and its HTTP state."""
+    """One connection and its HTTP state.
 
-    def __init__(
-        self,
-        tcp: trio.SocketStream,
-        secured: "trio.SSLStream[trio.SocketStream] | None",
-        connection: Connection,
-    ) -> None:
-        self._tcp = tcp
-        self._secured = secured
-        self._stream = tcp if secured is None else secured
+    Over the socket itself: trio's stream would let every other task run before each send.
+    """
+
+    def __init__(self, sock: socket.socket, connection: Connection) -> None:
+        self._socket = sock
         self.connection = connection
         self._used_at = trio.current_time()
 
     async def send(self, data: bytes) -> None:
         """Send all of it."""
-        with _as_os_error():
-            await self._stream.send_all(data)
+        while data:
+            try:
+                data = data[self._socket.send(data) :]
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self._socket)
 
     async def receive(self) -> bytes:
         """Receive some."""
-        with _as_os_error():
-            data = bytes(await self._stream.receive_some(CHUNK))
+        while True:
+            await trio.lowlevel.wait_readable(self._socket)
+            with suppress(BlockingIOError):
+                data = self._socket.recv(CHUNK)
+                self._used_at = trio.current_time()
+                return data
+
+    def is_stale(self) -> bool:
+        """Whether there is anything to read, were it only the end, or it has been idle for too long."""
+        return trio.current_time() - self._used_at > TRUSTED_FOR or is_readable(self._socket)
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        trio.lowlevel.notify_closing(self._socket)
+        self._socket.close()
+
+
+class SecureStream:
+    """One connection with TLS, and its HTTP state."""
+
+    def __init__(
+        self,
+        tcp: trio.SocketStream,
+        secured: "trio.SSLStream[trio.SocketStream]",
+        connection: Connection,
+    ) -> None:
+        self._tcp = tcp
+        self._secured = secured
+        self.connection = connection
+        self._used_at = trio.current_time()
+
+    async def send(self, data: bytes) -> None:
+        """Send all of it."""
+        await self._secured.send_all(data)
+
+    async def receive(self) -> bytes:
+        """Receive some."""
+        data = bytes(await self._secured.receive_some(CHUNK))
         self._used_at = trio.current_time()
         return data
 
@@ -58,8 +94,6 @@ class Stream:
 
     def _has_undecrypted(self) -> bool:
         """Whether the TLS layer holds bytes that were received and not read."""
-        if self._secured is None:
-            return False
         # There is no public way to ask. Should it go, connections are no longer reused, which is safe.
         incoming: ssl.MemoryBIO | None = getattr(self._secured, "_incoming", None)
         return incoming is None or incoming.pending > 0
@@ -70,7 +104,7 @@ class Stream:
 
 
 class NativeTransport:
-    """HTTP/1.1 over trio's streams and h11.
+    """HTTP/1.1 over sockets, or trio's streams with TLS.
 
     Args:
         max_idle: Most idle connections kept.
@@ -88,13 +122,13 @@ class NativeTransport:
         self._max_idle = max_idle
         self._max_answer_bytes = max_answer_bytes
         self._ssl_context = ssl_context
-        self._inherited: list[Pool[Stream]] = []
+        self._inherited: list[Pool[Stream | SecureStream]] = []
         """In a forked child: what the parent's run still refers to."""
         self._begin()
 
     def _begin(self) -> None:
-        self._pool: Pool[Stream] = Pool(self._max_idle)
-        self._sockets: set[trio.socket.SocketType] = set()
+        self._pool: Pool[Stream | SecureStream] = Pool(self._max_idle)
+        self._sockets: set[SocketLike] = set()
         """All that are open, and some no longer. Not known weakly: the collector would be quicker."""
 
     async def exchange(self, request: Request, *, deadline_at: float) -> Answer:
@@ -124,42 +158,45 @@ class NativeTransport:
         self._inherited.append(self._pool)
         self._begin()
 
-    async def _take(self, step: Connect | Send[Stream] | Receive[Stream]) -> Stream | bytes | None:
-        match step:
-            case Connect():
-                return await self._connect(step.origin)
-            case Send():
-                await step.stream.send(step.data)
-                return None
-            case Receive():
-                return await step.stream.receive()
+    async def _take(
+        self, step: Connect | Send[Stream | SecureStream] | Receive[Stream | SecureStream]
+    ) -> Stream | SecureStream | bytes | None:
+        try:
+            match step:
+                case Connect():
+                    return await self._connect(step.origin)
+                case Send():
+                    await step.stream.send(step.data)
+                    return None
+                case Receive():
+                    return await step.stream.receive()
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:  # as a socket would say it
+            raise ConnectionError(str(error.__cause__ or error) or "the connection was closed") from error
 
-    async def _connect(self, origin: Origin) -> Stream:
-        secured = None
+    async def _connect(self, origin: Origin) -> Stream | SecureStream:
         try:
             tcp = await trio.open_tcp_stream(origin.host, origin.port)
         except RuntimeError as error:  # the interpreter shuts down: no thread for the look-up
             raise OSError(str(error)) from error
-        self._sockets = {tcp.socket, *(other for other in self._sockets if other.fileno() >= 0)}
+        connection = Connection(max_answer_bytes=self._max_answer_bytes)
+        if origin.scheme == "http":
+            bare = tcp.socket
+            sock = socket.socket(bare.family, bare.type, bare.proto, fileno=bare.detach())
+            sock.settimeout(0)
+            self._note(sock)
+            return Stream(sock, connection)
+        self._note(tcp.socket)
         try:
-            if origin.scheme == "https":
-                if self._ssl_context is None:
-                    self._ssl_context = await trio.to_thread.run_sync(default_context)  # it reads files
-                secured = trio.SSLStream(
-                    tcp, self._ssl_context, server_hostname=origin.host, https_compatible=True
-                )
-                with _as_os_error():
-                    await secured.do_handshake()
+            if self._ssl_context is None:
+                self._ssl_context = await trio.to_thread.run_sync(default_context)  # it reads files
+            secured = trio.SSLStream(
+                tcp, self._ssl_context, server_hostname=origin.host, https_compatible=True
+            )
+            await secured.do_handshake()
         except BaseException:
             tcp.socket.close()
             raise
-        return Stream(tcp, secured, Connection(max_answer_bytes=self._max_answer_bytes))
+        return SecureStream(tcp, secured, connection)
 
-
-@contextmanager
-def _as_os_error() -> Generator[None, None, None]:
-    """Speak of broken streams as sockets do."""
-    try:
-        yield
-    except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-        raise ConnectionError(str(error.__cause__ or error) or "the connection was closed") from error
+    def _note(self, sock: SocketLike) -> None:
+        self._sockets = {sock, *(other for other in self._sockets if other.fileno() >= 0)}

@@ -1,9 +1,11 @@
-"""The h11 exchange: `Connection`, `Exchange` and `Pool`, fed arbitrary bytes in arbitrary splits.
+"""The HTTP/1.1 exchange: `Connection`, `Exchange` and `Pool`, fed arbitrary bytes in arbitrary splits.
 
 Invariant: whatever bytes a peer sends, and however the network cuts them,
 
 - nothing is raised; after the peer has closed there is an answer: a response or a failure;
 - the same bytes give the same answer in any splits: the same response, or a failure each time;
+- the short cut for plain answers shows nowhere: without it, the same parts give the same answer just as soon,
+  and the connection is kept or not as with it;
 - a response is complete: had the peer closed at any cut before its end, it were a failure. Only a body that
   by its headers lasts until the peer closes is exempt, since HTTP cannot tell its end from a loss; then no
   part of it opens as a payload, unless its JSON object was complete;
@@ -25,15 +27,8 @@ from itertools import accumulate
 
 from clocknext_core import Answer, ClockNextError, Config, Failure, Request, Response
 from clocknext_core.envelope import open_answer
-from clocknext_transports.http11 import (
-    MAX_FRAMING_BYTES,
-    MAX_HEAD_BYTES,
-    Connect,
-    Connection,
-    Exchange,
-    Pool,
-    Send,
-)
+from clocknext_transports.answers import MAX_FRAMING_BYTES, MAX_HEAD_BYTES
+from clocknext_transports.http11 import Connect, Connection, Exchange, Pool, Send
 from fuzz.decoding import KEY, Decoder, cut, expanded, holds_key, with_key
 
 MAX_BYTES = 1024
@@ -91,6 +86,13 @@ class FakeStream:
         self.aborted += 1
 
 
+class Careful(Connection):
+    """A connection that takes no short cut."""
+
+    def _read_plain(self, data: bytes) -> None:
+        del data
+
+
 def check(data: bytes) -> None:
     """Feed an answer: two choices, a number of places to cut at (two bytes each), then what the peer says."""
     decoder = Decoder(data)
@@ -101,6 +103,8 @@ def check(data: bytes) -> None:
     request = _request(is_safe=is_safe)
     parts = cut(wire, places)
     answer = _check_splits(wire, parts, request)
+    _check_short_cut([wire] if wire else [], request)
+    _check_short_cut(parts, request)
     _check_exchange(parts, request, kept, answer)
 
 
@@ -108,13 +112,15 @@ def _request(*, is_safe: bool) -> Request:
     return Request("POST", "/api/v1/usage", CONFIG.origin, CONFIG.json_headers, b"{}", replay_safe=is_safe)
 
 
-def _connection() -> Connection:
-    return Connection(max_answer_bytes=CAP, wall_clock=lambda: NOW)
+def _connection(kind: type[Connection] = Connection) -> Connection:
+    return kind(max_answer_bytes=CAP, wall_clock=lambda: NOW)
 
 
-def _feed(parts: Sequence[bytes], request: Request) -> tuple[Answer, Connection, int]:
+def _feed(
+    parts: Sequence[bytes], request: Request, kind: type[Connection] = Connection
+) -> tuple[Answer, Connection, int]:
     """Feed the parts, then the end; return the answer and how many parts (the end is one) it took."""
-    connection = _connection()
+    connection = _connection(kind)
     connection.send(request)
     for number, part in enumerate((*parts, b""), 1):
         assert part or number == len(parts) + 1
@@ -145,6 +151,14 @@ def _check_splits(wire: bytes, parts: Sequence[bytes], request: Request) -> Answ
     return answers[-1]
 
 
+def _check_short_cut(parts: Sequence[bytes], request: Request) -> None:
+    answer, kept, taken = _feed(parts, request)
+    careful, kept_by_care, taken_with_care = _feed(parts, request, Careful)
+    assert (answer, taken) == (careful, taken_with_care), "the short cut reads something else"
+    assert kept.is_reusable == kept_by_care.is_reusable, "the short cut keeps another connection"
+    assert kept.has_received == kept_by_care.has_received
+
+
 def _check_answer(answer: Answer, connection: Connection, parts: Sequence[bytes], request: Request) -> None:
     if isinstance(answer, Failure):
         assert answer.processed
@@ -157,6 +171,8 @@ def _check_answer(answer: Answer, connection: Connection, parts: Sequence[bytes]
     assert all(value.lower() in ("", "identity") for value in encodings)
     _check_complete(answer, parts, request)
     if connection.is_reusable:
+        one_byte_less, _, _ = _feed([b"".join(parts)[:-1]], request)
+        assert isinstance(one_byte_less, Failure), "a connection was kept with something behind the answer"
         connection.send(request)
         assert connection.receive(NEXT) == Response(200, [("content-length", "4")], b"next", NOW)
 

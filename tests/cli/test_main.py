@@ -22,11 +22,11 @@ def test_without_the_extra_it_says_what_to_install(missing: str) -> None:
 
 
 def test_another_module_that_is_missing_is_not_hidden() -> None:
-    code = "import sys; sys.modules['h11'] = None; from clocknext_transports.cli import main; main()"
+    code = "import sys; sys.modules['queue'] = None; from clocknext_transports.cli import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False
     )
-    assert "h11" in done.stderr.splitlines()[-1]
+    assert "queue" in done.stderr.splitlines()[-1]
     assert done.returncode == 1
 
 

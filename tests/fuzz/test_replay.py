@@ -15,7 +15,8 @@ import pytest
 from clocknext_core import Config, Outbox, Response, backoff, envelope
 from clocknext_core.envelope import Payload
 from clocknext_core.models import Model
-from clocknext_transports import http11
+from clocknext_transports import http11, plain
+from clocknext_transports.answers import Reader
 from clocknext_transports.cli import lines
 from clocknext_transports.cli.lines import Line, Splitter
 from fuzz import __main__ as command_line
@@ -98,20 +99,16 @@ def show_what_the_peer_echoed(_: Config, text: str) -> str:
     return text
 
 
-def deliver_what_has_come(
-    connection: http11.Connection, data: bytes, receive: Any = http11.Connection.receive
-) -> object:
-    so_far: Any = vars(connection)
+def deliver_what_has_come(reader: Reader, data: bytes, receive: Any = Reader.receive) -> object:
+    so_far: Any = vars(reader)
     if not data and so_far["_head"] is not None:
         return Response(so_far["_head"].status_code, [("content-length", "0")], bytes(so_far["_body"]))
-    return receive(connection, data)
+    return receive(reader, data)
 
 
-def keep_every_connection(
-    connection: http11.Connection, finish: Any = http11.Connection.__dict__["_finish"]
-) -> object:
-    answer = finish(connection)
-    connection.is_reusable = True
+def keep_every_connection(reader: Reader, finish: Any = Reader.__dict__["_finish"]) -> object:
+    answer = finish(reader)
+    reader.is_clean = True
     return answer
 
 
@@ -121,10 +118,10 @@ def read_without_end(
     begin(connection, **{**options, "max_answer_bytes": 10**9})
 
 
-def leave_the_heads_to_h11(connection: http11.Connection, _start: int) -> object:
-    so_far: Any = vars(connection)
-    give: Any = http11.Connection.__dict__["_give"]
-    return give(connection, len(so_far["_unread"]))
+def leave_the_heads_to_h11(reader: Reader, _start: int) -> object:
+    so_far: Any = vars(reader)
+    give: Any = Reader.__dict__["_give"]
+    return give(reader, len(so_far["_unread"]))
 
 
 def lose_a_stream(_: object, stream: object) -> None:
@@ -154,10 +151,12 @@ BUGS = (
     Bug("retry_after", backoff, "_SECONDS", re.compile(r"[+-]?[\d.]*\d")),
     Bug("retry_after", backoff, "_MONTHS", MONTHS[3:] + MONTHS[:3]),
     Bug("retry_after", backoff, "_BLANKS", None),
-    Bug("http11", http11.Connection, "receive", deliver_what_has_come),
-    Bug("http11", http11.Connection, "_finish", keep_every_connection),
+    Bug("http11", Reader, "receive", deliver_what_has_come),
+    Bug("http11", Reader, "_finish", keep_every_connection),
     Bug("http11", http11.Connection, "__init__", read_without_end),
-    Bug("http11", http11.Connection, "_read_heads", leave_the_heads_to_h11),
+    Bug("http11", Reader, "_read_heads", leave_the_heads_to_h11),
+    Bug("http11", plain, "_DELICATE", frozenset({"content-length"})),
+    Bug("http11", plain, "_BODILESS", ()),
     Bug("http11", http11.Pool, "give", lose_a_stream),
     Bug("lines", lines, "MAX_LINE_BYTES", 2 * lines.MAX_LINE_BYTES),
     Bug("lines", lines_target, "derive_key", give_equal_lines_one_key),

@@ -23,16 +23,17 @@ import json, os, sys, threading
 KEY, URL = os.environ["KEY"], os.environ["URL"]
 
 class Watch:
-    found = []
+    found, apart = [], []  # the second while forks wait
 
     def find_spec(self, name, path=None, target=None):
         if threading.current_thread() is not threading.main_thread():
-            self.found.append(name)
+            forks = sys.modules.get("clocknext_transports.forks")
+            (self.apart if forks and forks._importing.locked() else self.found).append(name)
 
 sys.meta_path.insert(0, Watch())
 """
 TELL = """
-print(json.dumps([sorted({*Watch.found}), told]))
+print(json.dumps([sorted({*Watch.found}), told, sorted({*Watch.apart})]))
 """
 THREADS = """
 from clocknext_core import BatchPolicy, RetryPolicy
@@ -64,7 +65,7 @@ asyncio.run(main())
 AGAIN = (
     refused(503, headers={"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT", "content-type": "text/html"}),
     priced(),
-    refused(400, "INVALID_BODY"),
+    refused(400, "INVALID_BODY", headers={"connection": "close"}),  # which is no plain answer
 )
 TOLD = [["again", 503, "again"], 1, ["refused", 400, "refused"], 0]
 
@@ -81,7 +82,8 @@ def imported(program: str, url: str, **environment: str) -> tuple[Sequence[str],
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    found, told = json.loads(done.stdout)
+    found, told, apart = json.loads(done.stdout)
+    assert ("h11" in apart) == (told == TOLD)
     return found, told
 
 

@@ -63,6 +63,15 @@ def opened(outcome: Answer) -> object:
 # What is sent
 
 
+@each_native
+def test_a_body_that_does_not_go_out_at_once_arrives_whole(kind: Native) -> None:
+    body = b"0123456789abcdef" * 2**19  # more than a socket holds
+    with Peer(keep_answering()) as peer, carrier(kind) as carry:
+        responded(carry(request(peer.url, body=body)))
+    (seen,) = peer.requests
+    assert seen.body == body
+
+
 @each_kind
 def test_sends_the_request_as_it_is_given(kind: Kind) -> None:
     with Peer(keep_answering()) as peer, carrier(kind) as carry:
@@ -616,6 +625,29 @@ def test_closing_closes_idle_connections(kind: Native) -> None:
 
 
 # A busy event loop
+
+
+def test_an_exchange_leaves_no_timer_in_asyncios_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    timers: list[asyncio.TimerHandle] = []
+    call_at = asyncio.BaseEventLoop.call_at
+
+    def note(loop: asyncio.BaseEventLoop, when: float, callback: Callable[[], object]) -> asyncio.TimerHandle:
+        timers.append(call_at(loop, when, callback))
+        return timers[-1]
+
+    async def main(url: str) -> None:
+        transport = AsyncioTransport()
+        deadline_at = asyncio.get_running_loop().time() + SOON
+        monkeypatch.setattr(asyncio.BaseEventLoop, "call_at", note)
+        for _ in range(2):
+            responded(await transport.exchange(request(url), deadline_at=deadline_at))
+        monkeypatch.undo()
+        await transport.aclose()
+
+    with Peer(keep_answering(answer()[:20], answer()[20:])) as peer:
+        asyncio.run(main(peer.url))
+    assert timers
+    assert all(timer.cancelled() for timer in timers)
 
 
 def test_what_came_while_asyncio_was_busy_retires_the_connection() -> None:
