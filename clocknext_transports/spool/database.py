@@ -187,6 +187,9 @@ class SignalFile:
         self._query("PRAGMA cell_size_check = ON")
         self._query("PRAGMA fullfsync = ON")  # elsewhere than on macOS it has no meaning
         self._query("PRAGMA synchronous = FULL")
+        # A log that is begun anew is cut off behind its first commit: what is left there of the old one would
+        # else look like damage, where a process was killed in the middle of a commit.
+        self._query("PRAGMA journal_size_limit = 0")
 
     @classmethod
     def create(cls, path: Path, *, now: float) -> "SignalFile":

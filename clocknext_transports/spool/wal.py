@@ -72,7 +72,10 @@ def _behind_damage(content: bytes, frames: list[_Frame], order: str) -> list[_Fr
     for number, frame in enumerate(frames):
         running = _checksum(frame.header + frame.page, (running[0], running[1]), order)
         if frame.salts != salts or running != frame.checksum:
-            return [later for later in frames[number:] if later.salts == salts]
+            behind = [later for later in frames[number:] if later.salts == salts]
+            # One frame over those of an older log: a kill came between its header and its page.
+            was_cut_short = len(behind) == 1 and number + 1 < len(frames)
+            return [] if was_cut_short else behind
     return []
 
 

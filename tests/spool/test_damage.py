@@ -317,3 +317,37 @@ def test_a_flipped_bit_in_the_quarantine_releases_no_changed_signal(path: Path) 
     flip(file, [8 * (content.index(b'{"n":"1"') + 6)])
     with pytest.raises(database.DamagedError, match="not as it was written"):
         quarantined(path)
+
+
+@pytest.mark.parametrize("size", [50, 1000])
+def test_a_commit_that_a_kill_cuts_short_is_no_damage(tmp_path: Path, size: int) -> None:
+    rng = random.Random(size)
+    path, torn_path = tmp_path / "whole.db", tmp_path / "torn.db"
+    file = database.SignalFile.create(path, now=0.0)
+    connection = file._connection  # pyright: ignore[reportPrivateUsage]
+    connection.execute("PRAGMA wal_autocheckpoint = 9")  # so that the log is begun anew all the time
+    log, cut, begun_anew = path.with_name("whole.db-wal"), 0, 0
+    held: list[str] = []
+    for number in range(100):
+        before, content = log.read_bytes(), path.read_bytes()
+        if number % 2:
+            ended = rng.randrange(len(held) + 1)
+            file.erase(held[:ended], beside=(0, 0))
+            held = held[ended:]
+        else:
+            new = [stored(f"{number}-{one}", size=rng.randrange(size)) for one in range(rng.randrange(1, 9))]
+            file.insert(new)
+            held += keys(new)
+        after = log.read_bytes()
+        begun_anew += before[16:24] != after[16:24]
+        for header_at in range(32, len(after) - 24, 24 + 4096):
+            page_at = header_at + 24
+            if after[header_at:page_at] != before[header_at:page_at]:
+                # Killed when the frame's header was written, and its page not yet.
+                torn_path.write_bytes(content)
+                torn_path.with_name("torn.db-wal").write_bytes(after[:page_at] + before[page_at:])
+                assert database.unread(torn_path) == []
+                cut += 1
+    file.close()
+    assert cut > 150
+    assert begun_anew > 20
