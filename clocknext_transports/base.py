@@ -27,6 +27,7 @@ from clocknext_core.errors import invalid
 from clocknext_core.resources.signals import Signals
 from clocknext_transports import environment, forks
 from clocknext_transports.hooks import Hooks, OnDrop, OnError, OnFlush, OnRetry, logger
+from clocknext_transports.undisturbed import undisturbed
 
 if TYPE_CHECKING:  # imported when they are first asked for: most programs only record signals
     from clocknext_core.resources.credits import Credits
@@ -160,84 +161,84 @@ class ClientBase(ABC, Generic[S, TransportT]):
     @cached_property
     def credits(self) -> "Credits[S]":
         """Define credits. Signals name one by its `agent_key`."""
-        with forks.importing():
+        with undisturbed():
             from clocknext_core.resources.credits import Credits
         return Credits(self)
 
     @cached_property
     def customers(self) -> "Customers[S]":
         """Create, read, change and delete customers; read what concerns one of them."""
-        with forks.importing():
+        with undisturbed():
             from clocknext_core.resources.customers import Customers
         return Customers(self)
 
     @cached_property
     def invoices(self) -> "Invoices[S]":
         """Read invoices, and get links to pay them."""
-        with forks.importing():
+        with undisturbed():
             from clocknext_core.resources.invoices import Invoices
         return Invoices(self)
 
     @cached_property
     def outcomes(self) -> "Outcomes[S]":
         """Define outcomes. Signals name a step by its `agentKey`."""
-        with forks.importing():
+        with undisturbed():
             from clocknext_core.resources.outcomes import Outcomes
         return Outcomes(self)
 
     @cached_property
     def payments(self) -> "Payments[S]":
         """Read payments."""
-        with forks.importing():
+        with undisturbed():
             from clocknext_core.resources.payments import Payments
         return Payments(self)
 
     @cached_property
     def plans(self) -> "Plans[S]":
         """Define plans: what is granted and charged, how often, and whether before or after it is used."""
-        with forks.importing():
+        with undisturbed():
             from clocknext_core.resources.plans import Plans
         return Plans(self)
 
     @cached_property
     def portal(self) -> "Portal[S]":
         """Mint tokens for the embedded customer portal; the API key itself must never reach a browser."""
-        with forks.importing():
+        with undisturbed():
             from clocknext_core.resources.portal import Portal
         return Portal(self)
 
     @cached_property
     def purchases(self) -> "Purchases[S]":
         """Sell plans to customers, look at what was sold, and end it."""
-        with forks.importing():
+        with undisturbed():
             from clocknext_core.resources.purchases import Purchases
         return Purchases(self)
 
     @cached_property
     def runs(self) -> "Runs[S]":
         """Group the steps of an outcome, so that it is billed once, and only if it was reached."""
-        with forks.importing():
+        with undisturbed():
             from clocknext_core.resources.runs import Runs
         return Runs(self)
 
     @cached_property
     def units(self) -> "Units[S]":
         """Define units. Events name one by its `agent_key`."""
-        with forks.importing():
+        with undisturbed():
             from clocknext_core.resources.units import Units
         return Units(self)
 
     @cached_property
     def webhooks(self) -> "Webhooks[S]":
         """Say which address is told of which kind of event."""
-        with forks.importing():
+        with undisturbed():
             from clocknext_core.resources.webhooks import Webhooks
         return Webhooks(self)
 
     @cached_property
     def workspace(self) -> "Workspace[S]":
         """Read what an API key gives access to."""
-        with forks.importing():
+        with undisturbed():
             from clocknext_core.resources.workspace import Workspace
         return Workspace(self)
 

@@ -6,9 +6,7 @@ One hook serves all clients of a process, and knows them weakly.
 import codecs
 import importlib
 import os
-import threading
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -43,22 +41,8 @@ def _restart_all() -> None:
             logger.exception("A client could not begin anew after a fork.")
 
 
-_importing = threading.Lock()
-
-
-@contextmanager
-def importing() -> Generator[None, None, None]:
-    """Import something in a thread of ours, and let forks wait for it.
-
-    A child that is forked in the midst of an import inherits the module's lock, and waits for ever when it
-    comes to import the same.
-    """
-    with _importing:
-        yield
-
-
 def get_ready(origin: Origin) -> None:
-    """Import what Python imports by itself in the thread that makes the first connection: see `importing`."""
+    """Import what Python imports itself in the thread that makes the first connection: see `undisturbed`."""
     codecs.lookup("idna")  # for every host name, were it an address
     if origin.scheme == "https":
         importlib.import_module("ssl")
@@ -72,8 +56,6 @@ def around(before: Callable[[], None], after_in_parent: Callable[[], None]) -> N
 
 if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
     os.register_at_fork(after_in_child=_restart_all)
-    release = _importing.release
-    os.register_at_fork(before=_importing.acquire, after_in_parent=release, after_in_child=release)
 
 
 def forsake(descriptor: int) -> None:

@@ -21,6 +21,7 @@ from clocknext_core import (
 )
 from clocknext_core.models import DropReason
 from clocknext_transports.journal import Journal
+from clocknext_transports.undisturbed import undisturbed
 
 OnError: TypeAlias = Callable[[ClockNextError, Signal], object]
 OnFlush: TypeAlias = Callable[[int], object]
@@ -29,6 +30,14 @@ OnDrop: TypeAlias = Callable[[Signal, DropReason], object]
 
 logger = logging.getLogger("clocknext")
 logger.addHandler(logging.NullHandler())  # silent, unless the program configures logging
+
+
+def _handle(record: logging.LogRecord, handle: Callable[[logging.LogRecord], None] = logger.handle) -> None:
+    with undisturbed():  # by a fork: a handler may be writing to a file
+        handle(record)
+
+
+setattr(logger, "handle", _handle)  # noqa: B010 - every record of ours comes by there
 
 
 class Hooks:

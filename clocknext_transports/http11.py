@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar
 
 from clocknext_core import Answer, Failure, Origin, Request, Response
-from clocknext_transports import forks
 from clocknext_transports.plain import read_plain, write_head
+from clocknext_transports.undisturbed import undisturbed
 
 if TYPE_CHECKING:
     from clocknext_transports.answers import Reader
@@ -87,7 +87,7 @@ class Connection:
         )
 
     def _make_reader(self) -> "Reader":
-        with forks.importing():
+        with undisturbed():
             from clocknext_transports.answers import Reader  # with h11, which few answers need
 
         return Reader(self._method, max_answer_bytes=self._max_answer_bytes, wall_clock=self._wall_clock)

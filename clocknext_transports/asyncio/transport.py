@@ -130,12 +130,13 @@ class NativeTransport:
     ) -> None:
         self._max_idle = max_idle
         self._max_answer_bytes = max_answer_bytes
-        self._ssl_context = ssl_context
+        self._given_context = ssl_context
         self._inherited: list[Pool[Stream]] = []
         """In a forked child: what the parent's event loop still refers to."""
         self._begin()
 
     def _begin(self) -> None:
+        self._ssl_context = self._given_context  # one of ours is made anew: OpenSSL has locks, too
         self._pool: Pool[Stream] = Pool(self._max_idle)
         self._sockets: set[socket.socket] = set()
         """All that are open, and some no longer. Not known weakly: the collector would be quicker."""

@@ -175,14 +175,20 @@ def _be_child(work: Callable[[], object], telling: int) -> NoReturn:
         except BaseException:  # noqa: BLE001 - raised where the result is asked for
             outcome["error"] = traceback.format_exc()
 
-    told: dict[str, object] = {"error": "it did not come to an end in time"}
     try:
         worker = threading.Thread(target=carry_out, daemon=True)
         worker.start()
         worker.join(CHILD_PATIENCE)
-        os.write(telling, json.dumps(outcome or told).encode())
+        told = outcome or {"error": f"It did not come to an end in time.\n{_stacks()}"}
+        os.write(telling, json.dumps(told).encode())
     finally:
         os._exit(0)
+
+
+def _stacks() -> str:
+    """Tell where every thread is."""
+    stacks = ["".join(traceback.format_stack(frame)) for frame in sys._current_frames().values()]  # pyright: ignore[reportPrivateUsage]
+    return "\n".join(stacks)
 
 
 # Programs

@@ -1,20 +1,26 @@
 """Row 20 of the fault matrix: a fork with a live client. Nothing is lost or sent twice, and nobody hangs."""
 
 import gc
+import io
+import logging
 import multiprocessing
 import os
+import ssl
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import trustme
 
 from clocknext_core import BatchPolicy, Config, Engine, RandomSource, Signal
 from clocknext_core.models import DropReason
-from clocknext_transports import ClockNext, atexit, forks
+from clocknext_transports import ClockNext, atexit, forks, undisturbed
+from clocknext_transports.asyncio import transport as transport_of_asyncio
 from clocknext_transports.base import ClientBase
 from clocknext_transports.emulator import Gate, emulator, scripted
 from clocknext_transports.sync import NativeTransport
+from clocknext_transports.trio import transport as transport_of_trio
 from tests.contract.answers import held, key_of
 from tests.life.support import (
     AT_ONCE,
@@ -147,6 +153,69 @@ def test_a_fork_while_other_threads_hold_every_lock_does_not_hang_the_child() ->
         assert keys(peer) == {"parent": 1, "child": 1}
 
 
+class SlowFile(io.RawIOBase):
+    """A file that is being written to for as long as it takes."""
+
+    def __init__(self) -> None:
+        self.writing, self.may_end = threading.Event(), threading.Event()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        self.writing.set()
+        assert self.may_end.wait(PATIENCE)
+        return len(data)
+
+
+def test_a_fork_while_the_driver_logs_to_a_file_leaves_the_child_its_log() -> None:
+    file = SlowFile()
+    handler = logging.StreamHandler(io.TextIOWrapper(io.BufferedWriter(file)))
+    logger = logging.getLogger("clocknext")
+    os.register_at_fork(before=file.may_end.set)  # the last one is the first to be called
+
+    def work() -> str:
+        logger.warning("The child can log.")
+        return "logged"
+
+    with (
+        Peer(keep_answering()) as peer,
+        ClockNext(KEY, base_url=peer.url, batch=AT_ONCE) as client,
+    ):
+        logger.addHandler(handler)
+        try:
+            hold(client, "one")
+            assert file.writing.wait(PATIENCE)  # "delivered", by a thread of the driver
+            assert Child(work).result() == "logged"
+        finally:
+            logger.removeHandler(handler)
+
+
+def test_a_log_that_waits_for_whoever_forks_does_not_hold_the_fork_up_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(undisturbed, "FORK_PATIENCE", 0.05)
+    entered, may_end = threading.Event(), threading.Event()
+
+    def log() -> None:
+        with undisturbed.undisturbed():
+            entered.set()
+            may_end.wait(PATIENCE)
+
+    logging_thread = threading.Thread(target=log)
+    logging_thread.start()
+    assert entered.wait(PATIENCE)
+
+    def work() -> str:
+        with undisturbed.undisturbed():
+            return "went on"
+
+    assert Child(work).result() == "went on"
+    may_end.set()
+    logging_thread.join()
+    assert Child(work).result() == "went on"
+
+
 def test_a_fork_in_the_middle_of_exchanges_leaves_them_to_the_parent() -> None:
     gate = Gate()
     with scripted([held(gate)] * 5) as server, ClockNext(KEY, base_url=server.url, batch=AT_ONCE) as client:
@@ -206,6 +275,18 @@ def test_a_tls_connection_survives_the_child_that_inherited_it() -> None:
             look(client)
             assert peer.connections == 2
     assert peer.handshake_errors == []
+
+
+@pytest.mark.parametrize(
+    "make", [NativeTransport, transport_of_asyncio.NativeTransport, transport_of_trio.NativeTransport]
+)
+def test_the_child_makes_a_tls_context_of_its_own_unless_one_was_given(make: Any) -> None:
+    given = ssl.create_default_context()
+    for context, expected in ((given, given), (None, None)):
+        transport = make(ssl_context=context)
+        transport._ssl_context = transport._ssl_context or ssl.create_default_context()  # it has connected
+        transport.restart()
+        assert transport._ssl_context is expected
 
 
 def has_ended(child: int) -> bool:

@@ -27,8 +27,8 @@ class Watch:
 
     def find_spec(self, name, path=None, target=None):
         if threading.current_thread() is not threading.main_thread():
-            forks = sys.modules.get("clocknext_transports.forks")
-            (self.apart if forks and forks._importing.locked() else self.found).append(name)
+            undisturbed = sys.modules.get("clocknext_transports.undisturbed")
+            (self.apart if undisturbed and undisturbed._lock._is_owned() else self.found).append(name)
 
 sys.meta_path.insert(0, Watch())
 """
@@ -125,12 +125,12 @@ thread.join()
 
 def test_a_fork_waits_for_what_is_being_imported_in_another_thread() -> None:
     program = """
-from clocknext_transports import forks
+from clocknext_transports.undisturbed import undisturbed
 told, forking, entered = [], threading.Event(), threading.Event()
 os.register_at_fork(before=forking.set)  # the last one is the first to be called
 
 def use():
-    with forks.importing():
+    with undisturbed():
         entered.set()
         forking.wait()
         for _ in range(200_000):  # as long as an import may take
@@ -141,11 +141,11 @@ thread = threading.Thread(target=use)
 thread.start()
 entered.wait()
 if not os.fork():
-    with forks.importing():  # nobody else has its lock there
+    with undisturbed():  # nobody else has its lock there
         os._exit(0)
 told.append("forked")
 thread.join()
-with forks.importing():
+with undisturbed():
     told.append(os.waitstatus_to_exitcode(os.wait()[1]))
 """
     assert imported(program, "unused") == ([], ["imported", "forked", 0])
