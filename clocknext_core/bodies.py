@@ -17,7 +17,7 @@ from clocknext_core.checks import (
 )
 from clocknext_core.encoding import encode_json
 from clocknext_core.errors import ValidationError, invalid
-from clocknext_core.tokens import TokensLike, put_counts
+from clocknext_core.tokens import Tokens, TokensLike, put_counts
 
 Body: TypeAlias = dict[str, object]
 """What is sent of a signal, not encoded yet."""
@@ -52,6 +52,7 @@ ARGUMENTS = {
 """Which argument a field of the body is made of."""
 
 _STATUSES = get_args(SignalStatus)
+_NO_TOKENS = Tokens()
 
 
 def wallet_body(  # noqa: PLR0917
@@ -135,7 +136,7 @@ def _begun(kind: SignalType, customer_id: str, model: str, tokens: TokensLike | 
         "type": kind,
         "model": check_text("model", model),
     }
-    put_counts(body, tokens)
+    put_counts(body, _NO_TOKENS if tokens is None else tokens)
     return body
 
 

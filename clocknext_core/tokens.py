@@ -73,7 +73,7 @@ TokensLike: TypeAlias = Tokens | Mapping[str, int | None]
 WIRE_NAMES = {"input": "inputTokens", "output": "outputTokens", "cache": "cacheTokens"}
 
 
-def put_counts(body: dict[str, Any], tokens: TokensLike | None) -> None:
+def put_counts(body: dict[str, Any], tokens: TokensLike) -> None:
     """Check token counts, and put them into a body: those that are missing as 0, `cacheTokens` not at all.
 
     Raises:
@@ -86,8 +86,6 @@ def put_counts(body: dict[str, Any], tokens: TokensLike | None) -> None:
             body["cacheTokens"] = tokens.cache
         return
     body["inputTokens"] = body["outputTokens"] = 0
-    if tokens is None:
-        return
     check_mapping("tokens", tokens)
     for name, count in tokens.items():
         if name not in WIRE_NAMES:

@@ -116,6 +116,7 @@ def test_an_error_has_defaults_and_a_readable_repr() -> None:
     assert (bare.status, bare.retryable, bare.idempotency_key, bare.reason) == (None, False, None, None)
     assert (bare.issues, bare.request, bare.retry_after) == ((), None, None)
     assert repr(bare) == "ClockNextError('It failed.')"
+    assert str(ClockNextError(message="It failed.")) == "It failed."
     assert repr(full(PlanError)) == (
         "PlanError('It failed.', status=429, reason='INVALID_BODY', idempotency_key='idem')"
     )

@@ -8,7 +8,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from clocknext_core import ClockNextError, Config, Operation, Pages, ValidationError
+from clocknext_core import ClockNextError, Config, Operation, Pages, Recording, ValidationError
 from clocknext_core.envelope import Payload
 from clocknext_core.naming import camel_case
 from clocknext_core.operations import (
@@ -22,7 +22,7 @@ from clocknext_core.operations import (
     path_of,
     signal_operation,
 )
-from tests.core.support import KEY, config, encoded
+from tests.core.support import KEY, config, credit, encoded
 
 
 def read(payload: Payload) -> Payload:
@@ -179,6 +179,34 @@ def test_a_signals_operation_can_be_repeated_by_its_key() -> None:
     assert made.request(config()) == request
     bare = Operation("GET", "/x", read)
     assert bare.idempotency_key is None
+
+
+# Recordings
+
+
+def test_a_recording_is_equal_to_one_of_the_same_body_that_waits_as_long() -> None:
+    made = Recording(credit("idem"), True)
+    assert made == Recording(credit("idem"), True) == Recording.of(credit("idem").as_body(), True)
+    others: list[object] = [
+        Recording(credit("idem"), False),
+        Recording(credit("other"), True),
+        made.body,
+        None,
+    ]
+    for other in others:
+        assert made != other
+
+
+def test_a_recording_has_no_hash_and_shows_what_it_holds() -> None:
+    made = Recording(credit("idem"), False)
+    with pytest.raises(TypeError, match=r"^unhashable type: 'Recording'"):
+        hash(made)
+    assert repr(made) == f"Recording({made.body!r}, wait=False)"
+
+
+def test_only_a_signal_is_recorded() -> None:
+    with pytest.raises(ValidationError, match=r"^signal: must be a Signal, not dict$"):
+        Recording({"type": "credit"})  # type: ignore[arg-type]
 
 
 # Pages

@@ -1008,6 +1008,10 @@ def test_a_clock_set_back_stands_still() -> None:
     assert bench.sent(102.0) == ["a", "b"]
     bench.record("c", now=0.0)
     assert bench.drain(50.0) == [Wait(104.0)]
+    told = Bench(BatchPolicy(max_interval=2.0))
+    told.outbox.handle_expired(encoded("old"), now=100.0)
+    told.record("a", now=0.0)
+    assert told.drain(0.0)[-1] == Wait(102.0)
 
 
 def test_a_late_or_unknown_ticket_changes_nothing() -> None:

@@ -20,6 +20,7 @@ from clocknext_core import (
     Response,
     Settled,
     Tokens,
+    ValidationError,
     Wait,
 )
 from clocknext_core.outbox import OutboxOutput
@@ -68,6 +69,14 @@ def test_a_frozen_value_refuses_changes(value: object, name: str) -> None:
 def test_tokens_are_given_by_name() -> None:
     with pytest.raises(TypeError):
         Tokens(5)  # type: ignore[call-arg]
+
+
+def test_tokens_are_taken_as_they_are_and_nothing_is_no_tokens() -> None:
+    tokens = Tokens(input=1)
+    assert Tokens.of(tokens) is tokens
+    assert Tokens.of({"output": 2, "cache": 0}) == Tokens(output=2, cache=0)
+    with pytest.raises(ValidationError, match=r"^tokens: must be a mapping, not NoneType$"):
+        Tokens.of(None)  # type: ignore[arg-type]
 
 
 def test_values_are_equal_by_what_they_hold() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from enum import IntEnum
 from typing import Any
 
 import pytest
@@ -103,6 +104,48 @@ def test_an_awaited_recording_is_made_when_it_is_awaited() -> None:
 
     asyncio.run(main())
     assert client.recorded == [Recording(CreditSignal(**LEAST, key="k"), None)]
+
+
+class Count(IntEnum):
+    """Counts of a class of their own."""
+
+    LEAST = 0
+    MOST = 2**53 - 1
+
+
+@pytest.mark.parametrize("count", [0, 1, 2**53 - 1, *Count])
+def test_a_count_is_recorded_as_it_is(count: int) -> None:
+    client = Recorder()
+    signals: Signals[Blocking] = Signals(client)
+    signals.wallet(**LEAST, tokens={"output": count, "cache": None})
+    body = client.recorded[0].body
+    assert (body["inputTokens"], body["outputTokens"]) == (0, count)
+    assert "cacheTokens" not in body
+
+
+@pytest.mark.parametrize("count", [-1, 2**53, True, 1.0, "1"])
+def test_what_is_no_count_is_not_recorded(count: Any) -> None:
+    client = Recorder()
+    signals: Signals[Blocking] = Signals(client)
+    with pytest.raises(ValidationError, match=r"^tokens\.cache: must be "):
+        signals.wallet(**LEAST, tokens={"input": 1, "cache": count})
+    assert client.recorded == []
+
+
+def test_an_empty_member_is_none() -> None:
+    client = Recorder()
+    signals: Signals[Blocking] = Signals(client)
+    signals.credit(**LEAST, key="k", member="")
+    assert client.recorded == [Recording(CreditSignal(**LEAST, key="k"), None)]
+    assert "member" not in client.recorded[0].body
+
+
+def test_the_metric_of_a_wallet_signal_is_checked_though_it_is_not_sent() -> None:
+    client = Recorder()
+    signals: Signals[Blocking] = Signals(client)
+    with pytest.raises(ValidationError, match=r"^metric\.ref: "):
+        signals.wallet(**LEAST, metric={"ref": "model", "value": 1})
+    assert client.recorded == []
 
 
 def test_a_bad_argument_records_nothing() -> None:

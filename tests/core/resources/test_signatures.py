@@ -254,6 +254,56 @@ class Own(Resource[S]):
         return Operation("POST", path_of(*fields), nothing)
 
 
+class Row(TypedDict):
+    size: Annotated[
+        int, "How much of it there is, " + "told at great length " * 4 + "so that it is two lines."
+    ]
+
+
+class Table(TypedDict):
+    rows: Annotated[Sequence[Row], "Each of them."]
+    label: Annotated[str, "What it is called."]
+
+
+class Tables(Resource[S]):
+    @endpoint
+    def make(self, **fields: Unpack[Table]) -> Operation[None]:
+        """Make one.
+
+        Args:
+            fields: See `Table`.
+        """
+        return Operation("POST", path_of(*fields), nothing)
+
+    @endpoint
+    def drop(self, *labels: Unpack[tuple[str, ...]]) -> Operation[None]:  # noqa: UP044 - as older code has it
+        """Drop some."""
+        return Operation("DELETE", path_of(*labels), nothing)
+
+
+def test_a_field_after_rows_stands_apart_from_them() -> None:
+    client = FakeClient()
+    tables: Tables[Blocking] = Tables(client)
+    assert inspect.getdoc(tables.make) == (
+        "Make one.\n\n"
+        "Args:\n"
+        "    rows: Each of them.\n\n"
+        "        - `size`: How much of it there is, told at great length told at great length told at great\n"
+        "          length told at great length so that it is two lines.\n\n"
+        "    label: What it is called."
+    )
+    tables.make(rows=[], label="x")
+    assert client.requests[0].target == "/api/v1/rows/label"
+
+
+def test_only_fields_by_name_are_spelt_out() -> None:
+    client = FakeClient()
+    tables: Tables[Blocking] = Tables(client)
+    tables.drop("a", "b")
+    assert client.requests[0].target == "/api/v1/a/b"
+    assert list(inspect.signature(tables.drop).parameters) == ["labels"]
+
+
 def test_a_required_field_has_no_default() -> None:
     client = FakeClient()
     own: Own[Blocking] = Own(client)
@@ -267,6 +317,27 @@ def test_definitions_are_documented_by_their_own_name() -> None:
     assert "GET /api/v1/units-catalog/{id}" in (FakeClient().units.get.__doc__ or "")
     assert "no such outcome" in (FakeClient().outcomes.delete.__doc__ or "")
     assert "{segment}" in (vars(Catalogue)["get"].__doc__ or "")  # the template is not touched
+
+
+def test_definitions_are_generic_in_their_client_alone() -> None:
+    for bound in (Plans[Blocking], Credits[Blocking], Outcomes[Blocking], Units[Blocking]):
+        assert get_args(bound) == (Blocking,)
+
+
+def test_definitions_without_docstrings_are_the_same_but_for_those(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vars(Catalogue)["get"].build, "__doc__", None)  # as under python -OO
+
+    class Undocumented(Catalogue[S, Plan]):
+        kind = Plan
+        noun = "plan"
+        segment = "plans"
+
+    client = FakeClient()
+    undocumented: Undocumented[Blocking] = Undocumented(client)
+    assert not undocumented.get.__doc__
+    assert inspect.signature(undocumented.get).return_annotation is Plan
+    undocumented.get("p")
+    assert client.requests[0].target == "/api/v1/plans/p"
 
 
 def test_an_unknown_detail_is_an_unexpected_argument() -> None:
