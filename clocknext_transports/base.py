@@ -6,8 +6,7 @@ import traceback
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar, cast
 
 from clocknext_core import (
     BatchPolicy,
@@ -46,6 +45,7 @@ if TYPE_CHECKING:  # imported when they are first asked for: most programs only 
     from clocknext_transports.spool.protocol import Spool
 
 TransportT = TypeVar("TransportT")
+ResourceT = TypeVar("ResourceT")
 
 
 class EngineFactory(Protocol):
@@ -157,90 +157,91 @@ class ClientBase(ABC, Generic[S, TransportT]):
 
             self._driving.keep(Keeper(kept))
         self.signals: Signals[S] = Signals(self)
+        self._parts: dict[object, object] = {}
 
-    @cached_property
+    @property
     def credits(self) -> "Credits[S]":
         """Define credits. Signals name one by its `agent_key`."""
         with undisturbed():
             from clocknext_core.resources.credits import Credits
-        return Credits(self)
+        return self._part(Credits[S])
 
-    @cached_property
+    @property
     def customers(self) -> "Customers[S]":
         """Create, read, change and delete customers; read what concerns one of them."""
         with undisturbed():
             from clocknext_core.resources.customers import Customers
-        return Customers(self)
+        return self._part(Customers[S])
 
-    @cached_property
+    @property
     def invoices(self) -> "Invoices[S]":
         """Read invoices, and get links to pay them."""
         with undisturbed():
             from clocknext_core.resources.invoices import Invoices
-        return Invoices(self)
+        return self._part(Invoices[S])
 
-    @cached_property
+    @property
     def outcomes(self) -> "Outcomes[S]":
         """Define outcomes. Signals name a step by its `agentKey`."""
         with undisturbed():
             from clocknext_core.resources.outcomes import Outcomes
-        return Outcomes(self)
+        return self._part(Outcomes[S])
 
-    @cached_property
+    @property
     def payments(self) -> "Payments[S]":
         """Read payments."""
         with undisturbed():
             from clocknext_core.resources.payments import Payments
-        return Payments(self)
+        return self._part(Payments[S])
 
-    @cached_property
+    @property
     def plans(self) -> "Plans[S]":
         """Define plans: what is granted and charged, how often, and whether before or after it is used."""
         with undisturbed():
             from clocknext_core.resources.plans import Plans
-        return Plans(self)
+        return self._part(Plans[S])
 
-    @cached_property
+    @property
     def portal(self) -> "Portal[S]":
         """Mint tokens for the embedded customer portal; the API key itself must never reach a browser."""
         with undisturbed():
             from clocknext_core.resources.portal import Portal
-        return Portal(self)
+        return self._part(Portal[S])
 
-    @cached_property
+    @property
     def purchases(self) -> "Purchases[S]":
         """Sell plans to customers, look at what was sold, and end it."""
         with undisturbed():
             from clocknext_core.resources.purchases import Purchases
-        return Purchases(self)
+        return self._part(Purchases[S])
 
-    @cached_property
+    @property
     def runs(self) -> "Runs[S]":
         """Group the steps of an outcome, so that it is billed once, and only if it was reached."""
         with undisturbed():
             from clocknext_core.resources.runs import Runs
-        return Runs(self)
+        return self._part(Runs[S])
 
-    @cached_property
+    @property
     def units(self) -> "Units[S]":
         """Define units. Events name one by its `agent_key`."""
         with undisturbed():
             from clocknext_core.resources.units import Units
-        return Units(self)
+        return self._part(Units[S])
 
-    @cached_property
+    @property
     def webhooks(self) -> "Webhooks[S]":
         """Say which address is told of which kind of event."""
         with undisturbed():
             from clocknext_core.resources.webhooks import Webhooks
-        return Webhooks(self)
+        return self._part(Webhooks[S])
 
-    @cached_property
+    @property
     def workspace(self) -> "Workspace[S]":
         """Read what an API key gives access to."""
         with undisturbed():
             from clocknext_core.resources.workspace import Workspace
-        return Workspace(self)
+        return self._part(Workspace[S])
 
     @property
     def pending(self) -> int:
@@ -278,6 +279,12 @@ class ClientBase(ABC, Generic[S, TransportT]):
     def make_key(self) -> str:
         """Make a new idempotency key or run id: 128 random bits, in hex."""
         return environment.new_key()
+
+    def _part(self, kind: Callable[[Self], ResourceT]) -> ResourceT:
+        """Make a part of the API when it is first asked for."""
+        if kind not in self._parts:
+            self._parts[kind] = kind(self)
+        return cast(ResourceT, self._parts[kind])
 
     @abstractmethod
     def _start(self) -> None:
