@@ -150,7 +150,7 @@ def _check_line(line: Line, key: str) -> None:
     except ValidationError as error:
         _check_refusal(error)
         return
-    assert encoded.signal == signal
+    assert encode(encoded.signal, _no_key).body == encoded.body, "it is read back as something else"
     body = json.loads(encoded.body)
     assert body["idempotencyKey"] == encoded.idempotency_key == signal.idempotency_key
     sent = {_normal(name): value for name, value in body.items()}
