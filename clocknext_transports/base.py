@@ -6,7 +6,8 @@ import traceback
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar, cast
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 from clocknext_core import (
     BatchPolicy,
@@ -45,7 +46,6 @@ if TYPE_CHECKING:  # imported when they are first asked for: most programs only 
     from clocknext_transports.spool.protocol import Spool
 
 TransportT = TypeVar("TransportT")
-ResourceT = TypeVar("ResourceT")
 
 
 class EngineFactory(Protocol):
@@ -157,91 +157,67 @@ class ClientBase(ABC, Generic[S, TransportT]):
 
             self._driving.keep(Keeper(kept))
         self.signals: Signals[S] = Signals(self)
-        self._parts: dict[object, object] = {}
+        self._parts: dict[str, object] = {}
 
     @property
     def credits(self) -> "Credits[S]":
         """Define credits. Signals name one by its `agent_key`."""
-        with undisturbed():
-            from clocknext_core.resources.credits import Credits
-        return self._part(Credits[S])
+        return cast("Credits[S]", self._part("Credits"))
 
     @property
     def customers(self) -> "Customers[S]":
         """Create, read, change and delete customers; read what concerns one of them."""
-        with undisturbed():
-            from clocknext_core.resources.customers import Customers
-        return self._part(Customers[S])
+        return cast("Customers[S]", self._part("Customers"))
 
     @property
     def invoices(self) -> "Invoices[S]":
         """Read invoices, and get links to pay them."""
-        with undisturbed():
-            from clocknext_core.resources.invoices import Invoices
-        return self._part(Invoices[S])
+        return cast("Invoices[S]", self._part("Invoices"))
 
     @property
     def outcomes(self) -> "Outcomes[S]":
         """Define outcomes. Signals name a step by its `agentKey`."""
-        with undisturbed():
-            from clocknext_core.resources.outcomes import Outcomes
-        return self._part(Outcomes[S])
+        return cast("Outcomes[S]", self._part("Outcomes"))
 
     @property
     def payments(self) -> "Payments[S]":
         """Read payments."""
-        with undisturbed():
-            from clocknext_core.resources.payments import Payments
-        return self._part(Payments[S])
+        return cast("Payments[S]", self._part("Payments"))
 
     @property
     def plans(self) -> "Plans[S]":
         """Define plans: what is granted and charged, how often, and whether before or after it is used."""
-        with undisturbed():
-            from clocknext_core.resources.plans import Plans
-        return self._part(Plans[S])
+        return cast("Plans[S]", self._part("Plans"))
 
     @property
     def portal(self) -> "Portal[S]":
         """Mint tokens for the embedded customer portal; the API key itself must never reach a browser."""
-        with undisturbed():
-            from clocknext_core.resources.portal import Portal
-        return self._part(Portal[S])
+        return cast("Portal[S]", self._part("Portal"))
 
     @property
     def purchases(self) -> "Purchases[S]":
         """Sell plans to customers, look at what was sold, and end it."""
-        with undisturbed():
-            from clocknext_core.resources.purchases import Purchases
-        return self._part(Purchases[S])
+        return cast("Purchases[S]", self._part("Purchases"))
 
     @property
     def runs(self) -> "Runs[S]":
         """Group the steps of an outcome, so that it is billed once, and only if it was reached."""
-        with undisturbed():
-            from clocknext_core.resources.runs import Runs
-        return self._part(Runs[S])
+        return cast("Runs[S]", self._part("Runs"))
 
     @property
     def units(self) -> "Units[S]":
         """Define units. Events name one by its `agent_key`."""
-        with undisturbed():
-            from clocknext_core.resources.units import Units
-        return self._part(Units[S])
+        return cast("Units[S]", self._part("Units"))
 
     @property
     def webhooks(self) -> "Webhooks[S]":
         """Say which address is told of which kind of event."""
-        with undisturbed():
-            from clocknext_core.resources.webhooks import Webhooks
-        return self._part(Webhooks[S])
+        return cast("Webhooks[S]", self._part("Webhooks"))
 
     @property
     def workspace(self) -> "Workspace[S]":
         """Read what an API key gives access to."""
-        with undisturbed():
-            from clocknext_core.resources.workspace import Workspace
-        return self._part(Workspace[S])
+        return cast("Workspace[S]", self._part("Workspace"))
 
     @property
     def pending(self) -> int:
@@ -280,11 +256,13 @@ class ClientBase(ABC, Generic[S, TransportT]):
         """Make a new idempotency key or run id: 128 random bits, in hex."""
         return environment.new_key()
 
-    def _part(self, kind: Callable[[Self], ResourceT]) -> ResourceT:
-        """Make a part of the API when it is first asked for."""
-        if kind not in self._parts:
-            self._parts[kind] = kind(self)
-        return cast(ResourceT, self._parts[kind])
+    def _part(self, name: str) -> object:
+        """Make a part of the API when it is first asked for; only then is it imported, too."""
+        if name not in self._parts:
+            with undisturbed():
+                module = import_module(f"clocknext_core.resources.{name.lower()}")
+            self._parts.setdefault(name, getattr(module, name)(self))
+        return self._parts[name]
 
     @abstractmethod
     def _start(self) -> None:

@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import signal as signals
-import sqlite3
 import sys
 import threading
 import time
@@ -25,7 +24,7 @@ from clocknext_core.signals import encode
 from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext
 from clocknext_transports.base import ClientBase
 from clocknext_transports.emulator import EXPIRED_API_KEY, Fault, emulator, scripted
-from clocknext_transports.spool import Spool, SqliteSpool, Stored, database
+from clocknext_transports.spool import Spool, SqliteSpool, Stored
 from tests.contract.answers import key_of, priced, record, record_all
 from tests.contract.clients import Client
 from tests.contract.worlds import PATIENT_BATCH, LogKeeper, World
@@ -45,7 +44,7 @@ from tests.life.support import (
 from tests.life.support import keys as keys_at
 from tests.matrix.support import AT_ONCE, KEYS, check_billed_once
 from tests.spool import conftest, crashes
-from tests.spool.support import quarantined
+from tests.spool.support import limit_pages, quarantined
 from tests.transports.support import KEY, PATIENCE, Peer, keep_answering
 
 T = TypeVar("T")
@@ -174,18 +173,6 @@ async def has_room(client: Client, key: str) -> bool:
         told = error
     assert told is None or (told.retryable and "the disk is full" in told.message)
     return told is None
-
-
-def limit_pages(patch: pytest.MonkeyPatch, pages: int) -> None:
-    """Have SQLite find the disk full once a file has so many pages."""
-    real_connect = database.connect
-
-    def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-        connection = real_connect(path, read_only=read_only)
-        connection.execute(f"PRAGMA max_page_count = {pages}")
-        return connection
-
-    patch.setattr(database, "connect", connect)
 
 
 @in_each_driver

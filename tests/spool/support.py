@@ -1,11 +1,16 @@
 """What the tests of the spool share: signals, and what is left of them on disk."""
 
+import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from clocknext_transports.spool import Problem, SqliteSpool, Stored
+from clocknext_transports.spool import Problem, SqliteSpool, Stored, database
 from clocknext_transports.spool.quarantine import Quarantine
+
+if TYPE_CHECKING:  # the programs that import this do without
+    import pytest
 
 NOW = 1_800_000_000.0
 HOUR = 3600.0
@@ -73,3 +78,15 @@ def quarantined(path: Path) -> list[Stored]:
 def files(path: Path) -> list[str]:
     """The endings of the files in a spool's directory, the quarantine aside."""
     return sorted(file.name.partition(".")[2] for file in path.iterdir() if file.stem != "quarantine")
+
+
+def limit_pages(patch: "pytest.MonkeyPatch", pages: int) -> None:
+    """Have SQLite find the disk full once a file has so many pages."""
+    real_connect = database.connect
+
+    def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+        connection = real_connect(path, read_only=read_only)
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+        return connection
+
+    patch.setattr(database, "connect", connect)

@@ -12,7 +12,7 @@ import pytest
 
 from clocknext_core import SpoolError
 from clocknext_transports.spool import database
-from tests.spool.support import adopted, left_behind, opened, several, stored
+from tests.spool.support import adopted, left_behind, limit_pages, opened, several, stored
 
 ROOT = Path(__file__).parents[2]
 
@@ -147,18 +147,6 @@ def test_without_file_handles_it_says_so_and_goes_on_when_there_are(tmp_path: Pa
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "spool"
-
-
-def limit_pages(monkeypatch: pytest.MonkeyPatch, pages: int) -> None:
-    """Have SQLite find the disk full once a file has so many pages."""
-    real_connect = database.connect
-
-    def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-        connection = real_connect(path, read_only=read_only)
-        connection.execute(f"PRAGMA max_page_count = {pages}")
-        return connection
-
-    monkeypatch.setattr(database, "connect", connect)
 
 
 def test_a_group_that_does_not_fit_is_refused_as_a_whole(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
