@@ -5,6 +5,9 @@ import socket
 from contextlib import suppress
 from typing import Protocol
 
+MAX_WAIT = 86400.0
+"""Seconds. The system counts in milliseconds, and not far."""
+
 
 class SocketLike(Protocol):
     """A socket, or what an event loop shows of one."""
@@ -18,15 +21,29 @@ class SocketLike(Protocol):
         ...
 
 
-def is_readable(sock: SocketLike) -> bool:
-    """Tell, at once, whether there is anything to read, were it only the end."""
-    if sock.fileno() < 0:
-        return True
-    if not hasattr(select, "poll"):  # Windows, where select has no limit on the descriptor's number
-        return bool(select.select([sock.fileno()], [], [], 0)[0])
-    poll = select.poll()
-    poll.register(sock.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
+class Poller:
+    """Asks one socket whether it can be read from. It is kept, since to make it costs as much as to ask.
+
+    Args:
+        sock: The socket.
+    """
+
+    def __init__(self, sock: SocketLike) -> None:
+        self._sock = sock
+        self._poll = None
+        if hasattr(select, "poll"):  # not on Windows, where select has no limit on a descriptor's number
+            self._poll = select.poll()
+            self._poll.register(sock.fileno(), select.POLLIN)
+
+    def is_readable(self, timeout: float = 0.0) -> bool:
+        """Tell whether there is anything to read, were it only the end; wait so many seconds for it."""
+        descriptor = self._sock.fileno()
+        if descriptor < 0:
+            return True
+        timeout = min(timeout, MAX_WAIT)
+        if self._poll is None:
+            return bool(select.select([descriptor], [], [], timeout)[0])
+        return bool(self._poll.poll(timeout * 1000))
 
 
 def end(sock: SocketLike) -> None:

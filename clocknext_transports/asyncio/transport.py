@@ -18,7 +18,7 @@ from clocknext_transports.http11 import (
     Receive,
     Send,
 )
-from clocknext_transports.sockets import is_readable
+from clocknext_transports.sockets import Poller
 from clocknext_transports.tls import default_context
 
 
@@ -29,6 +29,7 @@ class Stream(asyncio.Protocol):
         self.connection = connection
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
+        self._poller: Poller | None = None
         self._received: list[bytes] = []
         self._receiver: asyncio.Future[None] | None = None
         self._has_ended = False
@@ -39,6 +40,7 @@ class Stream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember the transport."""
         self._transport = cast(asyncio.Transport, transport)
+        self._poller = Poller(transport.get_extra_info("socket"))
 
     def data_received(self, data: bytes) -> None:
         """Keep bytes for the receiver. Without one, read no more than this: nobody may want it."""
@@ -93,10 +95,9 @@ class Stream(asyncio.Protocol):
         """Whether the peer has ended or sent what nobody asked for, it is old, or of another event loop."""
         if self.is_foreign() or self._loop.time() - self._used_at > TRUSTED_FOR:
             return True
-        if self._has_ended or self._received or self._transport is None:
+        if self._has_ended or self._received or self._poller is None:
             return True
-        # The loop may have been too busy to read what has come.
-        return is_readable(self._transport.get_extra_info("socket"))
+        return self._poller.is_readable()  # the loop may have been too busy to read what has come
 
     def is_foreign(self) -> bool:
         """Whether it belongs to another event loop than the running one."""

@@ -3,8 +3,7 @@
 import queue
 import socket
 import threading
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from clocknext_core import Answer, Origin, Request
@@ -19,7 +18,7 @@ from clocknext_transports.http11 import (
     Receive,
     Send,
 )
-from clocknext_transports.sockets import end, is_readable
+from clocknext_transports.sockets import Poller, end
 from clocknext_transports.sync.clock import Clock
 from clocknext_transports.tls import default_context
 
@@ -53,31 +52,45 @@ class Transport(Protocol):
 
 
 class Stream:
-    """One socket and its HTTP state."""
+    """One socket and its HTTP state.
+
+    The socket does not block, and is waited for only where it must be: every call that might block gives the
+    interpreter's lock to another thread, and with many at work it is long until it comes back.
+    """
 
     def __init__(self, sock: socket.socket, connection: Connection, clock: Clock) -> None:
         self.socket = sock
         self.connection = connection
         self._clock = clock
         self._used_at = clock.now()
+        self._poller = Poller(sock)
+        sock.settimeout(0)
 
     def send(self, data: bytes, timeout: float) -> None:
         """Send all of it."""
-        self.socket.settimeout(timeout)
-        self.socket.sendall(data)
+        try:
+            sent = self.socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):
+            self.socket.settimeout(timeout)
+            self.socket.sendall(data[sent:])
+            self.socket.settimeout(0)
 
     def receive(self, timeout: float) -> bytes:
         """Receive some."""
-        self.socket.settimeout(timeout)
-        data = self.socket.recv(CHUNK)
+        data = self._read(timeout)
         self._used_at = self._clock.now()
         return data
 
+    def _read(self, timeout: float) -> bytes:
+        if not self._poller.is_readable(timeout):
+            raise TimeoutError
+        return self.socket.recv(CHUNK)
+
     def is_stale(self) -> bool:
         """Whether there is anything to read, were it only the end, or it has been idle for too long."""
-        if self._clock.now() - self._used_at > TRUSTED_FOR:
-            return True
-        return is_readable(self.socket)
+        return self._clock.now() - self._used_at > TRUSTED_FOR or self._poller.is_readable()
 
     def abort(self) -> None:
         """Close the socket."""
@@ -85,9 +98,18 @@ class Stream:
 
 
 class SecureStream(Stream):
-    """A socket with TLS."""
+    """A socket with TLS: what it has to wait for, only its own methods know."""
 
     socket: "ssl.SSLSocket"
+
+    def send(self, data: bytes, timeout: float) -> None:
+        """Send all of it."""
+        self.socket.settimeout(timeout)
+        self.socket.sendall(data)
+
+    def _read(self, timeout: float) -> bytes:
+        self.socket.settimeout(timeout)
+        return self.socket.recv(CHUNK)
 
     def is_stale(self) -> bool:
         """Whether it is stale as any socket, or holds bytes that were decrypted and not read."""
@@ -124,8 +146,8 @@ class NativeTransport:
         self._pool: Pool[Stream] = Pool(self._max_idle)
         self._sockets: set[socket.socket] = set()
         """All that are open, and some no longer. Not known weakly: the collector would be quicker."""
-        self._busy: set[socket.socket] = set()
-        """The sockets some thread connects, sends to or receives from right now."""
+        self._busy: dict[Exchange[Stream], socket.socket] = {}
+        """The sockets that are connected, sent to or received from right now, by who does it."""
         self._addresses: dict[Origin, Addresses] = {}
         """What was looked up last."""
         self._lock = threading.Lock()
@@ -137,7 +159,7 @@ class NativeTransport:
             step = exchange.start()
             while not isinstance(step, ENDS):
                 try:
-                    result = self._take(step, deadline_at)
+                    result = self._take(step, exchange, deadline_at)
                 except OSError as error:
                     step = exchange.fail(error)
                 else:
@@ -145,12 +167,14 @@ class NativeTransport:
             return step
         finally:
             exchange.close()
+            with self._lock:
+                self._busy.pop(exchange, None)
 
     def close(self) -> None:
         """Close every connection, also those in use: their exchanges fail."""
         with self._lock:
             self._is_closed = True
-            for sock in self._busy:
+            for sock in self._busy.values():
                 end(sock)
         self._pool.clear()
 
@@ -171,31 +195,27 @@ class NativeTransport:
         self._begin()
 
     def _take(
-        self, step: Connect | Send[Stream] | Receive[Stream], deadline_at: float
+        self,
+        step: Connect | Send[Stream] | Receive[Stream],
+        exchange: Exchange[Stream],
+        deadline_at: float,
     ) -> Stream | bytes | None:
         match step:
             case Connect():
-                return self._connect(step.origin, deadline_at)
+                return self._connect(step.origin, exchange, deadline_at)
             case Send():
-                with self._using(step.stream.socket):
-                    step.stream.send(step.data, self._left(deadline_at))
+                self._use(step.stream.socket, exchange)
+                step.stream.send(step.data, self._left(deadline_at))
                 return None
             case Receive():
-                with self._using(step.stream.socket):
-                    return step.stream.receive(self._left(deadline_at))
+                return step.stream.receive(self._left(deadline_at))
 
-    @contextmanager
-    def _using(self, sock: socket.socket) -> Generator[None, None, None]:
-        """Let `close` interrupt what happens to a socket meanwhile."""
+    def _use(self, sock: socket.socket, exchange: Exchange[Stream]) -> None:
+        """Let `close` interrupt what happens to a socket, until the exchange ends or uses another."""
         with self._lock:
             if self._is_closed:
                 raise ConnectionAbortedError("the client was closed")
-            self._busy.add(sock)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._busy.discard(sock)
+            self._busy[exchange] = sock
 
     def _left(self, deadline_at: float) -> float:
         left = deadline_at - self._clock.now()
@@ -203,7 +223,7 @@ class NativeTransport:
             raise TimeoutError
         return left
 
-    def _connect(self, origin: Origin, deadline_at: float) -> Stream:
+    def _connect(self, origin: Origin, exchange: Exchange[Stream], deadline_at: float) -> Stream:
         addresses = self._look_up(origin, deadline_at)
         failed: OSError = OSError("the host name has no address")
         for tried, (family, kind, protocol, _, address) in enumerate(addresses):
@@ -213,10 +233,10 @@ class NativeTransport:
             self._note(sock)
             try:
                 sock.settimeout(timeout)
-                with self._using(sock):
-                    sock.connect(address)
-                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                return self._secured(sock, origin, deadline_at)
+                self._use(sock, exchange)
+                sock.connect(address)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return self._secured(sock, origin, exchange, deadline_at)
             except OSError as error:
                 sock.close()
                 failed = error
@@ -259,7 +279,9 @@ class NativeTransport:
         self._addresses[origin] = outcome
         return outcome
 
-    def _secured(self, sock: socket.socket, origin: Origin, deadline_at: float) -> Stream:
+    def _secured(
+        self, sock: socket.socket, origin: Origin, exchange: Exchange[Stream], deadline_at: float
+    ) -> Stream:
         connection = Connection(max_answer_bytes=self._max_answer_bytes)
         if origin.scheme != "https":
             return Stream(sock, connection, self._clock)
@@ -272,8 +294,8 @@ class NativeTransport:
         )
         self._note(secured)
         try:
-            with self._using(secured):
-                secured.do_handshake()
+            self._use(secured, exchange)
+            secured.do_handshake()
         except BaseException:
             secured.close()
             raise

@@ -18,7 +18,7 @@ from clocknext_transports.http11 import (
     Receive,
     Send,
 )
-from clocknext_transports.sockets import SocketLike, is_readable
+from clocknext_transports.sockets import Poller, SocketLike
 from clocknext_transports.tls import default_context
 
 CHUNK = 65536
@@ -32,6 +32,7 @@ class Stream:
 
     def __init__(self, sock: socket.socket, connection: Connection) -> None:
         self._socket = sock
+        self._poller = Poller(sock)
         self.connection = connection
         self._used_at = trio.current_time()
 
@@ -54,7 +55,7 @@ class Stream:
 
     def is_stale(self) -> bool:
         """Whether there is anything to read, were it only the end, or it has been idle for too long."""
-        return trio.current_time() - self._used_at > TRUSTED_FOR or is_readable(self._socket)
+        return trio.current_time() - self._used_at > TRUSTED_FOR or self._poller.is_readable()
 
     def abort(self) -> None:
         """Close the connection at once."""
