@@ -3,7 +3,8 @@
 A resource's method builds a pure value. Bound to a client of threads it carries that out and returns the
 result; bound to one of asyncio or trio it is a coroutine function. Both type checkers follow, and
 `inspect.signature` and `help` tell the truth, also where a method takes the fields of a TypedDict: they show
-each field as a parameter of its own.
+each field as a parameter of its own. A method that records a signal hands the value to the client itself: it
+is called often, and so there is nothing around it where none is needed.
 """
 
 import inspect
@@ -142,10 +143,10 @@ class endpoint(_Descriptor, Generic[P, T]):  # noqa: N801 - a decorator
 
 
 class recording(_Descriptor, Generic[P]):  # noqa: N801 - a decorator
-    """Bind a method that builds a `Recording`: it returns a `TrackResult`, or a coroutine of one."""
+    """Bind a method that has a signal recorded: it returns a `TrackResult`, or a coroutine of one."""
 
-    def __init__(self, build: Callable[Concatenate[Any, P], Recording]) -> None:
-        super().__init__(build)
+    def __init__(self, record: Callable[Concatenate[Any, P], TrackResult]) -> None:
+        super().__init__(record)
 
     @overload
     def __get__(self, instance: None, owner: type[object]) -> Self: ...
@@ -156,7 +157,17 @@ class recording(_Descriptor, Generic[P]):  # noqa: N801 - a decorator
         self, instance: Resource[Async], owner: type[object]
     ) -> Callable[P, Coroutine[Any, Any, TrackResult]]: ...
     def __get__(self, instance: Resource[Any] | None, owner: type[object]) -> object:
-        return self if instance is None else self.carried_out(instance, instance.runner.record, TrackResult)
+        if instance is None:
+            return self
+        record: Callable[..., Any] = MethodType(self.build, instance)
+
+        async def record_async(*args: Any, **kwargs: Any) -> Any:
+            return await record(*args, **kwargs)
+
+        if instance.runner.is_async:
+            return self.publish(instance, record_async, TrackResult)
+        instance.__dict__[self.build.__name__] = record
+        return record
 
 
 class paged(_Descriptor, Generic[P, T]):  # noqa: N801 - a decorator

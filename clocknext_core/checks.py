@@ -34,10 +34,10 @@ def check_id(name: str, value: object) -> str:
 
 def check_email(name: str, value: object) -> str:
     """Require something of the shape of an e-mail address; whether it exists is the server's business."""
-    text = check_text(name, value)
-    if not _EMAIL.fullmatch(text):
-        raise invalid(name, "must be an e-mail address")
-    return text
+    if isinstance(value, str) and _EMAIL.fullmatch(value):
+        return value
+    check_text(name, value)
+    raise invalid(name, "must be an e-mail address")
 
 
 def check_int(name: str, value: object, *, least: int) -> int:

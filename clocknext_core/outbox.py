@@ -534,14 +534,21 @@ class Outbox:
         return Wait(self._next_wake_at())
 
     def wakes_before(self, until: float | None) -> bool:
-        """Tell a driver, after an input, whether it must poll although it was told to wait until then."""
+        """Tell a driver, after an input, whether it must poll although it was told to wait until then.
+
+        So it must where there is something to do before that time, and where that time is over: the clock has
+        jumped, and whoever waits may not have noticed.
+        """
         if self._events or self._is_closed or self._wants_to_adopt():
             return True
         wake_at = self._next_wake_at()
-        return wake_at is not None and (until is None or wake_at < until)
+        if until is None:
+            return wake_at is not None
+        return until < self._now or (wake_at is not None and wake_at < until)
 
     def _advance(self, now: float) -> None:
-        self._now = max(self._now, now)
+        if now > self._now:
+            self._now = now
 
     def _new_ticket(self) -> Ticket:
         self._last_ticket += 1

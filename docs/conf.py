@@ -17,7 +17,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import diagrams  # noqa: E402 - found by the path set above
 
-from clocknext_core import TrackResult, __version__, resources  # noqa: E402
+from clocknext_core import __version__, resources  # noqa: E402
 from clocknext_core.binding import Resource, endpoint, paged, recording  # noqa: E402
 from clocknext_core.models import Field, Items, Many, Model  # noqa: E402
 
@@ -59,7 +59,7 @@ def show_what_is_called(app: Sphinx) -> None:
                     returns = GenericAlias(Iterator, (returns,))
                 setattr(resource, name, _like(member.build, returns))
             elif isinstance(member, recording):
-                setattr(resource, name, _like(member.build, TrackResult))
+                setattr(resource, name, member.build)
 
 
 def show_what_is_read(app: Sphinx) -> None:

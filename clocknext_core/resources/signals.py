@@ -7,7 +7,7 @@ from clocknext_core.binding import Resource, S, endpoint, recording
 from clocknext_core.bodies import SignalStatus, SignalType, credit_body, outcome_body, wallet_body
 from clocknext_core.checks import check_choice, check_email, check_text
 from clocknext_core.errors import invalid
-from clocknext_core.models import UnitRecord, UnitUsage, Usage, UsageLog
+from clocknext_core.models import TrackResult, UnitRecord, UnitUsage, Usage, UsageLog
 from clocknext_core.operations import (
     USAGE_PATH,
     Operation,
@@ -30,6 +30,11 @@ class Signals(Resource[S]):
     `flush`. An awaited call returns the server's answer, or raises its error.
     """
 
+    def _record(self, recorded: Recording) -> TrackResult:
+        """Have the client record it. On one of asyncio or trio this is a coroutine, and `recording` knows."""
+        result: TrackResult = self.runner.record(recorded)
+        return result
+
     @recording
     def credit(
         self,
@@ -45,7 +50,7 @@ class Signals(Resource[S]):
         metric: Mapping[str, object] | None = None,
         idempotency_key: str | None = None,
         wait: bool | None = None,
-    ) -> Recording:
+    ) -> TrackResult:
         """Record a signal metered against a credit, charged at the model's cost plus your margin.
 
         Args:
@@ -71,7 +76,7 @@ class Signals(Resource[S]):
         body = credit_body(
             customer_id, model, key, agent_key, tokens, member, status, custom, metric, idempotency_key
         )
-        return Recording.of(body, wait)
+        return self._record(Recording.of(body, wait))
 
     @recording
     def wallet(
@@ -86,14 +91,14 @@ class Signals(Resource[S]):
         metric: Mapping[str, object] | None = None,
         idempotency_key: str | None = None,
         wait: bool | None = None,
-    ) -> Recording:
+    ) -> TrackResult:
         """Record a signal that debits the customer's USD wallet at the model's cost, without margin.
 
         Arguments, result and errors are those of `credit`, without a key. `metric` is taken, so that the
         three calls are alike, but not sent: the server ignores it on wallet signals.
         """
         body = wallet_body(customer_id, model, tokens, member, status, custom, metric, idempotency_key)
-        return Recording.of(body, wait)
+        return self._record(Recording.of(body, wait))
 
     @recording
     def outcome(
@@ -112,7 +117,7 @@ class Signals(Resource[S]):
         metric: Mapping[str, object] | None = None,
         idempotency_key: str | None = None,
         wait: bool | None = None,
-    ) -> Recording:
+    ) -> TrackResult:
         """Record that a workflow advanced by one step; `key` (or `agent_key`) is the outcome step's.
 
         Arguments, result and errors are those of `credit`. Two are the outcome's own: `run_id` groups the
@@ -133,7 +138,7 @@ class Signals(Resource[S]):
             metric,
             idempotency_key,
         )
-        return Recording.of(body, wait)
+        return self._record(Recording.of(body, wait))
 
     @recording
     def from_response(
@@ -154,7 +159,7 @@ class Signals(Resource[S]):
         metric: Mapping[str, object] | None = None,
         idempotency_key: str | None = None,
         wait: bool | None = None,
-    ) -> Recording:
+    ) -> TrackResult:
         """Record a signal with the model and the tokens that a model's response names.
 
         A credit signal, unless `type` says otherwise; which arguments it takes follows from the type, and one
@@ -201,17 +206,17 @@ class Signals(Resource[S]):
             body = credit_body(customer_id, model, key, agent_key, tokens, *own)
         else:
             body = outcome_body(customer_id, model, key, agent_key, run_id, complete, tokens, *own)
-        return Recording.of(body, wait)
+        return self._record(Recording.of(body, wait))
 
     @recording
-    def track(self, signal: Signal, /, *, wait: bool | None = None) -> Recording:
+    def track(self, signal: Signal, /, *, wait: bool | None = None) -> TrackResult:
         """Record a signal object. Without an idempotency key of its own, each call makes a new one.
 
         Raises:
             ValidationError: It is not a signal, or can't be encoded; nothing was recorded.
             ClockNextError: The call waited, and the server refused the signal or could not be reached.
         """
-        return Recording(signal, wait)
+        return self._record(Recording(signal, wait))
 
     @endpoint
     def verify(self, signal: Signal, /) -> Operation[UsageLog]:

@@ -239,17 +239,13 @@ class Driver:
         if self._leader is not None:
             return  # it polls again before it does anything else
         if self._is_sleeping:
-            if self._outbox.wakes_before(self._sleeping_until) or self._has_overslept():
+            if self._outbox.wakes_before(self._sleeping_until):
                 self._timer.notify()
         elif self._outbox.has_work:
             self._call_thread()
         else:
             # Nothing to send, so no thread is worth starting: there are only waiters and hooks to serve.
             self._serve_here()
-
-    def _has_overslept(self) -> bool:
-        """Whether whoever sleeps should have been awake for some time: the clock has jumped."""
-        return self._sleeping_until is not None and self._sleeping_until < self._clock.now()
 
     def _serve_here(self) -> None:
         """Wake waiters and run hooks in this thread, and leave what there is to send to others."""
