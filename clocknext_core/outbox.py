@@ -547,8 +547,7 @@ class Outbox:
         return until < self._now or (wake_at is not None and wake_at < until)
 
     def _advance(self, now: float) -> None:
-        if now > self._now:
-            self._now = now
+        self._now = max(self._now, now)
 
     def _new_ticket(self) -> Ticket:
         self._last_ticket += 1

@@ -11,6 +11,21 @@ if TYPE_CHECKING:
     from clocknext_transports.asyncio import ClockNext as AsyncClockNext
     from clocknext_transports.sync import ClockNext
     from clocknext_transports.trio import ClockNext as TrioClockNext
+else:
+    # Hidden from type checkers, which would take it for leave to import any name.
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            client: object = import_module(_HOMES[name]).ClockNext
+        except ModuleNotFoundError as error:
+            if error.name != "trio":
+                raise
+            hint = f"{name} needs trio: pip install 'clocknext[trio]'"
+            raise ModuleNotFoundError(hint, name=error.name) from None
+        globals()[name] = client
+        return client
+
 
 __all__ = ["AsyncClockNext", "ClockNext", "TrioClockNext"]
 
@@ -19,20 +34,6 @@ _HOMES = {
     "AsyncClockNext": "clocknext_transports.asyncio",
     "TrioClockNext": "clocknext_transports.trio",
 }
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        client: object = import_module(_HOMES[name]).ClockNext
-    except ModuleNotFoundError as error:
-        if error.name != "trio":
-            raise
-        hint = f"{name} needs trio: pip install 'clocknext[trio]'"
-        raise ModuleNotFoundError(hint, name=error.name) from None
-    globals()[name] = client
-    return client
 
 
 def __dir__() -> list[str]:

@@ -12,14 +12,15 @@ from clocknext_transports.spool.writer import SpoolWriter
 
 if TYPE_CHECKING:
     from clocknext_transports.spool.sqlite import SqliteSpool
+else:
+    # Hidden from type checkers, which would take it for leave to import any name.
+    def __getattr__(name: str) -> object:
+        if name != "SqliteSpool":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from clocknext_transports.spool.sqlite import SqliteSpool
+
+        globals()[name] = SqliteSpool
+        return SqliteSpool
+
 
 __all__ = ["Problem", "Spool", "SpoolWriter", "SqliteSpool", "Stored"]
-
-
-def __getattr__(name: str) -> object:
-    if name != "SqliteSpool":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from clocknext_transports.spool.sqlite import SqliteSpool
-
-    globals()[name] = SqliteSpool
-    return SqliteSpool

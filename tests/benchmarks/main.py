@@ -13,6 +13,7 @@ from clocknext_core import __version__
 from tests.benchmarks import plots
 from tests.benchmarks.delivering import concurrency_series
 from tests.benchmarks.holding import cost_series
+from tests.benchmarks.processes import keeping_bytecode
 from tests.benchmarks.report import as_json, as_text
 from tests.benchmarks.rounds import Result
 from tests.benchmarks.servers import Server, constant_server
@@ -39,7 +40,7 @@ def main(words: Sequence[str] | None = None) -> int:
     rounds = chosen.rounds or (QUICK_ROUNDS if chosen.quick else ROUNDS)
     before = _load()
     results: dict[str, Result] = {}
-    with constant_server() as server:
+    with keeping_bytecode(), constant_server() as server:
         for name in names:
             print(f"{name} …", file=sys.stderr, flush=True)
             results[name] = every[name](Setting(server, rounds, chosen.quick))

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE = 10.0
@@ -70,6 +71,23 @@ def python(code: str, *words: str) -> str:
 def output_of(command: Sequence[str]) -> str:
     """Run a command to its end; return what it prints."""
     return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+@contextmanager
+def keeping_bytecode() -> Generator[None, None, None]:
+    """Have children keep the bytecode of what they import, all alike, however it was installed.
+
+    Else the one whose sources were edited last would be compiled in every round.
+    """
+    before = dict(os.environ)
+    with TemporaryDirectory() as folder:
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = folder
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
 
 
 def leave_proxies() -> None:

@@ -5,6 +5,7 @@ import socket
 import sys
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from statistics import median
 from xml.etree import ElementTree as ET
 
@@ -15,6 +16,7 @@ from tests.benchmarks.children import Requests
 from tests.benchmarks.loopback import refuse_other_hosts
 from tests.benchmarks.plain import HELD, record
 from tests.benchmarks.plots import HEIGHT, WIDTH, Curve, draw
+from tests.benchmarks.processes import keeping_bytecode, python
 from tests.benchmarks.report import as_json, as_text
 from tests.benchmarks.rounds import Claim, Contestant, Figure, Result, alternate, single
 from tests.benchmarks.scheduling import Job, ideal
@@ -43,6 +45,18 @@ def test_contestants_take_turns_and_every_other_round_is_reversed() -> None:
 
     assert turns == ["a", "b", "b", "a", "a", "b"]
     assert figures == {"a": [Figure(4.0, 0.0), Figure(5.0, 0.0)], "b": [Figure(3.0, 0.0), Figure(6.0, 0.0)]}
+
+
+def test_children_keep_the_bytecode_of_what_they_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = "import clocknext_core, sys; print(sys.dont_write_bytecode, sys.pycache_prefix)"
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    before = python(ask)
+    with keeping_bytecode():
+        refuses, folder = python(ask).split()
+        assert refuses == "False"
+        assert list(Path(folder).rglob("clocknext_core/signals.*.pyc"))
+    assert not Path(folder).exists()
+    assert python(ask) == before
 
 
 def test_a_ratio_is_of_one_round() -> None:

@@ -149,3 +149,13 @@ def hooks() -> None:
     ClockNext(on_error=wrong)  # type: ignore[arg-type]
     AsyncClockNext(on_error=one)  # type: ignore[arg-type]
     TrioClockNext(on_error=one)  # type: ignore[arg-type]
+
+
+def names() -> None:
+    import clocknext_core
+    import clocknext_transports
+    import clocknext_transports.spool
+
+    clocknext_core.OutBox  # type: ignore[attr-defined]
+    clocknext_transports.AsyncClocknext  # type: ignore[attr-defined]
+    clocknext_transports.spool.SQLiteSpool  # type: ignore[attr-defined]
