@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from clocknext_core import Answer, ClockNextError, Origin, Request, Transmit, Wait
 from clocknext_transports import coroutines
 from clocknext_transports.http11 import Connect, Connection, Exchange, Pool, Receive, Send
-from clocknext_transports.sockets import is_readable
+from clocknext_transports.sockets import Poller
 
 reactor = cast(ReactorBase, installed_reactor)
 clock = cast(interfaces.IReactorTime, installed_reactor)
@@ -31,7 +31,7 @@ class Stream(protocol.Protocol):
     def connectionMade(self) -> None:  # noqa: N802 - Twisted's name
         self.connection = Connection()
         self.received: DeferredQueue[bytes | Failure] = DeferredQueue()
-        self.socket = self.transport.getHandle()
+        self.poller = Poller(self.transport.getHandle())
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
         self.received.put(data)
@@ -42,7 +42,7 @@ class Stream(protocol.Protocol):
         self.received.put(b"" if reason.check(error.ConnectionDone) else Failure(OSError(str(reason.value))))
 
     def is_stale(self) -> bool:
-        return bool(self.received.pending) or is_readable(self.socket)
+        return bool(self.received.pending) or self.poller.is_readable()
 
     def abort(self) -> None:
         self.transport.abortConnection()

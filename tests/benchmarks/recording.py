@@ -14,6 +14,7 @@ def measure(setting: Setting) -> Result:
     count = setting.pieces(4000)
     contestants = {
         "plain function": partial(_record_plainly, count),
+        "lean function": partial(_record_leanly, count),
         "signals.credit, threads": partial(ours.record_in_threads, count),
         "signals.credit, asyncio": partial(ours.record_in_asyncio, count),
         "signals.credit, trio": partial(ours.record_in_trio, count),
@@ -27,6 +28,7 @@ def measure(setting: Setting) -> Result:
     figures = alternate([single(name, run) for name, run in contestants.items()], setting.rounds)
     claims = [
         Claim("signals.credit, threads", ("plain function",), most=1.3),
+        Claim("signals.credit, threads", ("lean function",)),
         Claim("signals.credit, threads", ("segment track",), most=0.45),
         Claim("signals.credit, threads", ("posthog capture",), most=0.22),
         Claim("signals.credit, threads", ("OpenTelemetry span",)),
@@ -38,6 +40,22 @@ def measure(setting: Setting) -> Result:
 
 def _record_plainly(count: int) -> Figure:
     record = plain.record
+    plain.HELD.clear()
+    watch = Stopwatch()
+    for _ in range(count):
+        record(
+            customer_id="cus_123",
+            model=MODEL,
+            key="api_credit",
+            member="alice@acme.example",
+            tokens={"input": 1200, "output": 340, "cache": 0},
+            custom={"feature": "summarize"},
+        )
+    return watch.per(count)
+
+
+def _record_leanly(count: int) -> Figure:
+    record = plain.record_leanly
     plain.HELD.clear()
     watch = Stopwatch()
     for _ in range(count):

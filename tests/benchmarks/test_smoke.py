@@ -3,25 +3,27 @@
 import json
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
 
+from clocknext_transports import ClockNext
 from tests.benchmarks import baselines, ours
 from tests.benchmarks.children import Requests
 from tests.benchmarks.loopback import refuse_other_hosts
-from tests.benchmarks.plain import HELD, record
+from tests.benchmarks.plain import HELD, record, record_leanly
 from tests.benchmarks.plots import HEIGHT, WIDTH, Curve, draw
 from tests.benchmarks.processes import keeping_bytecode, python
 from tests.benchmarks.report import as_json, as_text
 from tests.benchmarks.rounds import Claim, Contestant, Figure, Result, alternate, single
 from tests.benchmarks.scheduling import Job, ideal
 from tests.benchmarks.servers import fallback_server
-from tests.benchmarks.typical import Arguments, arguments, body, holding
+from tests.benchmarks.typical import API_KEY, Arguments, arguments, body, holding
 
 SVG = "{http://www.w3.org/2000/svg}"
 FIGURES = {
@@ -169,9 +171,10 @@ def test_servers_read_requests_however_they_are_cut() -> None:
     assert [body for byte in wire for body in bytewise.take(bytes([byte]))] == [b"abc", b"de"]
 
 
-def test_the_plain_function_holds_what_the_library_would_send() -> None:
+@pytest.mark.parametrize("hold", [record, record_leanly])
+def test_the_plain_functions_hold_what_the_library_would_send(hold: Callable[..., str]) -> None:
     HELD.clear()
-    key = record(**arguments(7))
+    key = hold(**arguments(7))
 
     ((held_key, encoded),) = HELD
     assert held_key == key
@@ -186,9 +189,32 @@ BAD: list[Arguments] = [
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_the_plain_function_validates(bad: Arguments) -> None:
-    with pytest.raises(ValueError, match="must be"):
+@pytest.mark.parametrize("hold", [record, record_leanly])
+def test_the_plain_functions_validate(hold: Callable[..., str], bad: Arguments) -> None:
+    with pytest.raises(ValueError, match="must"):
+        hold(**bad)
+
+
+WORSE: list[dict[str, object]] = [
+    {"tokens": {"inputs": 1}},
+    {"agent_key": "k"},
+    {"key": None},
+    {"custom": ["x"]},
+    {"status": "DONE"},
+    {"metric": {"ref": "model", "value": 1}},
+    {"metric": {"ref": "pages"}},
+    {"idempotency_key": ""},
+    {"custom": {"text": "x" * 65536}},
+]
+
+
+@pytest.mark.parametrize("worse", WORSE)
+def test_the_plain_function_keeps_to_the_rules_of_the_library(worse: dict[str, object]) -> None:
+    bad: dict[str, Any] = {**arguments(0), **worse}
+    with pytest.raises(ValueError, match=": "):
         record(**bad)
+    with ClockNext(API_KEY, base_url=ours.NOWHERE) as client, pytest.raises(ValueError, match=": "):
+        client.signals.credit(**bad)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="processes share no socket there")
