@@ -148,11 +148,13 @@ def _idle_in_trio(url: str) -> None:
 
 
 def serve_slowly() -> None:
-    """Answer each request after its time, in a thread for each connection: a sleep is the exactest timer."""
+    """Answer each request when its time is over, counted from when it came.
+
+    In a thread for each connection: a sleep is the exactest timer. The answer is ready before it.
+    """
     attempts: Counter[bytes] = Counter()
 
     def answer(body: bytes) -> tuple[int, bytes]:
-        time.sleep(SLOW_SECONDS if f'"model":"{SLOW}"'.encode() in body else QUICK_SECONDS)
         key = _KEY.search(body)
         if f'"model":"{REFUSING}"'.encode() not in body or key is None:
             return 200, ANSWER
@@ -163,8 +165,12 @@ def serve_slowly() -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         received = Requests()
         while data := connection.recv(65536):
+            came_at = time.monotonic()
             for body in received.take(data):
-                connection.sendall(response(*answer(body)))
+                answered = response(*answer(body))
+                seconds = SLOW_SECONDS if f'"model":"{SLOW}"'.encode() in body else QUICK_SECONDS
+                time.sleep(max(0.0, came_at + seconds - time.monotonic()))
+                connection.sendall(answered)
         connection.close()
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
