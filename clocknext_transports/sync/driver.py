@@ -164,10 +164,10 @@ class Driver:
             if receipt.ticket is None:
                 self._nudge()
                 return receipt.result
-            waiter = self._waiters[receipt.ticket] = Waiter()
-            self._nudge()
+            waiter = self._await(receipt.ticket)
         try:
             self._check_may_wait()
+            self._work_if_alone(waiter)
             waiter.wait()
         except BaseException:
             with self._lock:
@@ -214,15 +214,19 @@ class Driver:
             raise RuntimeError("A hook must not wait for the buffer, which waits for the hook.")
 
     def _await(self, ticket: Ticket) -> Waiter:
-        """Make a waiter, and see to it that somebody serves it."""
+        """Make a waiter, and see to it that somebody polls."""
         waiter = self._waiters[ticket] = Waiter()
         self._nudge()
-        if not self._threads:
-            # No thread can be started any more, or none was worth it: then this one does the work.
-            self._carry_until(lambda: waiter.is_settled)
         return waiter
 
+    def _work_if_alone(self, waiter: Waiter) -> None:
+        """Do the work in this thread where no other can be started any more, or none was worth it."""
+        with self._lock:
+            if not self._threads:
+                self._carry_until(lambda: waiter.is_settled)
+
     def _report(self, waiter: Waiter, timeout: float | None) -> FlushReport:
+        self._work_if_alone(waiter)
         waiter.wait(timeout)
         while not waiter.is_settled:
             # The time is up, and every thread may be busy: at the interpreter's exit no more can be had.
@@ -300,7 +304,8 @@ class Driver:
                     case Closed():
                         return
                     case Wait():
-                        self._sleep(output.until)
+                        if not is_over():  # it may be since the poll
+                            self._sleep(output.until)
                     case _:
                         assert_never(output)
         finally:

@@ -171,8 +171,9 @@ class Bench:
         on_flush: OnFlush | None = None,
         on_retry: OnRetry | None = None,
         on_drop: OnDrop | None = None,
+        clock: FakeClock | None = None,
     ) -> None:
-        self.clock = FakeClock()
+        self.clock = FakeClock() if clock is None else clock
         self.transport = transport
         config = Config(KEY, batch=batch, retry=retry, timeout=10.0)
         self.engine = Engine(config, rng=Random(7), make_key=lambda: "unused")
@@ -284,6 +285,60 @@ def test_one_signal_at_a_time_needs_few_threads() -> None:
             transport.wait_requests(number + 1)
             assert b.driver.flush(None).delivered == 1
         assert len(workers()) <= 3
+
+
+# Where no thread can be had
+
+
+@pytest.fixture
+def no_more_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system starts no thread: its limit is reached, or the interpreter is shutting down."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+
+class LonelyClock(FakeClock):
+    """Time that passes while the only thread there is waits for it."""
+
+    def wait_until(self, condition: threading.Condition, at: float | None) -> None:
+        assert at is not None, "nobody is there to wake this thread"
+        self.time = max(self.time, at)
+
+
+@pytest.mark.usefixtures("no_more_threads")
+def test_without_threads_a_flush_does_the_work_itself_and_returns() -> None:
+    transport = FakeTransport(BUSY, OK)
+    lonely = Bench(transport, batch=BatchPolicy(max_size=1), retry=RetryPolicy(), clock=LonelyClock())
+    lonely.record(3)
+    assert lonely.driver.flush(None) == FlushReport(3)
+    assert len(transport.requests) == 4
+    assert transport.threads == {threading.current_thread()}
+    assert lonely.driver.close(None) == FlushReport(0)
+
+
+@pytest.mark.usefixtures("no_more_threads")
+def test_without_threads_a_call_that_waits_for_room_makes_it() -> None:
+    batch = BatchPolicy(max_size=1, max_queue_size=1, overflow="block")
+    transport = FakeTransport()
+    lonely = Bench(transport, batch=batch, retry=RetryPolicy(), clock=LonelyClock())
+    lonely.record(3)
+    assert len(transport.requests) == 2
+    assert lonely.driver.close(None) == FlushReport(3)
+
+
+@pytest.mark.usefixtures("no_more_threads")
+def test_without_threads_a_call_that_waits_for_room_gives_up_in_time() -> None:
+    batch = BatchPolicy(max_size=1, max_queue_size=1, overflow="block", block_timeout=30.0)
+    transport = FakeTransport(Response(503, [("retry-after", "60")], b"{}"))
+    lonely = Bench(transport, batch=batch, retry=RetryPolicy(), clock=LonelyClock())
+    lonely.record()
+    result = lonely.driver.record(encoded("late"))
+    assert result.dropped == "queue_full"
+    assert lonely.clock.time == 1030.0
+    assert lonely.driver.close(0.0).pending == 1
 
 
 # When something is sent
