@@ -29,7 +29,7 @@ from tests.core.support import KEY
 
 PUBLIC = {
     name: value
-    for name, value in vars(clocknext_core).items()
+    for name, value in ((name, getattr(clocknext_core, name)) for name in clocknext_core.__all__)
     if isinstance(value, type) and is_dataclass(value)
 }
 OUTPUTS = {"Receipt", *((get_origin(kind) or kind).__name__ for kind in get_args(OutboxOutput))}
