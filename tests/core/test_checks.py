@@ -2,6 +2,7 @@
 
 import pytest
 
+from clocknext_core import ValidationError
 from clocknext_core.checks import (
     MAX_INT,
     check_bool,
@@ -24,6 +25,15 @@ def test_what_is_right_is_returned_as_it_is() -> None:
     assert [check_number("a", value) for value in (-1, 0.5)] == [-1, 0.5]
     assert [check_seconds("a", value) for value in (0, 0.5)] == [0, 0.5]
     assert check_seconds("a", 0.1, positive=True) == 0.1
+
+
+@pytest.mark.parametrize(
+    ("value", "wrong"),
+    [(7, "must be a string, not int"), (" ", "must not be blank"), ("a@", "must be an e-mail address")],
+)
+def test_what_is_no_address_is_told_for_what_it_is(value: object, wrong: str) -> None:
+    with pytest.raises(ValidationError, match=rf"^a: {wrong}$"):
+        check_email("a", value)
 
 
 @pytest.mark.parametrize(

@@ -1055,6 +1055,13 @@ def test_a_driver_is_told_when_an_input_makes_its_sleep_too_long() -> None:
     assert outbox.wakes_before(1.0)
 
 
+def test_a_driver_is_told_that_it_has_overslept() -> None:
+    outbox = Bench(BatchPolicy(max_size=2, max_interval=9.0)).outbox
+    outbox.record(encoded("a"), now=4.0)
+    assert not outbox.wakes_before(4.0)
+    assert outbox.wakes_before(3.5)
+
+
 # Work per signal
 
 

@@ -7,7 +7,7 @@ from typing import Any, TypedDict, Unpack, assert_type
 
 import pytest
 
-from clocknext_core import Operation, Recording, ValidationError
+from clocknext_core import Operation, Recording, ValidationError, WalletSignal
 from clocknext_core.binding import Async, Blocking, Resource, S, endpoint, paged, recording
 from clocknext_core.models import Customer, TrackResult
 from clocknext_core.operations import Pages, path_of
@@ -175,6 +175,34 @@ def test_a_method_is_bound_once() -> None:
     customers = FakeClient().customers
     assert customers.get is customers.get
     assert customers.get is not FakeClient().customers.get
+    signals = FakeClient().signals
+    assert signals.credit is signals.credit
+    assert signals.credit is not FakeClient().signals.credit
+
+
+def test_a_method_that_records_is_itself_in_threads_and_a_coroutine_function_elsewhere() -> None:
+    given: list[Recording] = []
+
+    class AsyncClient:
+        is_async = True
+
+        def run(self, operation: Operation[Any], /) -> Any:
+            raise AssertionError("nothing is carried out here")
+
+        async def record(self, recorded: Recording, /) -> Any:
+            given.append(recorded)
+            return TrackResult({}, idempotency_key="k")
+
+    signals: Signals[Async] = Signals(AsyncClient())
+    plain = FakeClient().signals.track
+    assert inspect.iscoroutinefunction(signals.track)
+    assert not inspect.iscoroutinefunction(plain)
+    assert inspect.signature(signals.track) == inspect.signature(plain)
+    assert signals.track.__annotations__["return"] is TrackResult
+    assert signals.track is signals.track
+    signal = WalletSignal(customer_id="c", model="m")
+    assert asyncio.run(signals.track(signal, wait=True)).idempotency_key == "k"
+    assert given == [Recording(signal, wait=True)]
 
 
 class Fields(TypedDict):
