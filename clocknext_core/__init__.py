@@ -4,13 +4,12 @@ No I/O, no clock, no randomness, no threads, no third-party imports. Time comes 
 idempotency keys from the caller. Clients that do the I/O are in `clocknext_transports`; a driver of your own
 starts from `Engine`.
 
-What a program makes itself (signals, policies) or catches (errors) is imported at once; the machines, and
-what they give, when they are first asked for.
+Signals and errors are imported at once: what a program that meters makes and catches. The machines, and all
+that belongs to them, are imported when one of their names is first asked for.
 """
 
 from typing import TYPE_CHECKING
 
-from clocknext_core.config import BatchPolicy, Config, RetryPolicy, __version__
 from clocknext_core.errors import (
     AllowanceError,
     AuthError,
@@ -27,14 +26,15 @@ from clocknext_core.errors import (
     SpoolError,
     ValidationError,
 )
-from clocknext_core.messages import Answer, Failure, Origin, Request, Response
 from clocknext_core.signals import CreditSignal, EncodedSignal, OutcomeSignal, Signal, WalletSignal
 from clocknext_core.tokens import Tokens
 
 if TYPE_CHECKING:
     from clocknext_core.backoff import RandomSource
     from clocknext_core.call import Call, CallOutput
+    from clocknext_core.config import BatchPolicy, Config, RetryPolicy, __version__
     from clocknext_core.engine import Engine
+    from clocknext_core.messages import Answer, Failure, Origin, Request, Response
     from clocknext_core.models import Customer, CustomerPage, Model, PortalToken, TrackResult, Usage, UsageLog
     from clocknext_core.operations import Operation, Pages, Recording
     from clocknext_core.outbox import Adopted, Outbox, OutboxOutput, Receipt, Stats
@@ -63,9 +63,20 @@ else:
     def __getattr__(name: str) -> object:
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from clocknext_core import backoff, call, engine, models, operations, outbox, outputs
+        from clocknext_core import (
+            backoff,
+            call,
+            config,
+            engine,
+            messages,
+            models,
+            operations,
+            outbox,
+            outputs,
+        )
 
-        modules = map(vars, (backoff, call, engine, models, operations, outbox, outputs))
+        homes = (backoff, call, config, engine, messages, models, operations, outbox, outputs)
+        modules = map(vars, homes)
         globals()[name] = found = next(names[name] for names in modules if name in names)
         return found
 
