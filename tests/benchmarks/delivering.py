@@ -74,7 +74,7 @@ def concurrency_series() -> dict[str, dict[int, str]]:
 
 def measure_awaited(setting: Setting) -> Result:
     """Measure a signal that is sent at once and awaited, over a warm connection."""
-    count = setting.pieces(400)
+    count = setting.pieces(1500)
     url, port = setting.server.url, setting.server.port
     contestants = {
         "wait=True, threads": partial(ours.await_in_threads, url, count),
