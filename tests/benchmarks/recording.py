@@ -1,5 +1,6 @@
 """Recording: what one call costs the caller that buffers a signal, or an event of someone else's."""
 
+from collections.abc import Callable
 from functools import partial
 
 from tests.benchmarks import ours, plain
@@ -13,8 +14,8 @@ def measure(setting: Setting) -> Result:
     """Measure the call."""
     count = setting.pieces(4000)
     contestants = {
-        "plain function": partial(_record_plainly, count),
-        "lean function": partial(_record_leanly, count),
+        "plain function": partial(_hold, plain.record, count),
+        "lean function": partial(_hold, plain.record_leanly, count),
         "signals.credit, threads": partial(ours.record_in_threads, count),
         "signals.credit, asyncio": partial(ours.record_in_asyncio, count),
         "signals.credit, trio": partial(ours.record_in_trio, count),
@@ -38,24 +39,7 @@ def measure(setting: Setting) -> Result:
     return Result("Buffering one signal", "µs", figures, claims, notes)
 
 
-def _record_plainly(count: int) -> Figure:
-    record = plain.record
-    plain.HELD.clear()
-    watch = Stopwatch()
-    for _ in range(count):
-        record(
-            customer_id="cus_123",
-            model=MODEL,
-            key="api_credit",
-            member="alice@acme.example",
-            tokens={"input": 1200, "output": 340, "cache": 0},
-            custom={"feature": "summarize"},
-        )
-    return watch.per(count)
-
-
-def _record_leanly(count: int) -> Figure:
-    record = plain.record_leanly
+def _hold(record: Callable[..., str], count: int) -> Figure:
     plain.HELD.clear()
     watch = Stopwatch()
     for _ in range(count):
