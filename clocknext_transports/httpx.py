@@ -21,8 +21,8 @@ except ModuleNotFoundError as error:
 from clocknext_core import Answer, Failure, Request, Response
 from clocknext_core.checks import check_instance
 from clocknext_transports.http11 import MAX_ANSWER_BYTES
-from clocknext_transports.sockets import SocketLike, end
-from clocknext_transports.tls import default_context
+from clocknext_transports.http11.sockets import SocketLike, end
+from clocknext_transports.http11.tls import default_context
 
 
 class HttpxTransport:

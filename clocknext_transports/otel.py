@@ -29,9 +29,9 @@ except ModuleNotFoundError as error:
 from clocknext_core import Answer, NetworkError, Request, Response, Stats, __version__
 from clocknext_core.gate import GateState
 from clocknext_core.operations import USAGE_PATH
-from clocknext_transports.base import ClientBase
-from clocknext_transports.coroutines import Transport as AsyncTransport
-from clocknext_transports.hooks import logger
+from clocknext_transports.client.base import ClientBase
+from clocknext_transports.loops.driver import Transport as AsyncTransport
+from clocknext_transports.process.log import logger
 from clocknext_transports.sync import Transport
 
 TransportT = TypeVar("TransportT")

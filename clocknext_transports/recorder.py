@@ -70,8 +70,8 @@ from clocknext_core import (
 from clocknext_core.config import REDACTED
 from clocknext_core.envelope import Payload
 from clocknext_core.gate import Gate
-from clocknext_transports.base import ClientBase
-from clocknext_transports.hooks import logger
+from clocknext_transports.client.base import ClientBase
+from clocknext_transports.process.log import logger
 
 T = TypeVar("T")
 

@@ -2,6 +2,6 @@
 
 from clocknext_transports.asyncio.client import ClockNext
 from clocknext_transports.asyncio.transport import NativeTransport
-from clocknext_transports.coroutines import Transport
+from clocknext_transports.loops.driver import Transport
 
 __all__ = ["ClockNext", "NativeTransport", "Transport"]

@@ -2,10 +2,10 @@
 
 from typing import final
 
-from clocknext_transports import coroutines
 from clocknext_transports.asyncio.driver import Driver
 from clocknext_transports.asyncio.transport import NativeTransport
-from clocknext_transports.coroutines import Transport
+from clocknext_transports.loops import driver as coroutines
+from clocknext_transports.loops.driver import Transport
 
 
 @final

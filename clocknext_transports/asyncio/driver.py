@@ -13,7 +13,8 @@ from functools import partial
 from typing import assert_never
 
 from clocknext_core import Closed, Engine, Ticket, Transmit, Wait
-from clocknext_transports import atexit, coroutines
+from clocknext_transports.loops import driver as coroutines
+from clocknext_transports.process import exit as atexit
 
 
 class Driver(coroutines.Driver):

@@ -7,7 +7,6 @@ from functools import partial
 from typing import cast
 
 from clocknext_core import Answer, Origin, Request
-from clocknext_transports import forks
 from clocknext_transports.http11 import (
     MAX_ANSWER_BYTES,
     TRUSTED_FOR,
@@ -18,8 +17,9 @@ from clocknext_transports.http11 import (
     Receive,
     Send,
 )
-from clocknext_transports.sockets import Poller
-from clocknext_transports.tls import default_context
+from clocknext_transports.http11.sockets import Poller
+from clocknext_transports.http11.tls import default_context
+from clocknext_transports.process import fork as forks
 
 
 class Stream(asyncio.Protocol):

@@ -14,7 +14,7 @@ from clocknext_core import BatchPolicy, ClockNextError, Retrying, RetryPolicy
 from clocknext_transports import ClockNext, TrioClockNext
 from clocknext_transports.cli.errors import CallFailedError, CannotStartError
 from clocknext_transports.cli.progress import retry_note
-from clocknext_transports.hooks import OnRetry
+from clocknext_transports.client.hooks import OnRetry
 
 R = TypeVar("R")
 ClientT = TypeVar("ClientT", ClockNext, TrioClockNext)

@@ -6,8 +6,8 @@ from typing import cast
 import click
 
 from clocknext_core import Config
-from clocknext_transports import environment
 from clocknext_transports.cli.errors import CannotStartError
+from clocknext_transports.client import environment
 from clocknext_transports.emulator import EmulatorServer, Fault, FaultKind, Faults, Ledger, run
 
 

@@ -31,8 +31,8 @@ from clocknext_transports.cli.tables import Justify, Table, cell, one_line, prin
 from clocknext_transports.cli.tables import show as show_tables
 from clocknext_transports.cli.tally import describe
 from clocknext_transports.spool import SqliteSpool, Stored
-from clocknext_transports.spool.database import DamagedError
-from clocknext_transports.spool.quarantine import Quarantine, Quarantined
+from clocknext_transports.spool.files.database import DamagedError
+from clocknext_transports.spool.files.quarantine import Quarantine, Quarantined
 from clocknext_transports.spool.survey import Surveyed, set_aside, signals, survey
 
 WAVE = 256

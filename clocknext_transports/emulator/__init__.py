@@ -12,7 +12,15 @@ with emulator() as server:
 The ledger is pure and works alone: `Ledger().handle(request, now=...)`. Only a server needs trio.
 """
 
-from clocknext_transports.emulator.catalogue import (
+from clocknext_transports.emulator.api.exchange import Gate, Received, Reply, Responder
+from clocknext_transports.emulator.api.ledger import (
+    DEFAULT_API_KEY,
+    EXPIRED_API_KEY,
+    Bill,
+    Ledger,
+    RequestRecord,
+)
+from clocknext_transports.emulator.books.catalogue import (
     Catalogue,
     Component,
     Credit,
@@ -23,19 +31,11 @@ from clocknext_transports.emulator.catalogue import (
     Step,
     Unit,
 )
-from clocknext_transports.emulator.exchange import Gate, Received, Reply, Responder
-from clocknext_transports.emulator.faults import Fault, FaultKind, Faults
-from clocknext_transports.emulator.ledger import (
-    DEFAULT_API_KEY,
-    EXPIRED_API_KEY,
-    Bill,
-    Ledger,
-    RequestRecord,
-)
-from clocknext_transports.emulator.pricing import Tier
-from clocknext_transports.emulator.records import Counters, Held, Signal, Totals, UnitEvent
-from clocknext_transports.emulator.scripted import Answer, Gated, ScriptedServer, scripted
-from clocknext_transports.emulator.server import EmulatorServer, emulator, run, serve
+from clocknext_transports.emulator.books.pricing import Tier
+from clocknext_transports.emulator.books.records import Counters, Held, Signal, Totals, UnitEvent
+from clocknext_transports.emulator.server.faults import Fault, FaultKind, Faults
+from clocknext_transports.emulator.server.scripted import Answer, Gated, ScriptedServer, scripted
+from clocknext_transports.emulator.server.server import EmulatorServer, emulator, run, serve
 
 __all__ = [
     "DEFAULT_API_KEY",

@@ -24,8 +24,8 @@ from clocknext_core import (
     ValidationError,
 )
 from clocknext_core.signals import decode
-from clocknext_transports import forks
-from clocknext_transports.hooks import logger
+from clocknext_transports.process import fork as forks
+from clocknext_transports.process.log import logger
 from clocknext_transports.spool.protocol import Problem, Spool, Stored
 from clocknext_transports.spool.writer import SpoolWriter
 

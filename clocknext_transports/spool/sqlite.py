@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from clocknext_core import SpoolError
-from clocknext_transports.spool import lease
-from clocknext_transports.spool.claim import Claim, names
-from clocknext_transports.spool.database import DamagedError, Row, SignalFile, failures, salvage, unread
+from clocknext_transports.spool.files import lease
+from clocknext_transports.spool.files.claim import Claim, names
+from clocknext_transports.spool.files.database import DamagedError, Row, SignalFile, failures, salvage, unread
+from clocknext_transports.spool.files.quarantine import Quarantine
 from clocknext_transports.spool.protocol import Problem, Stored
-from clocknext_transports.spool.quarantine import Quarantine
 
 T = TypeVar("T")
 

@@ -5,9 +5,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from clocknext_transports.spool.claim import LOCK, SIGNALS, names
-from clocknext_transports.spool.database import DamagedError, Owner, SignalFile, failures
-from clocknext_transports.spool.lease import Lease
+from clocknext_transports.spool.files.claim import LOCK, SIGNALS, names
+from clocknext_transports.spool.files.database import DamagedError, Owner, SignalFile, failures
+from clocknext_transports.spool.files.lease import Lease
 from clocknext_transports.spool.protocol import Stored
 
 

@@ -8,19 +8,17 @@ Within a group, what is to be stored comes first, then what is to be erased: no 
 signal, and an erasure, which needs no wait for the disk, never delays an append by one.
 """
 
-import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ParamSpec, TypeAlias, TypeVar, assert_never
 
 from clocknext_core import SpoolError
+from clocknext_transports.process.log import logger
 from clocknext_transports.spool.protocol import Problem, Spool, Stored
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-logger = logging.getLogger("clocknext")
 
 AppendDone: TypeAlias = Callable[[SpoolError | None], object]
 """Told that a signal is durable (`None`), or why it is not stored."""
@@ -271,7 +269,7 @@ class SpoolWriter:
             return method(*args, **kwargs)
         except SpoolError as error:
             return error
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a waiter must not hang
             logger.exception("The spool raised what it should not.")
             return SpoolError(f"The spool failed: {type(error).__name__}.", retryable=True)
 
@@ -292,5 +290,5 @@ class SpoolWriter:
     def _tell(self, callback: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         try:
             callback(*args, **kwargs)
-        except Exception:
+        except Exception:  # noqa: BLE001 - as a hook
             logger.exception("A callback of the spool's writer raised; writing goes on.")

@@ -5,7 +5,7 @@ from typing import Self, TypeVar, final
 
 from clocknext_core import Call, FlushReport, Operation, Recording, Stats, TrackResult
 from clocknext_core.binding import Blocking
-from clocknext_transports.base import ClientBase, checked_timeout
+from clocknext_transports.client.base import ClientBase, checked_timeout
 from clocknext_transports.sync.clock import Clock
 from clocknext_transports.sync.driver import Driver
 from clocknext_transports.sync.transport import NativeTransport, Transport

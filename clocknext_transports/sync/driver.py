@@ -42,10 +42,11 @@ from clocknext_core import (
     Wait,
 )
 from clocknext_core.messages import Answer
-from clocknext_transports import atexit
-from clocknext_transports.atexit import GRACE
-from clocknext_transports.base import broken_transport
-from clocknext_transports.hooks import Hooks, logger
+from clocknext_transports.client.base import broken_transport
+from clocknext_transports.client.hooks import Hooks
+from clocknext_transports.process import exit as atexit
+from clocknext_transports.process.exit import GRACE
+from clocknext_transports.process.log import logger
 from clocknext_transports.sync.clock import Clock
 from clocknext_transports.sync.transport import Transport
 

@@ -18,9 +18,9 @@ from clocknext_transports.http11 import (
     Receive,
     Send,
 )
-from clocknext_transports.sockets import Poller, end
+from clocknext_transports.http11.sockets import Poller, end
+from clocknext_transports.http11.tls import default_context
 from clocknext_transports.sync.clock import Clock
-from clocknext_transports.tls import default_context
 
 if TYPE_CHECKING:
     import ssl

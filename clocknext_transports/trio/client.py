@@ -6,8 +6,8 @@ from typing import Self, final
 
 import trio
 
-from clocknext_transports import coroutines
-from clocknext_transports.coroutines import Transport
+from clocknext_transports.loops import driver as coroutines
+from clocknext_transports.loops.driver import Transport
 from clocknext_transports.trio.driver import Driver
 from clocknext_transports.trio.transport import NativeTransport
 

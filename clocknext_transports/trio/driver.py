@@ -25,7 +25,8 @@ from clocknext_core import (
     Transmit,
     Wait,
 )
-from clocknext_transports import atexit, coroutines
+from clocknext_transports.loops import driver as coroutines
+from clocknext_transports.process import exit as atexit
 
 
 class Driver(coroutines.Driver):

@@ -15,9 +15,9 @@ from twisted.internet.endpoints import HostnameEndpoint
 from twisted.python.failure import Failure
 
 from clocknext_core import Answer, ClockNextError, Origin, Request, Transmit, Wait
-from clocknext_transports import coroutines
 from clocknext_transports.http11 import Connect, Connection, Exchange, Pool, Receive, Send
-from clocknext_transports.sockets import Poller
+from clocknext_transports.http11.sockets import Poller
+from clocknext_transports.loops import driver as coroutines
 
 reactor = cast(ReactorBase, installed_reactor)
 clock = cast(interfaces.IReactorTime, installed_reactor)

@@ -27,8 +27,8 @@ from itertools import accumulate
 
 from clocknext_core import Answer, ClockNextError, Config, Failure, Request, Response
 from clocknext_core.envelope import open_answer
-from clocknext_transports.answers import MAX_FRAMING_BYTES, MAX_HEAD_BYTES
 from clocknext_transports.http11 import Connect, Connection, Exchange, Pool, Send
+from clocknext_transports.http11.answers import MAX_FRAMING_BYTES, MAX_HEAD_BYTES
 from fuzz.decoding import KEY, Decoder, cut, expanded, holds_key, with_key
 
 MAX_BYTES = 1024

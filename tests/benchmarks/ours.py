@@ -8,7 +8,7 @@ import trio
 
 from clocknext_core import BatchPolicy, FlushReport
 from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext
-from clocknext_transports.hooks import OnRetry
+from clocknext_transports.client.hooks import OnRetry
 from tests.benchmarks.rounds import Figure, Stopwatch
 from tests.benchmarks.typical import API_KEY, MODEL, Arguments, arguments, holding
 

@@ -14,7 +14,7 @@ from clocknext_core.resources.customers import Customers
 from clocknext_core.resources.portal import Portal
 from clocknext_core.resources.signals import Signals
 from clocknext_transports import ClockNext
-from clocknext_transports.hooks import OnDrop, OnError, OnFlush, OnRetry
+from clocknext_transports.client.hooks import OnDrop, OnError, OnFlush, OnRetry
 from clocknext_transports.spool import Spool
 
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from clocknext_core import (
     WalletSignal,
 )
 from clocknext_transports.emulator import Catalogue, Customer, Ledger, emulator, scripted
-from clocknext_transports.emulator.ledger import EXPIRED_API_KEY
+from clocknext_transports.emulator.api.ledger import EXPIRED_API_KEY
 from tests.contract.answers import by_key, found, priced, record, refused
 from tests.contract.worlds import KEY, PATIENT_BATCH, LogKeeper, World
 

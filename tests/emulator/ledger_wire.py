@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from clocknext_core import Response
 from clocknext_transports.emulator import Fault, Faults, Ledger
-from clocknext_transports.emulator.service import Service
+from clocknext_transports.emulator.server.service import Service
 from tests.emulator.support import KEY, NOW, received
 
 Document: TypeAlias = dict[str, Any]

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from clocknext_transports.emulator import Fault, Faults, Ledger, Received, Reply
-from clocknext_transports.emulator.service import Service
+from clocknext_transports.emulator.server.service import Service
 from tests.emulator.support import EXAMPLE, NOW, received, signal
 
 POST = received("POST", "/api/v1/usage", signal())

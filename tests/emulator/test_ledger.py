@@ -15,7 +15,7 @@ from clocknext_transports.emulator import (
     Model,
     Outcome,
 )
-from clocknext_transports.emulator.ledger import MAX_REQUESTS_LOGGED
+from clocknext_transports.emulator.api.ledger import MAX_REQUESTS_LOGGED
 from tests.emulator.support import EXAMPLE, KEY, NOW, call, received, send, signal
 
 USAGE = "/api/v1/usage"

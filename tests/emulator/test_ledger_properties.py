@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from clocknext_core import ClockNextError, Config, Request
 from clocknext_core.envelope import open_answer, without_ok
 from clocknext_transports.emulator import Fault, Ledger
-from clocknext_transports.emulator.envelopes import Envelope, Payload, Refusal, refuse, succeed
+from clocknext_transports.emulator.books.envelopes import Envelope, Payload, Refusal, refuse, succeed
 from tests.emulator.ledger_model import World
 from tests.emulator.ledger_tables import CATALOGUE, PLANS, STEPS, UNITS
 from tests.emulator.ledger_wire import USAGE, Refused

@@ -3,7 +3,7 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clocknext_transports.emulator.pricing import (
+from clocknext_transports.emulator.books.pricing import (
     Rates,
     add,
     exact,

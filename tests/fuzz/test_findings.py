@@ -6,8 +6,8 @@ import pytest
 
 from clocknext_core import Failure, Response
 from clocknext_core.backoff import http_date, retry_after
-from clocknext_transports.answers import MAX_FRAMING_BYTES, MAX_HEAD_BYTES
 from clocknext_transports.http11 import Connection
+from clocknext_transports.http11.answers import MAX_FRAMING_BYTES, MAX_HEAD_BYTES
 from tests.transports.support import answer, request
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -15,10 +15,11 @@ import pytest
 from clocknext_core import Config, Outbox, Response, backoff, envelope
 from clocknext_core.envelope import Payload
 from clocknext_core.models import Model
-from clocknext_transports import http11, plain
-from clocknext_transports.answers import Reader
 from clocknext_transports.cli import lines
 from clocknext_transports.cli.lines import Line, Splitter
+from clocknext_transports.http11 import exchange as http11
+from clocknext_transports.http11 import fast as plain
+from clocknext_transports.http11.answers import Reader
 from fuzz import __main__ as command_line
 from fuzz.__main__ import main
 from fuzz.inputs import TARGETS, committed, corpus, findings, load

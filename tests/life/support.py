@@ -209,7 +209,8 @@ PROLOGUE = """
 import asyncio, gc, logging, os, signal, sys, threading, trio
 logging.basicConfig(format="%(name)s %(levelname)s %(message)s")
 from clocknext_core import BatchPolicy, RetryPolicy
-from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext, atexit
+from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext
+from clocknext_transports.process import exit as atexit
 atexit.EXIT_TIMEOUT = float(os.environ.get("EXIT_TIMEOUT", "5"))
 KEY, URL = os.environ["KEY"], os.environ["URL"]
 WALLET = {"customer_id": "cus_1", "model": "m"}

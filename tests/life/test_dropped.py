@@ -10,8 +10,10 @@ from collections.abc import Callable, Generator
 import pytest
 
 from clocknext_core import Answer, BatchPolicy, Request, Response
-from clocknext_transports import AsyncClockNext, ClockNext, atexit, forks
+from clocknext_transports import AsyncClockNext, ClockNext
 from clocknext_transports.emulator import emulator
+from clocknext_transports.process import exit as atexit
+from clocknext_transports.process import fork as forks
 from tests.life.support import (
     AT_ONCE,
     KINDS,

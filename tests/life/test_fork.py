@@ -15,10 +15,13 @@ import trustme
 
 from clocknext_core import BatchPolicy, Config, Engine, RandomSource, Signal
 from clocknext_core.models import DropReason
-from clocknext_transports import ClockNext, atexit, forks, undisturbed
+from clocknext_transports import ClockNext
 from clocknext_transports.asyncio import transport as transport_of_asyncio
-from clocknext_transports.base import ClientBase
+from clocknext_transports.client.base import ClientBase
 from clocknext_transports.emulator import Gate, emulator, scripted
+from clocknext_transports.process import exit as atexit
+from clocknext_transports.process import fork as forks
+from clocknext_transports.process import forklock as undisturbed
 from clocknext_transports.sync import NativeTransport
 from clocknext_transports.trio import transport as transport_of_trio
 from tests.contract.answers import held, key_of

@@ -27,7 +27,7 @@ class Watch:
 
     def find_spec(self, name, path=None, target=None):
         if threading.current_thread() is not threading.main_thread():
-            undisturbed = sys.modules.get("clocknext_transports.undisturbed")
+            undisturbed = sys.modules.get("clocknext_transports.process.forklock")
             (self.apart if undisturbed and undisturbed._lock._is_owned() else self.found).append(name)
 
 sys.meta_path.insert(0, Watch())
@@ -125,7 +125,7 @@ thread.join()
 
 def test_a_fork_waits_for_what_is_being_imported_in_another_thread() -> None:
     program = """
-from clocknext_transports.undisturbed import undisturbed
+from clocknext_transports.process.forklock import undisturbed
 told, forking, entered = [], threading.Event(), threading.Event()
 os.register_at_fork(before=forking.set)  # the last one is the first to be called
 

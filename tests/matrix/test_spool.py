@@ -22,7 +22,7 @@ import trio
 from clocknext_core import AuthError, BatchPolicy, CreditSignal, Outbox, Signal, SpoolError
 from clocknext_core.signals import encode
 from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext
-from clocknext_transports.base import ClientBase
+from clocknext_transports.client.base import ClientBase
 from clocknext_transports.emulator import EXPIRED_API_KEY, Fault, emulator, scripted
 from clocknext_transports.spool import Spool, SqliteSpool, Stored
 from tests.contract.answers import key_of, priced, record, record_all

@@ -12,9 +12,9 @@ from typing import Literal, TypeAlias
 
 from clocknext_core import Answer, Failure, Request
 from clocknext_core.backoff import RETRY_AFTER_CAP
-from clocknext_transports.emulator.exchange import Received, Reply
-from clocknext_transports.emulator.faults import Fault, spoil
-from clocknext_transports.emulator.ledger import Ledger
+from clocknext_transports.emulator.api.exchange import Received, Reply
+from clocknext_transports.emulator.api.ledger import Ledger
+from clocknext_transports.emulator.server.faults import Fault, spoil
 
 Weather: TypeAlias = Literal["calm", "storm", "outage", "recovery"]
 Verdict: TypeAlias = Literal["delivered", "retry", "refused"]

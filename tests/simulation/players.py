@@ -27,7 +27,7 @@ from clocknext_core import (
     Wait,
 )
 from clocknext_transports.asyncio.driver import Driver as AsyncioDriver
-from clocknext_transports.hooks import Hooks
+from clocknext_transports.client.hooks import Hooks
 from clocknext_transports.sync import driver as sync_driver
 from clocknext_transports.trio.driver import Driver as TrioDriver
 from tests.simulation.asyncio_clock import VirtualLoop

@@ -26,7 +26,7 @@ from clocknext_core import (
     WalletSignal,
 )
 from clocknext_core.envelope import Payload
-from clocknext_transports.emulator.ledger import DEFAULT_API_KEY, Ledger
+from clocknext_transports.emulator.api.ledger import DEFAULT_API_KEY, Ledger
 from clocknext_transports.recorder import RecordingEngine
 from tests.simulation.network import CALM_LATENCY, NO_ANSWER, Flight, Network, Weather
 from tests.simulation.weather import draw_fate

@@ -6,7 +6,7 @@ from random import Random
 from typing import TypeAlias
 
 from clocknext_core.backoff import RETRY_AFTER_CAP
-from clocknext_transports.emulator.faults import Fault
+from clocknext_transports.emulator.server.faults import Fault
 from tests.simulation.network import CALM_LATENCY, EPOCH, NO_ANSWER, NO_PAUSE, Fate, Pause, Weather
 
 _DATE_FORMATS = ("%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y")

@@ -44,9 +44,9 @@ from clocknext_core import (
 from clocknext_core.config import Overflow
 from clocknext_core.envelope import Payload
 from clocknext_core.operations import json_body, path_of
-from clocknext_transports.emulator.catalogue import Catalogue
-from clocknext_transports.emulator.exchange import Received
-from clocknext_transports.emulator.ledger import DEFAULT_API_KEY, Ledger
+from clocknext_transports.emulator.api.exchange import Received
+from clocknext_transports.emulator.api.ledger import DEFAULT_API_KEY, Ledger
+from clocknext_transports.emulator.books.catalogue import Catalogue
 from clocknext_transports.recorder import RecordingEngine
 from tests.simulation.network import CALM_LATENCY, EPOCH, Flight, Network, Verdict, Weather
 from tests.simulation.oracle import NEVER, Oracle

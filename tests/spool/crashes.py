@@ -32,8 +32,9 @@ from typing import Literal, NoReturn, TypeAlias, get_args
 import trio
 
 from clocknext_core import Answer, BatchPolicy, Request, Response, RetryPolicy, TrackResult
-from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext, coroutines, sync
+from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext, sync
 from clocknext_transports.emulator import DEFAULT_API_KEY, EmulatorServer, Fault, emulator
+from clocknext_transports.loops import driver as coroutines
 
 Kind: TypeAlias = Literal["threads", "asyncio", "trio"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

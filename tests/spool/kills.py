@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clocknext_core import SpoolError
-from clocknext_transports.spool import Problem, SpoolWriter, Stored, database
+from clocknext_transports.spool import Problem, SpoolWriter, Stored
+from clocknext_transports.spool.files import database
 from tests.spool.support import adopted, keys, opened, stored
 
 SIGNALS = 120

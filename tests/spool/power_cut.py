@@ -20,7 +20,8 @@ from typing import Any, Literal, TypeAlias, cast
 
 import apsw
 
-from clocknext_transports.spool import Stored, database, quarantine
+from clocknext_transports.spool import Stored
+from clocknext_transports.spool.files import database, quarantine
 from tests.spool.support import adopted, opened, quarantined, stored
 
 Level: TypeAlias = Literal["FULL", "NORMAL", "OFF"]

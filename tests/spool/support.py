@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clocknext_transports.spool import Problem, SqliteSpool, Stored, database
-from clocknext_transports.spool.quarantine import Quarantine
+from clocknext_transports.spool import Problem, SqliteSpool, Stored
+from clocknext_transports.spool.files import database
+from clocknext_transports.spool.files.quarantine import Quarantine
 
 if TYPE_CHECKING:  # the programs that import this do without
     import pytest

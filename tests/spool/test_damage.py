@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clocknext_core import SpoolError
-from clocknext_transports.spool import database, wal
+from clocknext_transports.spool.files import database, wal
 from tests.spool.support import adopted, files, keys, left_behind, opened, quarantined, several, stored
 
 # Other tests may have left a thread that waits; these children use none of the parent's.

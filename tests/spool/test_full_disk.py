@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from clocknext_core import SpoolError
-from clocknext_transports.spool import database
+from clocknext_transports.spool.files import database
 from tests.spool.support import adopted, left_behind, limit_pages, opened, several, stored
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from clocknext_transports.spool.lease import Lease
+from clocknext_transports.spool.files.lease import Lease
 
 # Other tests may have left a thread that waits; these children use none of the parent's.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:De
 ASK = """
 import sys
 from pathlib import Path
-from clocknext_transports.spool.lease import Lease
+from clocknext_transports.spool.files.lease import Lease
 print(Lease.take(Path(sys.argv[1])) is not None)
 """
 

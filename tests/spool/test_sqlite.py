@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from clocknext_core import SpoolError
-from clocknext_transports.spool import SqliteSpool, Stored, database
+from clocknext_transports.spool import SqliteSpool, Stored
+from clocknext_transports.spool.files import database
 from tests.spool.support import (
     HOUR,
     NOW,

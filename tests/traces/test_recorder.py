@@ -35,7 +35,7 @@ from clocknext_core import (
 from clocknext_core.envelope import Payload
 from clocknext_core.operations import path_of
 from clocknext_transports import ClockNext
-from clocknext_transports.base import ClientBase
+from clocknext_transports.client.base import ClientBase
 from clocknext_transports.emulator import Ledger, emulator
 from clocknext_transports.recorder import (
     FORMAT,

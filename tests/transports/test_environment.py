@@ -7,7 +7,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from clocknext_core import Origin, ValidationError
-from clocknext_transports.environment import api_key_or_default, base_url_or_default, new_key, proxy_for
+from clocknext_transports.client.environment import (
+    api_key_or_default,
+    base_url_or_default,
+    new_key,
+    proxy_for,
+)
 
 HTTPS = Origin("https", "app.clocknext.com", 443)
 HTTP = Origin("http", "app.clocknext.com", 80)

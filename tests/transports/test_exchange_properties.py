@@ -15,7 +15,7 @@ from hypothesis.stateful import (
 )
 
 from clocknext_core import Failure
-from clocknext_transports.answers import MAX_HEAD_BYTES
+from clocknext_transports.http11.answers import MAX_HEAD_BYTES
 from tests.transports.exchange_model import ERRORS, INTERIM, NAMES, Book, World, wire
 
 SURPLUS = (b"x", b"\r\n", b"\0", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")

@@ -21,9 +21,9 @@ from clocknext_core import (
 from clocknext_core.gate import OUTAGE_AFTER, Gate
 from clocknext_core.signals import encode
 from clocknext_core.verdicts import Verdict
+from clocknext_transports.client.events_log import LEVELS, Journal
+from clocknext_transports.client.hooks import Hooks
 from clocknext_transports.emulator import scripted
-from clocknext_transports.hooks import Hooks
-from clocknext_transports.journal import LEVELS, Journal
 from tests.contract.answers import Answer, by_key, in_turn, priced, refused
 from tests.transports.support import KEY, NATIVE, PATIENCE, Native
 from tests.transports.watched import PERSONAL, QUICK, opened, signal

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from clocknext_core import Answer, Origin, Request, Response
 from clocknext_transports.http11 import Connection
-from clocknext_transports.plain import MAX_PLAIN_HEAD, read_plain, write_head
+from clocknext_transports.http11.fast import MAX_PLAIN_HEAD, read_plain, write_head
 from tests.transports.support import JSON, KEY, answer, request
 from tests.transports.test_http11 import ANSWERS, CHUNKED, FAILURES, LIMIT, NOW, URL, cut, spoilt
 

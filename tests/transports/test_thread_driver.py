@@ -30,7 +30,7 @@ from clocknext_core import (
 )
 from clocknext_core.operations import Recording
 from clocknext_core.signals import encode
-from clocknext_transports.hooks import Hooks, OnDrop, OnError, OnFlush, OnRetry
+from clocknext_transports.client.hooks import Hooks, OnDrop, OnError, OnFlush, OnRetry
 from clocknext_transports.sync import ClockNext
 from clocknext_transports.sync.clock import Clock
 from clocknext_transports.sync.driver import Driver

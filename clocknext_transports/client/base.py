@@ -1,0 +1,347 @@
+"""What the three clients share: their arguments, their resources, and the pure engine behind them."""
+
+import os
+import random
+import traceback
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, cast
+
+from clocknext_core import (
+    BatchPolicy,
+    Config,
+    Engine,
+    Failure,
+    Operation,
+    RandomSource,
+    Recording,
+    RetryPolicy,
+    Stats,
+)
+from clocknext_core.binding import S
+from clocknext_core.checks import check_seconds
+from clocknext_core.config import Mode
+from clocknext_core.errors import invalid
+from clocknext_core.resources.signals import Signals
+from clocknext_transports.client import environment
+from clocknext_transports.client.hooks import Hooks, OnDrop, OnError, OnFlush, OnRetry
+from clocknext_transports.process import fork as forks
+from clocknext_transports.process.forklock import undisturbed
+from clocknext_transports.process.log import logger
+
+if TYPE_CHECKING:  # imported when they are first asked for: most programs only record signals
+    from clocknext_core.resources.credits import Credits
+    from clocknext_core.resources.customers import Customers
+    from clocknext_core.resources.invoices import Invoices
+    from clocknext_core.resources.outcomes import Outcomes
+    from clocknext_core.resources.payments import Payments
+    from clocknext_core.resources.plans import Plans
+    from clocknext_core.resources.portal import Portal
+    from clocknext_core.resources.purchases import Purchases
+    from clocknext_core.resources.runs import Runs
+    from clocknext_core.resources.units import Units
+    from clocknext_core.resources.webhooks import Webhooks
+    from clocknext_core.resources.workspace import Workspace
+    from clocknext_transports.spool.keeper import Keeper
+    from clocknext_transports.spool.protocol import Spool
+
+TransportT = TypeVar("TransportT")
+
+
+class EngineFactory(Protocol):
+    """What makes a client's engine."""
+
+    def __call__(self, config: Config, *, rng: RandomSource, make_key: Callable[[], str]) -> Engine:
+        """Make it."""
+        ...
+
+
+class Driving(Protocol):
+    """What a client asks of its driver when the process does something to both."""
+
+    owns_transport: bool
+    """Whether nobody else uses the transport."""
+    _transport: Any
+
+    @property
+    def is_unclosed(self) -> bool:
+        """Whether there is something that closing would end or deliver."""
+        ...
+
+    def keep(self, keeper: "Keeper") -> None:
+        """Store every signal before it is accepted."""
+        ...
+
+    def orphan(self) -> None:
+        """Go on without the client, which was dropped: deliver what is held, then end."""
+        ...
+
+    def restart(self, engine: Engine) -> None:
+        """Begin anew after a fork, in the child, with nothing of the parent's."""
+        ...
+
+
+class ClientBase(ABC, Generic[S, TransportT]):
+    """A client of ClockNext.
+
+    Args:
+        api_key: The secret key, `cnk_…`. Default: the environment's `CLOCKNEXT_API_KEY`.
+        base_url: Where the service is. Default: the environment's `CLOCKNEXT_BASE_URL`, else
+            `https://app.clocknext.com`.
+        mode: `"async"`: signals are buffered and the call returns at once. `"sync"`: every signal is sent at
+            once and awaited.
+        timeout: Seconds for one whole attempt: connect, TLS, send, and the whole answer.
+        batch: When buffered signals are sent, and how many may wait.
+        retry: How often and how soon a failed attempt is repeated.
+        on_error: `(error, signal)`: a buffered signal was refused or given up.
+        on_flush: `(count)`: signals delivered, each time the buffer has been emptied.
+        on_retry: `(event)` with `.attempt`, `.delay`, `.error` and `.signal`: an attempt will be repeated.
+        on_drop: `(signal, reason)`: a buffered signal will not be sent; `"queue_full"`, `"send_failed"`
+            (after `on_error`) or `"closed"`.
+        transport: How requests travel. Default: the native one, or httpx where the environment names a proxy.
+        allow_insecure_http: Allow plain http to other hosts than this one.
+        spool: Where every buffered signal is stored before the call that records it returns, so that it
+            survives this process: a directory, or a `Spool` of your own. Default: in memory alone.
+
+    Raises:
+        SpoolError: The directory can't be used.
+        ValidationError: A bad argument; it names it.
+        ClockNextError: The environment names a proxy for the host, and httpx is not installed.
+    """
+
+    is_async: bool
+    _is_started = False
+    make_engine: ClassVar[EngineFactory] = Engine
+    """What makes the engine of a new client: a trace recorder puts its own here."""
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        *,
+        base_url: str | None = None,
+        mode: Mode = "async",
+        timeout: float = 10.0,
+        batch: BatchPolicy | None = None,
+        retry: RetryPolicy | None = None,
+        on_error: OnError | None = None,
+        on_flush: OnFlush | None = None,
+        on_retry: OnRetry | None = None,
+        on_drop: OnDrop | None = None,
+        transport: TransportT | None = None,
+        allow_insecure_http: bool = False,
+        spool: "str | os.PathLike[str] | Spool | None" = None,
+    ) -> None:
+        kept = None if spool is None else _opened(spool)
+        self.config = Config(
+            environment.api_key_or_default(api_key),
+            base_url=environment.base_url_or_default(base_url),
+            mode=mode,
+            timeout=timeout,
+            batch=BatchPolicy() if batch is None else batch,
+            retry=RetryPolicy() if retry is None else retry,
+            allow_insecure_http=allow_insecure_http,
+            spool_window=None if kept is None else kept.window,
+        )
+        self._hooks = Hooks(on_error=on_error, on_flush=on_flush, on_retry=on_retry, on_drop=on_drop)
+        self._engine = self._new_engine()
+        if transport is not None:
+            _check_transport(transport, "aclose" if self.is_async else "close")
+        self._transport = self._default_transport() if transport is None else transport
+        self._start()
+        self._driving.owns_transport = transport is None
+        forks.get_ready(self.config.origin)
+        forks.register(self, type(self)._restart)  # noqa: SLF001 - its own
+        self._is_started = True
+        if kept is not None:
+            from clocknext_transports.spool.keeper import Keeper
+
+            self._driving.keep(Keeper(kept))
+        self.signals: Signals[S] = Signals(self)
+        self._parts: dict[str, object] = {}
+
+    @property
+    def credits(self) -> "Credits[S]":
+        """Define credits. Signals name one by its `agent_key`."""
+        return cast("Credits[S]", self._part("Credits"))
+
+    @property
+    def customers(self) -> "Customers[S]":
+        """Create, read, change and delete customers; read what concerns one of them."""
+        return cast("Customers[S]", self._part("Customers"))
+
+    @property
+    def invoices(self) -> "Invoices[S]":
+        """Read invoices, and get links to pay them."""
+        return cast("Invoices[S]", self._part("Invoices"))
+
+    @property
+    def outcomes(self) -> "Outcomes[S]":
+        """Define outcomes. Signals name a step by its `agentKey`."""
+        return cast("Outcomes[S]", self._part("Outcomes"))
+
+    @property
+    def payments(self) -> "Payments[S]":
+        """Read payments."""
+        return cast("Payments[S]", self._part("Payments"))
+
+    @property
+    def plans(self) -> "Plans[S]":
+        """Define plans: what is granted and charged, how often, and whether before or after it is used."""
+        return cast("Plans[S]", self._part("Plans"))
+
+    @property
+    def portal(self) -> "Portal[S]":
+        """Mint tokens for the embedded customer portal; the API key itself must never reach a browser."""
+        return cast("Portal[S]", self._part("Portal"))
+
+    @property
+    def purchases(self) -> "Purchases[S]":
+        """Sell plans to customers, look at what was sold, and end it."""
+        return cast("Purchases[S]", self._part("Purchases"))
+
+    @property
+    def runs(self) -> "Runs[S]":
+        """Group the steps of an outcome, so that it is billed once, and only if it was reached."""
+        return cast("Runs[S]", self._part("Runs"))
+
+    @property
+    def units(self) -> "Units[S]":
+        """Define units. Events name one by its `agent_key`."""
+        return cast("Units[S]", self._part("Units"))
+
+    @property
+    def webhooks(self) -> "Webhooks[S]":
+        """Say which address is told of which kind of event."""
+        return cast("Webhooks[S]", self._part("Webhooks"))
+
+    @property
+    def workspace(self) -> "Workspace[S]":
+        """Read what an API key gives access to."""
+        return cast("Workspace[S]", self._part("Workspace"))
+
+    @property
+    def pending(self) -> int:
+        """Signals held: recorded and not yet ended."""
+        return self._engine.outbox.held
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__module__}.{type(self).__name__} {self.config.base_url} pending={self.pending}>"
+        )
+
+    @abstractmethod
+    def run(self, operation: Operation[Any], /) -> Any:
+        """Carry out an operation."""
+
+    @abstractmethod
+    def record(self, recording: Recording, /) -> Any:
+        """Record a signal."""
+
+    def stats_at(self, now: float) -> Stats:
+        """Count as `stats` does, at a time on the driver's clock, in any thread.
+
+        While others use the client, the figures may be some events apart.
+        """
+        return self._engine.outbox.stats(now=now)
+
+    def wrap_transport(self, wrap: Callable[[TransportT], TransportT]) -> None:
+        """Lay another transport around the client's, such as one that measures it.
+
+        It has to pass everything on to the one within.
+        """
+        self._transport = wrap(self._transport)
+        self._driving._transport = self._transport  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+
+    def make_key(self) -> str:
+        """Make a new idempotency key or run id: 128 random bits, in hex."""
+        return environment.new_key()
+
+    def _part(self, name: str) -> object:
+        """Make a part of the API when it is first asked for; only then is it imported, too."""
+        if name not in self._parts:
+            with undisturbed():
+                module = import_module(f"clocknext_core.resources.{name.lower()}")
+            self._parts.setdefault(name, getattr(module, name)(self))
+        return self._parts[name]
+
+    @abstractmethod
+    def _start(self) -> None:
+        """Make what is the driver's own; the engine, the hooks and the transport are there."""
+
+    @property
+    @abstractmethod
+    def _driving(self) -> Driving: ...
+
+    def __del__(self) -> None:
+        if self._is_started and self._driving.is_unclosed:
+            message = f"unclosed {self!r}: close it, or use it in a `with` block"
+            self._driving.orphan()
+            warnings.warn(message, ResourceWarning, stacklevel=1, source=self)
+
+    def _new_engine(self) -> Engine:
+        # The engine must not know the client, or the threads that know the engine would keep it alive.
+        engine = self.make_engine(self.config, rng=random.Random(), make_key=environment.new_key)  # noqa: S311
+        self._hooks.journal.watch(engine.outbox.gate)
+        return engine
+
+    def _restart(self) -> None:
+        """Begin anew after a fork, in the child: nothing held and no connection, but closed if it was."""
+        was_closed = self._engine.outbox.is_closing
+        self._engine = self._new_engine()
+        if was_closed:
+            self._engine.outbox.close(now=0.0)
+        restart_transport: object = getattr(self._transport, "restart", None)
+        if callable(restart_transport):
+            restart_transport()
+        self._driving.restart(self._engine)
+
+    @abstractmethod
+    def _native_transport(self) -> TransportT: ...
+
+    @abstractmethod
+    def _proxied_transport(self, proxy: str) -> TransportT: ...
+
+    def _default_transport(self) -> TransportT:
+        proxy = environment.proxy_for(self.config.origin)
+        if proxy is None:
+            return self._native_transport()
+        try:
+            return self._proxied_transport(proxy)
+        except ModuleNotFoundError as error:
+            if error.name != "httpx":
+                raise
+            raise environment.httpx_is_missing() from None
+
+
+def _opened(spool: object) -> "Spool":
+    if isinstance(spool, str | os.PathLike):
+        from clocknext_transports.spool.sqlite import SqliteSpool
+
+        return SqliteSpool(cast("str | os.PathLike[str]", spool))
+    for method in ("append", "erase", "adopt", "quarantine", "suspend", "resume", "restart", "close"):
+        if isinstance(spool, type) or not callable(getattr(spool, method, None)):
+            raise invalid("spool", f"must be a path or a Spool, not an object of type {type(spool).__name__}")
+    return cast("Spool", spool)
+
+
+def _check_transport(transport: object, closing: str) -> None:
+    """Tell a transport for threads from one for event loops by how it is closed."""
+    if isinstance(transport, type):
+        raise invalid("transport", f"must be an object, not the class {transport.__name__}")
+    for method in ("exchange", closing):
+        if not callable(getattr(transport, method, None)):
+            raise invalid("transport", f"must have the method {method}: {type(transport).__name__} has none")
+
+
+def checked_timeout(timeout: object) -> float | None:
+    """Check how long a flush or close may take."""
+    return None if timeout is None else check_seconds("timeout", timeout)
+
+
+def broken_transport(error: Exception, config: Config) -> Failure:
+    """Turn what a transport should not have raised into a failure, so that no signal is lost by it."""
+    trace = config.redact("".join(traceback.format_exception(error)))
+    logger.error("The transport raised; the attempt has failed.\n%s", trace)
+    return Failure(f"The transport raised {type(error).__name__}.")

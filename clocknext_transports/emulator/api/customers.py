@@ -1,0 +1,180 @@
+"""Customers: create, read, update, delete, list, and what is known of them."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from clocknext_transports.emulator.api.plans import PLANS
+from clocknext_transports.emulator.api.routes import Call, Route
+from clocknext_transports.emulator.books.books import Books
+from clocknext_transports.emulator.books.catalogue import Customer
+from clocknext_transports.emulator.books.envelopes import Payload, timestamp
+from clocknext_transports.emulator.books.pricing import sum_of
+from clocknext_transports.emulator.books.records import (
+    CUSTOMER_FIELDS,
+    Account,
+    ItemKind,
+    Signal,
+    Totals,
+    UnitEvent,
+)
+from clocknext_transports.emulator.books.validation import Fields, invalid, query_limit
+
+_RANGE = re.compile(r"([1-9][0-9]{0,3})d", re.ASCII)
+_CURSOR = re.compile(r"cur_([0-9]{1,15})", re.ASCII)
+_DAY = 86_400
+
+
+def create_customer(books: Books, call: Call) -> Payload:
+    """Open an account, on the default plan until a purchase. E-mail addresses need not be unique."""
+    details = _details(call, creating=True)
+    plan = books.plans.by_id.get(books.default_plan or "")
+    customer = Customer(
+        books.fresh_id("cus", books.accounts), plan=plan.id if plan is not None and plan.active else None
+    )
+    account = books.add_customer(customer, now=call.now, stand_in=True)
+    account.details.update(details)
+    return Payload({"customer": account.as_json()}, 201)
+
+
+def fetch_customer(books: Books, call: Call) -> Payload:
+    """Return one customer."""
+    return Payload({"customer": books.account(call.ids[0]).as_json()})
+
+
+def update_customer(books: Books, call: Call) -> Payload:
+    """Change the fields given: `null` clears one, leaving it out leaves it alone."""
+    account = books.account(call.ids[0])
+    account.details.update(_details(call, creating=False))
+    account.updated_at = call.now
+    return Payload({"customer": account.as_json()})
+
+
+def delete_customer(books: Books, call: Call) -> Payload:
+    """Forget a customer. What was recorded for them stays in the ledger."""
+    books.close_account(books.account(call.ids[0]), now=call.now)
+    return Payload({})
+
+
+def list_customers(books: Books, call: Call) -> Payload:
+    """Return one page, in order of creation; `q` searches name and e-mail without regard to case."""
+    limit = query_limit(call.query)
+    wanted = call.query.get("q", "").casefold()
+    after = 0
+    if "cursor" in call.query:
+        cursor = _CURSOR.fullmatch(call.query["cursor"])
+        if cursor is None:
+            raise invalid("cursor", "is not one this server gave out")
+        after = int(cursor[1])
+    page = list[Account]()
+    following = None
+    for account in books.accounts.values():
+        if account.number > after and _matches(account, wanted):
+            if len(page) == limit:
+                following = f"cur_{page[-1].number}"
+                break
+            page.append(account)
+    return Payload({"customers": [account.as_json() for account in page], "nextCursor": following})
+
+
+def show_balances(books: Books, call: Call) -> Payload:
+    """Return what is left to a customer, component by component."""
+    account = books.account(call.ids[0])
+    return Payload(balances(books, account))
+
+
+def show_plan(books: Books, call: Call) -> Payload:
+    """Return the plan a customer is on and the purchase that put them there; `null` for both without one."""
+    purchase = books.account(call.ids[0]).purchase
+    if purchase is None:
+        return Payload({"plan": None, "purchase": None})
+    return Payload({"plan": PLANS.full(purchase.plan), "purchase": purchase.as_json()})
+
+
+def show_revenue(books: Books, call: Call) -> Payload:
+    """Return what a customer was charged in the last days, in all and day by day."""
+    account = books.account(call.ids[0])
+    text = call.query.get("range", "30d")
+    days = _RANGE.fullmatch(text)
+    if days is None:
+        raise invalid("range", "must be a number of days such as 30d")
+    start = call.now - int(days[1]) * _DAY
+    signals = [signal for signal in account.signals if start <= signal.created_at <= call.now]
+    events = [event for event in account.events if start <= event.created_at <= call.now]
+    by_day = dict[str, tuple[list[Signal], list[UnitEvent]]]()
+    for signal in signals:
+        by_day.setdefault(_day(signal), ([], []))[0].append(signal)
+    for event in events:
+        by_day.setdefault(_day(event), ([], []))[1].append(event)
+    return Payload(
+        {
+            "customerId": account.id,
+            "range": text,
+            "currency": "USD",
+            "from": timestamp(start),
+            "to": timestamp(call.now),
+            **_revenue(signals, events),
+            "series": [{"date": date, **_revenue(*entries)} for date, entries in sorted(by_day.items())],
+        }
+    )
+
+
+def balances(books: Books, account: Account) -> dict[str, object]:
+    """Return what is left to a customer, in the shape the API shows it."""
+    wallet = account.wallet
+    return {
+        "wallet": None if wallet is None else {"balance": float(wallet.left), "currencyCode": "USD"},
+        **{f"{noun}s": balance_rows(books, account, noun) for noun in books.items},
+    }
+
+
+def balance_rows(books: Books, account: Account, noun: ItemKind) -> list[object]:
+    """Return what is left to a customer of one kind."""
+    return [
+        {
+            f"{noun}Id": item,
+            f"{noun}Name": books.items[noun].name_of(item),
+            "remaining": float(balance.left),
+        }
+        for item, balance in account.held[noun].items()
+    ]
+
+
+def _details(call: Call, *, creating: bool) -> dict[str, object]:
+    fields = Fields(call.body)
+    details = dict[str, object]()
+    for name in ("name", "email"):
+        if creating and name not in fields:
+            fields.reject(name, "is required")
+        elif name in fields:
+            details[name] = fields.email(name) if name == "email" else fields.text(name)
+    for name in CUSTOMER_FIELDS[2:]:
+        if name in fields:
+            details[name] = fields.currency(name) if name == "currencyCode" else fields.nullable_text(name)
+    fields.finish()
+    return details
+
+
+def _day(recorded: Signal | UnitEvent) -> str:
+    return timestamp(recorded.created_at)[:10]
+
+
+def _matches(account: Account, wanted: str) -> bool:
+    return any(wanted in str(account.details[name]).casefold() for name in ("name", "email"))
+
+
+def _revenue(signals: Sequence[Signal], events: Iterable[UnitEvent]) -> dict[str, object]:
+    totals = Totals.of(signals)
+    revenue = sum_of((event.customer_cost for event in events), totals.customer_cost)
+    return {"signals": totals.signals, "revenue": float(revenue), "cost": float(totals.provided_cost)}
+
+
+ROUTES = (
+    Route("POST", "/api/v1/customers", create_customer),
+    Route("GET", "/api/v1/customers", list_customers),
+    Route("GET", "/api/v1/customers/{}", fetch_customer),
+    Route("PATCH", "/api/v1/customers/{}", update_customer),
+    Route("DELETE", "/api/v1/customers/{}", delete_customer),
+    Route("GET", "/api/v1/customers/{}/balances", show_balances),
+    Route("GET", "/api/v1/customers/{}/plan", show_plan),
+    Route("GET", "/api/v1/customers/{}/revenue", show_revenue),
+)

@@ -1,0 +1,420 @@
+"""The ledger: a whole ClockNext in memory. A request and the time in, a response out.
+
+It does no I/O, reads no clock and draws no random numbers: the same requests at the same times give the same
+bytes. One ledger is one organisation.
+"""
+
+import json
+from collections import Counter, deque
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field
+from decimal import Decimal
+
+from clocknext_core.messages import Response
+from clocknext_transports.emulator.api import (
+    credits,  # noqa: A004 - a module, named after its resource
+    customers,
+    invoices,
+    members,
+    outcomes,
+    payments,
+    plans,
+    purchases,
+    signals,
+    units,
+    wallet,
+    webhooks,
+    workspace,
+)
+from clocknext_transports.emulator.api.exchange import Received
+from clocknext_transports.emulator.api.routes import Call, Router, parse_query
+from clocknext_transports.emulator.books.books import Books, IdFactory, counting_ids
+from clocknext_transports.emulator.books.catalogue import (
+    Catalogue,
+    Credit,
+    Customer,
+    Model,
+    Outcome,
+    Plan,
+    Unit,
+)
+from clocknext_transports.emulator.books.envelopes import (
+    Envelope,
+    Refusal,
+    envelope_for,
+    refuse,
+    succeed,
+    timestamp,
+)
+from clocknext_transports.emulator.books.pricing import ZERO, add, sum_of
+from clocknext_transports.emulator.books.records import Counters, Held, Signal, Totals, UnitEvent
+from clocknext_transports.emulator.books.validation import parse_body
+
+DEFAULT_API_KEY = "cnk_test_emulator"
+EXPIRED_API_KEY = "cnk_test_expired"
+MAX_REQUESTS_LOGGED = 100_000
+ROUTER = Router(
+    (
+        *signals.ROUTES,
+        *units.ROUTES,
+        *customers.ROUTES,
+        *members.ROUTES,
+        *wallet.ROUTES,
+        *credits.ROUTES,
+        *outcomes.ROUTES,
+        *plans.ROUTES,
+        *purchases.ROUTES,
+        *invoices.ROUTES,
+        *payments.ROUTES,
+        *webhooks.ROUTES,
+        *workspace.ROUTES,
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRecord:
+    """One request as the ledger saw it. The API key is not in it."""
+
+    number: int
+    """Counted from 1 over the ledger's lifetime."""
+    method: str
+    target: str
+    authorised: bool
+    """Whether it carried an Authorization header, right or wrong."""
+    content_type: str | None
+    user_agent: str | None
+    raw_body: bytes = field(repr=False)
+    status: int | None
+    """What it was answered; `None` when it got no answer."""
+    fault: str | None
+    """The kind of fault that was injected, if any."""
+    at: float
+    """Wall clock, seconds since 1970."""
+    connection: int
+    """Number of the connection it came in on."""
+
+    @property
+    def body(self) -> object:
+        """The body, parsed; `None` where there was none or it was not JSON."""
+        try:
+            return json.loads(self.raw_body)
+        except (ValueError, RecursionError):
+            return None
+
+    def as_json(self) -> dict[str, object]:
+        """Return the record as the read-back over HTTP shows it."""
+        return {
+            "number": self.number,
+            "method": self.method,
+            "target": self.target,
+            "authorised": self.authorised,
+            "contentType": self.content_type,
+            "userAgent": self.user_agent,
+            "body": self.body,
+            "status": self.status,
+            "fault": self.fault,
+            "at": timestamp(self.at),
+            "connection": self.connection,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What signals and unit events come to. Every amount is exact."""
+
+    totals: Totals
+    wallet: Decimal
+    """USD debited from wallets."""
+    credits: Mapping[str, Decimal]
+    """Credits used up, by credit key."""
+    outcomes: Mapping[str, int]
+    """Outcomes billed, by outcome key."""
+    units: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Unit events, by unit key."""
+    unit_cost: Decimal = ZERO
+    """USD charged for unit events; `totals` are of signals."""
+
+    @property
+    def signals(self) -> int:
+        """How many signals it is for."""
+        return self.totals.signals
+
+    @property
+    def customer_cost(self) -> Decimal:
+        """USD charged in all."""
+        return add(self.totals.customer_cost, self.unit_cost)
+
+    def as_json(self) -> dict[str, object]:
+        """Return the bill as the read-back over HTTP shows it."""
+        return {
+            **self.totals.as_json(),
+            "customerCost": float(self.customer_cost),
+            "wallet": float(self.wallet),
+            "credits": {key: float(used) for key, used in self.credits.items()},
+            "outcomes": dict(self.outcomes),
+            "units": dict(self.units),
+        }
+
+
+class Ledger:
+    """Answer the API's requests and remember what was billed.
+
+    Keeps every signal recorded and the latest 100,000 requests, in memory.
+
+    Args:
+        catalogue: What is sold and to whom; a small realistic catalogue by default.
+        api_key: The key that is let in.
+        expired_keys: Keys that were once let in: 401 "This API key has expired."
+        ids: Makes ids from their prefix; by default they count (`log_1`, `log_2`, …).
+        accept_only: Answer signals as the newer ingest does, with 202 and unpriced. They are billed all the
+            same, unseen. An invalid body is answered 202 `PENDING`; it, and what cannot be billed, is `held`.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue | None = None,
+        *,
+        api_key: str = DEFAULT_API_KEY,
+        expired_keys: tuple[str, ...] = (EXPIRED_API_KEY,),
+        ids: IdFactory | None = None,
+        accept_only: bool = False,
+    ) -> None:
+        self.api_key = api_key
+        self._expired = frozenset(f"Bearer {key}" for key in expired_keys)
+        self._bearer = f"Bearer {api_key}"
+        self._catalogue = catalogue or Catalogue()
+        self._ids = ids
+        self._accept_only = accept_only
+        self.guard: AbstractContextManager[object] = nullcontext()
+        """Entered around every access. Whoever shares the ledger between threads puts an `RLock` here."""
+        self._start()
+
+    def __repr__(self) -> str:
+        return f"<Ledger: {len(self._books.signals)} signals of {len(self._books.accounts)} customers>"
+
+    def _start(self) -> None:
+        self._books = Books(self._catalogue, self._ids or counting_ids(), accept_only=self._accept_only)
+        self._requests = deque[RequestRecord](maxlen=MAX_REQUESTS_LOGGED)
+
+    def handle(self, request: Received, *, now: float) -> Response:
+        """Answer a request and log it.
+
+        Args:
+            request: The request, complete.
+            now: Wall clock, seconds since 1970.
+        """
+        with self.guard:
+            response = self.process(request, now=now)
+            self.log_request(request, now=now, status=response.status)
+            return response
+
+    def process(self, request: Received, *, now: float) -> Response:
+        """Answer a request without logging it: for a server that may answer something else in the end."""
+        with self.guard:
+            path = request.path
+            envelope = envelope_for(request.method, path)
+            try:
+                found = ROUTER.find(path)
+                if found is None:
+                    envelope = Envelope.NEW
+                    raise Refusal(404, f"No such endpoint: {request.method} {path}", reason="NOT_FOUND")
+                routes, ids = found
+                route = routes.get(request.method)
+                if route is None:
+                    envelope = Envelope.NEW
+                    raise Refusal(
+                        405, f"{request.method} is not allowed on {path}.", reason="METHOD_NOT_ALLOWED"
+                    )
+                self._authorise(request)
+                body: Mapping[str, object] = {}
+                if route.takes_body:
+                    _check_content_type(request)
+                    body = parse_body(request.body)
+                query = parse_query(request.target)
+                payload = route.handler(self._books, Call(ids, query, body, len(request.body), now))
+            except Refusal as refusal:
+                self._books.counters.refused += 1
+                return refuse(envelope, refusal, now=now)
+            return succeed(envelope, payload, now=now)
+
+    def log_request(
+        self, request: Received, *, now: float, status: int | None, fault: str | None = None
+    ) -> None:
+        """Log a request and what became of it."""
+        with self.guard:
+            counters = self._books.counters
+            counters.requests += 1
+            self._requests.append(
+                RequestRecord(
+                    number=counters.requests,
+                    method=request.method,
+                    target=request.target,
+                    authorised="authorization" in request.headers,
+                    content_type=request.headers.get("content-type"),
+                    user_agent=request.headers.get("user-agent"),
+                    raw_body=request.body,
+                    status=status,
+                    fault=fault,
+                    at=now,
+                    connection=request.connection,
+                )
+            )
+
+    def _authorise(self, request: Received) -> None:
+        authorization = request.headers.get("authorization")
+        if authorization == self._bearer:
+            return
+        if authorization is None:
+            raise Refusal(401, "Invalid API key.", reason="API_KEY_MISSING")
+        expired = authorization in self._expired
+        message = "This API key has expired." if expired else "Invalid API key."
+        raise Refusal(401, message, reason="API_KEY_REJECTED")
+
+    # Reading back
+
+    @property
+    def signals(self) -> tuple[Signal, ...]:
+        """Every signal recorded, in order. Dry runs, repeats and refusals are not."""
+        with self.guard:
+            return tuple(self._books.signals)
+
+    @property
+    def unit_events(self) -> tuple[UnitEvent, ...]:
+        """Every event of a unit recorded, in order."""
+        with self.guard:
+            return tuple(self._books.unit_events)
+
+    @property
+    def held(self) -> tuple[Held, ...]:
+        """Every signal that was taken with 202 and could not be billed, in order."""
+        with self.guard:
+            return tuple(self._books.held)
+
+    @property
+    def requests(self) -> tuple[RequestRecord, ...]:
+        """The latest requests seen, oldest first: 100,000 at most. Faults are in it, `/_emulator/` is not."""
+        with self.guard:
+            return tuple(self._requests)
+
+    @property
+    def counters(self) -> Counters:
+        """A copy of the counters as they stand."""
+        with self.guard:
+            return Counters(**asdict(self._books.counters))
+
+    def billed(self, idempotency_key: str) -> int:
+        """Count the signals recorded under a key: 0 or 1, or deduplication is broken."""
+        with self.guard:
+            return self._books.times_recorded(idempotency_key)
+
+    def bill(self, customer_id: str | None = None) -> Bill:
+        """Sum up what a customer was charged, or everybody; customers since deleted included."""
+        chosen = [s for s in self.signals if customer_id is None or s.customer_id == customer_id]
+        wallet = Totals.of(s for s in chosen if s.type == "wallet").customer_cost
+        credits_used = {
+            key: Totals.of(s for s in chosen if s.type == "credit" and s.key == key).credits_used
+            for key in sorted({s.key for s in chosen if s.type == "credit" and s.key is not None})
+        }
+        outcomes = dict[str, int]()
+        for signal in chosen:
+            if signal.bills_outcome and signal.outcome is not None:
+                outcomes[signal.outcome] = outcomes.get(signal.outcome, 0) + 1
+        events = [e for e in self.unit_events if customer_id is None or e.customer_id == customer_id]
+        unit_cost = sum_of(event.customer_cost for event in events)
+        units_used = dict(Counter(event.key for event in events))
+        return Bill(Totals.of(chosen), wallet, credits_used, outcomes, units_used, unit_cost)
+
+    def balance(self, customer_id: str, component: str = "wallet") -> Decimal:
+        """Return what is left to a customer, exactly.
+
+        Args:
+            customer_id: Whose.
+            component: `wallet` (USD), or a credit, outcome or unit, by its id or the key signals name it by.
+
+        Raises:
+            KeyError: There is no such customer, or they hold no such component.
+        """
+        with self.guard:
+            account = self._books.accounts[customer_id]
+            if component == "wallet" and account.wallet is not None:
+                return account.wallet.left
+            for noun, shelf in self._books.items.items():
+                named = shelf.by_key.get(component)
+                balance = account.held[noun].get(component if named is None else named.id)
+                if balance is not None:
+                    return balance.left
+            raise KeyError(component)
+
+    def as_json(self) -> dict[str, object]:
+        """Return all of it as the read-back over HTTP shows it."""
+        with self.guard:
+            counters = self._books.counters
+            return {
+                "counters": {
+                    "requests": counters.requests,
+                    "refused": counters.refused,
+                    "repeats": counters.repeats,
+                    "dryRuns": counters.dry_runs,
+                },
+                "bill": self.bill().as_json(),
+                "customers": [
+                    {
+                        **account.as_json(),
+                        "balances": customers.balances(self._books, account),
+                        "totals": account.totals.as_json(),
+                    }
+                    for account in self._books.accounts.values()
+                ],
+                "signals": [signal.as_log() for signal in self._books.signals],
+                "held": [held.as_json() for held in self._books.held],
+                "unitEvents": [event.as_json() for event in self._books.unit_events],
+            }
+
+    # Arranging
+
+    def add_customer(self, customer: Customer, *, now: float = 0.0) -> None:
+        """Add or replace a customer.
+
+        Raises:
+            ValueError: The catalogue has no such plan.
+        """
+        with self.guard:
+            self._books.add_customer(customer, now=now)
+
+    def add_model(self, model: Model) -> None:
+        """Add or replace a model."""
+        with self.guard:
+            self._books.add_model(model)
+
+    def add_credit(self, credit: Credit) -> None:
+        """Add or replace a credit. Customers hold none of it yet."""
+        with self.guard:
+            self._books.credits.put(credit)
+
+    def add_outcome(self, outcome: Outcome) -> None:
+        """Add or replace an outcome and its steps. Customers hold none of it yet."""
+        with self.guard:
+            self._books.outcomes.put(outcome)
+
+    def add_unit(self, unit: Unit) -> None:
+        """Add or replace a unit. Customers hold none of it yet."""
+        with self.guard:
+            self._books.units.put(unit)
+
+    def add_plan(self, plan: Plan) -> None:
+        """Add or replace a plan. Customers who are on it stay on the terms they bought."""
+        with self.guard:
+            self._books.plans.put(plan)
+
+    def reset(self) -> None:
+        """Go back to the catalogue given at the start and forget everything since."""
+        with self.guard:
+            self._start()
+
+
+def _check_content_type(request: Received) -> None:
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json" and request.body:
+        raise Refusal(415, "The body must be application/json.", reason="UNSUPPORTED_MEDIA_TYPE")

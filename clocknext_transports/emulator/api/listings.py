@@ -1,0 +1,67 @@
+"""Lists of what concerns customers, narrowed by customer and status, newest first."""
+
+from collections.abc import Mapping
+from itertools import islice
+from typing import Protocol, TypeVar
+
+from clocknext_transports.emulator.api.routes import Call
+from clocknext_transports.emulator.books.books import Books
+from clocknext_transports.emulator.books.envelopes import Payload, Refusal
+from clocknext_transports.emulator.books.records import Account
+from clocknext_transports.emulator.books.validation import invalid, query_limit
+
+R = TypeVar("R")
+
+
+class Row(Protocol):
+    """What is listed."""
+
+    @property
+    def customer_id(self) -> str:
+        """Whom it concerns."""
+        ...
+
+    @property
+    def status(self) -> str:
+        """The state it is in."""
+        ...
+
+    def as_json(self) -> dict[str, object]:
+        """Return it as the API shows it."""
+        ...
+
+
+def listing(call: Call, name: str, rows: Mapping[str, Row]) -> Payload:
+    """Return the rows asked for with `customerId`, `status` and `limit`, under their payload key."""
+    limit = query_limit(call.query)
+    customer_id, status = call.query.get("customerId"), call.query.get("status")
+    found = (
+        row.as_json()
+        for row in reversed(list(rows.values()))
+        if customer_id in {None, row.customer_id} and status in {None, row.status}
+    )
+    return Payload({name: list(islice(found, limit))})
+
+
+def find(rows: Mapping[str, R], noun: str, row_id: str) -> R:
+    """Return the row of an id.
+
+    Raises:
+        Refusal: 404, there is none.
+    """
+    found = rows.get(row_id)
+    if found is None:
+        raise Refusal(404, f'No {noun} with id "{row_id}".')
+    return found
+
+
+def query_customer(books: Books, call: Call) -> Account:
+    """Return the account named in the path or by `customerId`.
+
+    Raises:
+        Refusal: 400, neither names one; 404, no such customer.
+    """
+    customer_id = call.ids[0] if call.ids else call.query.get("customerId", "")
+    if not customer_id.strip():
+        raise invalid("customerId", "is required")
+    return books.account(customer_id)

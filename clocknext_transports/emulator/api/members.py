@@ -1,0 +1,78 @@
+"""Members: the people of a customer, whom signals name by their e-mail address.
+
+Fields besides name and e-mail address are kept as they are sent: the public record names none.
+"""
+
+from clocknext_transports.emulator.api.listings import find
+from clocknext_transports.emulator.api.routes import Call, Route
+from clocknext_transports.emulator.books.books import Books
+from clocknext_transports.emulator.books.envelopes import Payload, Refusal, timestamp
+from clocknext_transports.emulator.books.records import Account
+from clocknext_transports.emulator.books.validation import Fields
+
+_PATH = "/api/v1/customers/{}/members"
+_OWN = frozenset({"id", "customerId", "createdAt"})
+"""Fields that are the server's to fill in."""
+
+
+def list_members(books: Books, call: Call) -> Payload:
+    """Return a customer's members, in the order they were added."""
+    return Payload({"members": list(books.account(call.ids[0]).members.values())})
+
+
+def add_member(books: Books, call: Call) -> Payload:
+    """Add a member: name and e-mail address, which no two members of a customer share."""
+    account = books.account(call.ids[0])
+    details = _details(account, call, creating=True)
+    member_id = books.fresh_id("mem", account.members)
+    account.members[member_id] = {
+        "id": member_id,
+        "customerId": account.id,
+        **details,
+        "createdAt": timestamp(call.now),
+    }
+    return Payload({"member": account.members[member_id]}, 201)
+
+
+def change_member(books: Books, call: Call) -> Payload:
+    """Change the fields given: `null` clears one, leaving it out leaves it alone."""
+    account, member_id = _find(books, call)
+    member = {**account.members[member_id], **_details(account, call, but=member_id)}
+    account.members[member_id] = member
+    return Payload({"member": member})
+
+
+def remove_member(books: Books, call: Call) -> Payload:
+    """Remove a member."""
+    account, member_id = _find(books, call)
+    del account.members[member_id]
+    return Payload({})
+
+
+def _find(books: Books, call: Call) -> tuple[Account, str]:
+    customer_id, member_id = call.ids
+    account = books.account(customer_id)
+    find(account.members, "member", member_id)
+    return account, member_id
+
+
+def _details(
+    account: Account, call: Call, *, creating: bool = False, but: str | None = None
+) -> dict[str, object]:
+    fields = Fields(call.body)
+    if creating:
+        fields.require("name", "email")
+    fields.text("name")
+    email = fields.email("email")
+    fields.finish()
+    if any(email == member["email"] for found, member in account.members.items() if found != but):
+        raise Refusal(422, f'Another member of customer "{account.id}" has the address "{email}".')
+    return fields.others(_OWN)
+
+
+ROUTES = (
+    Route("GET", _PATH, list_members),
+    Route("POST", _PATH, add_member),
+    Route("PATCH", f"{_PATH}/{{}}", change_member),
+    Route("DELETE", f"{_PATH}/{{}}", remove_member),
+)

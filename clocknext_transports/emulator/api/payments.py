@@ -1,0 +1,24 @@
+"""Payments: what customers paid for invoices, made by purchases with automatic payment."""
+
+from clocknext_transports.emulator.api.listings import find, listing
+from clocknext_transports.emulator.api.plans import PLANS
+from clocknext_transports.emulator.api.routes import Call, Route
+from clocknext_transports.emulator.books.books import Books
+from clocknext_transports.emulator.books.envelopes import Payload
+
+
+def list_payments(books: Books, call: Call) -> Payload:
+    """Return payments, newest first."""
+    return listing(call, "payments", books.payments)
+
+
+def fetch_payment(books: Books, call: Call) -> Payload:
+    """Return one payment and the plan it was for, as it was sold."""
+    payment = find(books.payments, "payment", call.ids[0])
+    return Payload({"payment": payment.as_json(), "plan": PLANS.full(payment.invoice.purchase.plan)})
+
+
+ROUTES = (
+    Route("GET", "/api/v1/payments", list_payments),
+    Route("GET", "/api/v1/payments/{}", fetch_payment),
+)

@@ -1,0 +1,1 @@
+"""What the emulated service knows: its ledger, its catalogue, and its prices."""

@@ -1,0 +1,1 @@
+"""How the emulated service is reached: HTTP, routes, envelopes, faults and scripts."""

@@ -1,0 +1,210 @@
+"""Run the emulator: in a background thread for a test, or in the foreground for the command line.
+
+trio is imported when a server is started, not before: ledger, faults and catalogue do without it.
+"""
+
+import socket
+import threading
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from ssl import SSLContext
+from typing import TYPE_CHECKING
+
+from clocknext_transports.emulator.api.exchange import Responder
+from clocknext_transports.emulator.api.ledger import Ledger
+from clocknext_transports.emulator.server.faults import Faults
+from clocknext_transports.emulator.server.service import Service
+
+if TYPE_CHECKING:
+    import trio
+
+    from clocknext_transports.emulator.server.http_server import HttpServer
+
+LOOPBACK = "127.0.0.1"
+
+
+class LoopbackServer:
+    """A server as those who use it see it. Its figures may be read from any thread."""
+
+    def __init__(self, http: "HttpServer", url: str) -> None:
+        self._http = http
+        self.url = url
+        """`http://127.0.0.1:PORT`, or `https` with an `ssl_context`."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.url}>"
+
+    @property
+    def port(self) -> int:
+        """The TCP port it listens on."""
+        return int(self.url.rpartition(":")[2])
+
+    @property
+    def connections(self) -> int:
+        """How many connections it has accepted so far."""
+        return self._http.connections
+
+    @property
+    def in_service(self) -> int:
+        """How many requests it has read and not yet answered."""
+        return self._http.in_service
+
+    @property
+    def max_in_service(self) -> int:
+        """The most requests it ever had in service at once."""
+        return self._http.max_in_service
+
+
+class EmulatorServer(LoopbackServer):
+    """A running emulator, to be read back and arranged while it runs."""
+
+    def __init__(self, http: "HttpServer", url: str, service: Service) -> None:
+        super().__init__(http, url)
+        self.ledger = service.ledger
+        self.faults = service.faults
+
+    @property
+    def api_key(self) -> str:
+        """The key it lets in."""
+        return self.ledger.api_key
+
+
+@contextmanager
+def emulator(
+    ledger: Ledger | None = None,
+    faults: Faults | None = None,
+    *,
+    port: int = 0,
+    host: str = LOOPBACK,
+    ssl_context: SSLContext | None = None,
+) -> Generator[EmulatorServer, None, None]:
+    """Run a ClockNext in a background thread for as long as the `with` block lasts.
+
+    Args:
+        ledger: What answers; a fresh one with the default catalogue if left out.
+        faults: What goes wrong; nothing, until some are arranged on `server.faults`.
+        port: TCP port; 0 takes any that is free.
+        host: Address to listen on. The emulator has no defences: keep it to loopback.
+        ssl_context: Serve https with this server-side context.
+
+    Yields:
+        The running server: `.url`, `.api_key`, `.ledger`, `.faults`.
+
+    Raises:
+        ImportError: trio is not installed.
+        OSError: The port is taken.
+    """
+    service = _shared(ledger, faults)
+    with background(service, port=port, host=host, ssl_context=ssl_context) as (http, url):
+        yield EmulatorServer(http, url, service)
+
+
+async def serve(
+    ledger: Ledger | None = None,
+    faults: Faults | None = None,
+    *,
+    port: int = 0,
+    host: str = LOOPBACK,
+    ssl_context: SSLContext | None = None,
+    task_status: "trio.TaskStatus[EmulatorServer] | None" = None,
+) -> None:
+    """Run a ClockNext as a trio task until it is cancelled: `server = await nursery.start(serve)`.
+
+    Takes what `emulator` takes, and raises the same.
+    """
+    service = _shared(ledger, faults)
+    http, listening, url = _prepare(service, port=port, host=host, ssl_context=ssl_context)
+    if task_status is not None:
+        task_status.started(EmulatorServer(http, url, service))
+    await http.serve(listening)
+
+
+def run(
+    ledger: Ledger | None = None,
+    faults: Faults | None = None,
+    *,
+    port: int = 8787,
+    host: str = LOOPBACK,
+    ssl_context: SSLContext | None = None,
+    on_listening: Callable[[EmulatorServer], object] | None = None,
+) -> None:
+    """Run a ClockNext in the foreground until SIGINT (Ctrl-C) or SIGTERM, then return. Main thread only.
+
+    Takes what `emulator` takes, and raises the same.
+
+    Args:
+        ledger: What answers.
+        faults: What goes wrong.
+        port: TCP port.
+        host: Address to listen on.
+        ssl_context: Serve https with this.
+        on_listening: Called once, when requests are answered.
+    """
+    service = _shared(ledger, faults)
+    http, listening, url = _prepare(service, port=port, host=host, ssl_context=ssl_context)
+
+    def started() -> None:
+        if on_listening is not None:
+            on_listening(EmulatorServer(http, url, service))
+
+    http.run_until_signalled(listening, started)
+
+
+@contextmanager
+def background(
+    responder: Responder, *, port: int, host: str, ssl_context: SSLContext | None
+) -> "Generator[tuple[HttpServer, str], None, None]":
+    """Serve any responder from a background thread; yields the server and its URL.
+
+    Raises:
+        RuntimeError: On leaving, if the responder raised: the server had to stop there and then.
+    """
+    http, listening, url = _prepare(responder, port=port, host=host, ssl_context=ssl_context)
+    stopper: Future[Callable[[], None]] = Future()
+    failure: Future[None] = Future()
+
+    def main() -> None:
+        try:
+            http.run_until_stopped(listening, stopper.set_result)
+        except BaseException as error:  # noqa: BLE001 - carried over to the thread that waits
+            (failure if stopper.done() else stopper).set_exception(error)
+        else:
+            failure.set_result(None)
+
+    thread = threading.Thread(target=main, name=f"emulator at {url}", daemon=True)
+    thread.start()
+    stop = stopper.result()
+    try:
+        yield http, url
+    finally:
+        stop()
+        thread.join()
+        if (error := http.failure or failure.exception()) is not None:
+            raise RuntimeError("The emulator's server failed.") from error
+
+
+def _shared(ledger: Ledger | None, faults: Faults | None) -> Service:
+    service = Service(ledger or Ledger(), faults or Faults())
+    service.ledger.guard = service.faults.guard = threading.RLock()
+    return service
+
+
+def _prepare(
+    responder: Responder, *, port: int, host: str, ssl_context: SSLContext | None
+) -> "tuple[HttpServer, socket.socket, str]":
+    try:
+        from clocknext_transports.emulator.server.http_server import HttpServer
+    except ModuleNotFoundError as error:
+        if error.name != "trio":
+            raise
+        raise ImportError("The emulator's server needs trio: pip install 'clocknext[cli]'") from error
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.create_server((host, port), family=family, backlog=1024)
+    scheme = "http" if ssl_context is None else "https"
+    authority = f"[{host}]" if family is socket.AF_INET6 else host
+    return (
+        HttpServer(responder, ssl_context),
+        listening,
+        f"{scheme}://{authority}:{listening.getsockname()[1]}",
+    )

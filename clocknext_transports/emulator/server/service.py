@@ -1,0 +1,62 @@
+"""The emulator's responder: faults and a ledger put together, and the read-back under `/_emulator/`. Pure."""
+
+from clocknext_core.messages import Response
+from clocknext_transports.emulator.api.exchange import Received, Reply
+from clocknext_transports.emulator.api.ledger import Ledger
+from clocknext_transports.emulator.api.routes import parse_query
+from clocknext_transports.emulator.books.envelopes import Envelope, Refusal, json_response, refuse
+from clocknext_transports.emulator.books.validation import parse_body, query_limit
+from clocknext_transports.emulator.server.faults import Faults, order, spoil
+
+CONTROL = "/_emulator/"
+
+
+class Service:
+    """Answer requests from a ledger, as spoilt by faults.
+
+    `/_emulator/` needs no key and meets no faults: `GET ledger`, `GET requests?limit=`, `GET faults`,
+    `POST faults` (see `faults.order`), `DELETE faults`, `POST reset`.
+    """
+
+    def __init__(self, ledger: Ledger, faults: Faults) -> None:
+        self.ledger = ledger
+        self.faults = faults
+
+    def respond(self, request: Received, *, now: float) -> Reply:
+        """Answer a request that arrived at `now` (wall clock, seconds since 1970)."""
+        if request.target.startswith(CONTROL):
+            return Reply(self._control(request, now=now))
+        fault = self.faults.decide(request.method, request.path)
+        if fault is None:
+            return Reply(self.ledger.handle(request, now=now))
+        processed = self.ledger.process(request, now=now) if fault.commits else None
+        reply = spoil(fault, request, processed, now=now)
+        status = None if reply.response is None else reply.response.status
+        self.ledger.log_request(request, now=now, status=status, fault=fault.kind)
+        return reply
+
+    def _control(self, request: Received, *, now: float) -> Response:
+        try:
+            return json_response(200, self._controlled(request), now=now)
+        except Refusal as refusal:
+            return refuse(Envelope.LEGACY, refusal, now=now)
+
+    def _controlled(self, request: Received) -> object:
+        match request.method, request.path.removeprefix(CONTROL):
+            case "GET", "ledger":
+                return self.ledger.as_json()
+            case "GET", "requests":
+                limit = query_limit(parse_query(request.target), default=100, maximum=100_000)
+                return {"requests": [record.as_json() for record in self.ledger.requests[-limit:]]}
+            case "GET", "faults":
+                return {"counts": self.faults.counts, "pending": self.faults.pending}
+            case "POST", "faults":
+                order(self.faults, parse_body(request.body))
+            case "DELETE", "faults":
+                self.faults.clear()
+            case "POST", "reset":
+                self.ledger.reset()
+                self.faults.reset()
+            case _:
+                raise Refusal(404, f"No such endpoint: {request.method} {request.path}")
+        return {"ok": True}

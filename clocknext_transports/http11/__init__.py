@@ -1,0 +1,29 @@
+"""HTTP/1.1 without a socket: bytes in, bytes out. Shared by the three native transports."""
+
+from clocknext_transports.http11.exchange import (
+    ENDS,
+    MAX_ANSWER_BYTES,
+    TRUSTED_FOR,
+    Connect,
+    Connection,
+    Exchange,
+    Pool,
+    Receive,
+    Send,
+    Step,
+    Stream,
+)
+
+__all__ = [
+    "ENDS",
+    "MAX_ANSWER_BYTES",
+    "TRUSTED_FOR",
+    "Connect",
+    "Connection",
+    "Exchange",
+    "Pool",
+    "Receive",
+    "Send",
+    "Step",
+    "Stream",
+]

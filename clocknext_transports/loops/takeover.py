@@ -1,0 +1,62 @@
+"""What an event loop left behind when it ended, sent by threads as the interpreter exits.
+
+The machine is the same, so the thread driver takes it as it is: signals keep their order, keys and back-off.
+"""
+
+import time
+
+from clocknext_core import Answer, Config, Engine, Request
+from clocknext_transports.client import environment
+from clocknext_transports.client.hooks import Hooks
+from clocknext_transports.sync.clock import Clock
+from clocknext_transports.sync.driver import Driver
+from clocknext_transports.sync.transport import NativeTransport, Transport
+
+
+class LoopClock(Clock):
+    """Goes on with the time of an event loop that has ended.
+
+    Args:
+        ahead: Seconds by which the loop's clock was ahead of `time.monotonic`.
+    """
+
+    def __init__(self, ahead: float) -> None:
+        self._ahead = ahead
+
+    def now(self) -> float:
+        """Return the time in seconds, on the loop's clock."""
+        return time.monotonic() + self._ahead
+
+
+class _Carrier:
+    """Takes deadlines on the loop's clock, and gives them to a transport on its own."""
+
+    def __init__(self, transport: Transport, ahead: float) -> None:
+        self._transport = transport
+        self._ahead = ahead
+
+    def exchange(self, request: Request, *, deadline_at: float) -> Answer:
+        return self._transport.exchange(request, deadline_at=deadline_at - self._ahead)
+
+    def close(self) -> None:
+        self._transport.close()
+
+
+def stand_in(engine: Engine, hooks: Hooks, *, ahead: float) -> Driver:
+    """Make the driver that takes over.
+
+    Args:
+        engine: Whose outbox holds what the loop left behind; nothing else drives it any more.
+        hooks: The client's.
+        ahead: Seconds by which the loop's clock was ahead of `time.monotonic`.
+    """
+    return Driver(engine, _Carrier(_transport(engine.config), ahead), hooks, LoopClock(ahead))
+
+
+def _transport(config: Config) -> Transport:
+    proxy = environment.proxy_for(config.origin)
+    if proxy is None:
+        return NativeTransport()
+    from clocknext_transports.httpx import proxied
+
+    return proxied(proxy)

@@ -1,0 +1,92 @@
+"""What becomes of held signals when the process ends and nobody has closed their client.
+
+They are delivered if that takes no longer than `EXIT_TIMEOUT`, all clients together, and reported if not. One
+handler serves all clients. By then no thread can be started any more (Python 3.12 and later), so the thread
+that runs the handlers does its part of the work.
+"""
+
+import atexit
+import os
+import sys
+from typing import Protocol
+
+from clocknext_transports.process import fork as forks
+from clocknext_transports.process.log import logger
+
+EXIT_TIMEOUT = 5.0
+"""Seconds the process's end waits for signals still held."""
+
+GRACE = 1.0
+"""Seconds more for what can't be interrupted: a name look-up, a hook."""
+
+
+class Driver(Protocol):
+    """What may hold signals when the process ends."""
+
+    def begin_exit(self, timeout: float) -> None:
+        """Refuse new signals and begin to deliver those held; do not wait for them."""
+        ...
+
+    def end_exit(self) -> int:
+        """Wait for them as long as they were given; return how many were not delivered."""
+        ...
+
+
+class _Registry:
+    def __init__(self) -> None:
+        self._drivers: dict[Driver, None] = {}
+        self._child: int | None = None
+        """The process that was told by multiprocessing to end as it does."""
+
+    def register(self, driver: Driver) -> None:
+        """Remember a driver, strongly: it may outlive its client."""
+        self._drivers[driver] = None
+        # Anew each time: before a handler that was registered earlier, whose things a hook may use.
+        atexit.unregister(self.drain)
+        atexit.register(self.drain)
+        # Processes of multiprocessing end without these handlers, up to Python 3.12, but with others.
+        if "multiprocessing" in sys.modules and self._child != os.getpid():
+            from multiprocessing import parent_process, util
+
+            if parent_process() is not None:
+                self._child = os.getpid()
+                util.Finalize(None, self.drain, exitpriority=0)
+
+    def unregister(self, driver: Driver) -> None:
+        """Forget a driver that holds nothing any more."""
+        self._drivers.pop(driver, None)
+
+    def drain(self) -> None:
+        """Deliver what is held, and report what can't be."""
+        drivers, self._drivers = list(self._drivers), {}
+        lost = 0
+        for driver in drivers:
+            try:
+                driver.begin_exit(EXIT_TIMEOUT)
+            except Exception:  # noqa: BLE001 - the others must not suffer by it
+                logger.exception("Held signals can't be delivered at the interpreter's exit.")
+        for driver in drivers:
+            try:
+                lost += driver.end_exit()
+            except Exception:  # noqa: BLE001
+                logger.exception("Held signals were not delivered before the interpreter's exit.")
+        if lost:
+            logger.warning("%d signals were not delivered before the interpreter's exit.", lost)
+
+    def forget(self) -> None:
+        """Forget all drivers: in a forked child, they are the parent's."""
+        self._drivers = {}
+
+    def __len__(self) -> int:
+        return len(self._drivers)
+
+
+_registry = _Registry()
+register = _registry.register
+unregister = _registry.unregister
+forks.register(_registry, _Registry.forget)
+
+
+def registered() -> int:
+    """Count the drivers that would be asked to deliver, were the process to end now."""
+    return len(_registry)

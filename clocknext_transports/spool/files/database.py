@@ -1,0 +1,491 @@
+"""One SQLite file of signals.
+
+Durable when `insert` returns: a write-ahead log, synced at each commit. What is erased is not synced, and is
+so with the next insert at the latest; a signal that comes back after a power cut is a duplicate under its
+key. Each row has a checksum of its own, since SQLite has none for what has left the log: a signal with a
+flipped bit would bill somebody something else.
+
+What fails is told apart into two: `SpoolError`, for what may pass (the disk is full), and `DamagedError`, for
+a file that is not what it was. After either the file is to be closed.
+"""
+
+import os
+import socket
+import sqlite3
+import struct
+import zlib
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import TypeAlias, cast
+
+from clocknext_core import SpoolError
+from clocknext_transports.spool.files import wal
+from clocknext_transports.spool.protocol import Stored
+
+_IOERR_DATA = 8202  # SQLITE_IOERR_DATA, which Python has no name for: the disk's own checksum is wrong
+
+_PASSING = {
+    sqlite3.SQLITE_FULL: "the disk is full",
+    sqlite3.SQLITE_IOERR: "the disk can't be read or written",
+    sqlite3.SQLITE_CANTOPEN: "it can't be opened: no file handle is left, or it may not be",
+    sqlite3.SQLITE_READONLY: "it can't be written to",
+    sqlite3.SQLITE_PERM: "it may not be opened",
+    sqlite3.SQLITE_NOMEM: "there is no memory left",
+    sqlite3.SQLITE_BUSY: "another process has it locked",
+    sqlite3.SQLITE_LOCKED: "it is locked",
+    sqlite3.SQLITE_PROTOCOL: "its locks don't work",
+    sqlite3.SQLITE_NOLFS: "it is too large for the file system",
+}
+"""What SQLite's result codes mean that say nothing against the file's content. All others do."""
+_UNREADABLE = frozenset(
+    {
+        sqlite3.SQLITE_IOERR_READ,
+        sqlite3.SQLITE_IOERR_SHORT_READ,
+        sqlite3.SQLITE_IOERR_CORRUPTFS,
+        _IOERR_DATA,
+    }
+)
+"""But a part that can't be read will not be readable tomorrow."""
+
+_SCHEMA = """
+CREATE TABLE owner (host TEXT NOT NULL, pid INTEGER NOT NULL, started_at REAL NOT NULL);
+CREATE TABLE signals (
+    number INTEGER PRIMARY KEY,
+    idempotency_key BLOB NOT NULL,
+    body BLOB NOT NULL,
+    recorded_at REAL NOT NULL,
+    checksum INTEGER NOT NULL
+);
+CREATE INDEX signals_by_key ON signals (idempotency_key);
+"""
+_INSERT = "INSERT INTO signals (idempotency_key, body, recorded_at, checksum) VALUES (?, ?, ?, ?)"
+_OLDEST_OF_KEY = """SELECT min(number) FROM signals
+    WHERE idempotency_key = ? AND NOT (number > ? AND number <= ?)"""
+
+_COLUMNS = 5
+"""Of a signal's row."""
+_MAX_FREE_PAGES = 4096
+"""Pages of 4 KiB that a file keeps for later; what an outage made it grow beyond goes back to the system."""
+_PAGES_AT_ONCE = 1024
+_CHUNK = 1000
+"""Rows read at once."""
+_MAX_NUMBER = 2**62
+"""More than there will ever be."""
+
+
+Span: TypeAlias = tuple[int, int]
+"""The rows after the first number, up to the second."""
+
+
+class DamagedError(Exception):
+    """The file's content is not what was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A stored signal and where it stands."""
+
+    number: int
+    signal: Stored
+    is_sound: bool
+    """Whether it is as it was written. If not, the signal is what is left of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Which process made a file. For people: it proves nothing about who is alive."""
+
+    host: str
+    pid: int
+    started_at: float
+    """Seconds since 1970."""
+
+
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """Open an SQLite file that is there, without transactions of Python's own making."""
+    mode = "mode=rw"
+    if read_only:
+        # Where there is no log there is nobody to agree with, and none is made just to look.
+        mode = "mode=ro" if path.with_name(path.name + "-wal").exists() else "mode=ro&immutable=1"
+    # As a URI, because in a plain path SQLite would make a file that is not there.
+    uri = f"{path.absolute().as_uri()}?{mode}"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10.0, check_same_thread=False)
+    connection.text_factory = bytes  # a damaged text must not fail before its checksum can
+    return connection
+
+
+def make_file(path: Path) -> None:
+    """Make an empty file that only this user may read. There must be none of this name.
+
+    Raises:
+        OSError: It can't be made.
+    """
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+
+
+def sync_directory(path: Path) -> None:
+    """Make durable which files a directory has.
+
+    Raises:
+        OSError: The disk failed.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def failures(path: Path) -> Generator[None, None, None]:
+    """Turn what SQLite and the system raise into the two errors there are.
+
+    Raises:
+        SpoolError: It may pass.
+        DamagedError: It will not.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise SpoolError(f"The spool's file {path}: {error.strerror}.", retryable=True) from error
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+        meaning = _PASSING.get(code & 0xFF)
+        if meaning is None or code in _UNREADABLE:
+            raise DamagedError(f"{error}") from error
+        name = getattr(error, "sqlite_errorname", "")
+        raise SpoolError(f"The spool's file {path}: {meaning} ({name}).", retryable=True) from error
+
+
+class SignalFile:
+    """A file of signals, open.
+
+    Args:
+        path: The file; it must be there.
+        read_only: Whether only to look, which may be done while another process writes.
+
+    Raises:
+        SpoolError: It can't be opened.
+        DamagedError: It is no such file.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self.path = path
+        with failures(path):
+            self._connection = connect(path, read_only=read_only)
+        try:
+            self._set_up()
+        except BaseException:
+            self.close()
+            raise
+
+    def _set_up(self) -> None:
+        # Pages are looked over before they are trusted, also by what is not read-only.
+        self._query("PRAGMA cell_size_check = ON")
+        self._query("PRAGMA fullfsync = ON")  # elsewhere than on macOS it has no meaning
+        self._query("PRAGMA synchronous = FULL")
+        # A log that is begun anew is cut off behind its first commit: what is left there of the old one would
+        # else look like damage, where a process was killed in the middle of a commit.
+        self._query("PRAGMA journal_size_limit = 0")
+
+    @classmethod
+    def create(cls, path: Path, *, now: float) -> "SignalFile":
+        """Make a file, durably.
+
+        Args:
+            path: The file; there must be none.
+            now: Seconds since 1970.
+
+        Raises:
+            SpoolError: It can't be made. What was made of it is removed.
+        """
+        try:
+            with failures(path):
+                make_file(path)
+            file = cls(path)
+            try:
+                file._lay_out(now)
+            except BaseException:
+                file.close()
+                raise
+        except DamagedError as error:
+            remove(path)
+            raise SpoolError(
+                f"The spool's file {path} could not be made: {error}.", retryable=True
+            ) from error
+        except BaseException:
+            remove(path)
+            raise
+        return file
+
+    def _lay_out(self, now: float) -> None:
+        self._query("PRAGMA auto_vacuum = INCREMENTAL")
+        if self._query("PRAGMA journal_mode = WAL") != [(b"wal",)]:
+            raise SpoolError(f"The file system of {self.path} has no shared memory: is it a network's?")
+        with self._transaction():
+            for statement in _SCHEMA.split(";"):
+                self._connection.execute(statement)
+            self._connection.execute("INSERT INTO owner VALUES (?, ?, ?)", _owner(now))
+        with failures(self.path):
+            sync_directory(self.path.parent)
+
+    # Writing
+
+    def insert(self, signals: Sequence[Stored]) -> None:
+        """Add signals: all are durable when it returns, or none is there."""
+        with self._transaction():
+            self._connection.executemany(_INSERT, map(_values, signals))
+
+    def take_over(self, *, now: float) -> None:
+        """Note down that it is this process's from now on."""
+        with self._transaction():
+            self._connection.execute("UPDATE owner SET host = ?, pid = ?, started_at = ?", _owner(now))
+
+    def erase(self, keys: Sequence[str], *, beside: Span) -> None:
+        """Remove the oldest signal of each key, but none of a span. It is not synced."""
+        self._remove(f"number = ({_OLDEST_OF_KEY})", [(key.encode(), *beside) for key in keys])
+
+    def delete(self, rows: Sequence[Row]) -> None:
+        """Remove rows. It is not synced."""
+        self._remove("number = ?", [(row.number,) for row in rows])
+
+    def delete_after(self, number: int) -> None:
+        """Remove the rows that were added after this one."""
+        with self._transaction():
+            self._connection.execute("DELETE FROM signals WHERE number > ?", (number,))
+
+    def _remove(self, condition: str, values: Sequence[tuple[bytes | int, ...]]) -> None:
+        self._query("PRAGMA synchronous = NORMAL")
+        with self._transaction():
+            self._connection.executemany(
+                f"DELETE FROM signals WHERE {condition}",  # noqa: S608 - one of two, both above
+                values,
+            )
+        if cast(int, self._query("PRAGMA freelist_count")[0][0]) > _MAX_FREE_PAGES:
+            with failures(self.path):  # a script, because as a query it stops after one page
+                self._connection.executescript(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})")
+        self._query("PRAGMA synchronous = FULL")
+
+    @contextmanager
+    def _transaction(self) -> Generator[None, None, None]:
+        with failures(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):  # SQLite may have rolled back by itself
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    # Reading
+
+    @property
+    def last(self) -> int:
+        """The number of the row added last; 0 if there is none."""
+        return cast(int, self._query("SELECT ifnull(max(number), 0) FROM signals")[0][0])
+
+    @property
+    def owner(self) -> Owner:
+        """Which process made it."""
+        for host, pid, started_at in self._query("SELECT host, pid, started_at FROM owner"):
+            if isinstance(host, bytes) and isinstance(pid, int) and isinstance(started_at, float):
+                return Owner(host.decode("utf-8", "replace"), pid, started_at)
+        raise DamagedError("it does not say whose it is")
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether there is nothing in it: whoever made it died, or is, before it is laid out."""
+        return not self._query("SELECT 1 FROM sqlite_schema LIMIT 1")
+
+    @property
+    def summary(self) -> tuple[int, float | None]:
+        """How many signals it has, and when the oldest was recorded."""
+        return cast(
+            "tuple[int, float | None]", self._query("SELECT count(*), min(recorded_at) FROM signals")[0]
+        )
+
+    def check(self) -> None:
+        """Read all of it.
+
+        Raises:
+            SpoolError: It can't be read.
+            DamagedError: It does not hang together.
+        """
+        found = self._query("PRAGMA quick_check(1)")
+        if found != [(b"ok",)]:
+            raise DamagedError(cast(bytes, found[0][0]).decode("utf-8", "replace"))
+
+    def between(self, after: int, last: int, limit: int) -> list[Row]:
+        """Return the first rows after one, none of them after the last, in the order they were added."""
+        rows = self._rows("WHERE number > ? AND number <= ? ORDER BY number LIMIT ?", after, last, limit)
+        numbers = [after, *(row.number for row in rows)]
+        if any(later <= earlier for earlier, later in pairwise(numbers)):
+            raise DamagedError("rows are out of order")
+        return rows
+
+    def oldest_of(self, key: str, *, beside: Span) -> list[Row]:
+        """Return the row of this key that was added first, if there is one, but none of a span."""
+        return self._rows(f"WHERE number = ({_OLDEST_OF_KEY})", key.encode(), *beside)
+
+    def has(self, signal: Stored) -> bool:
+        """Whether it has this signal."""
+        condition = "WHERE idempotency_key = ? AND body = ? LIMIT 1"
+        return bool(self._rows(condition, signal.idempotency_key.encode(), signal.body))
+
+    def walk(self) -> Iterator[Row]:
+        """Go through all rows, in the order they were added."""
+        last = 0
+        while rows := self.between(last, _MAX_NUMBER, _CHUNK):
+            yield from rows
+            last = rows[-1].number
+
+    def salvage(self) -> Iterator[Row]:
+        """Read what can be read of a damaged file, from either end, around what can't. Only sound rows."""
+        seen: set[int] = set()
+        for is_forward in (True, False):
+            for row in self._read_around(is_forward=is_forward):
+                if row.is_sound and row.number not in seen:
+                    seen.add(row.number)
+                    yield row
+
+    def _read_around(self, *, is_forward: bool) -> Iterator[Row]:
+        position, sign = (0, 1) if is_forward else (_MAX_NUMBER, -1)
+        clauses = (
+            "WHERE number > ? ORDER BY number" if is_forward else "WHERE number < ? ORDER BY number DESC"
+        )
+        step = 1
+        while step < _MAX_NUMBER:
+            try:
+                with failures(self.path):
+                    for one in self._connection.execute(_select(f"NOT INDEXED {clauses}"), (position,)):
+                        row = _row(*one)
+                        if sign * row.number <= sign * position:
+                            raise DamagedError("pages go round in a circle")
+                        position, step = row.number, 1
+                        yield row
+                return
+            except DamagedError:
+                # How many rows the unreadable page has, only it knows.
+                position += sign * step
+                step *= 2
+
+    def _rows(self, clauses: str, *values: int | bytes) -> list[Row]:
+        return [_row(*one) for one in self._query(_select(clauses), *values)]
+
+    def _query(self, statement: str, *values: int | bytes) -> list[tuple[object, ...]]:
+        with failures(self.path):
+            return self._connection.execute(statement, values).fetchall()
+
+    def close(self) -> None:
+        """Close it. What is in it stays."""
+        with suppress(sqlite3.Error):  # the log could not be emptied: it stays, and is read when it is opened
+            self._connection.close()
+
+
+def unread(path: Path) -> list[Stored]:
+    """Return the signals that are only in a part of a file's log that SQLite does not read, as it is damaged.
+
+    Ask before the file is opened: what SQLite writes next goes there.
+
+    Raises:
+        SpoolError: The file can't be read.
+        DamagedError: It is damaged, too.
+    """
+    found = _in_unread_log(path)
+    if not found:
+        return []
+    with closing(SignalFile(path, read_only=True)) as file:
+        return [signal for signal in found if file.is_blank or not file.has(signal)]
+
+
+def salvage(path: Path) -> Iterator[list[Stored]]:
+    """Read what can be read of a damaged file, some at a time, and leave it as it is.
+
+    Raises:
+        SpoolError: There is no file handle left, or the like.
+    """
+    behind = dict.fromkeys(_in_unread_log(path))
+    with suppress(DamagedError), closing(SignalFile(path, read_only=True)) as file:
+        rows = file.salvage()
+        while signals := [row.signal for row in islice(rows, _CHUNK)]:
+            yield signals
+            for signal in signals:
+                behind.pop(signal, None)
+    if behind:
+        yield [*behind]
+
+
+def _in_unread_log(path: Path) -> list[Stored]:
+    with failures(path):
+        found = wal.unread(_companions(path)[0])
+    rows = [_row(0, *_as_stored(columns)) for columns in found if len(columns) == _COLUMNS]
+    # A page is written anew with each row that comes to it, so there are many of each.
+    return list(dict.fromkeys(row.signal for row in rows if row.is_sound))
+
+
+def remove(path: Path) -> None:
+    """Remove a file of signals that is closed, and what belongs to it.
+
+    Raises:
+        OSError: It can't be removed.
+    """
+    # A process that was killed as it made the file has left a rollback journal.
+    for each in (path, *_companions(path), path.with_name(f"{path.name}-journal")):
+        each.unlink(missing_ok=True)
+
+
+def set_aside(path: Path) -> Path:
+    """Give a damaged file another name, under which nobody adopts it, and return that.
+
+    Raises:
+        OSError: It can't be renamed.
+    """
+    aside = path.with_suffix(".damaged")
+    log, shared_memory = _companions(path)
+    # The log first: if this is interrupted, what is left is adopted as it is, once more.
+    for each, to in ((log, _companions(aside)[0]), (path, aside)):
+        with suppress(FileNotFoundError):
+            each.rename(to)
+    shared_memory.unlink(missing_ok=True)
+    return aside
+
+
+def _companions(path: Path) -> list[Path]:
+    return [path.with_name(path.name + ending) for ending in ("-wal", "-shm")]
+
+
+def checksum(key: bytes, body: bytes, recorded_at: float) -> int:
+    """Compute the checksum of a stored signal."""
+    return zlib.crc32(body, zlib.crc32(key, zlib.crc32(struct.pack("<dI", recorded_at, len(key)))))
+
+
+def _owner(now: float) -> tuple[str, int, float]:
+    return socket.gethostname(), os.getpid(), now
+
+
+def _select(clauses: str) -> str:
+    return f"SELECT number, idempotency_key, body, recorded_at, checksum FROM signals {clauses}"  # noqa: S608 - constants
+
+
+def _values(signal: Stored) -> tuple[bytes, bytes, float, int]:
+    key = signal.idempotency_key.encode()
+    return key, signal.body, signal.recorded_at, checksum(key, signal.body, signal.recorded_at)
+
+
+def _as_stored(columns: Sequence[wal.Value]) -> tuple[wal.Value, ...]:
+    """Take the columns but for the number. A time that is whole is an integer on disk, to save space."""
+    _, key, body, recorded_at, found = columns
+    return key, body, float(recorded_at) if isinstance(recorded_at, int) else recorded_at, found
+
+
+def _row(number: object, key: object, body: object, recorded_at: object, found: object) -> Row:
+    assert isinstance(number, int)  # the row's own number is an integer whatever its columns are
+    if isinstance(key, bytes) and isinstance(body, bytes) and isinstance(recorded_at, float):
+        is_sound = found == checksum(key, body, recorded_at)
+        return Row(number, Stored(key.decode("utf-8", "replace"), body, recorded_at), is_sound)
+    left = [one if isinstance(one, bytes) else repr(one).encode() for one in (key, body)]
+    return Row(number, Stored(left[0].decode("utf-8", "replace"), left[1], 0.0), is_sound=False)

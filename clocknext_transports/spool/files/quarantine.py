@@ -1,0 +1,139 @@
+"""Signals that are not to be sent until a person has looked at them: past the window, damaged, refused.
+
+One file for all processes of a spool. It is rarely used, so it is opened for each use and has a rollback
+journal, with which SQLite is at ease among many processes.
+"""
+
+import secrets
+import sqlite3
+from collections.abc import Generator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from clocknext_transports.spool.files.database import (
+    DamagedError,
+    checksum,
+    connect,
+    failures,
+    make_file,
+    sync_directory,
+)
+from clocknext_transports.spool.protocol import Stored
+
+NAME = "quarantine.sqlite"
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS quarantined (
+    number INTEGER PRIMARY KEY,
+    idempotency_key BLOB NOT NULL,
+    body BLOB NOT NULL,
+    recorded_at REAL NOT NULL,
+    reason TEXT NOT NULL,
+    set_aside_at REAL NOT NULL,
+    checksum INTEGER NOT NULL,
+    UNIQUE (idempotency_key, body)
+)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A signal in quarantine."""
+
+    number: int
+    """It is this one's as long as it is there."""
+    signal: Stored
+    reason: str
+    set_aside_at: float
+    """Seconds since 1970."""
+
+
+class Quarantine:
+    """The quarantine of a spool.
+
+    Every method raises `SpoolError` if the disk is full or the like, and `DamagedError` if the file is not
+    what it was; then `set_aside` makes room for a new one.
+
+    Args:
+        directory: The spool's.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / NAME
+
+    def add(self, signals: Sequence[Stored], reason: str, *, now: float) -> None:
+        """Put signals in quarantine; they are durable when it returns. What is there already stays once."""
+        with self._transaction() as connection:
+            connection.executemany(
+                "INSERT OR REPLACE INTO quarantined"
+                " (idempotency_key, body, recorded_at, reason, set_aside_at, checksum)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                [_values(one, reason, now) for one in signals],
+            )
+
+    def entries(self) -> list[Quarantined]:
+        """Return what is in quarantine, in the order it came."""
+        if not self._path.exists():
+            return []
+        with self._transaction() as connection:
+            return [
+                _entry(one)
+                for one in connection.execute(
+                    "SELECT number, idempotency_key, body, recorded_at, reason, set_aside_at, checksum"
+                    " FROM quarantined ORDER BY number"
+                )
+            ]
+
+    def remove(self, entries: Sequence[Quarantined]) -> None:
+        """Remove entries: they were released, or are of no use any more."""
+        with self._transaction() as connection:
+            connection.executemany(
+                "DELETE FROM quarantined WHERE number = ?", [(one.number,) for one in entries]
+            )
+
+    def set_aside(self) -> Path:
+        """Give a damaged file another name, and return that.
+
+        Raises:
+            SpoolError: It can't be renamed.
+        """
+        aside = self._path.with_name(f"quarantine-{secrets.token_hex(8)}.damaged")
+        with failures(self._path), suppress(FileNotFoundError):  # another process was quicker
+            self._path.rename(aside)
+        return aside
+
+    @contextmanager
+    def _transaction(self) -> Generator[sqlite3.Connection, None, None]:
+        with failures(self._path):
+            with suppress(FileExistsError):
+                make_file(self._path)
+                sync_directory(self._path.parent)
+            with closing(connect(self._path)) as connection:
+                # EXTRA, because with a rollback journal a commit is the removal of a file.
+                connection.execute("PRAGMA synchronous = EXTRA")
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute(_SCHEMA)
+                yield connection
+                connection.execute("COMMIT")
+
+
+def _values(signal: Stored, reason: str, now: float) -> tuple[bytes, bytes, float, str, float, int]:
+    key, body, recorded_at = signal.idempotency_key.encode(), signal.body, signal.recorded_at
+    return key, body, recorded_at, reason, now, checksum(key, body, recorded_at)
+
+
+def _entry(row: tuple[object, object, object, object, object, object, object]) -> Quarantined:
+    number, key, body, recorded_at, reason, set_aside_at, found = row
+    if not (
+        isinstance(number, int)
+        and isinstance(key, bytes)
+        and isinstance(body, bytes)
+        and isinstance(recorded_at, float)
+        and isinstance(reason, bytes)
+        and isinstance(set_aside_at, float)
+        and found == checksum(key, body, recorded_at)
+    ):
+        raise DamagedError("a row is not as it was written")
+    signal = Stored(key.decode("utf-8", "replace"), body, recorded_at)
+    return Quarantined(number, signal, reason.decode("utf-8", "replace"), set_aside_at)
