@@ -25,7 +25,7 @@ from base64 import b64decode, b64encode
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -246,28 +246,19 @@ class RecordingCall(Call[T]):
         self, operation: Operation[T], config: Config, rng: RandomSource, gate: Gate, *, tape: Tape, name: str
     ) -> None:
         self._log = Log(tape, name, rng)
-        self._read = operation.read
-        self._payload: Payload = {}
         with self._log.step("begin", operation=operation):
-            super().__init__(replace(operation, read=self._keep), config, self._log.dice, gate)
+            super().__init__(operation, config, self._log.dice, gate)
 
     def handle_answer(self, ticket: Ticket, answer: Answer, *, now: float) -> None:
         """Take the answer to an attempt."""
         with self._log.step("handle_answer", now=now, ticket=ticket, answer=answer):
             super().handle_answer(ticket, answer, now=now)
 
-    def poll(self, *, now: float) -> CallOutput[T]:
+    def poll(self, *, now: float) -> CallOutput:
         """Return the next output."""
         with self._log.step("poll", now=now) as line:
             line["output"] = output = super().poll(now=now)
-            if isinstance(output, Settled) and not isinstance(output.outcome, ClockNextError):
-                # What was made of the payload is the caller's affair, and may be of any type.
-                line["output"] = Settled(output.ticket, self._payload)
             return output
-
-    def _keep(self, payload: Payload) -> T:
-        self._payload = payload
-        return self._read(payload)
 
 
 class RecordingEngine(Engine):

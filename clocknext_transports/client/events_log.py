@@ -1,4 +1,4 @@
-"""The journal: a log record for each event, its particulars as attributes of the record too.
+"""Logs the events of a client: one log record an event, with its details as attributes of the record.
 
 Silent unless the program configures logging. A record names a signal by its idempotency key. What it is
 about stays out, and so does what the service said in words: neither customers nor members, no body and no
@@ -22,7 +22,7 @@ LEVELS: Mapping[type[HookEvent], int] = {
 }
 
 
-class Journal:
+class EventLog:
     """Writes the events of one client to a logger.
 
     Args:
@@ -39,13 +39,18 @@ class Journal:
         self._gate = gate
         self._is_outage = False
 
+    def wants(self, event: HookEvent) -> bool:
+        """Return whether `note` would write anything."""
+        is_outage = self._is_outage if self._gate is None else self._gate.is_outage
+        return is_outage is not self._is_outage or self._logger.isEnabledFor(LEVELS[type(event)])
+
     def note(self, event: HookEvent) -> None:
         """Write an event, after the outage that began or ended with it. Never raises."""
         if self._gate is not None and (is_outage := self._gate.is_outage) is not self._is_outage:
             self._is_outage = is_outage
             self._note_outage(is_outage=is_outage)
         if self._logger.isEnabledFor(LEVELS[type(event)]):
-            with suppress(Exception):  # a handler or filter may; there is nobody left to tell
+            with suppress(Exception):  # a log handler or filter may raise
                 self._write(event)
 
     def _note_outage(self, *, is_outage: bool) -> None:

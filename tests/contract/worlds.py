@@ -336,7 +336,7 @@ without_block = pytest.mark.parametrize(
 
 
 class LogKeeper(logging.Handler):
-    """Keeps what the clients and asyncio log, but for the journal, for the scenario to look at."""
+    """Keeps what the clients and asyncio log, but for the log of events, for the scenario to look at."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -344,7 +344,7 @@ class LogKeeper(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a record as it would be printed, with its traceback."""
-        if not hasattr(record, "event_name"):  # else it is of the journal, and hooks tell the same
+        if not hasattr(record, "event_name"):  # else it is an event, and hooks tell the same
             self._lines.append(self.format(record))
 
     def take(self) -> list[str]:

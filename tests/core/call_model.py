@@ -42,7 +42,7 @@ from clocknext_core.operations import Method, json_body, path_of
 from tests.core.support import KEY, answer, config, credit, no_key, refusal, success
 
 AnyCall: TypeAlias = "Call[Payload] | Call[TrackResult]"
-AnyOutput: TypeAlias = "CallOutput[Payload] | CallOutput[TrackResult]"
+AnyOutput: TypeAlias = CallOutput
 
 NEVER = float("inf")
 DAY = 24 * 3600.0

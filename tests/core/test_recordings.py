@@ -111,7 +111,7 @@ class CoreClient(Blocking):
                 case Retrying():
                     self.hooks.on_retry(output)
                 case Settled():
-                    return output.unwrap()
+                    return call.result(output)
                 case Wait():
                     assert output.until is not None
                     self.now = output.until

@@ -134,7 +134,7 @@ def test_a_fork_while_other_threads_hold_every_lock_does_not_hang_the_child() ->
 
         def hold_locks() -> None:
             driver = client._driver  # pyright: ignore[reportPrivateUsage]
-            lock = driver._lock  # pyright: ignore[reportPrivateUsage]
+            lock = driver._serving.lock  # pyright: ignore[reportPrivateUsage]
             with lock, native._lock, native._pool._lock:  # pyright: ignore[reportPrivateUsage]
                 taken.set()
                 done.wait(PATIENCE)

@@ -27,8 +27,11 @@ from clocknext_core import (
     Wait,
 )
 from clocknext_transports.asyncio.driver import Driver as AsyncioDriver
+from clocknext_transports.client import driver as driver_of_all
+from clocknext_transports.client import serving
 from clocknext_transports.client.hooks import Hooks
 from clocknext_transports.sync import driver as sync_driver
+from clocknext_transports.sync import threads
 from clocknext_transports.trio.driver import Driver as TrioDriver
 from tests.simulation.asyncio_clock import VirtualLoop
 from tests.simulation.scenario import END, Scenario, Stage, Step
@@ -176,8 +179,11 @@ def play_threads(scenario: Scenario, schedule: Random | None = None) -> Stage:
     clock = VirtualClock(scheduler)
     stage = Stage(scenario)
     with (
+        patch.object(serving, "threading", VirtualThreading(scheduler)),
         patch.object(sync_driver, "threading", VirtualThreading(scheduler)),
-        patch.object(sync_driver, "atexit", NoExit()),
+        patch.object(threads, "threading", VirtualThreading(scheduler)),
+        patch.object(sync_driver, "process_exit", NoExit()),
+        patch.object(driver_of_all, "process_exit", NoExit()),
     ):
         driver = sync_driver.Driver(stage.engine, SyncWire(stage, clock), _HOOKS, clock)
 

@@ -1,4 +1,4 @@
-"""The journal: what is logged of each event, at which level, and what never is."""
+"""The log of events: what is logged of each event, at which level, and what never is."""
 
 import logging
 import subprocess
@@ -21,7 +21,7 @@ from clocknext_core import (
 from clocknext_core.gate import OUTAGE_AFTER, Gate
 from clocknext_core.signals import encode
 from clocknext_core.verdicts import Verdict
-from clocknext_transports.client.events_log import LEVELS, Journal
+from clocknext_transports.client.events_log import LEVELS, EventLog
 from clocknext_transports.client.hooks import Hooks
 from clocknext_transports.emulator import scripted
 from tests.contract.answers import Answer, by_key, in_turn, priced, refused
@@ -159,16 +159,16 @@ def in_outage() -> Gate:
 
 
 def test_another_gate_begins_without_an_outage(keeper: Keeper) -> None:
-    journal = Journal(logging.getLogger("clocknext"))
-    journal.watch(in_outage())
-    journal.note(Flushed(1))
-    journal.watch(Gate(Config(KEY)))  # as in a forked child
-    journal.note(Flushed(2))
+    log = EventLog(logging.getLogger("clocknext"))
+    log.watch(in_outage())
+    log.note(Flushed(1))
+    log.watch(Gate(Config(KEY)))  # as in a forked child
+    log.note(Flushed(2))
     assert [told(record)["event_name"] for record in keeper.records] == ["outage_began", "flushed", "flushed"]
 
 
 def test_a_key_of_ones_own_can_forge_no_line(keeper: Keeper) -> None:
-    Journal(logging.getLogger("clocknext")).note(Dropped(encode(signal("a\nERROR b"), str), "closed"))
+    EventLog(logging.getLogger("clocknext")).note(Dropped(encode(signal("a\nERROR b"), str), "closed"))
     assert keeper.records[0].getMessage() == r"Signal 'a\nERROR b' was dropped: closed."
 
 
@@ -189,9 +189,9 @@ class Untouchable:
 def test_what_is_not_wanted_is_not_made(level: int) -> None:
     logger, handler, looked_at = logging.Logger("some", level), Keeper(), Untouchable()
     logger.addHandler(handler)
-    journal = Journal(logger)
-    journal.watch(in_outage())
-    journal.note(Dropped(cast(EncodedSignal, looked_at), "closed"))
+    log = EventLog(logger)
+    log.watch(in_outage())
+    log.note(Dropped(cast(EncodedSignal, looked_at), "closed"))
     is_wanted = level == logging.WARNING
     assert (looked_at.looks > 0, len(handler.records)) == (is_wanted, int(is_wanted))
 
@@ -212,8 +212,8 @@ def test_a_logger_that_raises_stops_no_hook(wrong: str, monkeypatch: pytest.Monk
     monkeypatch.setattr(target, "emit" if wrong == "handler" else "filter", broken)
     heard: list[int] = []
     hooks = Hooks(on_error=None, on_flush=heard.append, on_retry=None, on_drop=None)
-    hooks.journal = Journal(logger)
-    hooks.journal.watch(in_outage())
+    hooks.log = EventLog(logger)
+    hooks.log.watch(in_outage())
     hooks.fire(Flushed(7))
     assert heard == [7]
 

@@ -363,9 +363,9 @@ def test_the_rest_of_the_transport_is_the_clients_own(kind: Native) -> None:
     made: list[AnyClient] = []
     with scripted([priced()]) as server:
         with opened(kind, server.url, made.append) as client:
-            before = made[0]._transport  # pyright: ignore[reportPrivateUsage]
+            before = made[0]._driver.transport  # pyright: ignore[reportPrivateUsage]
             Observatory().instrument(made[0])
-            after = made[0]._transport  # pyright: ignore[reportPrivateUsage]
+            after = made[0]._driver.transport  # pyright: ignore[reportPrivateUsage]
             client.record(signal("a"))
             client.close(PATIENCE)
         assert server.connections == 1

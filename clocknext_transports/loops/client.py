@@ -1,0 +1,79 @@
+"""What the clients of all event loops share: their methods are coroutine functions."""
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
+
+from clocknext_core import Call, FlushReport, Operation, Recording, Stats, TrackResult
+from clocknext_core.binding import Async
+from clocknext_transports.client.base import ClientBase, checked_timeout
+from clocknext_transports.loops.calls import Calls, Transport
+
+T = TypeVar("T")
+D = TypeVar("D", bound=Calls[Any])
+
+
+class LoopClient(ClientBase[Async, Transport, D], Generic[D]):
+    """A client whose methods are coroutine functions."""
+
+    is_async = True
+
+    async def run(self, operation: Operation[T], /) -> T:
+        """Carry out an operation, one of the resources' or your own, and return its result.
+
+        Raises:
+            ClockNextError: It failed; which class tells why.
+        """
+        return await self._driver.perform(self._engine.call(operation))
+
+    async def record(self, recording: Recording, /) -> TrackResult:
+        """Buffer a signal, or send it and wait, as `signals.track` does."""
+        begun = self._engine.begin(recording)
+        return await (self._driver.perform(begun) if isinstance(begun, Call) else self._driver.record(begun))
+
+    def stats(self) -> Stats:
+        """Count the buffered signals by state, and say how the service does."""
+        return self._driver.stats()
+
+    async def flush(self, timeout: float | None = None) -> FlushReport:
+        """Send everything held, wait for it, and report how it ended.
+
+        Args:
+            timeout: Seconds to wait at most. Then the report says how many signals are pending; they stay
+                held and are delivered in the background. Default: as long as the service works, and
+                through an outage of up to `config.patience` seconds.
+        """
+        return await self._driver.flush(checked_timeout(timeout))
+
+    async def close(self, timeout: float | None = None) -> FlushReport:
+        """Refuse new signals, send everything held, wait for it, and end everything in the background.
+
+        Args:
+            timeout: Seconds to wait at most. What is then still held is counted as pending in the report, and
+                dropped as `closed`, each signal reported to `on_drop`. Default: as for `flush`.
+        """
+        return await self._driver.close(checked_timeout(timeout))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if not isinstance(error, self._driver.cancellations):
+                await self.close(self._block_timeout(error))
+        finally:
+            await self._driver.halt()
+
+    if not TYPE_CHECKING:  # a type checker refuses `with`; this is for those who use none
+
+        def __enter__(self) -> NoReturn:
+            raise TypeError(f"{type(self).__name__} is used with `async with`, not with `with`.")
+
+        def __exit__(self, *details: object) -> None:
+            """Exist, so that `with` gets as far as the message of `__enter__`."""
+
+    def _proxied_transport(self, proxy: str) -> Transport:
+        from clocknext_transports.httpx import async_proxied
+
+        return async_proxied(proxy)
