@@ -1,10 +1,12 @@
-"""What the machines tell their driver: values that `poll` returns, one at a time.
+"""The outputs of the machines: values that `poll` returns, one at a time.
 
-Each names a duty. `Call` and `Outbox` speak the same grammar, so a driver reads both in the same way.
+Each asks the driver to do something. `Call` and `Outbox` share this grammar, so a driver reads both alike.
+The last section is for a `SpooledOutbox` alone: a driver without a spool never meets it.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Generic, TypeAlias, TypeVar
 
 from clocknext_core.errors import ClockNextError
@@ -65,9 +67,33 @@ class Delivered(_OfSignal):
 
 @dataclass(slots=True)
 class Rejected(_OfSignal):
-    """A buffered signal was refused, or given up after its last attempt. Run `on_error`.
+    """The server refused a signal for good. Run `on_error`, then `on_drop` with `send_failed`."""
 
-    Also where the server took a signal only to have it mended by a person: delivered, but not billed yet.
+    encoded: EncodedSignal
+    error: ClockNextError
+
+
+@dataclass(slots=True)
+class GivenUp(_OfSignal):
+    """A signal's last attempt failed. Run `on_error`, then `on_drop` with `send_failed`."""
+
+    encoded: EncodedSignal
+    error: ClockNextError
+
+
+@dataclass(slots=True)
+class Mending(_OfSignal):
+    """The server keeps a signal for a person to mend: delivered, but not billed yet. Run `on_error`."""
+
+    encoded: EncodedSignal
+    error: ClockNextError
+
+
+@dataclass(slots=True)
+class KeyRefused(_OfSignal):
+    """The server refused the API key; the signal stays in the spool until the key is changed. Run `on_error`.
+
+    Once for each signal, at its first attempt.
     """
 
     encoded: EncodedSignal
@@ -93,56 +119,44 @@ class Retrying:
 
 @dataclass(slots=True)
 class Dropped(_OfSignal):
-    """A signal will not be sent. Run `on_drop`."""
+    """A signal was dropped for want of room, at the close or for its age. Run `on_drop`."""
 
     encoded: EncodedSignal
     reason: DropReason
 
 
 @dataclass(slots=True)
-class Flushed:
-    """The buffer has been emptied. Run `on_flush`."""
+class Emptied:
+    """The last held signal has ended. Run `on_flush`."""
 
     count: int
     """Signals delivered since it was last empty."""
 
 
-@dataclass(slots=True)
-class Store:
-    """Put a signal into the spool; when it is durable, report with `handle_stored` under the same ticket."""
+class WaitReason(StrEnum):
+    """What happens at the time that a `Wait` names."""
 
-    ticket: Ticket
-    signal: EncodedSignal
-
-
-@dataclass(slots=True)
-class Erase:
-    """A signal has ended: take it out of the spool. Need not be durable, nor is there anything to report."""
-
-    idempotency_key: str
-
-
-@dataclass(slots=True)
-class Quarantine:
-    """Set a stored signal aside for a person to look at: it is too old to be sent."""
-
-    idempotency_key: str
-    reason: str
-
-
-@dataclass(slots=True)
-class Adopt:
-    """Take over signals that dead processes left in the spool; report them with `handle_adopted`."""
-
-    limit: int
-    """Most signals to take over."""
+    INTERVAL = "interval"
+    """The batch's interval is over."""
+    BACK_OFF = "back-off"
+    """A failed attempt is repeated."""
+    GATE = "gate"
+    """The host's gate opens: a Retry-After is over, or a probe is due."""
+    FLUSH_DEADLINE = "flush deadline"
+    """A flush or close gives up."""
+    BLOCK_DEADLINE = "block deadline"
+    """A call has waited for room for too long."""
+    ADOPTION = "adoption"
+    """It is time to look for what dead processes left in the spool."""
 
 
 @dataclass(slots=True)
 class Wait:
-    """Drained: sleep until `until` (`None`: for ever), or until the next input."""
+    """There is nothing to do: sleep until `until` (`None`: for ever), or until the next input."""
 
     until: float | None
+    reason: WaitReason | None = field(default=None, compare=False)
+    """What happens then; `None` with `until`. Two waits until the same time are equal."""
 
 
 @dataclass(slots=True)
@@ -150,8 +164,7 @@ class Closed:
     """Nothing more will come. Stop."""
 
 
-SpoolDuty: TypeAlias = Store | Erase | Quarantine | Adopt
-HookEvent: TypeAlias = Delivered | Rejected | Retrying | Dropped | Flushed
+HookEvent: TypeAlias = Delivered | Rejected | GivenUp | Mending | KeyRefused | Retrying | Dropped | Emptied
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,13 +177,56 @@ class FailedSignal(_OfSignal):
 
 @dataclass(frozen=True, slots=True)
 class FlushReport:
-    """What became of the signals recorded before a flush and not told of by an earlier one."""
+    """How the signals ended that were recorded before a flush and that no earlier report covered."""
 
     delivered: int
-    """Signals the server acknowledged."""
+    """Signals the server acknowledged, those adopted from dead processes included."""
     failed: Sequence[FailedSignal] = field(default_factory=list[FailedSignal])
-    """Signals refused, given up or dropped, each with its error. The latest `max_queue_size` of them, if
-    there was no flush for so long that there were more."""
+    """Signals rejected, given up or dropped, each with its error: the latest `max_queue_size` of them."""
     pending: int = 0
-    """Signals that had not ended when the flush ran out of time; they are still held, or after a close with a
+    """Signals that had not ended when the flush ran out of time. They are still held, or after a close with a
     spool still in it."""
+    adopted: int = 0
+    """Of those delivered, how many a dead process had left in the spool."""
+    left_behind: int = 0
+    """Signals of dead processes that were still in the spool and not taken over, as far as is known."""
+
+
+# With a spool
+
+
+@dataclass(slots=True)
+class Store:
+    """Put a signal into the spool; when it is durable, report with `handle_stored` under the same ticket."""
+
+    ticket: Ticket
+    signal: EncodedSignal
+
+
+@dataclass(slots=True)
+class Erase:
+    """Take a signal that has ended out of the spool. Need not be durable; there is nothing to report."""
+
+    idempotency_key: str
+
+
+@dataclass(slots=True)
+class Quarantine:
+    """Set a stored signal aside for a person to look at: it is not sent any more."""
+
+    idempotency_key: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Adopt:
+    """Take over signals that dead processes left in the spool.
+
+    Report with `handle_adopted`, or with `handle_adoption_failed` where that failed.
+    """
+
+    limit: int
+    """Most signals to take over."""
+
+
+SpoolDuty: TypeAlias = Store | Erase | Quarantine | Adopt

@@ -6,7 +6,6 @@ its attempts are taken back, the signals stay held, and the next use begins anew
 """
 
 import asyncio
-import math
 from collections.abc import Callable
 from contextvars import Context
 from functools import partial
@@ -101,7 +100,7 @@ class Driver(coroutines.Driver):
         # What another loop left behind will not go on.
         for ticket in [ticket for ticket, task in self._attempts.items() if task.get_loop() is not loop]:
             del self._attempts[ticket]
-            self._outbox.abandon(ticket, now=-math.inf)
+            self._outbox.abandon(ticket)
 
     def _in_loop(self, call: Callable[[], object]) -> bool:
         if self._loop is None or not self._loop.is_running():

@@ -15,9 +15,11 @@ from clocknext_core import (
     Engine,
     Failure,
     Operation,
+    Outbox,
     RandomSource,
     Recording,
     RetryPolicy,
+    SpooledOutbox,
     Stats,
 )
 from clocknext_core.binding import S
@@ -157,7 +159,7 @@ class ClientBase(ABC, Generic[S, TransportT]):
         if kept is not None:
             from clocknext_transports.spool.keeper import Keeper
 
-            self._driving.keep(Keeper(kept))
+            self._driving.keep(Keeper(kept, self._engine.outbox))
         self.signals: Signals[S] = Signals(self)
         self._parts: dict[str, object] = {}
 
@@ -291,7 +293,7 @@ class ClientBase(ABC, Generic[S, TransportT]):
         was_closed = self._engine.outbox.is_closing
         self._engine = self._new_engine()
         if was_closed:
-            self._engine.outbox.close(now=0.0)
+            self._engine.outbox.close()
         restart_transport: object = getattr(self._transport, "restart", None)
         if callable(restart_transport):
             restart_transport()
@@ -333,6 +335,12 @@ def _check_transport(transport: object, closing: str) -> None:
     for method in ("exchange", closing):
         if not callable(getattr(transport, method, None)):
             raise invalid("transport", f"must have the method {method}: {type(transport).__name__} has none")
+
+
+def plain(outbox: Outbox | SpooledOutbox) -> Outbox:
+    """Return the outbox of a client without a spool; one with a spool is polled through its keeper."""
+    assert isinstance(outbox, Outbox)
+    return outbox
 
 
 def checked_timeout(timeout: object) -> float | None:

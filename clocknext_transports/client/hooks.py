@@ -5,14 +5,17 @@ Every event that leaves the machines passes here, so the journal is written here
 
 import inspect
 from collections.abc import Callable
-from typing import TypeAlias, assert_never
+from typing import TypeAlias, TypeVar, assert_never
 
 from clocknext_core import (
     ClockNextError,
     Delivered,
     Dropped,
-    Flushed,
+    Emptied,
+    GivenUp,
     HookEvent,
+    KeyRefused,
+    Mending,
     Rejected,
     Retrying,
     Signal,
@@ -26,6 +29,8 @@ OnError: TypeAlias = Callable[[ClockNextError, Signal], object]
 OnFlush: TypeAlias = Callable[[int], object]
 OnRetry: TypeAlias = Callable[[Retrying], object]
 OnDrop: TypeAlias = Callable[[Signal, DropReason], object]
+
+HookT = TypeVar("HookT")
 
 
 class Hooks:
@@ -57,31 +62,34 @@ class Hooks:
         self.journal = Journal(logger)
 
     def fire(self, event: HookEvent) -> None:
-        """Log an event and run the hook it calls for. What that raises is logged, with the traceback."""
+        """Log an event and run the hooks it calls for. What one raises is logged, with the traceback."""
         self.journal.note(event)
-        try:
-            self._run(event)
-        except Exception:  # noqa: BLE001 - a hook of the user must not stop delivery
-            logger.exception("A hook raised on %s; delivery goes on.", type(event).__name__)
-
-    def _run(self, event: HookEvent) -> None:
         match event:
-            case Rejected():
-                if self._on_error is not None:
-                    self._on_error(event.error, event.signal)
+            case Rejected() | GivenUp():
+                try:
+                    self._isolated(event, self._on_error, lambda hook: hook(event.error, event.signal))
+                finally:  # whatever the first hook raised
+                    self._isolated(event, self._on_drop, lambda hook: hook(event.signal, "send_failed"))
+            case Mending() | KeyRefused():
+                self._isolated(event, self._on_error, lambda hook: hook(event.error, event.signal))
             case Dropped():
-                if self._on_drop is not None:
-                    self._on_drop(event.signal, event.reason)
+                self._isolated(event, self._on_drop, lambda hook: hook(event.signal, event.reason))
             case Retrying():
-                if self._on_retry is not None:
-                    self._on_retry(event)
-            case Flushed():
-                if self._on_flush is not None:
-                    self._on_flush(event.count)
+                self._isolated(event, self._on_retry, lambda hook: hook(event))
+            case Emptied():
+                self._isolated(event, self._on_flush, lambda hook: hook(event.count))
             case Delivered():
                 pass
             case _:
                 assert_never(event)
+
+    def _isolated(self, event: HookEvent, hook: HookT | None, run: Callable[[HookT], object]) -> None:
+        if hook is None:
+            return
+        try:
+            run(hook)
+        except Exception:  # noqa: BLE001 - a hook of the user must not stop delivery
+            logger.exception("A hook raised on %s; delivery goes on.", type(event).__name__)
 
 
 def _check_hook(name: str, hook: object) -> None:

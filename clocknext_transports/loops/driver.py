@@ -13,33 +13,32 @@ from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, Self, TypeVar, assert_never
 
 from clocknext_core import (
-    Adopt,
     Answer,
     Call,
     Closed,
     Delivered,
     Dropped,
+    Emptied,
     EncodedSignal,
     Engine,
-    Erase,
-    Flushed,
     FlushReport,
+    GivenUp,
+    KeyRefused,
+    Mending,
     Operation,
-    Quarantine,
     Recording,
     Rejected,
     Request,
     Retrying,
     Settled,
     Stats,
-    Store,
     Ticket,
     TrackResult,
     Transmit,
     Wait,
 )
 from clocknext_core.binding import Async
-from clocknext_transports.client.base import ClientBase, broken_transport, checked_timeout
+from clocknext_transports.client.base import ClientBase, broken_transport, checked_timeout, plain
 from clocknext_transports.client.hooks import Hooks
 from clocknext_transports.process import exit as atexit
 from clocknext_transports.process.log import logger
@@ -288,21 +287,26 @@ class Driver(ABC):
         """Poll, waking waiters and running hooks, until there is something else to do."""
         self._ahead = self._now() - time.monotonic()
         if self._is_orphaned and not self._outbox.held and not self._outbox.is_closing:
-            self._outbox.close(now=self._now())
+            self._outbox.close(now=self._now(), deadline_at=self._now())  # it adopts for nobody
         if self._keeper is not None:
             self._keeper.report_to(self._later())  # this loop may be another one than the last time
+        poll = self._keeper.poll if self._keeper is not None else plain(self._outbox).poll
         while True:
-            if self._keeper is not None:
-                self._keeper.bring(self._outbox, now=self._now())
-            output = self._outbox.poll(now=self._now())
+            output = poll(now=self._now())
             match output:
-                case Store() | Erase() | Quarantine() | Adopt():
-                    assert self._keeper is not None  # the outbox has such duties with a spool only
-                    self._keeper.obey(output)
                 case Settled():
                     if (waiter := self._waiters.pop(output.ticket, None)) is not None:
                         waiter.settle(output)
-                case Delivered() | Rejected() | Retrying() | Dropped() | Flushed():
+                case (
+                    Delivered()
+                    | Rejected()
+                    | GivenUp()
+                    | Mending()
+                    | KeyRefused()
+                    | Retrying()
+                    | Dropped()
+                    | Emptied()
+                ):
                     self._hooks.fire(output)
                 case Transmit() | Wait() | Closed():
                     return output
@@ -366,7 +370,7 @@ class Driver(ABC):
     def _bring(self) -> None:
         if self._keeper is None:
             return
-        self._keeper.bring(self._outbox, now=self._now())
+        self._keeper.bring(now=self._now())
         if self._is_working():
             self._nudge()
         elif isinstance(output := self._serve(), Transmit):  # start nothing from here: the loop may be ending
@@ -375,13 +379,13 @@ class Driver(ABC):
     def restart(self, engine: Engine) -> None:
         """Begin anew after a fork, in the child, with nothing of the parent's."""
         if self._keeper is not None:
-            self._keeper.restart()
+            self._keeper.restart(engine.outbox)
         self._begin(engine)
 
     def begin_exit(self, timeout: float) -> None:
         """Refuse new signals and begin to deliver those held, as the interpreter exits."""
         if self._keeper is not None:
-            self._outbox.close(now=0.0)
+            self._outbox.close()
             self._keeper.close()  # what is held is in it, for the next process
             return
         held = self._outbox.held

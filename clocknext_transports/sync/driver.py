@@ -18,31 +18,30 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from clocknext_core import (
-    Adopt,
     Call,
     Closed,
     Delivered,
     Dropped,
+    Emptied,
     EncodedSignal,
     Engine,
-    Erase,
-    Flushed,
     FlushReport,
+    GivenUp,
     HookEvent,
-    Quarantine,
+    KeyRefused,
+    Mending,
     Rejected,
     Request,
     Retrying,
     Settled,
     Stats,
-    Store,
     Ticket,
     TrackResult,
     Transmit,
     Wait,
 )
 from clocknext_core.messages import Answer
-from clocknext_transports.client.base import broken_transport
+from clocknext_transports.client.base import broken_transport, plain
 from clocknext_transports.client.hooks import Hooks
 from clocknext_transports.process import exit as atexit
 from clocknext_transports.process.exit import GRACE
@@ -294,7 +293,8 @@ class Driver:
         try:
             while not is_over():
                 if self._is_orphaned and not self._outbox.held and not self._outbox.is_closing:
-                    self._outbox.close(now=self._clock.now())
+                    now = self._clock.now()
+                    self._outbox.close(now=now, deadline_at=now)  # it adopts for nobody
                 if self._leader is not None:
                     self._take_rest()
                     continue
@@ -350,18 +350,23 @@ class Driver:
 
     def _serve(self) -> Transmit | Wait | Closed:
         """Poll, waking waiters and running hooks, until there is something else to do."""
+        poll = self._keeper.poll if self._keeper is not None else plain(self._outbox).poll
         while True:
-            if self._keeper is not None:
-                self._keeper.bring(self._outbox, now=self._clock.now())
-            output = self._outbox.poll(now=self._clock.now())
+            output = poll(now=self._clock.now())
             match output:
-                case Store() | Erase() | Quarantine() | Adopt():
-                    assert self._keeper is not None  # the outbox has such duties with a spool only
-                    self._keeper.obey(output)
                 case Settled():
                     if (waiter := self._waiters.pop(output.ticket, None)) is not None:
                         waiter.settle(output)
-                case Delivered() | Rejected() | Retrying() | Dropped() | Flushed():
+                case (
+                    Delivered()
+                    | Rejected()
+                    | GivenUp()
+                    | Mending()
+                    | KeyRefused()
+                    | Retrying()
+                    | Dropped()
+                    | Emptied()
+                ):
                     self._fire(output)
                 case Transmit() | Wait() | Closed():
                     return output
@@ -380,7 +385,7 @@ class Driver:
         keeper = self._keeper
         assert keeper is not None  # it calls this
         with self._lock:
-            keeper.bring(self._outbox, now=self._clock.now())
+            keeper.bring(now=self._clock.now())
             self._nudge()
 
     def _fire(self, event: HookEvent) -> None:
@@ -439,7 +444,7 @@ class Driver:
     def restart(self, engine: Engine) -> None:
         """Begin anew after a fork, in the child, with nothing of the parent's."""
         if self._keeper is not None:
-            self._keeper.restart()
+            self._keeper.restart(engine.outbox)
         self._begin(engine)
 
     def begin_exit(self, timeout: float) -> None:
