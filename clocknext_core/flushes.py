@@ -133,10 +133,12 @@ class Flushes:
 
     def hold(self, entry: Entry) -> None:
         """Count a signal that is held from now on."""
+        is_closing = False
         for flush in self._waiting:
+            is_closing |= flush.closes
             if entry.is_adopted:
                 flush.adopted += flush.covers(entry)
-            elif flush.closes:  # it was on its way into the spool when the close began
+            elif is_closing:  # it was on its way into the spool when the close began
                 flush.own += 1
                 flush.last_sequence = entry.sequence
 

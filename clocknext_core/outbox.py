@@ -77,8 +77,8 @@ from clocknext_core.signals import EncodedSignal
 from clocknext_core.states import Entry, Trigger
 from clocknext_core.verdicts import Verdict, judge
 
-OutboxEvent: TypeAlias = HookEvent | Settled[FlushReport] | Settled[TrackResult]
-OutboxOutput: TypeAlias = OutboxEvent | Transmit | Wait | Closed
+_Event: TypeAlias = HookEvent | Settled[FlushReport] | Settled[TrackResult]
+OutboxOutput: TypeAlias = _Event | Transmit | Wait | Closed
 
 
 @dataclass(slots=True)
@@ -155,7 +155,7 @@ class Outbox:
         self._fresh_bytes = 0
         self._room = Room(config.batch)
         self._flushes = Flushes(config.patience, config.batch.max_queue_size)
-        self._events: deque[OutboxEvent] = deque()
+        self._events: deque[_Event] = deque()
         self._last_ticket: Ticket = 0
         self._is_sending = False
         """Whether fresh signals are going out: from a trigger until none is left."""
@@ -421,9 +421,9 @@ class Outbox:
         if entry.is_adopted:
             self._held_adopted += 1
             self._fresh_adopted.append(entry)
-            return
-        self._fresh.append(entry)
-        if not self._is_sending:
+        else:
+            self._fresh.append(entry)
+        if self._fresh and not self._is_sending:
             if self._is_closing or len(self._fresh) >= self._batch.max_size or self._room.is_full:
                 self._start_sending()
             elif self._interval_at is None:

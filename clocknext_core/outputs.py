@@ -7,7 +7,7 @@ The last section is for a `SpooledOutbox` alone: a driver without a spool never 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar, final
 
 from clocknext_core.errors import ClockNextError
 from clocknext_core.messages import Request
@@ -20,6 +20,7 @@ Ticket: TypeAlias = int
 """Names one attempt, or one waiter, for as long as the machine lives."""
 
 
+@final
 @dataclass(slots=True)
 class Transmit:
     """Start this exchange, and report its answer or failure under the same ticket."""
@@ -30,6 +31,7 @@ class Transmit:
     """When the exchange must have ended, on the clock that `now` is read from."""
 
 
+@final
 @dataclass(slots=True)
 class Settled(Generic[T]):
     """Wake whoever waits for this ticket, with this outcome."""
@@ -42,6 +44,12 @@ class Settled(Generic[T]):
         if isinstance(self.outcome, ClockNextError):
             raise self.outcome
         return self.outcome
+
+
+class HookOutput:
+    """An output that asks for the user's hooks to be run: one of `HookEvent`."""
+
+    __slots__ = ()
 
 
 class _OfSignal:
@@ -57,40 +65,45 @@ class _OfSignal:
         return self.encoded.signal
 
 
+@final
 @dataclass(slots=True)
-class Delivered(_OfSignal):
+class Delivered(_OfSignal, HookOutput):
     """The server acknowledged a signal."""
 
     encoded: EncodedSignal
     result: TrackResult
 
 
+@final
 @dataclass(slots=True)
-class Rejected(_OfSignal):
+class Rejected(_OfSignal, HookOutput):
     """The server refused a signal for good. Run `on_error`, then `on_drop` with `send_failed`."""
 
     encoded: EncodedSignal
     error: ClockNextError
 
 
+@final
 @dataclass(slots=True)
-class GivenUp(_OfSignal):
+class GivenUp(_OfSignal, HookOutput):
     """A signal's last attempt failed. Run `on_error`, then `on_drop` with `send_failed`."""
 
     encoded: EncodedSignal
     error: ClockNextError
 
 
+@final
 @dataclass(slots=True)
-class Mending(_OfSignal):
+class Mending(_OfSignal, HookOutput):
     """The server keeps a signal for a person to mend: delivered, but not billed yet. Run `on_error`."""
 
     encoded: EncodedSignal
     error: ClockNextError
 
 
+@final
 @dataclass(slots=True)
-class KeyRefused(_OfSignal):
+class KeyRefused(_OfSignal, HookOutput):
     """The server refused the API key; the signal stays in the spool until the key is changed. Run `on_error`.
 
     Once for each signal, at its first attempt.
@@ -100,8 +113,9 @@ class KeyRefused(_OfSignal):
     error: ClockNextError
 
 
+@final
 @dataclass(slots=True)
-class Retrying:
+class Retrying(HookOutput):
     """An attempt failed and will be repeated. Run `on_retry`."""
 
     attempt: int
@@ -117,16 +131,18 @@ class Retrying:
         return None if self.encoded is None else self.encoded.signal
 
 
+@final
 @dataclass(slots=True)
-class Dropped(_OfSignal):
+class Dropped(_OfSignal, HookOutput):
     """A signal was dropped for want of room, at the close or for its age. Run `on_drop`."""
 
     encoded: EncodedSignal
     reason: DropReason
 
 
+@final
 @dataclass(slots=True)
-class Emptied:
+class Emptied(HookOutput):
     """The last held signal has ended. Run `on_flush`."""
 
     count: int
@@ -150,6 +166,7 @@ class WaitReason(StrEnum):
     """It is time to look for what dead processes left in the spool."""
 
 
+@final
 @dataclass(slots=True)
 class Wait:
     """There is nothing to do: sleep until `until` (`None`: for ever), or until the next input."""
@@ -159,14 +176,17 @@ class Wait:
     """What happens then; `None` with `until`. Two waits until the same time are equal."""
 
 
+@final
 @dataclass(slots=True)
 class Closed:
     """Nothing more will come. Stop."""
 
 
 HookEvent: TypeAlias = Delivered | Rejected | GivenUp | Mending | KeyRefused | Retrying | Dropped | Emptied
+"""The outputs for which hooks are run. Each is a `HookOutput`, so that a driver needs one case for all."""
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class FailedSignal(_OfSignal):
     """A signal that was not delivered, and why."""
@@ -175,6 +195,7 @@ class FailedSignal(_OfSignal):
     error: ClockNextError
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class FlushReport:
     """How the signals ended that were recorded before a flush and that no earlier report covered."""
@@ -195,6 +216,7 @@ class FlushReport:
 # With a spool
 
 
+@final
 @dataclass(slots=True)
 class Store:
     """Put a signal into the spool; when it is durable, report with `handle_stored` under the same ticket."""
@@ -203,6 +225,7 @@ class Store:
     signal: EncodedSignal
 
 
+@final
 @dataclass(slots=True)
 class Erase:
     """Take a signal that has ended out of the spool. Need not be durable; there is nothing to report."""
@@ -210,6 +233,7 @@ class Erase:
     idempotency_key: str
 
 
+@final
 @dataclass(slots=True)
 class Quarantine:
     """Set a stored signal aside for a person to look at: it is not sent any more."""
@@ -218,6 +242,7 @@ class Quarantine:
     reason: str
 
 
+@final
 @dataclass(slots=True)
 class Adopt:
     """Take over signals that dead processes left in the spool.

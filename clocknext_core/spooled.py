@@ -212,6 +212,8 @@ class _StoredOutbox(Outbox):
 
     def _admit(self, encoded: EncodedSignal, ticket: Ticket | None = None) -> Ticket:
         self._room.take(len(encoded.body))
+        if self._room.is_full:
+            self._start_sending()
         if ticket is None:
             ticket = self._new_ticket()
         self.storing[ticket] = _Storing(encoded)

@@ -16,18 +16,12 @@ from clocknext_core import (
     Answer,
     Call,
     Closed,
-    Delivered,
-    Dropped,
-    Emptied,
     EncodedSignal,
     Engine,
     FlushReport,
-    GivenUp,
-    KeyRefused,
-    Mending,
+    HookOutput,
     Operation,
     Recording,
-    Rejected,
     Request,
     Retrying,
     Settled,
@@ -297,16 +291,7 @@ class Driver(ABC):
                 case Settled():
                     if (waiter := self._waiters.pop(output.ticket, None)) is not None:
                         waiter.settle(output)
-                case (
-                    Delivered()
-                    | Rejected()
-                    | GivenUp()
-                    | Mending()
-                    | KeyRefused()
-                    | Retrying()
-                    | Dropped()
-                    | Emptied()
-                ):
+                case HookOutput():
                     self._hooks.fire(output)
                 case Transmit() | Wait() | Closed():
                     return output

@@ -20,17 +20,11 @@ from typing import TYPE_CHECKING, TypeVar, assert_never
 from clocknext_core import (
     Call,
     Closed,
-    Delivered,
-    Dropped,
-    Emptied,
     EncodedSignal,
     Engine,
     FlushReport,
-    GivenUp,
     HookEvent,
-    KeyRefused,
-    Mending,
-    Rejected,
+    HookOutput,
     Request,
     Retrying,
     Settled,
@@ -357,16 +351,7 @@ class Driver:
                 case Settled():
                     if (waiter := self._waiters.pop(output.ticket, None)) is not None:
                         waiter.settle(output)
-                case (
-                    Delivered()
-                    | Rejected()
-                    | GivenUp()
-                    | Mending()
-                    | KeyRefused()
-                    | Retrying()
-                    | Dropped()
-                    | Emptied()
-                ):
+                case HookOutput():
                     self._fire(output)
                 case Transmit() | Wait() | Closed():
                     return output

@@ -25,7 +25,7 @@ from clocknext_core import (
 from tests.core.support import Dice, body_of, config, encoded
 
 T = TypeVar("T")
-OutboxT = TypeVar("OutboxT", Outbox, SpooledOutbox)
+OutboxT = TypeVar("OutboxT", bound=Outbox | SpooledOutbox)
 
 
 class AnyBench(Generic[OutboxT]):

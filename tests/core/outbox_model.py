@@ -627,6 +627,8 @@ class World:
     def _store(self, book: Book, ticket: int) -> None:
         book.place = "storing"
         self.storing[ticket] = book
+        if self._is_full():
+            self._start_sending()
         self._expect("store", ticket, book.key)
 
     def _park(self, book: Book) -> None:
@@ -711,15 +713,14 @@ class World:
         book.place, book.tried_at = "fresh", self.now
         if self.spool_window is not None:
             book.expires_at = self.now - age + self.spool_window
+        is_closing = False
         for flush in self.flushes:
-            if flush.look is not None if book.is_adopted else flush.closes:
+            is_closing |= flush.closes
+            if flush.look is not None if book.is_adopted else is_closing:
                 flush.awaited.append(book)
                 flush.tells.append(book)
-        if book.is_adopted:
-            self.adopted.append(book)
-            return
-        self.fresh.append(book)
-        if not self.sending:
+        (self.adopted if book.is_adopted else self.fresh).append(book)
+        if self.fresh and not self.sending:
             if self.closing or len(self.fresh) >= self.batch.max_size or self._is_full():
                 self._start_sending()
             elif self.interval_at is None:

@@ -11,7 +11,7 @@ from clocknext_core import (
     Closed,
     Config,
     CreditSignal,
-    Flushed,
+    Emptied,
     FlushReport,
     Operation,
     Origin,
@@ -81,7 +81,7 @@ def test_tokens_are_taken_as_they_are_and_nothing_is_no_tokens() -> None:
 
 def test_values_are_equal_by_what_they_hold() -> None:
     assert Wait(1.0) == Wait(1.0) != Wait(None)
-    assert Flushed(1) == Flushed(1) != Flushed(2)
+    assert Emptied(1) == Emptied(1) != Emptied(2)
     assert Closed() == Closed()
     assert Tokens(input=1) == Tokens(input=1, output=0) != Tokens(input=1, cache=0)
 
