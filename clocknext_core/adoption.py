@@ -60,13 +60,12 @@ class Adoption:
 
         A look that is under way may have passed by what was left behind since it began.
         """
-        match self.state:
-            case AdoptionState.ENDED:
-                return None
-            case AdoptionState.LOOKING:
-                self._is_asked_again = True
-            case AdoptionState.DUE | AdoptionState.WAITING:
-                self._look_again_at(None)
+        if self.state is AdoptionState.ENDED:
+            return None
+        if self.state is AdoptionState.LOOKING:
+            self._is_asked_again = True
+        else:
+            self._look_again_at(None)
         return self._begun + 1
 
     def is_due(self, now: float) -> bool:

@@ -651,7 +651,8 @@ class Replay:
             raise LookupError(line["input"])
         match line["input"]:
             case "handle_stored":
-                error = None if line["error"] is None else SpoolError(line["error"]["message"])
+                said = line["error"]
+                error = None if said is None else SpoolError(said["message"], retryable=said["retryable"])
                 outbox.handle_stored(line["ticket"], error, now=now)
             case "handle_adopted":
                 signals = [Adopted(_encoded(key, body), age) for key, body, age in line["signals"]]

@@ -576,7 +576,7 @@ class World:
         assert stats.left_behind == self.left_behind
         assert stats.recorded == len(self.recorded)
         assert stats.held == self.outbox.held == self.held
-        assert stats.held_bytes == self.held_bytes
+        assert stats.held_bytes == self.outbox.held_bytes == self.held_bytes
         assert stats.in_flight == len(self.flying) <= self.batch.max_concurrency
         assert stats.delivered == places["delivered"]
         assert stats.rejected == places["refused"]

@@ -192,7 +192,8 @@ def wander(rng: Random, overflow: Overflow, steps: int, spool_window: float | No
         outage=rng.choice(("hold", "hold", "hold", *OUTAGES)),
     )
     world = World(batch, RetryPolicy(max_attempts=rng.randint(1, 3)), rng.randint(0, 99), spool_window)
-    names = sorted(REPLIES)
+    # With a spool, a refused key is another matter than any other refusal.
+    names = [*sorted(REPLIES), *(["401", "403 with a wait"] if spool_window is not None else [])]
     for step in range(steps):
         # A service that is down for a while fails every signal alike.
         troubles = DOWN if step % 100 < 30 and rng.random() < 0.9 else names

@@ -23,8 +23,8 @@ from clocknext_core import (
     ValidationError,
     Wait,
 )
-from clocknext_core.outbox import OutboxOutput
 from clocknext_core.resources.payloads import nothing
+from clocknext_core.spooled import SpooledOutput
 from tests.core.support import KEY
 
 PUBLIC = {
@@ -32,7 +32,7 @@ PUBLIC = {
     for name, value in ((name, getattr(clocknext_core, name)) for name in clocknext_core.__all__)
     if isinstance(value, type) and is_dataclass(value)
 }
-OUTPUTS = {"Receipt", *((get_origin(kind) or kind).__name__ for kind in get_args(OutboxOutput))}
+OUTPUTS = {"Receipt", *((get_origin(kind) or kind).__name__ for kind in get_args(SpooledOutput))}
 """What the outbox makes one of for each step of each signal: freezing them would cost more than it guards."""
 
 
