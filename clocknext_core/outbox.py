@@ -509,7 +509,7 @@ class Outbox:
         self._delivered_since_empty += 1
         result = track_result(payload, entry.encoded)
         self._events.append(Delivered(entry.encoded, result))
-        if result.pending:
+        if result.mending:
             self._events.append(Mending(entry.encoded, _to_be_mended(entry.encoded)))
         self._end(entry, None)
 

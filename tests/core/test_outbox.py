@@ -302,7 +302,7 @@ def test_a_signal_taken_only_to_be_mended_is_delivered_and_told_of_as_an_error()
     bench.answer("a", success({"status": "PENDING"}, 202))
     delivered, mending, emptied, _ = bench.drain()
     assert isinstance(delivered, Delivered)
-    assert delivered.result.pending
+    assert delivered.result.mending
     assert isinstance(mending, Mending)
     assert (mending.error.status, mending.error.retryable, mending.error.idempotency_key) == (
         202,

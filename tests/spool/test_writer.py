@@ -93,14 +93,15 @@ class Results:
 
     def __init__(self) -> None:
         self.adopted = Told()
+        self.left_behind: list[int] = []
         self._stored: dict[int, Told] = {}
 
     def on_stored(self, duty: Store, error: SpoolError | None) -> None:
         self._stored[duty.ticket](error)
 
     def on_adopted(self, found: Sequence[Stored] | SpoolError, left_behind: int) -> None:
-        del left_behind
         self.adopted(found)
+        self.left_behind.append(left_behind)
 
     def store(self, writer: SpoolWriter, number: int | str, told: Told | None = None) -> Told:
         """Have a signal stored, and collect the result."""
@@ -256,6 +257,28 @@ def test_what_is_left_behind_is_adopted(writer: SpoolWriter, spool: FakeSpool, r
         writer.put(Adopt(2))
     assert results.adopted.wait(3) == [several([0, 1]), several([2]), []]
     assert ended(writer)
+
+
+class CountingFake(FakeSpool):
+    """A spool that can count what it has not given out yet."""
+
+    def left_behind(self) -> int:
+        if self.fails is not None:
+            raise self.fails
+        return len(self.left)
+
+
+def test_what_is_still_left_is_counted_by_a_spool_that_can(results: Results) -> None:
+    spool = CountingFake()
+    spool.left = several(range(3))
+    writer = make_writer(spool, results)
+    writer.put(Adopt(2))
+    results.adopted.wait()
+    spool.fails = SpoolError("No file handle is left.")
+    writer.put(Adopt(2))
+    results.adopted.wait()
+    assert ended(writer)
+    assert results.left_behind == [1, 0]
 
 
 def test_adoption_goes_on_where_all_that_was_found_went_into_quarantine(
