@@ -26,7 +26,7 @@ class Trigger(StrEnum):
     TRANSMIT = "transmit"
     ACKNOWLEDGE = "acknowledged"
     RETRY = "failed, to be repeated"
-    REJECT = "rejected"
+    REJECT = "refused"
     GIVE_UP = "failed, last attempt"
     ABANDON = "attempt abandoned"
     DISCARD = "queue full, closed, or too old"
