@@ -37,17 +37,21 @@ if TYPE_CHECKING:
     from clocknext_core.messages import Answer, Failure, Origin, Request, Response
     from clocknext_core.models import Customer, CustomerPage, Model, PortalToken, TrackResult, Usage, UsageLog
     from clocknext_core.operations import Operation, Pages, Recording
-    from clocknext_core.outbox import Adopted, Outbox, OutboxOutput, Receipt, Stats
+    from clocknext_core.outbox import Outbox, OutboxOutput, Receipt, Stats
     from clocknext_core.outputs import (
         Adopt,
         Closed,
         Delivered,
         Dropped,
+        Emptied,
         Erase,
         FailedSignal,
-        Flushed,
         FlushReport,
+        GivenUp,
         HookEvent,
+        HookOutput,
+        KeyRefused,
+        Mending,
         Quarantine,
         Rejected,
         Retrying,
@@ -57,7 +61,9 @@ if TYPE_CHECKING:
         Ticket,
         Transmit,
         Wait,
+        WaitReason,
     )
+    from clocknext_core.spooled import Adopted, SpooledOutbox, SpooledOutput
 else:
     # Hidden from type checkers, which would take it for leave to import any name.
     def __getattr__(name: str) -> object:
@@ -73,9 +79,10 @@ else:
             operations,
             outbox,
             outputs,
+            spooled,
         )
 
-        homes = (backoff, call, config, engine, messages, models, operations, outbox, outputs)
+        homes = (backoff, call, config, engine, messages, models, operations, outbox, outputs, spooled)
         modules = map(vars, homes)
         globals()[name] = found = next(names[name] for names in modules if name in names)
         return found
@@ -103,15 +110,19 @@ __all__ = [
     "CustomerPage",
     "Delivered",
     "Dropped",
+    "Emptied",
     "EncodedSignal",
     "Engine",
     "Erase",
     "FailedSignal",
     "Failure",
     "FlushReport",
-    "Flushed",
+    "GivenUp",
     "HookEvent",
+    "HookOutput",
     "Issue",
+    "KeyRefused",
+    "Mending",
     "Model",
     "NetworkError",
     "NotFoundError",
@@ -140,6 +151,8 @@ __all__ = [
     "Signal",
     "SpoolDuty",
     "SpoolError",
+    "SpooledOutbox",
+    "SpooledOutput",
     "Stats",
     "Store",
     "Ticket",
@@ -150,6 +163,7 @@ __all__ = [
     "UsageLog",
     "ValidationError",
     "Wait",
+    "WaitReason",
     "WalletSignal",
     "__version__",
 ]

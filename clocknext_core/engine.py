@@ -12,6 +12,7 @@ from clocknext_core.models import TrackResult
 from clocknext_core.operations import Operation, Recording, signal_operation
 from clocknext_core.outbox import Outbox
 from clocknext_core.signals import EncodedSignal, fix
+from clocknext_core.spooled import SpooledOutbox
 
 T = TypeVar("T")
 
@@ -29,7 +30,10 @@ class Engine:
 
     def __init__(self, config: Config, *, rng: RandomSource, make_key: Callable[[], str]) -> None:
         self.config = config
-        self.outbox = Outbox(config, rng)
+        self.outbox: Outbox | SpooledOutbox = (
+            Outbox(config, rng) if config.spool_window is None else SpooledOutbox(config, rng)
+        )
+        """The buffer. With a spool the `poll` of the spool's keeper takes the place of its own."""
         self._rng = rng
         self._make_key = make_key
 

@@ -42,12 +42,15 @@ from clocknext_core import (
     Config,
     Delivered,
     Dropped,
+    Emptied,
     EncodedSignal,
     Engine,
     Erase,
     Failure,
-    Flushed,
     FlushReport,
+    GivenUp,
+    KeyRefused,
+    Mending,
     Operation,
     Outbox,
     OutboxOutput,
@@ -59,6 +62,8 @@ from clocknext_core import (
     Retrying,
     RetryPolicy,
     Settled,
+    SpooledOutbox,
+    SpooledOutput,
     SpoolError,
     Store,
     Ticket,
@@ -75,7 +80,7 @@ from clocknext_transports.process.log import logger
 
 T = TypeVar("T")
 
-FORMAT = 1
+FORMAT = 2
 """Version of the format; a replay refuses any other."""
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -174,6 +179,12 @@ class Log:
                 line["draws"] = self.dice.drawn
             self._tape.write(line)
 
+    def record(self, encoded: EncodedSignal, record: Callable[..., Receipt], now: float) -> Receipt:
+        """Write the recording of a signal."""
+        with self.step("record", now=now, key=encoded.idempotency_key, body=encoded.body) as line:
+            line["output"] = receipt = record(encoded, now=now)
+            return receipt
+
 
 class RecordingOutbox(Outbox):
     """An outbox that writes down every input and output."""
@@ -184,33 +195,14 @@ class RecordingOutbox(Outbox):
 
     def record(self, encoded: EncodedSignal, *, now: float) -> Receipt:
         """Take a signal into the buffer."""
-        key, body = encoded.idempotency_key, encoded.body
-        with self._log.step("record", now=now, key=key, body=body) as line:
-            line["output"] = receipt = super().record(encoded, now=now)
-            return receipt
+        return self._log.record(encoded, super().record, now)
 
     def handle_answer(self, ticket: Ticket, answer: Answer, *, now: float) -> None:
         """Take the answer to an attempt."""
         with self._log.step("handle_answer", now=now, ticket=ticket, answer=answer):
             super().handle_answer(ticket, answer, now=now)
 
-    def handle_stored(self, ticket: Ticket, error: SpoolError | None, *, now: float) -> None:
-        """Take note that a signal is in the spool."""
-        with self._log.step("handle_stored", now=now, ticket=ticket, error=error):
-            super().handle_stored(ticket, error, now=now)
-
-    def handle_adopted(self, signals: Sequence[Adopted], *, now: float) -> None:
-        """Take over signals from the spool."""
-        adopted = [[each.signal.idempotency_key, each.signal.body, each.age] for each in signals]
-        with self._log.step("handle_adopted", now=now, signals=adopted):
-            super().handle_adopted(signals, now=now)
-
-    def handle_expired(self, encoded: EncodedSignal, *, now: float) -> None:
-        """Take note that a stored signal was too old."""
-        with self._log.step("handle_expired", now=now, key=encoded.idempotency_key, body=encoded.body):
-            super().handle_expired(encoded, now=now)
-
-    def abandon(self, ticket: Ticket, *, now: float) -> None:
+    def abandon(self, ticket: Ticket, *, now: float | None = None) -> None:
         """Take back an attempt."""
         with self._log.step("abandon", now=now, ticket=ticket):
             super().abandon(ticket, now=now)
@@ -226,13 +218,83 @@ class RecordingOutbox(Outbox):
             line["output"] = ticket = super().flush(now=now, deadline_at=deadline_at)
             return ticket
 
-    def close(self, *, now: float, deadline_at: float | None = None) -> Ticket:
+    def close(self, *, now: float | None = None, deadline_at: float | None = None) -> Ticket:
         """Refuse new signals and flush."""
         with self._log.step("close", now=now, deadline_at=deadline_at) as line:
             line["output"] = ticket = super().close(now=now, deadline_at=deadline_at)
             return ticket
 
     def poll(self, *, now: float) -> OutboxOutput:
+        """Return the next output."""
+        with self._log.step("poll", now=now) as line:
+            line["output"] = output = super().poll(now=now)
+            return output
+
+
+class RecordingSpooledOutbox(SpooledOutbox):
+    """An outbox with a spool that writes down every input and output."""
+
+    def __init__(self, config: Config, rng: RandomSource, tape: Tape) -> None:
+        self._log = Log(tape, "outbox", rng)
+        super().__init__(config, self._log.dice)
+
+    def record(self, encoded: EncodedSignal, *, now: float) -> Receipt:
+        """Have a signal stored."""
+        return self._log.record(encoded, super().record, now)
+
+    def handle_stored(self, ticket: Ticket, error: SpoolError | None, *, now: float) -> None:
+        """Take note that a signal is in the spool."""
+        with self._log.step("handle_stored", now=now, ticket=ticket, error=error):
+            super().handle_stored(ticket, error, now=now)
+
+    def handle_adopted(
+        self, signals: Sequence[Adopted], *, is_last: bool, left_behind: int = 0, now: float
+    ) -> None:
+        """Take over signals from the spool."""
+        adopted = [[each.signal.idempotency_key, each.signal.body, each.age] for each in signals]
+        with self._log.step(
+            "handle_adopted", now=now, signals=adopted, is_last=is_last, left_behind=left_behind
+        ):
+            super().handle_adopted(signals, is_last=is_last, left_behind=left_behind, now=now)
+
+    def handle_adoption_failed(self, *, is_final: bool = False, now: float) -> None:
+        """Take note that the spool could not be looked into."""
+        with self._log.step("handle_adoption_failed", now=now, is_final=is_final):
+            super().handle_adoption_failed(is_final=is_final, now=now)
+
+    def handle_expired(self, encoded: EncodedSignal, *, now: float) -> None:
+        """Take note that a stored signal was too old."""
+        with self._log.step("handle_expired", now=now, key=encoded.idempotency_key, body=encoded.body):
+            super().handle_expired(encoded, now=now)
+
+    def handle_answer(self, ticket: Ticket, answer: Answer, *, now: float) -> None:
+        """Take the answer to an attempt."""
+        with self._log.step("handle_answer", now=now, ticket=ticket, answer=answer):
+            super().handle_answer(ticket, answer, now=now)
+
+    def abandon(self, ticket: Ticket, *, now: float | None = None) -> None:
+        """Take back an attempt."""
+        with self._log.step("abandon", now=now, ticket=ticket):
+            super().abandon(ticket, now=now)
+
+    def withdraw(self, ticket: Ticket, *, now: float) -> None:
+        """Forget a signal that waits for room or for the spool."""
+        with self._log.step("withdraw", now=now, ticket=ticket):
+            super().withdraw(ticket, now=now)
+
+    def flush(self, *, now: float, deadline_at: float | None = None) -> Ticket:
+        """Send everything held, and what dead processes left."""
+        with self._log.step("flush", now=now, deadline_at=deadline_at) as line:
+            line["output"] = ticket = super().flush(now=now, deadline_at=deadline_at)
+            return ticket
+
+    def close(self, *, now: float | None = None, deadline_at: float | None = None) -> Ticket:
+        """Refuse new signals and flush."""
+        with self._log.step("close", now=now, deadline_at=deadline_at) as line:
+            line["output"] = ticket = super().close(now=now, deadline_at=deadline_at)
+            return ticket
+
+    def poll(self, *, now: float) -> SpooledOutput:
         """Return the next output."""
         with self._log.step("poll", now=now) as line:
             line["output"] = output = super().poll(now=now)
@@ -282,7 +344,8 @@ class RecordingEngine(Engine):
         super().__init__(config, rng=rng, make_key=make_key)
         self._tape = Tape(config, write)
         self._numbers = count(1)
-        self.outbox = RecordingOutbox(config, rng, self._tape)
+        outbox = RecordingOutbox if config.spool_window is None else RecordingSpooledOutbox
+        self.outbox = outbox(config, rng, self._tape)
 
     def call(self, operation: Operation[T]) -> Call[T]:
         """Begin an operation."""
@@ -417,8 +480,14 @@ def _describe(value: object) -> object:
             return {"retrying": value.attempt, "signal": key, "delay": value.delay, "error": value.error}
         case Dropped():
             return {"dropped": value.encoded.idempotency_key, "reason": value.reason}
-        case Flushed():
-            return {"flushed": value.count}
+        case GivenUp():
+            return {"given_up": value.encoded.idempotency_key, "error": value.error}
+        case Mending():
+            return {"mending": value.encoded.idempotency_key, "error": value.error}
+        case KeyRefused():
+            return {"key_refused": value.encoded.idempotency_key, "error": value.error}
+        case Emptied():
+            return {"emptied": value.count}
         case Store():
             return {"store": value.ticket, "key": value.signal.idempotency_key}
         case Erase():
@@ -428,7 +497,7 @@ def _describe(value: object) -> object:
         case Adopt():
             return {"adopt": value.limit}
         case Wait():
-            return {"wait": value.until}
+            return {"wait": value.until, "reason": value.reason}
         case Closed():
             return {"closed": True}
         case Receipt():
@@ -442,7 +511,13 @@ def _describe(value: object) -> object:
             }
         case FlushReport():
             failed = [[each.encoded.idempotency_key, each.error] for each in value.failed]
-            return {"delivered": value.delivered, "failed": failed, "pending": value.pending}
+            return {
+                "delivered": value.delivered,
+                "failed": failed,
+                "pending": value.pending,
+                "adopted": value.adopted,
+                "left_behind": value.left_behind,
+            }
         case ClockNextError():
             return {
                 "error": type(value).__name__,
@@ -550,14 +625,6 @@ class Replay:
                 )
             case "record":
                 outbox.record(_encoded(line["key"], line["body"]), now=line["now"])
-            case "handle_stored":
-                error = None if line["error"] is None else SpoolError(line["error"]["message"])
-                outbox.handle_stored(line["ticket"], error, now=line["now"])
-            case "handle_adopted":
-                signals = [Adopted(_encoded(key, body), age) for key, body, age in line["signals"]]
-                outbox.handle_adopted(signals, now=line["now"])
-            case "handle_expired":
-                outbox.handle_expired(_encoded(line["key"], line["body"]), now=line["now"])
             case "abandon":
                 outbox.abandon(line["ticket"], now=line["now"])
             case "withdraw":
@@ -566,6 +633,26 @@ class Replay:
                 outbox.flush(now=line["now"], deadline_at=line["deadline_at"])
             case "close":
                 outbox.close(now=line["now"], deadline_at=line["deadline_at"])
+            case _:
+                self._repeat_of_spool(line)
+
+    def _repeat_of_spool(self, line: Mapping[str, Any]) -> None:
+        outbox, now = self._engine.outbox, line["now"]
+        if not isinstance(outbox, SpooledOutbox):
+            raise LookupError(line["input"])
+        match line["input"]:
+            case "handle_stored":
+                said = line["error"]
+                error = None if said is None else SpoolError(said["message"], retryable=said["retryable"])
+                outbox.handle_stored(line["ticket"], error, now=now)
+            case "handle_adopted":
+                signals = [Adopted(_encoded(key, body), age) for key, body, age in line["signals"]]
+                is_last, left_behind = line["is_last"], line["left_behind"]
+                outbox.handle_adopted(signals, is_last=is_last, left_behind=left_behind, now=now)
+            case "handle_adoption_failed":
+                outbox.handle_adoption_failed(is_final=line["is_final"], now=now)
+            case "handle_expired":
+                outbox.handle_expired(_encoded(line["key"], line["body"]), now=now)
             case unknown:
                 raise LookupError(unknown)
 

@@ -102,7 +102,7 @@ class Tasks(tasks.Tasks):
             loop = task.get_loop()
             if not loop.is_running():
                 del self._attempts[ticket]
-                self._serving.outbox.abandon(ticket, now=self._serving.now())
+                self._serving.outbox.abandon(ticket)
 
     async def cancel(self) -> None:
         """Cancel all tasks of the loop that runs, and wait for them. The lock is not held."""
@@ -147,7 +147,7 @@ class Tasks(tasks.Tasks):
         if attempt.cancelled():
             # Also here, not only in the task: one that is cancelled before its first step never runs.
             with self._serving.lock:
-                self._serving.outbox.abandon(ticket, now=self._serving.now())
+                self._serving.outbox.abandon(ticket)
                 self.wake()
 
 

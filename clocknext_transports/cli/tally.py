@@ -83,7 +83,7 @@ class Tally:
     def add_delivered(self, signal: Signal, result: TrackResult) -> None:
         """Count a delivered signal."""
         self.delivered += 1
-        self.to_be_mended += result.pending
+        self.to_be_mended += result.mending
         if result.usage_log is None:
             self.unpriced += 1
         else:

@@ -13,9 +13,11 @@ from clocknext_core import (
     Config,
     Engine,
     Operation,
+    Outbox,
     RandomSource,
     Recording,
     RetryPolicy,
+    SpooledOutbox,
     Stats,
 )
 from clocknext_core.binding import S
@@ -135,7 +137,7 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
         self._driver.owns_transport = transport is None
         # Last of all, since it locks a file: whatever could be refused has been.
         if spool is not None:
-            self._driver.keep(_opened(spool))
+            self._driver.keep(_opened(spool, self._engine.outbox))
         fork.get_ready(self.config.origin)
         fork.register(self, type(self)._restart)  # noqa: SLF001 - its own
         self._is_started = True
@@ -273,7 +275,7 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
         was_closed = self._engine.outbox.is_closing
         self._engine = self._new_engine()
         if was_closed:
-            self._engine.outbox.close(now=0.0)
+            self._engine.outbox.close()
         restart_transport: object = getattr(self._driver.transport, "restart", None)
         if callable(restart_transport):
             restart_transport()
@@ -309,11 +311,11 @@ def _checked_spool(spool: object) -> float:
     return cast("Spool", spool).window
 
 
-def _opened(spool: "str | os.PathLike[str] | Spool") -> "Keeper":
+def _opened(spool: "str | os.PathLike[str] | Spool", outbox: Outbox | SpooledOutbox) -> "Keeper":
     from clocknext_transports.spool.keeper import Keeper
     from clocknext_transports.spool.sqlite import SqliteSpool
 
-    return Keeper(SqliteSpool(spool) if isinstance(spool, str | os.PathLike) else spool)
+    return Keeper(SqliteSpool(spool) if isinstance(spool, str | os.PathLike) else spool, outbox)
 
 
 def _check_transport(transport: object, closing: str) -> None:

@@ -226,7 +226,7 @@ class Driver(ABC, Generic[B]):
         """Begin anew in a forked child, with nothing of the parent's."""
         self._serving.is_abandoned = True
         if self._keeper is not None:
-            self._keeper.restart()
+            self._keeper.restart(engine.outbox)
         self._begin(engine)
 
     @property

@@ -10,16 +10,39 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import assert_never
 
-from clocknext_core import ClockNextError, Delivered, Dropped, Flushed, HookEvent, Rejected, Retrying, Signal
+from clocknext_core import (
+    ClockNextError,
+    Delivered,
+    Dropped,
+    Emptied,
+    GivenUp,
+    HookEvent,
+    KeyRefused,
+    Mending,
+    Rejected,
+    Retrying,
+    Signal,
+)
 from clocknext_core.gate import Gate
 
 LEVELS: Mapping[type[HookEvent], int] = {
     Delivered: logging.DEBUG,
     Retrying: logging.DEBUG,
-    Flushed: logging.INFO,
+    Emptied: logging.INFO,
     Rejected: logging.WARNING,
+    GivenUp: logging.WARNING,
+    Mending: logging.WARNING,
+    KeyRefused: logging.WARNING,
     Dropped: logging.WARNING,
 }
+
+_FAILED: Mapping[type[HookEvent], tuple[str, str]] = {
+    Rejected: ("rejected", "Signal %r was rejected: %s."),
+    GivenUp: ("given_up", "Signal %r was given up: %s."),
+    Mending: ("mending", "Signal %r was not billed, a person has to mend it: %s."),
+    KeyRefused: ("key_refused", "Signal %r stays in the spool, the API key was refused: %s."),
+}
+"""The name and the text of the records that tell of an error."""
 
 
 class EventLog:
@@ -64,15 +87,10 @@ class EventLog:
         match event:
             case Delivered():
                 self._log(event, "delivered", "Signal %r was delivered.", _key(event.signal))
-            case Rejected():
-                self._log(
-                    event,
-                    "rejected",
-                    "Signal %r was not billed: %s.",
-                    _key(event.signal),
-                    _shown(event.error),
-                    **_told(event.error),
-                )
+            case Rejected() | GivenUp() | Mending() | KeyRefused():
+                name, message = _FAILED[type(event)]
+                key, error = _key(event.signal), event.error
+                self._log(event, name, message, key, _shown(error), **_told(error))
             case Retrying():
                 self._log(
                     event,
@@ -94,11 +112,11 @@ class EventLog:
                     event.reason,
                     reason=event.reason,
                 )
-            case Flushed():
+            case Emptied():
                 self._log(
                     event,
-                    "flushed",
-                    "The buffer has been emptied; delivered since the last time: %d.",
+                    "emptied",
+                    "No signal is held any more; delivered since the last time: %d.",
                     event.count,
                     count=event.count,
                 )
@@ -106,7 +124,7 @@ class EventLog:
                 assert_never(event)
 
     def _log(self, event: HookEvent, name: str, message: str, *arguments: object, **fields: object) -> None:
-        signal = None if isinstance(event, Flushed) else event.signal
+        signal = None if isinstance(event, Emptied) else event.signal
         if signal is not None:
             fields |= {"idempotency_key": signal.idempotency_key, "signal_type": signal.type}
         self._logger.log(LEVELS[type(event)], message, *arguments, extra={"event_name": name, **fields})

@@ -12,8 +12,11 @@ from clocknext_core import (
     ClockNextError,
     Delivered,
     Dropped,
-    Flushed,
+    Emptied,
+    GivenUp,
     HookEvent,
+    KeyRefused,
+    Mending,
     Rejected,
     Retrying,
     Signal,
@@ -59,7 +62,7 @@ class Hooks:
 
     def wants(self, event: HookEvent) -> bool:
         """Return whether an event has a hook or is logged: if not, `fire` would do nothing."""
-        return self.log.wants(event) or self._has_hook(event)
+        return self.log.wants(event) or (not isinstance(event, Delivered) and bool(self._hooks_of(event)))
 
     def fire(self, event: HookEvent, *, in_background: bool = False) -> None:
         """Log an event and run its hook. What the hook raises is logged, with the traceback.
@@ -70,49 +73,46 @@ class Hooks:
                 raised here, but for a Ctrl-C that comes while it runs.
         """
         self.log.note(event)
-        try:
-            self._run(event)
-        except Exception:  # noqa: BLE001 - a hook must not stop delivery
-            logger.exception("A hook raised on %s; delivery goes on.", type(event).__name__)
-        except BaseException as error:
-            is_interrupt = isinstance(error, KeyboardInterrupt)
-            if not in_background or (is_interrupt and threading.current_thread() is threading.main_thread()):
-                raise
-            logger.exception("A hook raised on %s; delivery goes on.", type(event).__name__)
+        for hook in self._hooks_of(event):
+            try:
+                hook()
+            except Exception:  # noqa: BLE001 - a hook must not stop delivery
+                logger.exception("A hook raised on %s; delivery goes on.", type(event).__name__)
+            except BaseException as error:
+                is_interrupt = isinstance(error, KeyboardInterrupt)
+                if not in_background or (
+                    is_interrupt and threading.current_thread() is threading.main_thread()
+                ):
+                    raise
+                logger.exception("A hook raised on %s; delivery goes on.", type(event).__name__)
 
-    def _has_hook(self, event: HookEvent) -> bool:
+    def _hooks_of(self, event: HookEvent) -> list[Callable[[], object]]:
+        """Return the hooks of an event, in order, each to be called without arguments."""
+        on_error, on_drop, on_retry, on_flush = self._on_error, self._on_drop, self._on_retry, self._on_flush
+        hooks: list[Callable[[], object]] = []
         match event:
-            case Rejected():
-                return self._on_error is not None
+            case Rejected() | GivenUp():
+                if on_error is not None:
+                    hooks.append(lambda: on_error(event.error, event.signal))
+                if on_drop is not None:
+                    hooks.append(lambda: on_drop(event.signal, "send_failed"))
+            case Mending() | KeyRefused():
+                if on_error is not None:
+                    hooks.append(lambda: on_error(event.error, event.signal))
             case Dropped():
-                return self._on_drop is not None
+                if on_drop is not None:
+                    hooks.append(lambda: on_drop(event.signal, event.reason))
             case Retrying():
-                return self._on_retry is not None
-            case Flushed():
-                return self._on_flush is not None
-            case Delivered():
-                return False
-            case _:
-                assert_never(event)
-
-    def _run(self, event: HookEvent) -> None:
-        match event:
-            case Rejected():
-                if self._on_error is not None:
-                    self._on_error(event.error, event.signal)
-            case Dropped():
-                if self._on_drop is not None:
-                    self._on_drop(event.signal, event.reason)
-            case Retrying():
-                if self._on_retry is not None:
-                    self._on_retry(event)
-            case Flushed():
-                if self._on_flush is not None:
-                    self._on_flush(event.count)
+                if on_retry is not None:
+                    hooks.append(lambda: on_retry(event))
+            case Emptied():
+                if on_flush is not None:
+                    hooks.append(lambda: on_flush(event.count))
             case Delivered():
                 pass
             case _:
                 assert_never(event)
+        return hooks
 
 
 def _check_hook(name: str, hook: object) -> None:

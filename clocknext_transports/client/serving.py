@@ -15,20 +15,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, assert_never
 
 from clocknext_core import (
-    Adopt,
     Closed,
-    Delivered,
-    Dropped,
     Engine,
-    Erase,
-    Flushed,
     FlushReport,
     HookEvent,
-    Quarantine,
-    Rejected,
-    Retrying,
+    HookOutput,
+    Outbox,
+    OutboxOutput,
     Settled,
-    Store,
     Ticket,
     TrackResult,
     Transmit,
@@ -36,6 +30,7 @@ from clocknext_core import (
 )
 from clocknext_transports.client.hooks import Hooks
 from clocknext_transports.client.script import Event
+from clocknext_transports.process.log import logger
 
 if TYPE_CHECKING:
     from clocknext_transports.spool.keeper import Keeper
@@ -118,8 +113,8 @@ class Serving:
         self.keeper = keeper
         self.lock = threading.Lock()
         """Held for every call of a pure machine, and over no I/O and no user code."""
-        self.queue: deque[HookEvent | Waiter] = deque()
-        """Events whose hooks have yet to run, and flushes to release after them."""
+        self.queue: deque[HookEvent | Waiter | str] = deque()
+        """Events whose hooks have yet to run, flushes to release after them, and warnings to log."""
         self.hook_runner: threading.Thread | None = None
         """The thread that runs hooks."""
         self.is_orphaned = False
@@ -133,24 +128,27 @@ class Serving:
     def serve(self) -> Transmit | Wait | Closed:
         """Poll until there is a request to send or a time to wait for."""
         if self.is_orphaned and not self.outbox.held and not self.outbox.is_closing:
-            self.outbox.close(now=self.now())
+            self.outbox.close(now=self.now(), deadline_at=self.now())  # it adopts for nobody
         while True:
-            if self.keeper is not None:
-                self.keeper.bring(self.outbox, now=self.now())
-            output = self.outbox.poll(now=self.now())
+            output = self._poll()
             match output:
-                case Store() | Erase() | Quarantine() | Adopt():
-                    assert self.keeper is not None  # the outbox has such duties with a spool only
-                    self.keeper.obey(output)
                 case Settled():
                     self._settle(output)
-                case Delivered() | Rejected() | Retrying() | Dropped() | Flushed():
+                case HookOutput():
                     if self.hooks.wants(output):
                         self.queue.append(output)
                 case Transmit() | Wait() | Closed():
                     return output
                 case _:
                     assert_never(output)
+
+    def _poll(self) -> OutboxOutput:
+        if self.keeper is not None:
+            output = self.keeper.poll(now=self.now())
+            self.queue.extend(self.keeper.take_warnings())
+            return output
+        assert isinstance(self.outbox, Outbox)  # with a spool there is a keeper
+        return self.outbox.poll(now=self.now())
 
     def serve_here(self) -> None:
         """Serve in the caller, and leave to the background what there is to send."""
@@ -208,6 +206,8 @@ class Serving:
             try:
                 if isinstance(item, Waiter):
                     item.event.set()
+                elif isinstance(item, str):
+                    logger.warning("%s", item)
                 else:
                     self.hooks.fire(item, in_background=self.background.is_working)
             except BaseException:
@@ -221,7 +221,7 @@ class Serving:
         if self.queue and not self.background.is_working:
             self.run_hooks()
 
-    def _next_in_queue(self) -> HookEvent | Waiter | None:
+    def _next_in_queue(self) -> HookEvent | Waiter | str | None:
         with self.lock:
             if self.queue:
                 return self.queue.popleft()

@@ -132,7 +132,7 @@ class Calls(driver.Driver[B], Generic[B]):
         serving = self._serving
         if self._keeper is not None:
             with serving.lock:
-                serving.outbox.close(now=self._now())
+                serving.outbox.close()
             self._keeper.close()  # what is held is in the spool, for the next process
             return
         held = serving.outbox.held

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from clocknext_core import SpoolError
+from clocknext_transports.spool import survey
 from clocknext_transports.spool.files import lease
 from clocknext_transports.spool.files.claim import Claim, names
 from clocknext_transports.spool.files.database import DamagedError, Row, SignalFile, failures, salvage, unread
@@ -73,6 +74,8 @@ class SqliteSpool:
         """The file that is being adopted from, which may be the same."""
         self._undo_after: int | None = None
         """Rows after this one are of an append that failed, although they may have reached the disk."""
+        self._left: int | None = None
+        """Signals left behind that were not adopted yet, counted when a series of looks began."""
         self._passed_by: set[str] = set()
         """Files of other users, which were told of."""
         self._problems: list[Problem] = []
@@ -188,6 +191,8 @@ class SqliteSpool:
         Raises:
             SpoolError: The disk is full, for example; nothing was taken over.
         """
+        if self._left is None:
+            self._left = survey.left_behind(self.path)
         while (claim := self._source or self._next_source()) is not None:
             self._source = claim
             try:
@@ -204,7 +209,15 @@ class SqliteSpool:
             self._source = None
             if claim is not self._own:
                 claim.remove()
+        self._left = None
         return ()
+
+    def left_behind(self) -> int:
+        """Count the signals of dead processes that are still to be adopted, as far as is known.
+
+        They were counted when the first of them was adopted; 0 where nothing is being adopted.
+        """
+        return self._left or 0
 
     def _next_source(self) -> Claim | None:
         for name in names(self.path):
@@ -287,6 +300,7 @@ class SqliteSpool:
         self._put_in_quarantine([row.signal for row in expired], "older than the window")
         if claim is not self._own and taken:
             self.append(taken)
+        self._left = max(0, (self._left or 0) - len(rows))
         # From here on they are this process's. What can't be removed comes back one day, as a duplicate.
         claim.position = rows[-1].number
         try:

@@ -1,10 +1,11 @@
 """Look into a spool's directory without taking part: nothing is adopted, and nothing is written."""
 
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from clocknext_core import SpoolError
 from clocknext_transports.spool.files.claim import LOCK, SIGNALS, names
 from clocknext_transports.spool.files.database import DamagedError, Owner, SignalFile, failures
 from clocknext_transports.spool.files.lease import Lease
@@ -34,6 +35,26 @@ def survey(directory: Path) -> list[Surveyed]:
         SpoolError: The directory or a file can't be read.
     """
     return [_look_at(directory, name) for name in names(directory) if (directory / (name + SIGNALS)).exists()]
+
+
+def left_behind(directory: Path) -> int:
+    """Count the signals in files whose processes are dead. What can't be read is not counted.
+
+    Raises:
+        SpoolError: The directory can't be read.
+    """
+    count = 0
+    for name in names(directory):
+        with suppress(SpoolError, DamagedError), failures(directory / name):
+            lease = Lease.take(directory / (name + LOCK), create=False)
+            if lease is None:  # its process lives
+                continue
+            try:
+                with _opened(directory, name) as file:
+                    count += 0 if file.is_blank else file.summary[0]
+            finally:
+                lease.release()
+    return count
 
 
 def signals(directory: Path, name: str) -> Iterator[Stored]:

@@ -142,7 +142,7 @@ async def test_hooks_that_raise_are_logged_and_stop_nothing(world: World, log: L
         assert sent_to(server).count("busy") == 2
     lines = log.take()
     assert [line.partition(";")[0] for line in lines] == [
-        f"A hook raised on {event}" for event in ("Rejected", "Dropped", "Retrying", "Flushed", "Flushed")
+        f"A hook raised on {event}" for event in ("Rejected", "Rejected", "Retrying", "Emptied", "Emptied")
     ]
     assert all("LookupError: This hook is broken." in line for line in lines)
     assert not any(KEY in line for line in lines)

@@ -98,13 +98,13 @@ def test_our_client_sees_both_answers(server: EmulatorServer) -> None:
         server.api_key, base_url=server.url, on_error=lambda error, signal: failures.append((error, signal))
     ) as cnk:
         taken = cnk.signals.credit(customer_id="cus_123", model="gpt-4o", agent_key="api_credit", wait=True)
-        assert (taken.accepted, taken.signal_id, taken.pending) == (True, "sig_1", False)
+        assert (taken.accepted, taken.signal_id, taken.mending) == (True, "sig_1", False)
         assert taken.usage_log is None
         assert taken.received_at is not None
         queued = cnk.signals.outcome(
             customer_id="cus_123", model="gpt-4o", agent_key="resolved_ticket.triage", wait=True
         )
-        assert (queued.accepted, queued.signal_id, queued.pending) == (None, "sig_2", True)
+        assert (queued.accepted, queued.signal_id, queued.mending) == (None, "sig_2", True)
         assert failures == []
         cnk.signals.wallet(customer_id="cus_123", model="gpt-4o")
         cnk.signals.outcome(customer_id="cus_123", model="gpt-4o", agent_key="x", idempotency_key="buffered")

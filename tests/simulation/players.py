@@ -23,6 +23,7 @@ from clocknext_core import (
     Recording,
     Request,
     Settled,
+    SpooledOutbox,
     Transmit,
     Wait,
 )
@@ -37,6 +38,7 @@ from tests.simulation.asyncio_clock import VirtualLoop
 from tests.simulation.scenario import END, Scenario, Stage, Step
 from tests.simulation.thread_clock import NoExit, Scheduler, Thread, VirtualClock, VirtualThreading
 
+Machine: TypeAlias = Outbox | SpooledOutbox | Call[Any]
 Player: TypeAlias = Callable[[Scenario], Stage]
 
 _NEVER = float("inf")
@@ -126,7 +128,7 @@ class CorePlayer:
                 case _:
                     pass
 
-    def _transmit(self, machine: Outbox | Call[Any], output: Transmit, go_on: Callable[[], None]) -> None:
+    def _transmit(self, machine: Machine, output: Transmit, go_on: Callable[[], None]) -> None:
         flight = self.stage.send(output.request, now=self._now)
 
         def answer() -> None:

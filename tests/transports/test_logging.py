@@ -12,8 +12,8 @@ from clocknext_core import (
     BatchPolicy,
     Config,
     Dropped,
+    Emptied,
     EncodedSignal,
-    Flushed,
     HookEvent,
     ServerError,
     Signal,
@@ -97,11 +97,10 @@ def test_each_event_is_a_record_with_fields(kind: Native, keeper: Keeper) -> Non
             "status": 422,
             "reason": None,
         },
-        {"level": "WARNING", "event_name": "dropped", "reason": "send_failed"},
     ]
     assert by_signal["late"] == [{"level": "WARNING", "event_name": "dropped", "reason": "closed"}]
     flushed = by_signal[None]
-    assert {(each["level"], each["event_name"]) for each in flushed} == {("INFO", "flushed")}
+    assert {(each["level"], each["event_name"]) for each in flushed} == {("INFO", "emptied")}
     assert sum(int(str(each["count"])) for each in flushed) == 1
     texts = [record.getMessage() + str(told(record)) for record in keeper.records]
     assert not [text for text in texts if any(secret in text for secret in PERSONAL)]
@@ -161,10 +160,10 @@ def in_outage() -> Gate:
 def test_another_gate_begins_without_an_outage(keeper: Keeper) -> None:
     log = EventLog(logging.getLogger("clocknext"))
     log.watch(in_outage())
-    log.note(Flushed(1))
+    log.note(Emptied(1))
     log.watch(Gate(Config(KEY)))  # as in a forked child
-    log.note(Flushed(2))
-    assert [told(record)["event_name"] for record in keeper.records] == ["outage_began", "flushed", "flushed"]
+    log.note(Emptied(2))
+    assert [told(record)["event_name"] for record in keeper.records] == ["outage_began", "emptied", "emptied"]
 
 
 def test_a_key_of_ones_own_can_forge_no_line(keeper: Keeper) -> None:
@@ -214,7 +213,7 @@ def test_a_logger_that_raises_stops_no_hook(wrong: str, monkeypatch: pytest.Monk
     hooks = Hooks(on_error=None, on_flush=heard.append, on_retry=None, on_drop=None)
     hooks.log = EventLog(logger)
     hooks.log.watch(in_outage())
-    hooks.fire(Flushed(7))
+    hooks.fire(Emptied(7))
     assert heard == [7]
 
 
