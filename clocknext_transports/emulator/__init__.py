@@ -12,7 +12,7 @@ with emulator() as server:
 The ledger is pure and works alone: `Ledger().handle(request, now=...)`. Only a server needs trio.
 """
 
-from clocknext_transports.emulator.api.exchange import Gate, Received, Reply, Responder
+from clocknext_transports.emulator.api.exchange import Hold, Received, Reply, Responder
 from clocknext_transports.emulator.api.ledger import (
     DEFAULT_API_KEY,
     EXPIRED_API_KEY,
@@ -32,9 +32,9 @@ from clocknext_transports.emulator.books.catalogue import (
     Unit,
 )
 from clocknext_transports.emulator.books.pricing import Tier
-from clocknext_transports.emulator.books.records import Counters, Held, Signal, Totals, UnitEvent
+from clocknext_transports.emulator.books.records import Booked, Counters, Held, Totals, UnitEvent
 from clocknext_transports.emulator.server.faults import Fault, FaultKind, Faults
-from clocknext_transports.emulator.server.scripted import Answer, Gated, ScriptedServer, scripted
+from clocknext_transports.emulator.server.scripted import Answer, OnHold, ScriptedServer, scripted
 from clocknext_transports.emulator.server.server import EmulatorServer, emulator, run, serve
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "EXPIRED_API_KEY",
     "Answer",
     "Bill",
+    "Booked",
     "Catalogue",
     "Component",
     "Counters",
@@ -51,11 +52,11 @@ __all__ = [
     "Fault",
     "FaultKind",
     "Faults",
-    "Gate",
-    "Gated",
     "Held",
+    "Hold",
     "Ledger",
     "Model",
+    "OnHold",
     "Outcome",
     "Plan",
     "Received",
@@ -63,7 +64,6 @@ __all__ = [
     "RequestRecord",
     "Responder",
     "ScriptedServer",
-    "Signal",
     "Step",
     "Tier",
     "Totals",

@@ -14,9 +14,9 @@ from clocknext_transports.emulator import (
     EmulatorServer,
     Fault,
     Faults,
-    Gate,
-    Gated,
+    Hold,
     Ledger,
+    OnHold,
     Received,
     emulator,
     scripted,
@@ -253,9 +253,9 @@ def test_an_address_that_is_not_the_api_stops(not_the_api: str, usage: Path) -> 
 
 
 def test_ctrl_c_lets_those_in_flight_end(usage: Path) -> None:
-    gate = Gate()
+    gate = Hold()
     usage.write_bytes(many(100))
-    with scripted([Gated(gate, (200, {"content-type": "application/json"}, ACCEPTED))]) as server:
+    with scripted([OnHold(gate, (200, {"content-type": "application/json"}, ACCEPTED))]) as server:
         with started("send", usage, env=connected(server.url)) as process:
             assert process.stderr is not None
             assert gate.wait_arrived(TIMEOUT, count=8)

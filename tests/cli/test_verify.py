@@ -12,9 +12,9 @@ from clocknext_transports.emulator import (
     EmulatorServer,
     Fault,
     Faults,
-    Gate,
-    Gated,
+    Hold,
     Ledger,
+    OnHold,
     emulator,
     scripted,
 )
@@ -188,10 +188,10 @@ def test_a_service_that_gives_no_price_may_have_billed_so_it_stops(usage: Path) 
 
 
 def test_ctrl_c_shows_what_was_priced(usage: Path) -> None:
-    gate = Gate()
+    gate = Hold()
     usage.write_bytes(many(100))
     with (
-        scripted([Gated(gate, (200, JSON, PRICED))]) as server,
+        scripted([OnHold(gate, (200, JSON, PRICED))]) as server,
         started("verify", usage, env=connected(server.url)) as process,
     ):
         assert process.stderr is not None

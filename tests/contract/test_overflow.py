@@ -6,7 +6,7 @@ import pytest
 
 from clocknext_core import BatchPolicy, QueueFullError
 from clocknext_core.config import Overflow
-from clocknext_transports.emulator import Gate, scripted
+from clocknext_transports.emulator import Hold, scripted
 from tests.contract.answers import held, priced, record, record_all, sent_to
 from tests.contract.worlds import World
 
@@ -58,7 +58,7 @@ async def test_the_oldest_makes_room(world: World) -> None:
 
 
 async def test_the_oldest_makes_room_only_if_it_was_never_attempted(world: World) -> None:
-    gate = Gate()
+    gate = Hold()
     with scripted([held(gate)]) as server:
         async with world.open(server.url, batch=full_at(2, "drop_oldest", max_size=1)) as client:
             await record_all(client, ["a", "b"])
@@ -86,7 +86,7 @@ async def test_the_call_raises(world: World) -> None:
 
 
 async def test_the_call_waits_until_there_is_room(world: World) -> None:
-    gate = Gate()
+    gate = Hold()
     with scripted([held(gate)]) as server:
         async with world.open(server.url, batch=full_at(2, "block", max_size=1)) as client:
             async with world.tasks() as tasks:
@@ -104,7 +104,7 @@ async def test_the_call_waits_until_there_is_room(world: World) -> None:
 
 
 async def test_the_call_waits_no_longer_than_told(world: World) -> None:
-    gate = Gate()
+    gate = Hold()
     with scripted([held(gate)]) as server:
         async with world.open(
             server.url, batch=full_at(1, "block", max_size=1, block_timeout=0.05)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from clocknext_transports.emulator.api.plans import PLANS
-from clocknext_transports.emulator.api.routes import Call, Route
+from clocknext_transports.emulator.api.routes import Handled, Route
 from clocknext_transports.emulator.books.books import Books
 from clocknext_transports.emulator.books.catalogue import Customer
 from clocknext_transports.emulator.books.envelopes import Payload, timestamp
@@ -12,8 +12,8 @@ from clocknext_transports.emulator.books.pricing import sum_of
 from clocknext_transports.emulator.books.records import (
     CUSTOMER_FIELDS,
     Account,
+    Booked,
     ItemKind,
-    Signal,
     Totals,
     UnitEvent,
 )
@@ -24,7 +24,7 @@ _CURSOR = re.compile(r"cur_([0-9]{1,15})", re.ASCII)
 _DAY = 86_400
 
 
-def create_customer(books: Books, call: Call) -> Payload:
+def create_customer(books: Books, call: Handled) -> Payload:
     """Open an account, on the default plan until a purchase. E-mail addresses need not be unique."""
     details = _details(call, creating=True)
     plan = books.plans.by_id.get(books.default_plan or "")
@@ -36,12 +36,12 @@ def create_customer(books: Books, call: Call) -> Payload:
     return Payload({"customer": account.as_json()}, 201)
 
 
-def fetch_customer(books: Books, call: Call) -> Payload:
+def fetch_customer(books: Books, call: Handled) -> Payload:
     """Return one customer."""
     return Payload({"customer": books.account(call.ids[0]).as_json()})
 
 
-def update_customer(books: Books, call: Call) -> Payload:
+def update_customer(books: Books, call: Handled) -> Payload:
     """Change the fields given: `null` clears one, leaving it out leaves it alone."""
     account = books.account(call.ids[0])
     account.details.update(_details(call, creating=False))
@@ -49,13 +49,13 @@ def update_customer(books: Books, call: Call) -> Payload:
     return Payload({"customer": account.as_json()})
 
 
-def delete_customer(books: Books, call: Call) -> Payload:
+def delete_customer(books: Books, call: Handled) -> Payload:
     """Forget a customer. What was recorded for them stays in the ledger."""
     books.close_account(books.account(call.ids[0]), now=call.now)
     return Payload({})
 
 
-def list_customers(books: Books, call: Call) -> Payload:
+def list_customers(books: Books, call: Handled) -> Payload:
     """Return one page, in order of creation; `q` searches name and e-mail without regard to case."""
     limit = query_limit(call.query)
     wanted = call.query.get("q", "").casefold()
@@ -76,13 +76,13 @@ def list_customers(books: Books, call: Call) -> Payload:
     return Payload({"customers": [account.as_json() for account in page], "nextCursor": following})
 
 
-def show_balances(books: Books, call: Call) -> Payload:
+def show_balances(books: Books, call: Handled) -> Payload:
     """Return what is left to a customer, component by component."""
     account = books.account(call.ids[0])
     return Payload(balances(books, account))
 
 
-def show_plan(books: Books, call: Call) -> Payload:
+def show_plan(books: Books, call: Handled) -> Payload:
     """Return the plan a customer is on and the purchase that put them there; `null` for both without one."""
     purchase = books.account(call.ids[0]).purchase
     if purchase is None:
@@ -90,7 +90,7 @@ def show_plan(books: Books, call: Call) -> Payload:
     return Payload({"plan": PLANS.full(purchase.plan), "purchase": purchase.as_json()})
 
 
-def show_revenue(books: Books, call: Call) -> Payload:
+def show_revenue(books: Books, call: Handled) -> Payload:
     """Return what a customer was charged in the last days, in all and day by day."""
     account = books.account(call.ids[0])
     text = call.query.get("range", "30d")
@@ -100,7 +100,7 @@ def show_revenue(books: Books, call: Call) -> Payload:
     start = call.now - int(days[1]) * _DAY
     signals = [signal for signal in account.signals if start <= signal.created_at <= call.now]
     events = [event for event in account.events if start <= event.created_at <= call.now]
-    by_day = dict[str, tuple[list[Signal], list[UnitEvent]]]()
+    by_day = dict[str, tuple[list[Booked], list[UnitEvent]]]()
     for signal in signals:
         by_day.setdefault(_day(signal), ([], []))[0].append(signal)
     for event in events:
@@ -139,7 +139,7 @@ def balance_rows(books: Books, account: Account, noun: ItemKind) -> list[object]
     ]
 
 
-def _details(call: Call, *, creating: bool) -> dict[str, object]:
+def _details(call: Handled, *, creating: bool) -> dict[str, object]:
     fields = Fields(call.body)
     details = dict[str, object]()
     for name in ("name", "email"):
@@ -154,7 +154,7 @@ def _details(call: Call, *, creating: bool) -> dict[str, object]:
     return details
 
 
-def _day(recorded: Signal | UnitEvent) -> str:
+def _day(recorded: Booked | UnitEvent) -> str:
     return timestamp(recorded.created_at)[:10]
 
 
@@ -162,7 +162,7 @@ def _matches(account: Account, wanted: str) -> bool:
     return any(wanted in str(account.details[name]).casefold() for name in ("name", "email"))
 
 
-def _revenue(signals: Sequence[Signal], events: Iterable[UnitEvent]) -> dict[str, object]:
+def _revenue(signals: Sequence[Booked], events: Iterable[UnitEvent]) -> dict[str, object]:
     totals = Totals.of(signals)
     revenue = sum_of((event.customer_cost for event in events), totals.customer_cost)
     return {"signals": totals.signals, "revenue": float(revenue), "cost": float(totals.provided_cost)}

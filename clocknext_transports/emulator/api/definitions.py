@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Generic, Literal, TypeAlias, TypeVar
 
 from clocknext_transports.emulator.api.listings import find
-from clocknext_transports.emulator.api.routes import Call, Route
+from clocknext_transports.emulator.api.routes import Handled, Route
 from clocknext_transports.emulator.books.books import Books, Shelf
 from clocknext_transports.emulator.books.catalogue import Credit, Outcome, Plan, Unit
 from clocknext_transports.emulator.books.envelopes import Payload, Refusal
@@ -61,23 +61,23 @@ class Resource(Generic[D]):
             Route("DELETE", f"{self.path}/{{}}", self._delete),
         )
 
-    def _list(self, books: Books, call: Call) -> Payload:
+    def _list(self, books: Books, call: Handled) -> Payload:
         active = query_flag(call.query, "active")
         found = self.shelf(books).by_id.values()
         return Payload(
             {f"{self.noun}s": [self.full(d) for d in found if active is None or d.active is active]}
         )
 
-    def _create(self, books: Books, call: Call) -> Payload:
+    def _create(self, books: Books, call: Handled) -> Payload:
         shelf = self.shelf(books)
         definition = self._read(books, call, books.fresh_id(self.prefix, shelf.by_id), active=True)
         shelf.put(definition)
         return Payload({self.noun: self.full(definition)}, 201)
 
-    def _fetch(self, books: Books, call: Call) -> Payload:
+    def _fetch(self, books: Books, call: Handled) -> Payload:
         return Payload({self.noun: self.full(self._find(books, call))})
 
-    def _change(self, books: Books, call: Call) -> Payload:
+    def _change(self, books: Books, call: Handled) -> Payload:
         former = self._find(books, call)
         if set(call.body) == {"isActive"}:
             fields = Fields(call.body)
@@ -89,7 +89,7 @@ class Resource(Generic[D]):
         self.shelf(books).put(definition)
         return Payload({self.noun: self.full(definition)})
 
-    def _delete(self, books: Books, call: Call) -> Payload:
+    def _delete(self, books: Books, call: Handled) -> Payload:
         definition = self._find(books, call)
         user = _user(books, self.noun, definition.id)
         if user is not None:
@@ -97,10 +97,10 @@ class Resource(Generic[D]):
         self.shelf(books).remove(definition.id)
         return Payload({})
 
-    def _find(self, books: Books, call: Call) -> D:
+    def _find(self, books: Books, call: Handled) -> D:
         return find(self.shelf(books).by_id, self.noun, call.ids[0])
 
-    def _read(self, books: Books, call: Call, definition_id: str, *, active: bool) -> D:
+    def _read(self, books: Books, call: Handled, definition_id: str, *, active: bool) -> D:
         fields = Fields(call.body)
         name = fields.required_text("name")
         description = fields.nullable_text("description")

@@ -35,7 +35,7 @@ class Received:
         return self.target.partition("?")[0]
 
 
-class Gate:
+class Hold:
     """Hold answers back until a test lets them go. Thread-safe.
 
     Give it to a `Reply` (or, with an answer, to `scripted`): the request is taken and counted, and its answer
@@ -91,7 +91,7 @@ class Reply:
     """Bytes to send as they are, in place of `response`."""
     delay: float = 0.0
     """Seconds to hold the answer back. The request has been processed by then."""
-    gate: Gate | None = None
+    gate: Hold | None = None
     """Hold the answer back until this is released."""
     bytes_per_second: float | None = None
     """Send the answer, head and body, no faster than this."""

@@ -28,7 +28,7 @@ from clocknext_transports.emulator.api import (
     workspace,
 )
 from clocknext_transports.emulator.api.exchange import Received
-from clocknext_transports.emulator.api.routes import Call, Router, parse_query
+from clocknext_transports.emulator.api.routes import Handled, Router, parse_query
 from clocknext_transports.emulator.books.books import Books, IdFactory, counting_ids
 from clocknext_transports.emulator.books.catalogue import (
     Catalogue,
@@ -48,7 +48,7 @@ from clocknext_transports.emulator.books.envelopes import (
     timestamp,
 )
 from clocknext_transports.emulator.books.pricing import ZERO, add, sum_of
-from clocknext_transports.emulator.books.records import Counters, Held, Signal, Totals, UnitEvent
+from clocknext_transports.emulator.books.records import Booked, Counters, Held, Totals, UnitEvent
 from clocknext_transports.emulator.books.validation import parse_body
 
 DEFAULT_API_KEY = "cnk_test_emulator"
@@ -233,7 +233,7 @@ class Ledger:
                     _check_content_type(request)
                     body = parse_body(request.body)
                 query = parse_query(request.target)
-                payload = route.handler(self._books, Call(ids, query, body, len(request.body), now))
+                payload = route.handler(self._books, Handled(ids, query, body, len(request.body), now))
             except Refusal as refusal:
                 self._books.counters.refused += 1
                 return refuse(envelope, refusal, now=now)
@@ -275,7 +275,7 @@ class Ledger:
     # Reading back
 
     @property
-    def signals(self) -> tuple[Signal, ...]:
+    def signals(self) -> tuple[Booked, ...]:
         """Every signal recorded, in order. Dry runs, repeats and refusals are not."""
         with self.guard:
             return tuple(self._books.signals)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Protocol, TypeVar
 
-from clocknext_transports.emulator.api.routes import Call
+from clocknext_transports.emulator.api.routes import Handled
 from clocknext_transports.emulator.books.books import Books
 from clocknext_transports.emulator.books.envelopes import Payload, Refusal
 from clocknext_transports.emulator.books.records import Account
@@ -31,7 +31,7 @@ class Row(Protocol):
         ...
 
 
-def listing(call: Call, name: str, rows: Mapping[str, Row]) -> Payload:
+def listing(call: Handled, name: str, rows: Mapping[str, Row]) -> Payload:
     """Return the rows asked for with `customerId`, `status` and `limit`, under their payload key."""
     limit = query_limit(call.query)
     customer_id, status = call.query.get("customerId"), call.query.get("status")
@@ -55,7 +55,7 @@ def find(rows: Mapping[str, R], noun: str, row_id: str) -> R:
     return found
 
 
-def query_customer(books: Books, call: Call) -> Account:
+def query_customer(books: Books, call: Handled) -> Account:
     """Return the account named in the path or by `customerId`.
 
     Raises:

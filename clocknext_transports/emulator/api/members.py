@@ -4,7 +4,7 @@ Fields besides name and e-mail address are kept as they are sent: the public rec
 """
 
 from clocknext_transports.emulator.api.listings import find
-from clocknext_transports.emulator.api.routes import Call, Route
+from clocknext_transports.emulator.api.routes import Handled, Route
 from clocknext_transports.emulator.books.books import Books
 from clocknext_transports.emulator.books.envelopes import Payload, Refusal, timestamp
 from clocknext_transports.emulator.books.records import Account
@@ -15,12 +15,12 @@ _OWN = frozenset({"id", "customerId", "createdAt"})
 """Fields that are the server's to fill in."""
 
 
-def list_members(books: Books, call: Call) -> Payload:
+def list_members(books: Books, call: Handled) -> Payload:
     """Return a customer's members, in the order they were added."""
     return Payload({"members": list(books.account(call.ids[0]).members.values())})
 
 
-def add_member(books: Books, call: Call) -> Payload:
+def add_member(books: Books, call: Handled) -> Payload:
     """Add a member: name and e-mail address, which no two members of a customer share."""
     account = books.account(call.ids[0])
     details = _details(account, call, creating=True)
@@ -34,7 +34,7 @@ def add_member(books: Books, call: Call) -> Payload:
     return Payload({"member": account.members[member_id]}, 201)
 
 
-def change_member(books: Books, call: Call) -> Payload:
+def change_member(books: Books, call: Handled) -> Payload:
     """Change the fields given: `null` clears one, leaving it out leaves it alone."""
     account, member_id = _find(books, call)
     member = {**account.members[member_id], **_details(account, call, but=member_id)}
@@ -42,14 +42,14 @@ def change_member(books: Books, call: Call) -> Payload:
     return Payload({"member": member})
 
 
-def remove_member(books: Books, call: Call) -> Payload:
+def remove_member(books: Books, call: Handled) -> Payload:
     """Remove a member."""
     account, member_id = _find(books, call)
     del account.members[member_id]
     return Payload({})
 
 
-def _find(books: Books, call: Call) -> tuple[Account, str]:
+def _find(books: Books, call: Handled) -> tuple[Account, str]:
     customer_id, member_id = call.ids
     account = books.account(customer_id)
     find(account.members, "member", member_id)
@@ -57,7 +57,7 @@ def _find(books: Books, call: Call) -> tuple[Account, str]:
 
 
 def _details(
-    account: Account, call: Call, *, creating: bool = False, but: str | None = None
+    account: Account, call: Handled, *, creating: bool = False, but: str | None = None
 ) -> dict[str, object]:
     fields = Fields(call.body)
     if creating:

@@ -16,7 +16,7 @@ from typing import cast
 
 from clocknext_transports.emulator.api.listings import find, listing
 from clocknext_transports.emulator.api.plans import show_component
-from clocknext_transports.emulator.api.routes import Call, Route
+from clocknext_transports.emulator.api.routes import Handled, Route
 from clocknext_transports.emulator.books.books import Books
 from clocknext_transports.emulator.books.catalogue import Component, Plan
 from clocknext_transports.emulator.books.envelopes import Payload, Refusal
@@ -28,12 +28,12 @@ _PATH = "/api/v1/purchases"
 _MAX_MINUTES = 10**9
 
 
-def list_purchases(books: Books, call: Call) -> Payload:
+def list_purchases(books: Books, call: Handled) -> Payload:
     """Return purchases, newest first."""
     return listing(call, "purchases", books.purchases)
 
 
-def create_purchase(books: Books, call: Call) -> Payload:
+def create_purchase(books: Books, call: Handled) -> Payload:
     """Sell a plan to a customer."""
     fields = Fields(call.body)
     customer_id = fields.required_text("customerId")
@@ -57,12 +57,12 @@ def create_purchase(books: Books, call: Call) -> Payload:
     return Payload({"purchase": purchase.as_json()}, 201)
 
 
-def fetch_purchase(books: Books, call: Call) -> Payload:
+def fetch_purchase(books: Books, call: Handled) -> Payload:
     """Return one purchase."""
     return Payload({"purchase": _find(books, call).as_json()})
 
 
-def change_purchase(books: Books, call: Call) -> Payload:
+def change_purchase(books: Books, call: Handled) -> Payload:
     """Switch automatic payment on or off; `pauseReason` says why not, and `null` clears it."""
     purchase = _find(books, call)
     fields = Fields(call.body)
@@ -75,7 +75,7 @@ def change_purchase(books: Books, call: Call) -> Payload:
     return Payload({"purchase": purchase.as_json()})
 
 
-def cancel_purchase(books: Books, call: Call) -> Payload:
+def cancel_purchase(books: Books, call: Handled) -> Payload:
     """End a purchase: what it included is gone, what the customer paid into the wallet is not."""
     purchase = _find(books, call)
     if not purchase.active:
@@ -84,7 +84,7 @@ def cancel_purchase(books: Books, call: Call) -> Payload:
     return Payload({"purchase": purchase.as_json()})
 
 
-def _find(books: Books, call: Call) -> Purchase:
+def _find(books: Books, call: Handled) -> Purchase:
     return find(books.purchases, "purchase", call.ids[0])
 
 

@@ -10,7 +10,7 @@ from clocknext_transports.emulator.books.envelopes import Payload
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class Handled:
     """One authorised request, taken apart for its handler."""
 
     ids: tuple[str, ...]
@@ -25,7 +25,7 @@ class Call:
     """Wall clock, seconds since 1970."""
 
 
-Handler: TypeAlias = Callable[[Books, Call], Payload]
+Handler: TypeAlias = Callable[[Books, Handled], Payload]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ What the public record leaves open is decided here:
 from typing import cast
 
 from clocknext_transports.emulator.api.listings import query_customer
-from clocknext_transports.emulator.api.routes import Call, Route
+from clocknext_transports.emulator.api.routes import Handled, Route
 from clocknext_transports.emulator.books.books import Books
 from clocknext_transports.emulator.books.catalogue import Outcome
 from clocknext_transports.emulator.books.envelopes import Payload, Refusal, timestamp
@@ -29,7 +29,7 @@ from clocknext_transports.emulator.books.pricing import (
     price_outcome,
     price_wallet,
 )
-from clocknext_transports.emulator.books.records import Account, Held, Signal, SignalType
+from clocknext_transports.emulator.books.records import Account, Booked, Held, SignalType
 from clocknext_transports.emulator.books.validation import (
     MAX_TOKENS,
     Fields,
@@ -52,7 +52,7 @@ _KNOWN = frozenset({
 _MAX_LOGS = 1_000_000
 
 
-def take_signal(books: Books, call: Call) -> Payload:
+def take_signal(books: Books, call: Handled) -> Payload:
     """Record one signal and return its log, or where the ledger accepts only, that it was taken."""
     if not books.accept_only or call.body.get("dryRun") is True:
         return record_signal(books, call)
@@ -74,7 +74,7 @@ def take_signal(books: Books, call: Call) -> Payload:
     return Payload({"accepted": True, **receipt, "organizationId": ORGANISATION_ID}, 202, _ACCEPTED)
 
 
-def record_signal(books: Books, call: Call) -> Payload:
+def record_signal(books: Books, call: Handled) -> Payload:
     """Validate, price, debit and record one signal; a repeat of a recorded one returns its result."""
     fields = Fields(call.body)
     customer_id = fields.required_text("customerId")
@@ -131,7 +131,7 @@ def record_signal(books: Books, call: Call) -> Payload:
             )
             price = _step(account, rates, tokens, outcome, bills=bills)
 
-    signal = Signal(
+    signal = Booked(
         id="" if dry_run else books.new_id("log"),
         customer_id=customer_id,
         type=kind,
@@ -162,7 +162,7 @@ def record_signal(books: Books, call: Call) -> Payload:
     return Payload({"usageLog": signal.as_log()})
 
 
-def list_signals(books: Books, call: Call) -> Payload:
+def list_signals(books: Books, call: Handled) -> Payload:
     """Return a customer's logs, newest first, and the sums over all of them."""
     account = query_customer(books, call)
     limit = query_limit(call.query, maximum=_MAX_LOGS)

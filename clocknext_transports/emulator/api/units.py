@@ -10,7 +10,7 @@ from typing import cast
 from clocknext_transports.emulator.api.customers import balance_rows
 from clocknext_transports.emulator.api.definitions import Common, Resource
 from clocknext_transports.emulator.api.listings import query_customer
-from clocknext_transports.emulator.api.routes import Call, Route
+from clocknext_transports.emulator.api.routes import Handled, Route
 from clocknext_transports.emulator.api.signals import lacking
 from clocknext_transports.emulator.books.books import Books
 from clocknext_transports.emulator.books.catalogue import Unit
@@ -23,7 +23,7 @@ _MAX_TIERS = 50
 _PRICINGS = ("FLAT", "SLAB", "VOLUME")
 
 
-def record_event(books: Books, call: Call) -> Payload:
+def record_event(books: Books, call: Handled) -> Payload:
     """Record one event. Without an idempotency key every request is another event."""
     fields = Fields(call.body)
     customer_id = fields.required_text("customerId")
@@ -45,7 +45,7 @@ def record_event(books: Books, call: Call) -> Payload:
     return Payload({"event": event.as_json(), "remaining": float(balance.left)})
 
 
-def list_events(books: Books, call: Call) -> Payload:
+def list_events(books: Books, call: Handled) -> Payload:
     """Return a customer's events, newest first, and what is left of each unit."""
     account = query_customer(books, call)
     limit = query_limit(call.query)

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import cast
 
 from clocknext_transports.emulator.api.listings import find
-from clocknext_transports.emulator.api.routes import Call, Route
+from clocknext_transports.emulator.api.routes import Handled, Route
 from clocknext_transports.emulator.books.books import Books
 from clocknext_transports.emulator.books.envelopes import Payload, Refusal
 from clocknext_transports.emulator.books.pricing import ZERO, add, plain
@@ -26,7 +26,7 @@ _WALLET = "/api/v1/customers/{}/wallet"
 _TYPES = ("TOPUP", "DEBIT", "ADJUSTMENT")
 
 
-def show_wallet(books: Books, call: Call) -> Payload:
+def show_wallet(books: Books, call: Handled) -> Payload:
     """Return a customer's wallet and its latest transactions."""
     account = books.account(call.ids[0])
     limit = query_limit(call.query)
@@ -39,7 +39,7 @@ def show_wallet(books: Books, call: Call) -> Payload:
     )
 
 
-def add_entry(books: Books, call: Call) -> Payload:
+def add_entry(books: Books, call: Handled) -> Payload:
     """Book an entry in a customer's wallet."""
     account = books.account(call.ids[0])
     fields = Fields(call.body)
@@ -54,10 +54,10 @@ def add_entry(books: Books, call: Call) -> Payload:
     return Payload({"transaction": entry.as_json(), "balance": _balance(account)})
 
 
-def _adjust(noun: ItemKind, *, tells: bool) -> Callable[[Books, Call], Payload]:
+def _adjust(noun: ItemKind, *, tells: bool) -> Callable[[Books, Handled], Payload]:
     """Make the handler that adjusts what is left of one kind; `tells`: whether it says what remains."""
 
-    def adjust(books: Books, call: Call) -> Payload:
+    def adjust(books: Books, call: Handled) -> Payload:
         account = books.account(call.ids[0])
         fields = Fields(call.body)
         item = fields.required_text(f"{noun}Id")

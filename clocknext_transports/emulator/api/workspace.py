@@ -1,6 +1,6 @@
 """The workspace behind the key, its models, and tokens for the customer portal."""
 
-from clocknext_transports.emulator.api.routes import Call, Route
+from clocknext_transports.emulator.api.routes import Handled, Route
 from clocknext_transports.emulator.api.signals import ORGANISATION_ID
 from clocknext_transports.emulator.books.books import Books
 from clocknext_transports.emulator.books.envelopes import Payload, timestamp
@@ -10,14 +10,14 @@ _DEFAULT_TTL = 600
 _MAX_TTL = 86_400
 
 
-def show_me(books: Books, call: Call) -> Payload:  # noqa: ARG001 - a handler's signature
+def show_me(books: Books, call: Handled) -> Payload:  # noqa: ARG001 - a handler's signature
     """Return the organisation. An emulated one is always a sandbox."""
     return Payload(
         {"organization": {"id": ORGANISATION_ID, "name": books.organisation}, "environment": "sandbox"}
     )
 
 
-def list_models(books: Books, call: Call) -> Payload:
+def list_models(books: Books, call: Handled) -> Payload:
     """Return the models, all of them or the active or inactive ones."""
     active = query_flag(call.query, "active")
     return Payload(
@@ -37,7 +37,7 @@ def list_models(books: Books, call: Call) -> Payload:
     )
 
 
-def create_portal_token(books: Books, call: Call) -> Payload:
+def create_portal_token(books: Books, call: Handled) -> Payload:
     """Make a short-lived token: `ttlSeconds` 1 to 86,400, 600 by default."""
     fields = Fields(call.body)
     customer_id = fields.required_text("customerId")

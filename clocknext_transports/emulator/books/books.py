@@ -27,13 +27,13 @@ from clocknext_transports.emulator.books.records import (
     CUSTOMER_FIELDS,
     Account,
     Balance,
+    Booked,
     Counters,
     Held,
     Invoice,
     ItemKind,
     Payment,
     Purchase,
-    Signal,
     UnitEvent,
     WalletEntry,
 )
@@ -110,7 +110,7 @@ class Books:
         self.accept_only = accept_only
         self.new_id = ids
         self.counters = Counters()
-        self.signals: list[Signal] = []
+        self.signals: list[Booked] = []
         self.unit_events: list[UnitEvent] = []
         self.held: list[Held] = []
         self.models: dict[str, tuple[Model, Rates]] = {}
@@ -130,7 +130,7 @@ class Books:
         self.payments: dict[str, Payment] = {}
         self.webhooks: dict[str, dict[str, object]] = {}
         """By kind of event, as the API shows them."""
-        self._by_idempotency_key: dict[str, list[Signal]] = {}
+        self._by_idempotency_key: dict[str, list[Booked]] = {}
         self._billed_runs: set[tuple[str, str, str]] = set()
         self._numbers = count(1)
         for model in catalogue.models:
@@ -269,7 +269,7 @@ class Books:
 
     # Signals and unit events
 
-    def first_result(self, idempotency_key: str) -> Signal | None:
+    def first_result(self, idempotency_key: str) -> Booked | None:
         """Return the signal recorded under a key, if there is one."""
         recorded = self._by_idempotency_key.get(idempotency_key)
         return recorded[0] if recorded else None
@@ -282,7 +282,7 @@ class Books:
         """Tell whether a run has billed its outcome."""
         return (customer_id, outcome_id, run_id) in self._billed_runs
 
-    def commit(self, account: Account, signal: Signal) -> None:
+    def commit(self, account: Account, signal: Booked) -> None:
         """Record a signal and debit what it costs. The caller has checked that the balance will bear it."""
         match signal.type:
             case "wallet":

@@ -23,7 +23,7 @@ CUSTOMER_FIELDS: tuple[str, ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Signal:
+class Booked:
     """One signal as recorded: priced, debited, never changed again. Costs are exact."""
 
     id: str
@@ -99,7 +99,7 @@ class Totals:
     credits_used: Decimal = ZERO
     customer_cost: Decimal = ZERO
 
-    def count(self, signal: Signal) -> None:
+    def count(self, signal: Booked) -> None:
         """Add one signal."""
         self.signals += 1
         self.input_tokens += signal.input_tokens
@@ -110,7 +110,7 @@ class Totals:
         self.customer_cost = add(self.customer_cost, signal.customer_cost)
 
     @classmethod
-    def of(cls, signals: Iterable[Signal]) -> "Totals":
+    def of(cls, signals: Iterable[Booked]) -> "Totals":
         """Sum signals up."""
         totals = cls()
         for signal in signals:
@@ -356,7 +356,7 @@ class Account:
         default_factory=lambda: {"credit": {}, "outcome": {}, "unit": {}}
     )
     """By kind and id; an id that is absent is a component the plan lacks."""
-    signals: list[Signal] = field(default_factory=list[Signal])
+    signals: list[Booked] = field(default_factory=list[Booked])
     events: list[UnitEvent] = field(default_factory=list[UnitEvent])
     entries: list[WalletEntry] = field(default_factory=list[WalletEntry])
     members: dict[str, dict[str, object]] = field(default_factory=dict[str, dict[str, object]])

@@ -13,7 +13,7 @@ import h11
 import trio
 
 from clocknext_core.messages import Response
-from clocknext_transports.emulator.api.exchange import Gate, Received, Reply, Responder
+from clocknext_transports.emulator.api.exchange import Hold, Received, Reply, Responder
 
 _READ: Final = 65_536
 _MAX_KEPT: Final = 1024 * 1024
@@ -263,7 +263,7 @@ class _Connection:
         return payload
 
 
-async def _pass(gate: Gate) -> None:
+async def _pass(gate: Hold) -> None:
     opened = trio.Event()
     token = trio.lowlevel.current_trio_token()
 

@@ -8,7 +8,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, TypeAlias
 
 from clocknext_core.messages import Header, Response
-from clocknext_transports.emulator.api.exchange import Gate, Received, Reply
+from clocknext_transports.emulator.api.exchange import Hold, Received, Reply
 from clocknext_transports.emulator.server.server import LOOPBACK, LoopbackServer, background
 
 if TYPE_CHECKING:
@@ -21,14 +21,14 @@ everything else (delays, resets, drips)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Gated:
+class OnHold:
     """An answer that is held back until its gate is released."""
 
-    gate: Gate
+    gate: Hold
     answer: PlainAnswer
 
 
-Answer: TypeAlias = PlainAnswer | Gated | Callable[[Received], PlainAnswer | Gated]
+Answer: TypeAlias = PlainAnswer | OnHold | Callable[[Received], PlainAnswer | OnHold]
 """A function is called with the request, on the server's thread."""
 
 
@@ -56,7 +56,7 @@ class Script:
             self._requests.append(request)
         if callable(answer):
             answer = answer(request)
-        if isinstance(answer, Gated):
+        if isinstance(answer, OnHold):
             return replace(_reply(answer.answer), gate=answer.gate)
         return _reply(answer)
 
