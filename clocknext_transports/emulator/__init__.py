@@ -1,4 +1,4 @@
-"""A ClockNext that runs on loopback, bills by the real formulas, and misbehaves on request.
+"""A ClockNext that runs on loopback, bills by the real formulas, and fails on request.
 
 ```python
 from clocknext_transports.emulator import Fault, emulator
@@ -9,10 +9,11 @@ with emulator() as server:
     assert server.ledger.bill("cus_123").signals == 1
 ```
 
-The ledger is pure and works alone: `Ledger().handle(request, now=...)`. Only a server needs trio.
+The ledger is pure and works without a server: `Ledger().handle(request, now=...)`. Only a server needs trio.
 """
 
 from clocknext_transports.emulator.api.exchange import Hold, Received, Reply, Responder
+from clocknext_transports.emulator.api.ingest import AcceptOnly
 from clocknext_transports.emulator.api.ledger import (
     DEFAULT_API_KEY,
     EXPIRED_API_KEY,
@@ -25,6 +26,7 @@ from clocknext_transports.emulator.books.catalogue import (
     Component,
     Credit,
     Customer,
+    Listed,
     Model,
     Outcome,
     Plan,
@@ -40,6 +42,7 @@ from clocknext_transports.emulator.server.server import EmulatorServer, emulator
 __all__ = [
     "DEFAULT_API_KEY",
     "EXPIRED_API_KEY",
+    "AcceptOnly",
     "Answer",
     "Bill",
     "Booked",
@@ -55,6 +58,7 @@ __all__ = [
     "Held",
     "Hold",
     "Ledger",
+    "Listed",
     "Model",
     "OnHold",
     "Outcome",

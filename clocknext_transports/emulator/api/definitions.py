@@ -1,12 +1,13 @@
-"""What plans, credits, outcomes and units have in common: definitions that are listed, written and retired.
+"""The calls that plans, credits, outcomes and units have in common.
 
-Written once, here; a resource says how its definitions are read and shown. What the public record leaves
-open is decided here:
-- PATCH with `isActive` alone sets it and leaves the rest. Any other PATCH replaces the whole definition, so
-  it needs what creating needs; whether it is active stays as it was, unless it says so.
-- What is in use (by a plan that has it as a component, or by a purchase that has not been cancelled) is not
-  deleted but refused with 422. A 409 would tell clients to try again.
-- Two definitions of a kind cannot have the same key: 422.
+A resource states how its definitions are read and shown; the rest is written once, here. Known rules:
+- PATCH with `isActive` alone sets it and nothing else. Any other PATCH replaces the whole definition, needs
+  the fields that creating needs, and ignores `isActive`.
+- An agent key is unique in the organisation, over credits, outcome steps and units.
+- A plan that was bought once is not deleted, nor is a credit that a customer holds.
+
+Guesses: a credit, outcome or unit that a plan or an active purchase sells is not deleted either; these
+refusals are 422.
 """
 
 from collections.abc import Callable
@@ -26,7 +27,7 @@ D = TypeVar("D", Plan, Credit, Outcome, Unit)
 
 @dataclass(frozen=True, slots=True)
 class Common:
-    """The fields every definition has, as read from a body."""
+    """The fields that every definition has, as read from a body."""
 
     id: str
     name: str
@@ -39,20 +40,20 @@ class Resource(Generic[D]):
     """The endpoints of one kind of definition."""
 
     noun: Noun
-    """The payload key of one; of several it is this with an s."""
+    """The payload key of one definition; lists add an s."""
     path: str
     prefix: str
-    """What the ids it makes begin with."""
+    """The prefix of new ids."""
     shelf: Callable[[Books], Shelf[D]]
-    """Where they are kept."""
+    """Returns the definitions of this kind."""
     read: Callable[[Books, Fields, Common], D]
-    """Makes one of a body's fields; refuses the body if one is at fault."""
+    """Makes a definition of a body's fields, or refuses the body."""
     show: Callable[[D], dict[str, object]]
-    """Returns the fields of one that others do not have, under their wire names."""
+    """Returns the fields that other kinds do not have, under their wire names."""
 
     @property
     def routes(self) -> tuple[Route, ...]:
-        """What it answers."""
+        """The routes of the resource."""
         return (
             Route("GET", self.path, self._list),
             Route("POST", self.path, self._create),
@@ -70,7 +71,7 @@ class Resource(Generic[D]):
 
     def _create(self, books: Books, call: Handled) -> Payload:
         shelf = self.shelf(books)
-        definition = self._read(books, call, books.fresh_id(self.prefix, shelf.by_id), active=True)
+        definition = self._read(books, call, books.fresh_id(self.prefix, shelf.by_id), active=None)
         shelf.put(definition)
         return Payload({self.noun: self.full(definition)}, 201)
 
@@ -100,20 +101,24 @@ class Resource(Generic[D]):
     def _find(self, books: Books, call: Handled) -> D:
         return find(self.shelf(books).by_id, self.noun, call.ids[0])
 
-    def _read(self, books: Books, call: Handled, definition_id: str, *, active: bool) -> D:
+    def _read(self, books: Books, call: Handled, definition_id: str, *, active: bool | None) -> D:
+        """Read a definition. `active`: its state; `None`: the body states it, and true is the default."""
         fields = Fields(call.body)
         name = fields.required_text("name")
         description = fields.nullable_text("description")
-        stated = fields.flag("isActive")
-        common = Common(definition_id, name, description, active if stated is None else stated)
-        definition = self.read(books, fields, common)
-        key = self.shelf(books).taken_key(definition)
-        if key is not None:
-            raise Refusal(422, f'Another {self.noun} has the key "{key}".')
+        if active is None:
+            stated = fields.flag("isActive")
+            active = True if stated is None else stated
+        definition = self.read(books, fields, Common(definition_id, name, description, active))
+        for key in self.shelf(books).keys(definition):
+            holder = books.holder_of(key, but=(self.noun, definition_id))
+            if holder is not None:
+                noun, item = holder
+                raise Refusal(422, f'The agent key "{key}" is taken by the {noun} "{item.name}".')
         return definition
 
     def full(self, definition: D) -> dict[str, object]:
-        """Return one as the API shows it."""
+        """Return a definition as the API shows it."""
         return {
             "id": definition.id,
             "name": definition.name,
@@ -124,18 +129,18 @@ class Resource(Generic[D]):
 
 
 def _user(books: Books, noun: Noun, definition_id: str) -> str | None:
-    """Tell what a definition is in use by."""
-
-    def sells(plan: Plan) -> bool:
-        if noun == "plan":
-            return plan.id == definition_id
-        return any(c.item == definition_id and c.type == noun.upper() for c in plan.all_components)
-
-    if noun != "plan":
-        for plan in books.plans.by_id.values():
-            if sells(plan):
-                return f'the plan "{plan.name}"'
-    for purchase in books.purchases.values():
-        if purchase.active and sells(purchase.plan):
-            return f'the purchase "{purchase.id}" of customer "{purchase.customer_id}"'
+    """Return what a definition is in use by, in words, if anything."""
+    if noun == "plan":
+        for purchase in books.purchases.values():
+            if purchase.plan.id == definition_id:
+                return f'the purchase "{purchase.id}" of customer "{purchase.customer_id}"'
+        return None
+    for plan in books.plans.by_id.values():
+        if any(c.item == definition_id and c.type == noun.upper() for c in plan.all_components):
+            return f'the plan "{plan.name}"'
+    for account in books.accounts.values():
+        sold = () if account.purchase is None else account.purchase.plan.all_components
+        is_sold = any(c.item == definition_id and c.type == noun.upper() for c in sold)
+        if is_sold or (noun == "credit" and definition_id in account.held[noun]):
+            return f'the customer "{account.id}"'
     return None

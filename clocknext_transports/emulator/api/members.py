@@ -1,6 +1,7 @@
-"""Members: the people of a customer, whom signals name by their e-mail address.
+"""Members: the people of a customer, whom signals name by e-mail address.
 
-Fields besides name and e-mail address are kept as they are sent: the public record names none.
+A known rule: an `employeeId` that another member has is refused with 409. Guesses: so is an e-mail address,
+but with 422; fields besides these and the name are stored as sent.
 """
 
 from clocknext_transports.emulator.api.listings import find
@@ -12,7 +13,7 @@ from clocknext_transports.emulator.books.validation import Fields
 
 _PATH = "/api/v1/customers/{}/members"
 _OWN = frozenset({"id", "customerId", "createdAt"})
-"""Fields that are the server's to fill in."""
+"""Fields that the server sets."""
 
 
 def list_members(books: Books, call: Handled) -> Payload:
@@ -21,7 +22,7 @@ def list_members(books: Books, call: Handled) -> Payload:
 
 
 def add_member(books: Books, call: Handled) -> Payload:
-    """Add a member: name and e-mail address, which no two members of a customer share."""
+    """Add a member. Name and e-mail address are required."""
     account = books.account(call.ids[0])
     details = _details(account, call, creating=True)
     member_id = books.fresh_id("mem", account.members)
@@ -64,9 +65,13 @@ def _details(
         fields.require("name", "email")
     fields.text("name")
     email = fields.email("email")
+    employee_id = fields.nullable_text("employeeId")
     fields.finish()
-    if any(email == member["email"] for found, member in account.members.items() if found != but):
+    others = [member for found, member in account.members.items() if found != but]
+    if any(email == member["email"] for member in others):
         raise Refusal(422, f'Another member of customer "{account.id}" has the address "{email}".')
+    if employee_id and any(employee_id == member.get("employeeId") for member in others):
+        raise Refusal(409, f'Another member of customer "{account.id}" has the employee id "{employee_id}".')
     return fields.others(_OWN)
 
 

@@ -1,4 +1,4 @@
-"""Payments: what customers paid for invoices, made by purchases with automatic payment."""
+"""Payments of invoices, which purchases with automatic payment make."""
 
 from clocknext_transports.emulator.api.listings import find, listing
 from clocknext_transports.emulator.api.plans import PLANS
@@ -13,7 +13,7 @@ def list_payments(books: Books, call: Handled) -> Payload:
 
 
 def fetch_payment(books: Books, call: Handled) -> Payload:
-    """Return one payment and the plan it was for, as it was sold."""
+    """Return one payment, with its plan on the terms of the purchase."""
     payment = find(books.payments, "payment", call.ids[0])
     return Payload({"payment": payment.as_json(), "plan": PLANS.full(payment.invoice.purchase.plan)})
 

@@ -1,4 +1,4 @@
-"""A server that answers from a list: for replaying recorded exchanges, and for answers no API would give."""
+"""A server that answers from a list: to replay recorded exchanges, and for answers that no API gives."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 Headers: TypeAlias = Mapping[str, str] | Sequence[Header]
 PlainAnswer: TypeAlias = tuple[int, Headers, bytes] | bytes | Reply
-"""Status, headers and body; or raw bytes, sent as they are before the connection is closed; or a `Reply` for
-everything else (delays, resets, drips)."""
+"""Status, headers and body; or raw bytes, after which the connection is closed; or a `Reply` for everything
+else (delays, resets, drips)."""
 
 
 @dataclass(frozen=True, slots=True)
 class OnHold:
-    """An answer that is held back until its gate is released."""
+    """An answer that waits until its hold is released."""
 
-    gate: Hold
+    hold: Hold
     answer: PlainAnswer
 
 
@@ -57,7 +57,7 @@ class Script:
         if callable(answer):
             answer = answer(request)
         if isinstance(answer, OnHold):
-            return replace(_reply(answer.answer), gate=answer.gate)
+            return replace(_reply(answer.answer), hold=answer.hold)
         return _reply(answer)
 
 
@@ -84,12 +84,12 @@ def scripted(
 ) -> Generator[ScriptedServer, None, None]:
     """Run a scripted server in a background thread for as long as the `with` block lasts.
 
-    The headers of an answer are sent as given; the server adds nothing but a Content-Length where they give
-    no framing. Requests are answered in order of arrival over all connections.
+    The headers of an answer are sent as given; the server only adds a Content-Length where they give no
+    framing. Requests are answered in order of arrival over all connections.
 
     Args:
-        answers: At least one; the last repeats.
-        port: TCP port; 0 takes any that is free.
+        answers: One or more; the last repeats.
+        port: TCP port; 0: any free one.
         host: Address to listen on.
         ssl_context: Serve https with this server-side context.
 
