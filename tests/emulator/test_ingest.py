@@ -356,9 +356,11 @@ def answer(ledger: Ledger, request: Received) -> tuple[int, dict[str, str]]:
 
 @every_state
 def test_a_body_that_makes_no_sense_closes_the_connection(state: AcceptOnly) -> None:
-    for body in (b"{", b"", RAW.ljust(70_000), RAW.replace(b"}", b',"__proto__":1}')):
+    nonsense: list[object] = [b"{", b"", RAW.ljust(70_000), RAW.replace(b"}", b',"__proto__":1}')]
+    for body in nonsense:
         assert answer(ledger_of(state), received("POST", SIGNAL, body))[1]["connection"] == "close"
-    for body in (RAW, b"[]", WALLET | {"inputTokens": -1}):
+    sense: list[object] = [RAW, b"[]", WALLET | {"inputTokens": -1}]
+    for body in sense:
         headers = answer(ledger_of(state), received("POST", SIGNAL, body))[1]
         assert (headers["connection"], headers["keep-alive"]) == ("keep-alive", "timeout=72")
         assert headers["content-type"] == "application/json; charset=utf-8"
@@ -482,3 +484,43 @@ def test_faults_reach_the_ingest_too() -> None:
             cnk.signals.wallet(customer_id="cus_123", model="gpt-4o", idempotency_key="once", wait=True)
         # The answer was lost and the signal sent again: here that is billed twice.
         assert server.ledger.billed("once") == 2
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        b"GET / HTTP/1.1\r\nhost: h\r\na: %b\0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: h\r\na: %b\rb\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: h\r\na: b%b\x7f\r\n\r\n",
+        CHUNKED + b"0\r\na: %b\0\r\n\r\n",
+        CHUNKED + b"1;%b\n\r\n{\r\n0\r\n\r\n",
+        CHUNKED + b"1;" + b"x" * 3000,
+    ],
+)
+def test_a_long_line_of_blanks_is_refused_at_once(template: bytes) -> None:
+    """h11 takes the square of its length, which is half a minute here."""
+    request = template % (b" " * 60_000) if b"%b" in template else template
+    with emulator() as server:
+        line, _ = raw(server, request)
+        assert line.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 431 "))
+
+
+def test_chunks_of_any_size_are_one_body() -> None:
+    sizes = (1, 7, 500, 1023, 1024, 1025, 4000)
+    body = json.dumps({"name": "A" * 5000, "email": "a@b.c"}).encode()
+    head = CHUNKED.replace(b"/ HTTP", b"/api/v1/customers HTTP").replace(
+        b"host: h", f"host: h\r\ncontent-type: application/json\r\nauthorization: {KEY}".encode()
+    )
+    with emulator() as server:
+        for size in sizes:
+            parts = [body[start : start + size] for start in range(0, len(body), size)]
+            chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
+            close = b"GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n"
+            with socket.create_connection(("127.0.0.1", server.port), timeout=10) as wire:
+                wire.sendall(head + chunks + b"0\r\n\r\n" + close)
+                answers = read_to_end(wire)
+            assert answers.count(b"HTTP/1.1 ") == 2
+            assert answers.startswith(b"HTTP/1.1 201 ")

@@ -94,10 +94,11 @@ def test_odd_values_in_extra_properties_are_stored_as_json_or_refused(
 @pytest.mark.parametrize("state", [None, "thin", "thick", "thick-queued"])
 def test_a_number_that_is_too_large_for_a_double_is_null_as_in_javascript(state: AcceptOnly | None) -> None:
     ledger = Ledger(EXAMPLE, accept_only=state)
-    raw = written(signal(custom={"a": "RAW", "b": [{"c": "RAW"}]}, metric="RAW"), HUGE)
-    assert call(ledger, "POST", "/api/v1/usage", raw)[0] in {200, 202}
-    (log,) = call(ledger, "GET", "/api/v1/usage?customerId=cus_1")[1]["logs"]
-    assert (log["custom"], log["metrics"]) == ({"a": None, "b": [{"c": None}]}, {"metric": None})
+    for key, number in enumerate((HUGE, "1" + "0" * 400)):
+        body = signal(custom={"a": "RAW", "b": [{"c": "RAW"}]}, metric="RAW", idempotencyKey=f"k{key}")
+        assert call(ledger, "POST", "/api/v1/usage", written(body, number))[0] in {200, 202}
+        log = call(ledger, "GET", "/api/v1/usage?customerId=cus_1")[1]["logs"][0]
+        assert (log["custom"], log["metrics"]) == ({"a": None, "b": [{"c": None}]}, {"metric": None})
 
 
 AMOUNTS = [

@@ -18,6 +18,8 @@ MAX_TOKENS = 2**53 - 1
 MAX_AMOUNT = 10**15
 MIN_PRICE = Decimal("1e-12")
 """The least price that is divided by: below it, quotients outgrow the arithmetic."""
+_TOO_LARGE = 2**1024
+"""Whole numbers from here on are infinite as doubles."""
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _AGENT_KEY = re.compile(r"[a-z0-9._-]+")
 _CURRENCY = re.compile(r"[A-Z]{3}")
@@ -307,6 +309,8 @@ def storable(value: object) -> object:
     match value:
         case float():
             return value if math.isfinite(value) else None
+        case int():
+            return value if abs(value) < _TOO_LARGE else None
         case dict():
             members = cast("dict[str, object]", value)
             return {name: storable(member) for name, member in members.items()}

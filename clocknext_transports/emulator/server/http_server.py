@@ -26,6 +26,11 @@ _MAX_HEAD: Final = 16 * 1024
 _FIRST_COUNTS: Final = frozenset({"authorization", "content-type", "host", "user-agent"})
 """Headers of which Node drops a repeat."""
 _MAX_INCOMPLETE: Final = 64 * 1024
+_MAX_LINE: Final = 1024
+"""The most bytes of a line that frames a chunk, and of the trailers."""
+_HEAD_END: Final = re.compile(rb"\n\r?\n")
+_FORBIDDEN: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n|$)")
+"""What no head may hold."""
 _MAX_DRAINED: Final = 4 * 1024 * 1024
 _DRAIN_SECONDS: Final = 1.0
 _IDLE: Final = re.compile(r"timeout=([0-9]{1,6})")
@@ -103,7 +108,7 @@ class HttpServer:
         stream: trio.abc.Stream = transport
         if self._ssl_context is not None:
             stream = trio.SSLStream(transport, self._ssl_context, server_side=True, https_compatible=True)
-        connection = _Connection(self, stream, transport, self.connections)
+        connection = Conversation(self, stream, transport, self.connections)
         try:
             with suppress(trio.BrokenResourceError):  # the peer went away
                 await connection.converse(self._responder)
@@ -113,7 +118,16 @@ class HttpServer:
             await trio.aclose_forcefully(transport)
 
 
-class _Connection:
+class Conversation:
+    """Requests and replies on one connection.
+
+    Args:
+        server: Where its requests in service are counted.
+        stream: What is read and written.
+        transport: The socket below the stream; the same where there is no TLS.
+        number: The number of the connection.
+    """
+
     def __init__(
         self, server: HttpServer, stream: trio.abc.Stream, transport: trio.SocketStream, number: int
     ) -> None:
@@ -121,7 +135,9 @@ class _Connection:
         self._stream = stream
         self._transport = transport
         self._number = number
-        self._http = _new_http()
+        self._http = h11.Connection(h11.SERVER)
+        self._unfed = b""
+        """Bytes received that h11 was not given yet."""
         self._in_service = False
         self._idle = math.inf
         """Seconds to wait for the next request, as the last answer announced."""
@@ -139,6 +155,7 @@ class _Connection:
             self._server.in_service -= 1
 
     async def converse(self, responder: Responder) -> None:
+        """Answer requests until either side closes the connection."""
         while True:
             try:
                 request = await self._receive()
@@ -163,13 +180,7 @@ class _Connection:
         while True:
             event = self._http.next_event()
             if event is h11.NEED_DATA:
-                if self._http.they_are_waiting_for_100_continue:
-                    go_ahead = h11.InformationalResponse(status_code=100, headers=[])
-                    await self._stream.send_all(self._http.send(go_ahead) or b"")
-                is_idle = head is None and not self._http.trailing_data[0]
-                with trio.move_on_after(self._idle if is_idle else math.inf) as waiting:
-                    self._http.receive_data(bytes(await self._stream.receive_some(_READ)))
-                if waiting.cancelled_caught:
+                if not await self._feed(head):
                     return None
             elif isinstance(event, h11.Request):
                 head = event
@@ -181,6 +192,47 @@ class _Connection:
                 return self._received(head, bytes(body))
             else:
                 return None
+
+    async def _feed(self, head: h11.Request | None) -> bool:
+        """Give h11 the next bytes: a whole head, or a part of the body. `False` if none come for too long.
+
+        Raises:
+            h11.RemoteProtocolError: No request begins like this.
+        """
+        while not (piece := self._next_piece(head)):
+            if self._http.they_are_waiting_for_100_continue:
+                go_ahead = h11.InformationalResponse(status_code=100, headers=[])
+                await self._stream.send_all(self._http.send(go_ahead) or b"")
+            is_idle = head is None and not self._unfed
+            with trio.move_on_after(self._idle if is_idle else math.inf) as waiting:
+                data = bytes(await self._stream.receive_some(_READ))
+            if waiting.cancelled_caught:
+                return False
+            if not data:
+                if self._unfed:
+                    self._http.receive_data(self._unfed)
+                self._http.receive_data(b"")
+                return True
+            self._unfed += data
+        self._http.receive_data(piece)
+        return True
+
+    def _next_piece(self, head: h11.Request | None) -> bytes:
+        """Take bytes that h11 may have: it needs minutes for a long line of blanks that ends badly."""
+        end = len(self._unfed)
+        if head is None:
+            found = _HEAD_END.search(self._unfed)
+            if _FORBIDDEN.search(self._unfed, 0, end if found is None else found.end()):
+                raise h11.RemoteProtocolError("a control character in the head")
+            if found is None and end > _MAX_INCOMPLETE:
+                raise h11.RemoteProtocolError("head too large", error_status_hint=431)
+            end = 0 if found is None else found.end()
+        elif any(name == b"transfer-encoding" for name, _ in head.headers):
+            if len(self._http.trailing_data[0]) > _MAX_LINE:
+                raise h11.RemoteProtocolError("a line of framing too long")
+            end = min(end, _MAX_LINE)
+        piece, self._unfed = self._unfed[:end], self._unfed[end:]
+        return piece
 
     def _received(self, head: h11.Request, body: bytes) -> Received:
         headers = dict[str, str]()
@@ -200,9 +252,7 @@ class _Connection:
         if reply.raw is not None:
             payload = reply.raw + payload
             # The bytes may be no HTTP at all: start anew with the bytes the client has sent meanwhile.
-            self._http, ended = _new_http(), self._http
-            if sent_ahead := ended.trailing_data[0]:
-                self._http.receive_data(sent_ahead)
+            self._start_over()
         elif reply.response is not None:
             announced = _IDLE.fullmatch(reply.response.header("keep-alive") or "")
             self._idle = math.inf if announced is None else float(announced[1])
@@ -220,8 +270,13 @@ class _Connection:
             return True
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False
-        self._http.start_next_cycle()
+        self._start_over()
         return True
+
+    def _start_over(self) -> None:
+        """Prepare for the next request, part of which h11 may hold already."""
+        self._unfed = self._http.trailing_data[0] + self._unfed
+        self._http = h11.Connection(h11.SERVER)
 
     def _encode(self, response: Response, request: Received, *, cut: bool) -> bytes:
         headers = [(name.lower(), value) for name, value in response.headers]
@@ -289,10 +344,6 @@ class _Connection:
             await trio.sleep(step / bytes_per_second)
             payload = payload[step:]
         return payload
-
-
-def _new_http() -> h11.Connection:
-    return h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_INCOMPLETE)
 
 
 def _check_head(head: h11.Request) -> None:
