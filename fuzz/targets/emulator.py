@@ -274,7 +274,8 @@ def _body(decoder: Decoder) -> bytes:
         case _:
             body = dict(decoder.pick(TEMPLATES))
             for _ in range(decoder.below(4)):
-                body[decoder.pick(WORDS)] = built_value(decoder, WORDS, 3)
+                name = decoder.pick(WORDS)
+                body[name] = built_value(decoder, WORDS, 3)
             raw = json.dumps(body)
             huge = decoder.pick(("1e400", "-1e400", "1e-320", "1" + "0" * 4400, '"\\ud800"'))
             return raw.replace("0.5", huge).encode()
@@ -312,7 +313,7 @@ def _has_no_envelope(request: Received, response: Response) -> bool:
 
 
 def _check_can_be_sent(response: Response) -> None:
-    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
+    headers = [(name.encode(), value.encode()) for name, value in response.headers]
     h11.Response(status_code=response.status, headers=headers)
 
 

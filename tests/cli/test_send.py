@@ -137,7 +137,7 @@ def test_refused_lines_are_written_down_and_the_rest_delivered(server: EmulatorS
         6: "ValidationError: line: is not UTF-8 at",
         7: "NotFoundError 404: No customer with id",
         8: "AllowanceError 422: Insufficient credi",
-        9: 'PlanError 422: No model "gpt-9" is ena',
+        9: 'PlanError 422: Model "gpt-9" is not a ',
         10: "ValidationError: custom: must be at mo",
         12: "ValidationError: line: is not a JSON o",
     }

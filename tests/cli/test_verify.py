@@ -123,7 +123,7 @@ def test_refused_lines_go_to_stderr_with_the_reason(server: EmulatorServer, tmp_
     assert {number: reason[:36] for number, reason in reasons.items()} == {
         "2": "ValidationError: customer_id: is req",
         "3": "NotFoundError 404: No customer with ",
-        "4": 'PlanError 422: No model "gpt-9" is e',
+        "4": 'PlanError 422: Model "gpt-9" is not ',
         "6": "ValidationError: line: is not JSON: ",
     }
     assert "2 priced, 4 refused. Nothing was billed." in done.stdout

@@ -88,7 +88,7 @@ def test_clearing_keeps_the_counts_and_resetting_starts_over() -> None:
         lambda: Fault("drip", bytes_per_second=float("nan")),
         lambda: Fault("status", retry_after="1\r\nx: y"),
         lambda: Fault("status", retry_after_ms="\0"),
-        lambda: Fault("status", retry_after="é"),
+        lambda: Fault("status", retry_after="\ud800"),
         lambda: Fault("status", retry_after=" 1"),
         lambda: Fault("status", status=99),
         lambda: Faults().chance(1.1, Fault("lost")),

@@ -146,6 +146,12 @@ def test_a_status_with_retry_after(server: EmulatorServer, connection: http.clie
     assert server.connections == 1
 
 
+def test_a_header_in_utf8(server: EmulatorServer, wire: socket.socket) -> None:
+    server.faults.script(Fault("status", retry_after="\uff11"))
+    wire.sendall(raw_signal())
+    assert "retry-after: \uff11\r\n".encode() in wire.recv(65_536)
+
+
 def test_a_truncated_answer(server: EmulatorServer, connection: http.client.HTTPConnection) -> None:
     server.faults.script(Fault("truncated"))
     with pytest.raises(http.client.IncompleteRead) as caught:

@@ -36,8 +36,11 @@ _MAX_ORDERS = 10_000
 _MAX_SECONDS = 86_400.0
 _MIN_RATE, _MAX_RATE = 1e-3, 1e9
 _MAX_SIZE = 64 * 1024 * 1024
-_HEADER_VALUE = re.compile(r"(?:[!-~](?:[ -~]*[!-~])?)?")
-"""Printable ASCII: a line break would end the header, and h11 refuses to send it."""
+_HEADER_VALUE = re.compile(
+    r"(?:[^\x00-\x20\x7f\ud800-\udfff](?:[^\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]*"
+    r"[^\x00-\x20\x7f\ud800-\udfff])?)?"
+)
+"""No control character, such as a line break, which would end the header; no blank at either end."""
 _HTML = b"<!doctype html><html><title>Not the API</title><h1>Not the API</h1></html>"
 
 
@@ -68,9 +71,9 @@ class Fault:
     kind: FaultKind
     status: int | None = None
     retry_after: str | None = None
-    """Sent as it is: seconds, an HTTP date or nonsense, but printable ASCII."""
+    """Sent as it is: seconds, an HTTP date or nonsense, in UTF-8."""
     retry_after_ms: str | None = None
-    """Sent as it is; printable ASCII."""
+    """Sent as it is, in UTF-8."""
     message: str | None = None
     """The message of the error. Default: the phrase of the status."""
     seconds: float = 1.0
@@ -95,7 +98,7 @@ class Fault:
             raise ValueError(f"The size of a fault must be from 0 to {_MAX_SIZE}.")
         for name, value in (("retry_after", self.retry_after), ("retry_after_ms", self.retry_after_ms)):
             if value is not None and not is_header_value(value):
-                raise ValueError(f"The {name} of a fault must be printable ASCII; not {value!r}.")
+                raise ValueError(f"The {name} of a fault must be the value of a header; not {value!r}.")
 
     @property
     def commits(self) -> bool:
@@ -312,7 +315,7 @@ def _unasked_answer() -> bytes:
 
 
 def is_header_value(text: str) -> bool:
-    """Return whether a text can be sent as the value of a header: printable ASCII, no blank at either end."""
+    """Return whether a text can be sent as the value of a header."""
     return _HEADER_VALUE.fullmatch(text) is not None
 
 
@@ -363,6 +366,6 @@ def order(faults: Faults, body: Mapping[str, object]) -> None:
 def _header_value(fields: Fields, name: str) -> str | None:
     value = fields.text(name)
     if value is not None and not is_header_value(value):
-        fields.reject(name, "must be printable ASCII")
+        fields.reject(name, "must be the value of a header")
         return None
     return value

@@ -284,7 +284,7 @@ class Conversation:
         bodiless = request.method == "HEAD" or response.status in _NO_BODY
         if not bodiless and not names & {"content-length", "transfer-encoding"}:
             headers.append(("content-length", str(len(response.body))))
-        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        raw = [(name.encode(), value.encode()) for name, value in headers]
         encoded = self._http.send(h11.Response(status_code=response.status, headers=raw)) or b""
         body = response.body[: len(response.body) // 2] if cut else response.body
         if body and not bodiless:
