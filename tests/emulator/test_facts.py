@@ -59,11 +59,11 @@ def patch(ledger: Ledger, path: str, body: Mapping[str, object]) -> dict[str, An
 
 
 def ids(ledger: Ledger, path: str) -> list[str]:
-    rows = next(value for value in fetch(ledger, path).values() if isinstance(value, list))
+    rows: list[dict[str, Any]] = fetch(ledger, path)[path]
     return [row["id"] for row in rows]
 
 
-def plan_of(ledger: Ledger, *components: dict[str, object], **more: object) -> str:
+def plan_of(ledger: Ledger, *components: Mapping[str, object], **more: object) -> str:
     """Create a plan, of components in advance unless they say otherwise."""
     sold = [{"billingMode": "ADVANCE", **component} for component in components]
     return str(create(ledger, "plans", {**PLAN, "components": sold, **more})["id"])
@@ -252,7 +252,7 @@ def test_unit_price(ledger: Ledger) -> None:
     def cost_of(key: str, events: int) -> float:
         body = {"customerId": "cus_123", "agentKey": key}
         rows = [call(ledger, "POST", "/api/v1/units", body)[1]["event"] for _ in range(events)]
-        return round(sum(row["customerCost"] for row in rows), 6)
+        return float(round(sum(row["customerCost"] for row in rows), 6))
 
     assert cost_of("report", 2) == 1.0
     assert cost_of("export", 102) == 10.1
@@ -424,7 +424,11 @@ def test_missing_quantities(ledger: Ledger) -> None:
 
 
 def test_free_plans(ledger: Ledger) -> None:
-    for part in ({"type": "FLAT", "amount": 1}, {"type": "WALLET", "amount": 1, "billingMode": "ARREAR"}):
+    parts: tuple[dict[str, object], ...] = (
+        {"type": "FLAT", "amount": 1},
+        {"type": "WALLET", "amount": 1, "billingMode": "ARREAR"},
+    )
+    for part in parts:
         body = {**PLAN, "billingCycle": "FREE", "components": [{"billingMode": "ADVANCE", **part}]}
         assert refused(ledger, "POST", "plans", body)[0] == 422
 
@@ -435,8 +439,8 @@ def test_carry_forward(ledger: Ledger) -> None:
 
 
 def test_wallet_funded_arrear_needs(ledger: Ledger) -> None:
-    wallet = {"type": "WALLET", "amount": 1}
-    late = {"type": "UNIT", "unitId": "seat", "billingMode": "ARREAR"}
+    wallet: dict[str, object] = {"type": "WALLET", "amount": 1}
+    late: dict[str, object] = {"type": "UNIT", "unitId": "seat", "billingMode": "ARREAR"}
     for parts in ([wallet], [late], [late, {**wallet, "billingMode": "ARREAR"}]):
         sold = [{"billingMode": "ADVANCE", **part} for part in parts]
         body = {**PLAN, "walletFundedArrear": True, "components": sold}
@@ -597,8 +601,8 @@ def test_ingest_scheme() -> None:
 def test_ingest_receipts() -> None:
     for state in STATES:
         ledger = Ledger(EXAMPLE, accept_only=state)
-        for path, how in ((SIGNAL, {"authorization": None}), ("/nope", {})):
-            result = call(ledger, "POST", path, signal(), **how)[1]["result"]
+        for path, key in ((SIGNAL, None), ("/nope", KEY)):
+            result = call(ledger, "POST", path, signal(), authorization=key)[1]["result"]
             assert {"errorReason", "signalId", "receivedAt"} == set(result)
 
 

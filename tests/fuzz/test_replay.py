@@ -145,6 +145,14 @@ def do_nothing(_outbox: Outbox, _ticket: int, *, now: float) -> None:
     """Ignore it."""
 
 
+def pass_on(value: object) -> object:
+    return value
+
+
+def debit_nothing(_books: Books, _account: object, _amount: object) -> None:
+    """Leave the wallet alone."""
+
+
 async def raise_at_once(_: object) -> None:
     raise LookupError
 
@@ -174,9 +182,9 @@ BUGS = (
     Bug("outbox", Outbox, "abandon", do_nothing),
     Bug("outbox", Outbox, "withdraw", do_nothing),
     Bug("outbox", Outbox, "close", Outbox.flush),
-    Bug("emulator", emulator_signals, "storable", lambda value: value),
+    Bug("emulator", emulator_signals, "storable", pass_on),
     Bug("emulator", emulator_faults, "is_header_value", bool),
-    Bug("emulator", Books, "_debit", lambda *_: None),
+    Bug("emulator", Books, "_debit", debit_nothing),
     Bug("emulator", emulator_http.Conversation, "_drain", raise_at_once),
 )
 

@@ -46,7 +46,7 @@ def create_customers(books: Books, call: Handled) -> Payload:
     taken = {account.details["email"] for account in books.accounts.values()}
     results = list[dict[str, object]]()
     for row in rows:
-        body = cast("Mapping[str, object]", row) if isinstance(row, dict) else {}
+        body: Mapping[str, object] = cast("Mapping[str, object]", row) if isinstance(row, dict) else {}
         email = storable(body.get("email"))
         try:
             details = _details(body, creating=True)

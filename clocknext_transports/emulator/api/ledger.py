@@ -195,7 +195,7 @@ class Ledger:
         self._bearer = f"Bearer {api_key}"
         self._catalogue = catalogue or Catalogue()
         self._ids = ids
-        self.accept_only = accept_only
+        self.accept_only: AcceptOnly | None = accept_only
         """The state of the ingest that signals are answered by; `None`: the payments application."""
         self.guard: AbstractContextManager[object] = nullcontext()
         """Entered around every access. Put an `RLock` here to share the ledger between threads."""
