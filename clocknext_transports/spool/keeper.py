@@ -80,7 +80,7 @@ class Keeper:
             self._results.popleft()(self._outbox, now)
 
     def take_warnings(self) -> list[str]:
-        """Return what the log has to say, and forget it: a log handler must not run under the driver's lock."""
+        """Return what is to be logged, and forget it: no log handler runs under the driver's lock."""
         taken, self._warnings = self._warnings, []
         return taken
 
@@ -119,7 +119,9 @@ class Keeper:
                     # That there is no thread may pass; a writer that is closed stays so.
                     self._results.append(partial(_tell_adoption_failed, not error.retryable))
                 case Erase() | Quarantine():
-                    self._warnings.append(f"The spool is closed; a signal that has ended stays in it: {error}")
+                    self._warnings.append(
+                        f"The spool is closed; a signal that has ended stays in it: {error}"
+                    )
                 case _:
                     assert_never(duty)
 

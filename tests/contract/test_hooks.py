@@ -12,7 +12,7 @@ from clocknext_core import (
     ServerError,
     Signal,
 )
-from clocknext_transports.emulator import Gate, scripted
+from clocknext_transports.emulator import Hold, scripted
 from tests.contract.answers import (
     Answer,
     by_key,
@@ -165,7 +165,7 @@ async def test_a_hook_may_record_another_signal(world: World) -> None:
         world.hooks.on_error(error, signal)
         world.from_hook(record(clients[0], f"after {signal.idempotency_key}"))
 
-    gate = Gate()
+    gate = Hold()
     with scripted(
         [by_key({"a": refused(400), "after a": refused(400), "after after a": held(gate)})]
     ) as server:

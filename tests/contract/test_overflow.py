@@ -6,7 +6,7 @@ import pytest
 
 from clocknext_core import BatchPolicy, QueueFullError
 from clocknext_core.config import Overflow
-from clocknext_transports.emulator import Gate, scripted
+from clocknext_transports.emulator import Hold, scripted
 from tests.contract.answers import by_key, held, priced, record, record_all, sent_to
 from tests.contract.worlds import World
 
@@ -31,7 +31,7 @@ def full_at(
 
 
 async def test_the_newest_is_dropped(world: World) -> None:
-    gate = Gate()
+    gate = Hold()
     with scripted([held(gate)]) as server:
         async with world.open(server.url, batch=full_at(2, "drop_newest")) as client:
             await record_all(client, ["a", "b"])
@@ -53,7 +53,7 @@ async def test_the_newest_is_dropped(world: World) -> None:
 
 
 async def test_the_oldest_makes_room(world: World) -> None:
-    gate = Gate()
+    gate = Hold()
     with scripted([held(gate)]) as server:
         batch = full_at(3, "drop_oldest", max_size=1, max_concurrency=1)
         async with world.open(server.url, batch=batch) as client:
@@ -71,7 +71,7 @@ async def test_the_oldest_makes_room(world: World) -> None:
 
 
 async def test_the_oldest_makes_room_only_if_it_was_never_attempted(world: World) -> None:
-    gate = Gate()
+    gate = Hold()
     with scripted([held(gate)]) as server:
         async with world.open(server.url, batch=full_at(2, "drop_oldest", max_size=1)) as client:
             await record_all(client, ["a", "b"])
@@ -84,7 +84,7 @@ async def test_the_oldest_makes_room_only_if_it_was_never_attempted(world: World
 
 
 async def test_the_call_raises(world: World) -> None:
-    gate = Gate()
+    gate = Hold()
     with scripted([held(gate)]) as server:
         async with world.open(server.url, batch=full_at(2, "raise")) as client:
             await record_all(client, ["a", "b"])
@@ -101,7 +101,7 @@ async def test_the_call_raises(world: World) -> None:
 
 
 async def test_the_call_waits_until_there_is_room(world: World) -> None:
-    gate = Gate()
+    gate = Hold()
     with scripted([held(gate)]) as server:
         async with world.open(server.url, batch=full_at(2, "block", max_size=1)) as client:
             async with world.tasks() as tasks:
@@ -119,7 +119,7 @@ async def test_the_call_waits_until_there_is_room(world: World) -> None:
 
 
 async def test_the_call_waits_no_longer_than_told(world: World) -> None:
-    gate = Gate()
+    gate = Hold()
     with scripted([held(gate)]) as server:
         async with world.open(
             server.url, batch=full_at(1, "block", max_size=1, block_timeout=0.05)
@@ -138,7 +138,7 @@ async def test_the_call_waits_no_longer_than_told(world: World) -> None:
 
 
 async def test_awaited_signals_take_no_room(world: World) -> None:
-    gate = Gate()
+    gate = Hold()
     with scripted([by_key({"a": held(gate)})]) as server:
         async with world.open(server.url, batch=full_at(1, "raise")) as client:
             await record(client, "a")
