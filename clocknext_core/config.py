@@ -111,8 +111,8 @@ class Config:
     allow_insecure_http: bool = False
     """Allow plain http to other hosts than this one. The key then crosses the network in the clear."""
     spool_window: float | None = None
-    """Seconds for which a signal stored in a spool may be sent. `None`: there is no spool; signals are held in
-    memory alone."""
+    """Seconds for which a signal stored in a spool may be sent. `None`: there is no spool, and signals are held
+    in memory alone."""
 
     def __post_init__(self) -> None:
         _check_api_key(self.api_key)
@@ -191,11 +191,11 @@ class Config:
 
     @cached_property
     def key_pattern(self) -> re.Pattern[str]:
-        """A pattern for the API key in a text, each character as it is or escaped, also more than once.
+        r"""A pattern for the API key in a text, each character as it is or escaped, also more than once.
 
-        Escapes are those of JSON, JavaScript and Python (`\\u002f`, `\\x2f`, `\\/`), URLs (`%2f`), HTML
-        (`&#47;`, `&sol;`) and quoted-printable (`=2F`, with its line breaks), in either case. Backslashes that
-        the key begins with are left away. The time is linear: repeats are possessive and limited.
+        Escapes are those of JSON, JavaScript and Python (`\u002f`, `\x2f`, `\/`), URLs (`%2f`), HTML (`&#47;`,
+        `&sol;`) and quoted-printable (`=2F`, with its line breaks), in either case. Backslashes that the key
+        begins with are left away. The time is linear: repeats are possessive and limited.
         """
         characters = re.sub(r"\\+", r"\\", self.api_key.lstrip("\\") or "\\")
         # No backslashes of an escape before the first: they would be tried at every start.
@@ -221,11 +221,36 @@ _ESCAPING = r"\\{0,32}+"
 _PERCENTS, _AMPERSANDS, _EQUALS = "(?:25){0,8}+", "(?:amp;){0,8}+", "(?:3[dD]){0,8}+"
 """What follows the sign of an escape that was escaped again."""
 _HTML_NAMES = {
-    **{"!": "excl", '"': "quot", "#": "num", "$": "dollar", "%": "percnt", "&": "amp", "'": "apos"},
-    **{"(": "lpar", ")": "rpar", "*": "ast", "+": "plus", ",": "comma", ".": "period", "/": "sol"},
-    **{":": "colon", ";": "semi", "<": "lt", "=": "equals", ">": "gt", "?": "quest", "@": "commat"},
-    **{"[": "lsqb", "\\": "bsol", "]": "rsqb", "^": "Hat", "_": "lowbar", "`": "grave", "{": "lcub"},
-    **{"|": "verbar", "}": "rcub"},
+    "!": "excl",
+    '"': "quot",
+    "#": "num",
+    "$": "dollar",
+    "%": "percnt",
+    "&": "amp",
+    "'": "apos",
+    "(": "lpar",
+    ")": "rpar",
+    "*": "ast",
+    "+": "plus",
+    ",": "comma",
+    ".": "period",
+    "/": "sol",
+    ":": "colon",
+    ";": "semi",
+    "<": "lt",
+    "=": "equals",
+    ">": "gt",
+    "?": "quest",
+    "@": "commat",
+    "[": "lsqb",
+    "\\": "bsol",
+    "]": "rsqb",
+    "^": "Hat",
+    "_": "lowbar",
+    "`": "grave",
+    "{": "lcub",
+    "|": "verbar",
+    "}": "rcub",
 }
 """The usual names of characters in HTML."""
 

@@ -28,9 +28,9 @@ def open_answer(
 ) -> Payload | ClockNextError:
     """Return the payload of an answer, or an error that says what is wrong with it.
 
-    A 2xx that is not the API's JSON object (HTML, an array, nothing) is a failure, and retryable: counted as a
-    delivery it would lose a bill, and a repeat under the same key is harmless. A 204, or an empty
-    body in answer to a DELETE, is a success without payload.
+    A 2xx that is not the API's JSON object (HTML, an array, nothing) is a failure, and retryable: counted as
+    a delivery it would lose a bill, and a repeat under the same key is harmless. A 204, or an empty body in
+    answer to a DELETE, is a success without payload.
 
     All texts of the error are without the API key, printable, and short, whatever the server sent.
     """

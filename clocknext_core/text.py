@@ -2,7 +2,7 @@
 
 
 def printable(text: str) -> str:
-    """Return `text` with every unprintable character written as an escape, such as `\\n` or `\\u202e`.
+    r"""Return `text` with every unprintable character written as an escape, such as `\n` or `\u202e`.
 
     Those are the control, escape and format characters, which move a terminal's cursor, start a new line of a
     log or turn the reading direction, and lone surrogates, which can't be encoded. Blanks stay.

@@ -160,6 +160,12 @@ def test_the_key_is_redacted_however_it_is_spelt(key: str) -> None:
         assert (redacted.startswith("before "), redacted.endswith(" after")) == (True, True)
 
 
+HTML_NAMES: dict[str, str] = {chr(code): f"{name};" for code, name in codepoint2name.items()} | {
+    "/": "sol;",
+    "+": "plus;",
+    "_": "lowbar;",
+    "=": "equals;",
+}
 ENCODERS: dict[str, Callable[[str], str]] = {
     "JSON, all": lambda char: f"\\u{ord(char):04x}",
     "JSON, all, upper case": lambda char: f"\\u{ord(char):04X}",
@@ -182,12 +188,6 @@ ENCODERS: dict[str, Callable[[str], str]] = {
     "quoted-printable, lower case": lambda char: f"={ord(char):02x}",
     "quoted-printable, broken lines": lambda char: f"{char}=\r\n",
 }
-HTML_NAMES = {chr(code): f"{name};" for code, name in codepoint2name.items()} | {
-    "/": "sol;",
-    "+": "plus;",
-    "_": "lowbar;",
-    "=": "equals;",
-}
 VISIBLE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=8, max_size=40)
 
 
@@ -203,7 +203,7 @@ def test_the_key_is_redacted_in_every_encoding(encoder: str, key: str) -> None:
         assert REDACTED in redacted, redacted
         # All that may be left is backslashes before it, however they are spelt, and the end of an escape.
         left = r"< (\\|5c|5C|[uU]0*|[xX{}%&#;=\r\n0]|amp|bsol|92|25)*"
-        assert re.fullmatch(left + re.escape(REDACTED) + r"[=\r\n;]* >", redacted), redacted
+        assert re.fullmatch(left + re.escape(REDACTED) + r"(=\r\n|;|amp;|25|3[dD])* >", redacted), redacted
 
 
 def test_redaction_of_a_beginning_finds_keys_that_go_on_behind_it() -> None:
@@ -344,11 +344,16 @@ def test_base_urls(base_url: str, origin: str, prefix: str) -> None:
         *(
             "https://faß.de",
             "https://FAẞ.de",
-            "https://βόλος.gr",
+            "https://\u03b2\u03cc\u03bb\u03bf\u03c2.gr",
             "https://a\u200cb.example",
             "https://a\u200db.ir",
         ),
-        *("https://ｘ.example", "https://x。example", "https://x\u00ad.example", "https://ＡＢ.example"),
+        *(
+            "https://\uff58.example",
+            "https://x\u3002example",
+            "https://x\u00ad.example",
+            "https://\uff21.example",
+        ),
         *("https://" + "ü" * 64 + ".example", "https://\ud800.example", "https://x.example\\@evil.example"),
     ],
 )
