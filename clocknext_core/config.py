@@ -111,8 +111,8 @@ class Config:
     allow_insecure_http: bool = False
     """Allow plain http to other hosts than this one. The key then crosses the network in the clear."""
     spool_window: float | None = None
-    """Seconds for which a signal stored in a spool may be sent. `None`: there is no spool, and signals are held
-    in memory alone."""
+    """Seconds for which a signal stored in a spool may be sent. `None`: there is no spool, and signals are
+    held in memory alone."""
 
     def __post_init__(self) -> None:
         _check_api_key(self.api_key)
@@ -193,9 +193,9 @@ class Config:
     def key_pattern(self) -> re.Pattern[str]:
         r"""A pattern for the API key in a text, each character as it is or escaped, also more than once.
 
-        Escapes are those of JSON, JavaScript and Python (`\u002f`, `\x2f`, `\/`), URLs (`%2f`), HTML (`&#47;`,
-        `&sol;`) and quoted-printable (`=2F`, with its line breaks), in either case. Backslashes that the key
-        begins with are left away. The time is linear: repeats are possessive and limited.
+        Escapes are those of JSON, JavaScript and Python (`\u002f`, `\x2f`, `\/`), URLs (`%2f`), HTML
+        (`&#47;`, `&sol;`) and quoted-printable (`=2F`, with its line breaks), in either case. Backslashes
+        that the key begins with are left away. The time is linear: repeats are possessive and limited.
         """
         characters = re.sub(r"\\+", r"\\", self.api_key.lstrip("\\") or "\\")
         # No backslashes of an escape before the first: they would be tried at every start.
