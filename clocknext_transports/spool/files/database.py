@@ -93,6 +93,8 @@ _STEPS = 100_000
 _BYTES_PER_STEPS = 50_000
 """A query may take `_STEPS` of SQLite's instructions for each of these bytes of the file, and ten times that
 in any case. Pages that refer to each other in a planted file could make it endless."""
+BUSY_TIMEOUT = 10.0
+"""Seconds to wait for a file that another process has locked."""
 _MAX_FREE_PAGES = 4096
 """Pages of 4 KiB that a file keeps for later; what an outage made it grow beyond goes back to the system."""
 _PAGES_AT_ONCE = 1024
@@ -168,7 +170,9 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         mode = "mode=ro" if path.with_name(path.name + "-wal").exists() else "mode=ro&immutable=1"
     # As a URI, because with a plain path SQLite would make a file that is not there.
     uri = f"{path.absolute().as_uri()}?{mode}"
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10.0, check_same_thread=False)
+    connection = sqlite3.connect(
+        uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT, check_same_thread=False
+    )
     connection.text_factory = bytes  # a damaged text must not fail before its checksum can
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE)
     connection.execute("PRAGMA trusted_schema = OFF")
@@ -383,6 +387,8 @@ class SignalFile:
         with failures(self.path):
             _check_header(self.path)
         self.check_schema()
+        if self.is_blank and cast(int, self._query("PRAGMA page_count")[0][0]) > 1:
+            raise DamagedError("its tables are gone")
         found = self._query("PRAGMA quick_check(1)")
         if found != [(b"ok",)]:
             raise DamagedError(printable(cast(bytes, found[0][0]).decode("utf-8", "replace")))
