@@ -74,7 +74,7 @@ class Transport:
             case Connect(origin):
                 return self._connect(origin)
             case Send(stream, data):
-                return succeed(stream.transport.write(data))
+                return succeed(stream.transport.write(bytes(data)))
             case Receive(stream):
                 stream.transport.resumeProducing()
                 # A turn later, all that TLS had in the same segment is there, and a surplus shows.
@@ -92,7 +92,7 @@ class Transport:
             if isinstance(result, Failure):
                 result = Failure(OSError(result.getErrorMessage()))  # as which the exchange knows errors
             elif isinstance(result, Stream) and origin.scheme == "https":
-                self._tls = self._tls or ssl.optionsForClientTLS(origin.host)
+                self._tls = self._tls or ssl.optionsForClientTLS(origin.server_name)
                 result.transport.startTLS(self._tls)
             if not connected.called:
                 connected.callback(result)

@@ -260,7 +260,7 @@ def test_a_signal_quarantined_twice_is_there_once(path: Path) -> None:
 
 def test_a_path_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SpoolError, match="file is not a directory"):
+    with pytest.raises(SpoolError, match="file is a file, not a directory"):
         SqliteSpool(tmp_path / "file")
 
 
