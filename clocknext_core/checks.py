@@ -101,3 +101,19 @@ def check_mapping(name: str, value: object) -> None:
     """Require a mapping."""
     if not isinstance(value, _MAPPINGS):
         raise invalid(name, f"must be a mapping, not {type(value).__name__}")
+
+
+def check_keywords(given: Mapping[str, object], known: frozenset[str]) -> None:
+    """Require that each keyword argument is known, as Python does where they are spelt out.
+
+    Raises:
+        TypeError: One of them is not.
+    """
+    if not known.issuperset(given):
+        raise unexpected(given, known)
+
+
+def unexpected(given: Mapping[str, object], known: frozenset[str]) -> TypeError:
+    """Make the error for a keyword argument that is not known."""
+    name = next(name for name in given if name not in known)
+    return TypeError(f"got an unexpected keyword argument {name!r}")

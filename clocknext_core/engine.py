@@ -8,10 +8,8 @@ from clocknext_core.call import Call
 from clocknext_core.checks import check_bool
 from clocknext_core.config import Config
 from clocknext_core.errors import ClockNextError
-from clocknext_core.models import TrackResult
-from clocknext_core.operations import Operation, Recording, signal_operation
+from clocknext_core.operations import Operation
 from clocknext_core.outbox import Outbox
-from clocknext_core.signals import EncodedSignal, fix
 
 T = TypeVar("T")
 
@@ -31,7 +29,7 @@ class Engine:
         self.config = config
         self.outbox = Outbox(config, rng)
         self._rng = rng
-        self._make_key = make_key
+        self.make_key = make_key
 
     def call(self, operation: Operation[T]) -> Call[T]:
         """Begin an operation; drive the `Call` until it has settled.
@@ -43,15 +41,15 @@ class Engine:
             raise ClockNextError("The client is closed.")
         return Call(operation, self.config, self._rng, self.outbox.gate)
 
-    def begin(self, recording: Recording) -> Call[TrackResult] | EncodedSignal:
-        """Begin to record a signal: its key and bytes are fixed here.
+    def is_awaited(self, wait: bool | None) -> bool:
+        """Return whether the call that records a signal waits for the server's answer.
 
-        Drive the `Call` where it is to be awaited; else hand the encoded signal to `outbox.record`.
+        Where it does, drive `call(signal_operation(encoded))`; else give the signal to `outbox.record`.
+
+        Args:
+            wait: What the call said; `None`: as the client's mode says.
 
         Raises:
-            ValidationError: The signal can't be encoded, or `wait` is not a bool; nothing was recorded.
-            ClockNextError: The signal is to be awaited, and the client is closed.
+            ValidationError: `wait` is not a bool.
         """
-        wait = self.config.mode == "sync" if recording.wait is None else check_bool("wait", recording.wait)
-        encoded = fix(recording.body, self._make_key)
-        return self.call(signal_operation(encoded)) if wait else encoded
+        return self.config.mode == "sync" if wait is None else check_bool("wait", wait)

@@ -52,6 +52,9 @@ class ClockNextError(Exception):
     retry_after: float | None
     """Seconds the server asked to wait (Retry-After on any status), counted from its answer."""
 
+    signal_id: str | None
+    """The server's id of the signal that it took or refused, where the answer named one."""
+
     def __init__(
         self,
         message: str,
@@ -63,6 +66,7 @@ class ClockNextError(Exception):
         issues: Sequence[Issue] = (),
         request: RequestLine | None = None,
         retry_after: float | None = None,
+        signal_id: str | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -72,6 +76,7 @@ class ClockNextError(Exception):
         self.issues = tuple(issues)
         self.request = request
         self.retry_after = retry_after
+        self.signal_id = signal_id
 
     @property
     def message(self) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Generic, Literal, Self, TypeAlias, TypeVar, cast, overload
 
 from clocknext_core.envelope import Payload, as_list, as_object
-from clocknext_core.naming import camel_case
+from clocknext_core.wire import camel_case
 
 T = TypeVar("T")
 M = TypeVar("M", bound="Model")

@@ -60,7 +60,7 @@ from clocknext_core.errors import ClockNextError, QueueFullError, SpoolError
 from clocknext_core.gate import Gate, GateState
 from clocknext_core.messages import Answer, Request
 from clocknext_core.models import DropReason, TrackResult
-from clocknext_core.operations import signal_operation, track_result
+from clocknext_core.operations import signal_request, track_result
 from clocknext_core.outputs import (
     Adopt,
     Closed,
@@ -669,7 +669,7 @@ class Outbox:
         ticket = self._new_ticket()
         self._in_flight[ticket] = entry
         if entry.request is None:
-            entry.request = signal_operation(entry.encoded).request(self._config)
+            entry.request = signal_request(entry.encoded, self._config)
             self._attempted_bytes += entry.size
         return Transmit(ticket, entry.request, self._now + self._config.timeout)
 

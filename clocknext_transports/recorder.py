@@ -265,7 +265,7 @@ class RecordingCall(Call[T]):
                 line["output"] = Settled(output.ticket, self._payload)
             return output
 
-    def _keep(self, payload: Payload) -> T:
+    def _keep(self, payload: Payload) -> T | ClockNextError:
         self._payload = payload
         return self._read(payload)
 
@@ -628,7 +628,8 @@ def _bytes(value: object) -> bytes:
 
 
 def _encoded(key: str, body: object) -> EncodedSignal:
-    return EncodedSignal(key, _bytes(body))
+    data = _bytes(body)
+    return EncodedSignal(key, json.loads(data)["type"], data)
 
 
 def _operation(value: Mapping[str, Any]) -> Operation[Payload]:

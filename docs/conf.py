@@ -18,8 +18,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 import diagrams  # noqa: E402 - found by the path set above
 
 from clocknext_core import __version__, resources  # noqa: E402
-from clocknext_core.binding import Resource, endpoint, paged, recording  # noqa: E402
 from clocknext_core.models import Field, Items, Many, Model  # noqa: E402
+from clocknext_core.resources.binding import Resource, endpoint, paged, recording  # noqa: E402
 
 project = "clocknext for Python"
 author = "The clocknext for Python authors"

@@ -2,10 +2,10 @@
 
 from typing import Annotated, Unpack
 
-from clocknext_core.binding import S, endpoint
-from clocknext_core.models import Credit
+from clocknext_core.models import Credit, Items
 from clocknext_core.operations import Operation
-from clocknext_core.resources.catalogue import Catalogue, Definition, Named
+from clocknext_core.resources.binding import S, endpoint
+from clocknext_core.resources.offerings import Definition, Named, Offerings
 from clocknext_core.resources.writes import AgentKey, checked
 
 
@@ -27,12 +27,33 @@ class CreditChanges(Named, CreditDefinition, total=False):
     """All fields of a credit."""
 
 
-class Credits(Catalogue[S, Credit]):
+class Credits(Offerings[S, Credit]):
     """Define credits. Signals name one by its `agent_key`."""
 
     kind = Credit
     noun = "credit"
     segment = "credits"
+
+    @endpoint
+    def list(self, *, active: bool | None = None) -> Operation[Items[Credit]]:
+        """Read every credit: `GET /api/v1/credits`.
+
+        Args:
+            active: `True`: those that are active; `False` is sent as such. Default: no filter.
+
+        Raises:
+            ValidationError: `active` is not a bool.
+        """
+        return self._list(active)
+
+    @endpoint
+    def get(self, definition_id: str, /) -> Operation[Credit]:
+        """Read a credit: `GET /api/v1/credits/{id}`.
+
+        Raises:
+            NotFoundError: There is no such credit.
+        """
+        return self._get(definition_id)
 
     @endpoint
     def create(self, /, *, name: str, **definition: Unpack[CreditDefinition]) -> Operation[Credit]:
@@ -42,7 +63,7 @@ class Credits(Catalogue[S, Credit]):
 
         Args:
             name: What people call it; not blank.
-            definition: The fields of `CreditDefinition`.
+            definition: The fields of `CreditDefinition`, by name.
 
         Raises:
             ValidationError: A bad argument, or the server refused a field.
@@ -57,11 +78,33 @@ class Credits(Catalogue[S, Credit]):
         that is not listed is sent as well, in camelCase.
 
         Args:
-            definition_id: Which one.
-            definition: The fields of `CreditChanges`.
+            definition_id: The credit's id.
+            definition: The fields of `CreditChanges`, by name.
 
         Raises:
             ValidationError: A bad argument, or the server refused a field.
             NotFoundError: There is no such credit.
         """
         return self._update(definition_id, checked(CreditChanges, definition))
+
+    @endpoint
+    def set_active(self, definition_id: str, /, *, is_active: bool) -> Operation[Credit]:
+        """Retire a credit, or take it up again: `PATCH /api/v1/credits/{id}`. Sent once.
+
+        Args:
+            definition_id: The credit's id.
+            is_active: Whether it can be sold from now on. The rest of the definition stays as it is.
+
+        Raises:
+            NotFoundError: There is no such credit.
+        """
+        return self._set_active(definition_id, is_active)
+
+    @endpoint
+    def delete(self, definition_id: str, /) -> Operation[None]:
+        """Delete a credit: `DELETE /api/v1/credits/{id}`.
+
+        Raises:
+            NotFoundError: There is no such credit; also when a retry finds the first attempt did it.
+        """
+        return self._delete(definition_id)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, TypedDict, TypeVar, Unpack
 
-from clocknext_core.binding import Resource, S, endpoint, paged
 from clocknext_core.checks import check_number, check_text
 from clocknext_core.envelope import Payload, as_list, as_object
 from clocknext_core.errors import invalid
@@ -24,7 +23,6 @@ from clocknext_core.models import (
     Wallet,
     WalletEntry,
 )
-from clocknext_core.naming import camel_case
 from clocknext_core.operations import (
     Operation,
     Pages,
@@ -35,9 +33,11 @@ from clocknext_core.operations import (
     path_id,
     path_of,
 )
+from clocknext_core.resources.binding import Resource, S, endpoint, paged
 from clocknext_core.resources.payloads import many, nothing, one, picked
 from clocknext_core.resources.signals import usage_operation
 from clocknext_core.resources.writes import Email, checked
+from clocknext_core.wire import camel_case
 
 M = TypeVar("M", bound=Model)
 
@@ -113,7 +113,7 @@ class Customers(Resource[S]):
         `None` clears a field, leaving it out leaves it alone.
 
         Args:
-            customer_id: Which one.
+            customer_id: The customer's id.
             changes: The fields of `CustomerChanges`.
 
         Raises:
@@ -179,7 +179,7 @@ class Customers(Resource[S]):
         """Read what a customer brought in: `GET /api/v1/customers/{id}/revenue`.
 
         Args:
-            customer_id: Which one.
+            customer_id: The customer's id.
             range: How far back, such as `30d`. Default: the server's.
         """
         path = _path(customer_id, "revenue", query={"range": optional_text("range", range)})
@@ -203,7 +203,7 @@ class Customers(Resource[S]):
         A field that is not listed is sent as well, in camelCase: the server may know it.
 
         Args:
-            customer_id: Whose.
+            customer_id: The customer's id.
             name: Required, not blank.
             email: What signals name the member by.
             details: The fields of `MemberDetails`.
@@ -224,8 +224,8 @@ class Customers(Resource[S]):
         What is left out stays as it is. A field that is not listed is sent as well, in camelCase.
 
         Args:
-            customer_id: Whose.
-            member_id: Which one.
+            customer_id: The customer's id.
+            member_id: The member's id.
             changes: The fields of `MemberChanges`.
 
         Raises:
@@ -248,8 +248,8 @@ class Customers(Resource[S]):
         """Read a customer's wallet: `GET /api/v1/customers/{id}/wallet`.
 
         Args:
-            customer_id: Whose.
-            limit: The latest so many transactions. Default: the server's.
+            customer_id: The customer's id.
+            limit: How many transactions, the latest first. Default: the server's.
 
         Raises:
             NotFoundError: There is no such customer.
@@ -263,7 +263,7 @@ class Customers(Resource[S]):
         Sent once: a repeat could book it twice.
 
         Args:
-            customer_id: Whose.
+            customer_id: The customer's id.
             type: What kind of entry, such as `TOPUP`.
             amount: USD.
 
@@ -281,8 +281,8 @@ class Customers(Resource[S]):
         Sent once: a repeat could add it twice.
 
         Args:
-            customer_id: Whose.
-            credit_id: Which credit.
+            customer_id: The customer's id.
+            credit_id: The credit's id.
             amount: How many credits; negative takes away.
 
         Raises:
@@ -317,8 +317,8 @@ class Customers(Resource[S]):
         """Read what is left of one credit: a row of `GET /api/v1/customers/{id}/balances`.
 
         Args:
-            customer_id: Whose.
-            credit_id: Which credit. Give this or `credit_name`.
+            customer_id: The customer's id.
+            credit_id: The credit's id. Give this or `credit_name`.
             credit_name: The same, by its name, exactly.
 
         Returns:

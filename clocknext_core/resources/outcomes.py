@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Annotated, TypedDict, Unpack
 
-from clocknext_core.binding import S, endpoint
-from clocknext_core.models import Outcome
+from clocknext_core.models import Items, Outcome
 from clocknext_core.operations import Operation
-from clocknext_core.resources.catalogue import Catalogue, Definition, Named
+from clocknext_core.resources.binding import S, endpoint
+from clocknext_core.resources.offerings import Definition, Named, Offerings
 from clocknext_core.resources.writes import AgentKey, checked
 
 
@@ -40,12 +40,33 @@ class OutcomeChanges(Named, OutcomeDefinition, total=False):
     """All fields of an outcome."""
 
 
-class Outcomes(Catalogue[S, Outcome]):
+class Outcomes(Offerings[S, Outcome]):
     """Define outcomes. Signals name a step by its `agentKey`."""
 
     kind = Outcome
     noun = "outcome"
     segment = "outcomes"
+
+    @endpoint
+    def list(self, *, active: bool | None = None) -> Operation[Items[Outcome]]:
+        """Read every outcome: `GET /api/v1/outcomes`.
+
+        Args:
+            active: `True`: those that are active; `False` is sent as such. Default: no filter.
+
+        Raises:
+            ValidationError: `active` is not a bool.
+        """
+        return self._list(active)
+
+    @endpoint
+    def get(self, definition_id: str, /) -> Operation[Outcome]:
+        """Read an outcome: `GET /api/v1/outcomes/{id}`.
+
+        Raises:
+            NotFoundError: There is no such outcome.
+        """
+        return self._get(definition_id)
 
     @endpoint
     def create(self, /, *, name: str, **definition: Unpack[OutcomeDefinition]) -> Operation[Outcome]:
@@ -55,7 +76,7 @@ class Outcomes(Catalogue[S, Outcome]):
 
         Args:
             name: What people call it; not blank.
-            definition: The fields of `OutcomeDefinition`.
+            definition: The fields of `OutcomeDefinition`, by name.
 
         Raises:
             ValidationError: A bad argument, or the server refused a field.
@@ -70,11 +91,33 @@ class Outcomes(Catalogue[S, Outcome]):
         that is not listed is sent as well, in camelCase.
 
         Args:
-            definition_id: Which one.
-            definition: The fields of `OutcomeChanges`.
+            definition_id: The outcome's id.
+            definition: The fields of `OutcomeChanges`, by name.
 
         Raises:
             ValidationError: A bad argument, or the server refused a field.
             NotFoundError: There is no such outcome.
         """
         return self._update(definition_id, checked(OutcomeChanges, definition))
+
+    @endpoint
+    def set_active(self, definition_id: str, /, *, is_active: bool) -> Operation[Outcome]:
+        """Retire an outcome, or take it up again: `PATCH /api/v1/outcomes/{id}`. Sent once.
+
+        Args:
+            definition_id: The outcome's id.
+            is_active: Whether it can be sold from now on. The rest of the definition stays as it is.
+
+        Raises:
+            NotFoundError: There is no such outcome.
+        """
+        return self._set_active(definition_id, is_active)
+
+    @endpoint
+    def delete(self, definition_id: str, /) -> Operation[None]:
+        """Delete an outcome: `DELETE /api/v1/outcomes/{id}`.
+
+        Raises:
+            NotFoundError: There is no such outcome; also when a retry finds the first attempt did it.
+        """
+        return self._delete(definition_id)

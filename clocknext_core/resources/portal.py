@@ -1,9 +1,9 @@
 """The customer portal: short-lived tokens for a browser."""
 
-from clocknext_core.binding import Resource, S, endpoint
 from clocknext_core.checks import check_email, check_int, check_text
 from clocknext_core.models import PortalToken
 from clocknext_core.operations import Operation, json_body, path_of
+from clocknext_core.resources.binding import Resource, S, endpoint
 from clocknext_core.resources.payloads import picked
 
 

@@ -2,10 +2,10 @@
 
 from typing import Annotated, TypedDict, Unpack
 
-from clocknext_core.binding import Resource, S, endpoint
 from clocknext_core.checks import check_bool, check_text
 from clocknext_core.models import Items, Purchase, PurchaseChange
 from clocknext_core.operations import Operation, json_body, path_id, path_of
+from clocknext_core.resources.binding import Resource, S, endpoint
 from clocknext_core.resources.listings import list_path
 from clocknext_core.resources.payloads import many, one
 from clocknext_core.resources.writes import checked
@@ -88,7 +88,7 @@ class Purchases(Resource[S]):
         """Switch automatic payment on or off: `PATCH /api/v1/purchases/{id}`. Sent once.
 
         Args:
-            purchase_id: Which one.
+            purchase_id: The purchase's id.
             auto_payment: Whether its invoices are paid by themselves.
             details: The fields of `AutoPaymentDetails`.
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Annotated, Literal, TypeAlias, TypedDict, Unpack
 
-from clocknext_core.binding import S, endpoint
-from clocknext_core.models import Unit
+from clocknext_core.models import Items, Unit
 from clocknext_core.operations import Operation
-from clocknext_core.resources.catalogue import Catalogue, Definition, Named
+from clocknext_core.resources.binding import S, endpoint
+from clocknext_core.resources.offerings import Definition, Named, Offerings
 from clocknext_core.resources.writes import AgentKey, checked
 
 PricingType: TypeAlias = Literal["FLAT", "SLAB", "VOLUME"]
@@ -42,12 +42,33 @@ class UnitChanges(Named, UnitDefinition, total=False):
     """All fields of a unit."""
 
 
-class Units(Catalogue[S, Unit]):
+class Units(Offerings[S, Unit]):
     """Define units. Events name one by its `agent_key`."""
 
     kind = Unit
     noun = "unit"
     segment = "units-catalog"
+
+    @endpoint
+    def list(self, *, active: bool | None = None) -> Operation[Items[Unit]]:
+        """Read every unit: `GET /api/v1/units-catalog`.
+
+        Args:
+            active: `True`: those that are active; `False` is sent as such. Default: no filter.
+
+        Raises:
+            ValidationError: `active` is not a bool.
+        """
+        return self._list(active)
+
+    @endpoint
+    def get(self, definition_id: str, /) -> Operation[Unit]:
+        """Read a unit: `GET /api/v1/units-catalog/{id}`.
+
+        Raises:
+            NotFoundError: There is no such unit.
+        """
+        return self._get(definition_id)
 
     @endpoint
     def create(self, /, *, name: str, **definition: Unpack[UnitDefinition]) -> Operation[Unit]:
@@ -57,7 +78,7 @@ class Units(Catalogue[S, Unit]):
 
         Args:
             name: What people call it; not blank.
-            definition: The fields of `UnitDefinition`.
+            definition: The fields of `UnitDefinition`, by name.
 
         Raises:
             ValidationError: A bad argument, or the server refused a field.
@@ -72,11 +93,33 @@ class Units(Catalogue[S, Unit]):
         that is not listed is sent as well, in camelCase.
 
         Args:
-            definition_id: Which one.
-            definition: The fields of `UnitChanges`.
+            definition_id: The unit's id.
+            definition: The fields of `UnitChanges`, by name.
 
         Raises:
             ValidationError: A bad argument, or the server refused a field.
             NotFoundError: There is no such unit.
         """
         return self._update(definition_id, checked(UnitChanges, definition))
+
+    @endpoint
+    def set_active(self, definition_id: str, /, *, is_active: bool) -> Operation[Unit]:
+        """Retire a unit, or take it up again: `PATCH /api/v1/units-catalog/{id}`. Sent once.
+
+        Args:
+            definition_id: The unit's id.
+            is_active: Whether it can be sold from now on. The rest of the definition stays as it is.
+
+        Raises:
+            NotFoundError: There is no such unit.
+        """
+        return self._set_active(definition_id, is_active)
+
+    @endpoint
+    def delete(self, definition_id: str, /) -> Operation[None]:
+        """Delete a unit: `DELETE /api/v1/units-catalog/{id}`.
+
+        Raises:
+            NotFoundError: There is no such unit; also when a retry finds the first attempt did it.
+        """
+        return self._delete(definition_id)

@@ -2,10 +2,10 @@
 
 from typing import Annotated, TypedDict, Unpack
 
-from clocknext_core.binding import Resource, S, endpoint
 from clocknext_core.checks import check_text
 from clocknext_core.models import Items, Webhook
 from clocknext_core.operations import Operation, json_body, path_id, path_of
+from clocknext_core.resources.binding import Resource, S, endpoint
 from clocknext_core.resources.payloads import many, nothing, one
 from clocknext_core.resources.writes import checked
 

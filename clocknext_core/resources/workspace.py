@@ -1,8 +1,8 @@
 """The workspace: the organisation an API key belongs to, and the models it has enabled."""
 
-from clocknext_core.binding import Resource, S, endpoint
 from clocknext_core.models import CatalogueModel, Identity, Items
 from clocknext_core.operations import Operation, optional_flag, path_of
+from clocknext_core.resources.binding import Resource, S, endpoint
 from clocknext_core.resources.payloads import many
 
 

@@ -6,44 +6,42 @@ import traceback
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 from clocknext_core import (
     BatchPolicy,
     Config,
+    EncodedSignal,
     Engine,
     Failure,
     Operation,
     RandomSource,
-    Recording,
     RetryPolicy,
     Stats,
 )
-from clocknext_core.binding import S
 from clocknext_core.checks import check_seconds
 from clocknext_core.config import Mode
 from clocknext_core.errors import invalid
+from clocknext_core.resources.binding import S
+from clocknext_core.resources.credits import Credits
+from clocknext_core.resources.customers import Customers
+from clocknext_core.resources.invoices import Invoices
+from clocknext_core.resources.outcomes import Outcomes
+from clocknext_core.resources.payments import Payments
+from clocknext_core.resources.plans import Plans
+from clocknext_core.resources.portal import Portal
+from clocknext_core.resources.purchases import Purchases
+from clocknext_core.resources.runs import Runs
 from clocknext_core.resources.signals import Signals
+from clocknext_core.resources.units import Units
+from clocknext_core.resources.webhooks import Webhooks
+from clocknext_core.resources.workspace import Workspace
 from clocknext_transports.client import environment
 from clocknext_transports.client.hooks import Hooks, OnDrop, OnError, OnFlush, OnRetry
 from clocknext_transports.process import fork as forks
-from clocknext_transports.process.forklock import undisturbed
 from clocknext_transports.process.log import logger
 
-if TYPE_CHECKING:  # imported when they are first asked for: most programs only record signals
-    from clocknext_core.resources.credits import Credits
-    from clocknext_core.resources.customers import Customers
-    from clocknext_core.resources.invoices import Invoices
-    from clocknext_core.resources.outcomes import Outcomes
-    from clocknext_core.resources.payments import Payments
-    from clocknext_core.resources.plans import Plans
-    from clocknext_core.resources.portal import Portal
-    from clocknext_core.resources.purchases import Purchases
-    from clocknext_core.resources.runs import Runs
-    from clocknext_core.resources.units import Units
-    from clocknext_core.resources.webhooks import Webhooks
-    from clocknext_core.resources.workspace import Workspace
+if TYPE_CHECKING:
     from clocknext_transports.spool.keeper import Keeper
     from clocknext_transports.spool.protocol import Spool
 
@@ -146,6 +144,8 @@ class ClientBase(ABC, Generic[S, TransportT]):
         )
         self._hooks = Hooks(on_error=on_error, on_flush=on_flush, on_retry=on_retry, on_drop=on_drop)
         self._engine = self._new_engine()
+        self.make_key = self._engine.make_key
+        """Makes a new idempotency key or run id: 128 random bits, in hex."""
         if transport is not None:
             _check_transport(transport, "aclose" if self.is_async else "close")
         self._transport = self._default_transport() if transport is None else transport
@@ -158,68 +158,19 @@ class ClientBase(ABC, Generic[S, TransportT]):
             from clocknext_transports.spool.keeper import Keeper
 
             self._driving.keep(Keeper(kept))
+        self.credits: Credits[S] = Credits(self)
+        self.customers: Customers[S] = Customers(self)
+        self.invoices: Invoices[S] = Invoices(self)
+        self.outcomes: Outcomes[S] = Outcomes(self)
+        self.payments: Payments[S] = Payments(self)
+        self.plans: Plans[S] = Plans(self)
+        self.portal: Portal[S] = Portal(self)
+        self.purchases: Purchases[S] = Purchases(self)
+        self.runs: Runs[S] = Runs(self)
         self.signals: Signals[S] = Signals(self)
-        self._parts: dict[str, object] = {}
-
-    @property
-    def credits(self) -> "Credits[S]":
-        """Define credits. Signals name one by its `agent_key`."""
-        return cast("Credits[S]", self._part("Credits"))
-
-    @property
-    def customers(self) -> "Customers[S]":
-        """Create, read, change and delete customers; read what concerns one of them."""
-        return cast("Customers[S]", self._part("Customers"))
-
-    @property
-    def invoices(self) -> "Invoices[S]":
-        """Read invoices, and get links to pay them."""
-        return cast("Invoices[S]", self._part("Invoices"))
-
-    @property
-    def outcomes(self) -> "Outcomes[S]":
-        """Define outcomes. Signals name a step by its `agentKey`."""
-        return cast("Outcomes[S]", self._part("Outcomes"))
-
-    @property
-    def payments(self) -> "Payments[S]":
-        """Read payments."""
-        return cast("Payments[S]", self._part("Payments"))
-
-    @property
-    def plans(self) -> "Plans[S]":
-        """Define plans: what is granted and charged, how often, and whether before or after it is used."""
-        return cast("Plans[S]", self._part("Plans"))
-
-    @property
-    def portal(self) -> "Portal[S]":
-        """Mint tokens for the embedded customer portal; the API key itself must never reach a browser."""
-        return cast("Portal[S]", self._part("Portal"))
-
-    @property
-    def purchases(self) -> "Purchases[S]":
-        """Sell plans to customers, look at what was sold, and end it."""
-        return cast("Purchases[S]", self._part("Purchases"))
-
-    @property
-    def runs(self) -> "Runs[S]":
-        """Group the steps of an outcome, so that it is billed once, and only if it was reached."""
-        return cast("Runs[S]", self._part("Runs"))
-
-    @property
-    def units(self) -> "Units[S]":
-        """Define units. Events name one by its `agent_key`."""
-        return cast("Units[S]", self._part("Units"))
-
-    @property
-    def webhooks(self) -> "Webhooks[S]":
-        """Say which address is told of which kind of event."""
-        return cast("Webhooks[S]", self._part("Webhooks"))
-
-    @property
-    def workspace(self) -> "Workspace[S]":
-        """Read what an API key gives access to."""
-        return cast("Workspace[S]", self._part("Workspace"))
+        self.units: Units[S] = Units(self)
+        self.webhooks: Webhooks[S] = Webhooks(self)
+        self.workspace: Workspace[S] = Workspace(self)
 
     @property
     def pending(self) -> int:
@@ -236,8 +187,16 @@ class ClientBase(ABC, Generic[S, TransportT]):
         """Carry out an operation."""
 
     @abstractmethod
-    def record(self, recording: Recording, /) -> Any:
-        """Record a signal."""
+    def record(self, encoded: EncodedSignal, wait: bool | None = None, /) -> Any:
+        """Buffer a signal, or send it and wait (`None`: as the client's mode says)."""
+
+    @abstractmethod
+    def hold(self, encoded: EncodedSignal, /) -> None:
+        """Buffer a signal without waiting for anything, also where the caller is cancelled.
+
+        Raises:
+            QueueFullError: The queue is full and its overflow policy is `raise`.
+        """
 
     def stats_at(self, now: float) -> Stats:
         """Count as `stats` does, at a time on the driver's clock, in any thread.
@@ -253,18 +212,6 @@ class ClientBase(ABC, Generic[S, TransportT]):
         """
         self._transport = wrap(self._transport)
         self._driving._transport = self._transport  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
-
-    def make_key(self) -> str:
-        """Make a new idempotency key or run id: 128 random bits, in hex."""
-        return environment.new_key()
-
-    def _part(self, name: str) -> object:
-        """Make a part of the API when it is first asked for; only then is it imported, too."""
-        if name not in self._parts:
-            with undisturbed():
-                module = import_module(f"clocknext_core.resources.{name.lower()}")
-            self._parts.setdefault(name, getattr(module, name)(self))
-        return self._parts[name]
 
     @abstractmethod
     def _start(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import assert_never
 
-from clocknext_core import ClockNextError, Delivered, Dropped, Flushed, HookEvent, Rejected, Retrying, Signal
+from clocknext_core import ClockNextError, Delivered, Dropped, Flushed, HookEvent, Rejected, Retrying
 from clocknext_core.gate import Gate
 
 LEVELS: Mapping[type[HookEvent], int] = {
@@ -58,13 +58,13 @@ class Journal:
     def _write(self, event: HookEvent) -> None:
         match event:
             case Delivered():
-                self._log(event, "delivered", "Signal %r was delivered.", _key(event.signal))
+                self._log(event, "delivered", "Signal %r was delivered.", event.encoded.idempotency_key)
             case Rejected():
                 self._log(
                     event,
                     "rejected",
                     "Signal %r was not billed: %s.",
-                    _key(event.signal),
+                    event.encoded.idempotency_key,
                     _shown(event.error),
                     **_told(event.error),
                 )
@@ -85,7 +85,7 @@ class Journal:
                     event,
                     "dropped",
                     "Signal %r was dropped: %s.",
-                    _key(event.signal),
+                    event.encoded.idempotency_key,
                     event.reason,
                     reason=event.reason,
                 )
@@ -101,14 +101,10 @@ class Journal:
                 assert_never(event)
 
     def _log(self, event: HookEvent, name: str, message: str, *arguments: object, **fields: object) -> None:
-        signal = None if isinstance(event, Flushed) else event.signal
-        if signal is not None:
-            fields |= {"idempotency_key": signal.idempotency_key, "signal_type": signal.type}
+        encoded = None if isinstance(event, Flushed) else event.encoded
+        if encoded is not None:
+            fields |= {"idempotency_key": encoded.idempotency_key, "signal_type": encoded.type}
         self._logger.log(LEVELS[type(event)], message, *arguments, extra={"event_name": name, **fields})
-
-
-def _key(signal: Signal) -> str | None:
-    return signal.idempotency_key
 
 
 def _shown(error: ClockNextError) -> str:

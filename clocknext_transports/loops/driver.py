@@ -26,7 +26,6 @@ from clocknext_core import (
     FlushReport,
     Operation,
     Quarantine,
-    Recording,
     Rejected,
     Request,
     Retrying,
@@ -38,7 +37,8 @@ from clocknext_core import (
     Transmit,
     Wait,
 )
-from clocknext_core.binding import Async
+from clocknext_core.operations import signal_operation
+from clocknext_core.resources.binding import Async
 from clocknext_transports.client.base import ClientBase, broken_transport, checked_timeout
 from clocknext_transports.client.hooks import Hooks
 from clocknext_transports.process import exit as atexit
@@ -238,13 +238,13 @@ class Driver(ABC):
     # The outbox
 
     async def record(self, encoded: EncodedSignal) -> TrackResult:
-        """Buffer a signal."""
+        """Buffer a signal. Where this is cancelled, nothing was recorded."""
+        if (self._outbox.held + 1) % self._engine.config.batch.max_size == 0:
+            # A loop of calls that never suspend would starve whatever sends.
+            await self._sleep_until(self._now())
         receipt = self._outbox.record(encoded, now=self._now())
         if receipt.ticket is None:
             self._nudge()
-            if self._outbox.held % self._engine.config.batch.max_size == 0:
-                # A loop of calls that never suspend would starve whatever sends.
-                await self._sleep_until(self._now())
             return receipt.result
         try:
             result = await self._settled(receipt.ticket)
@@ -253,6 +253,11 @@ class Driver(ABC):
             raise
         assert isinstance(result, TrackResult)  # the ticket is a record's
         return result
+
+    def hold(self, encoded: EncodedSignal) -> None:
+        """Buffer a signal without waiting for anything."""
+        self._outbox.record(encoded, now=self._now())
+        self._nudge()
 
     async def flush(self, timeout: float | None) -> FlushReport:
         """Send everything held and wait for it."""
@@ -434,10 +439,21 @@ class Client(ClientBase[Async, Transport], Generic[D]):
         """
         return await self._driver.perform(self._engine.call(operation))
 
-    async def record(self, recording: Recording, /) -> TrackResult:
+    async def record(self, encoded: EncodedSignal, wait: bool | None = None, /) -> TrackResult:
         """Buffer a signal, or send it and wait, as `signals.track` does."""
-        begun = self._engine.begin(recording)
-        return await (self._driver.perform(begun) if isinstance(begun, Call) else self._driver.record(begun))
+        if self._engine.is_awaited(wait):
+            return await self._driver.perform(self._engine.call(signal_operation(encoded)))
+        return await self._driver.record(encoded)
+
+    def hold(self, encoded: EncodedSignal, /) -> None:
+        """Buffer a signal without waiting, neither for room in the queue nor for the spool.
+
+        Call it where the loop runs. It works in a task that is cancelled.
+
+        Raises:
+            QueueFullError: The queue is full and its overflow policy is `raise`.
+        """
+        self._driver.hold(encoded)
 
     def stats(self) -> Stats:
         """Count the buffered signals and what became of them, and tell how the service does.

@@ -179,6 +179,12 @@ class Driver:
         assert isinstance(result, TrackResult)  # the ticket is a record's
         return result
 
+    def hold(self, encoded: EncodedSignal) -> None:
+        """Buffer a signal without waiting for anything."""
+        with self._lock:
+            self._outbox.record(encoded, now=self._clock.now())
+            self._nudge()
+
     def flush(self, timeout: float | None) -> FlushReport:
         """Send everything held and wait for it."""
         self._check_may_wait()

@@ -49,8 +49,10 @@ class Driver(coroutines.Driver):
         """Buffer a signal, inside the block; after closing, have it dropped."""
         if self._scope is None and not self._outbox.is_closing:
             raise _outside_block()
-        await trio.lowlevel.checkpoint()
-        return await super().record(encoded)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        result = await super().record(encoded)
+        await trio.lowlevel.cancel_shielded_checkpoint()  # it was recorded: too late to be cancelled
+        return result
 
     async def halt(self) -> None:
         """End all tasks and connections. What is held stays held."""

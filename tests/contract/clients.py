@@ -7,9 +7,9 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias, TypedDict, TypeVar, cast
 
 from clocknext_core import BatchPolicy, ClockNextError, FlushReport, Retrying, RetryPolicy, Signal
-from clocknext_core.binding import Async
 from clocknext_core.config import Mode
 from clocknext_core.models import DropReason
+from clocknext_core.resources.binding import Async
 from clocknext_core.resources.customers import Customers
 from clocknext_core.resources.portal import Portal
 from clocknext_core.resources.signals import Signals
