@@ -75,9 +75,9 @@ def _check_status(name: str, value: object) -> object:
     return value
 
 
-def _check_custom(name: str, value: Mapping[str, object]) -> Body:
+def _check_custom(name: str, value: Mapping[str, object]) -> Mapping[str, object]:
     check_mapping(name, value)
-    return value if type(value) is dict else dict(value)  # JSON is encoded of a dict alone
+    return value if isinstance(value, dict) else dict(value)  # JSON is encoded of a dict alone
 
 
 def _check_metric(name: str, metric: Mapping[str, object], *, is_sent: bool = True) -> Body:
@@ -525,7 +525,8 @@ def _read(body: bytes) -> Signal:
     except (ValueError, RecursionError):
         raise invalid("body", "is not JSON") from None
     left = dict(cast("Body", document)) if isinstance(document, dict) else {}
-    signal_type = next((each for each in _CLASSES if each == left.get("type")), None)
+    types: tuple[SignalType, ...] = get_args(SignalType)
+    signal_type = next((each for each in types if left.get("type") == each), None)
     if signal_type is None:
         raise invalid("body", "is that of no signal")
     del left["type"]

@@ -1,5 +1,7 @@
 """What the three clients share: their arguments, their resources, and the pure engine behind them."""
 
+import codecs
+import importlib
 import os
 import random
 import traceback
@@ -15,6 +17,7 @@ from clocknext_core import (
     Engine,
     Failure,
     Operation,
+    Origin,
     RandomSource,
     RetryPolicy,
     Stats,
@@ -151,7 +154,7 @@ class ClientBase(ABC, Generic[S, TransportT]):
         self._transport = self._default_transport() if transport is None else transport
         self._start()
         self._driving.owns_transport = transport is None
-        forks.get_ready(self.config.origin)
+        _import_for_connections(self.config.origin)
         forks.register(self, type(self)._restart)  # noqa: SLF001 - its own
         self._is_started = True
         if kept is not None:
@@ -260,6 +263,16 @@ class ClientBase(ABC, Generic[S, TransportT]):
             if error.name != "httpx":
                 raise
             raise environment.httpx_is_missing() from None
+
+
+def _import_for_connections(origin: Origin) -> None:
+    """Import now what Python would import in the thread that connects first.
+
+    A child that is forked while a thread imports a module can never import it: the module's lock stays held.
+    """
+    codecs.lookup("idna")  # Python encodes every host name with it, also an address
+    if origin.scheme == "https":
+        importlib.import_module("ssl")
 
 
 def _opened(spool: object) -> "Spool":

@@ -10,7 +10,8 @@ import os
 import threading
 import uuid
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 HELD: deque[tuple[str, bytes]] = deque()
 
@@ -30,7 +31,7 @@ def record(
     tokens: Mapping[str, object] | None = None,
     member: str | None = None,
     status: str | None = None,
-    custom: object = None,
+    custom: Any = None,
     metric: Mapping[str, object] | None = None,
     idempotency_key: str | None = None,
 ) -> str:
@@ -97,18 +98,18 @@ def _check_text(name: str, value: object) -> None:
         raise ValueError(f"{name}: must not be blank")
 
 
-def _check_names(name: str, value: object, depth: int = 1) -> None:
+def _check_names(name: str, value: Any, depth: int = 1) -> None:
     if depth > 100:
         raise ValueError(f"{name}: must be nested at most 100 deep")
     if isinstance(value, dict):
-        for key, inner in value.items():
-            if key == "__proto__" or (
-                key == "constructor" and isinstance(inner, dict) and "prototype" in inner
-            ):
-                raise ValueError(f"{name}: must not hold the name {key}")
+        for key, inner in cast("dict[object, object]", value).items():
+            if key == "__proto__":
+                raise ValueError(f"{name}: must not hold the name __proto__")
+            if key == "constructor" and isinstance(inner, dict) and "prototype" in inner:
+                raise ValueError(f"{name}: must not hold prototype within constructor")
             _check_names(name, inner, depth + 1)
     elif isinstance(value, list | tuple):
-        for inner in value:
+        for inner in cast("Sequence[object]", value):
             _check_names(name, inner, depth + 1)
 
 
