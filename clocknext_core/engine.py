@@ -10,6 +10,7 @@ from clocknext_core.config import Config
 from clocknext_core.errors import ClockNextError
 from clocknext_core.operations import Operation
 from clocknext_core.outbox import Outbox
+from clocknext_core.signals import EncodedSignal, Signal, encode
 
 T = TypeVar("T")
 
@@ -40,6 +41,14 @@ class Engine:
         if self.outbox.is_closing:
             raise ClockNextError("The client is closed.")
         return Call(operation, self.config, self._rng, self.outbox.gate)
+
+    def encode(self, signal: Signal) -> EncodedSignal:
+        """Fix a signal's bytes, and its idempotency key where it has none.
+
+        Raises:
+            ValidationError: It is not a signal, or can't be sent; see `signals.encode_body`.
+        """
+        return encode(signal, self.make_key)
 
     def is_awaited(self, wait: bool | None) -> bool:
         """Return whether the call that records a signal waits for the server's answer.

@@ -358,6 +358,9 @@ _CLASSES: Mapping[SignalType, Callable[..., Signal]] = {
 }
 
 
+_TYPES: Mapping[str, SignalType] = {each: each for each in _CLASSES}
+
+
 def make_signal(signal_type: SignalType, arguments: Mapping[str, object]) -> Signal:
     """Make a signal of its arguments by name.
 
@@ -525,8 +528,8 @@ def _read(body: bytes) -> Signal:
     except (ValueError, RecursionError):
         raise invalid("body", "is not JSON") from None
     left = dict(cast("Body", document)) if isinstance(document, dict) else {}
-    types: tuple[SignalType, ...] = get_args(SignalType)
-    signal_type = next((each for each in types if left.get("type") == each), None)
+    name = left.get("type")
+    signal_type = _TYPES.get(name) if isinstance(name, str) else None
     if signal_type is None:
         raise invalid("body", "is that of no signal")
     del left["type"]

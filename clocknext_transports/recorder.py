@@ -29,6 +29,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar, cast
+from urllib.parse import quote
 
 from clocknext_core import (
     Adopt,
@@ -635,7 +636,7 @@ def _encoded(key: str, body: object) -> EncodedSignal:
 def _operation(value: Mapping[str, Any]) -> Operation[Payload]:
     return Operation(
         value["method"],
-        value["path"],
+        value["path"].replace(REDACTED, quote(REDACTED, safe="")),  # a path has no brackets
         lambda payload: payload,
         None if value["body"] is None else _bytes(value["body"]),
         value["replay_safe"],

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 from types import GenericAlias
-from typing import Any
+from typing import Any, get_type_hints, is_typeddict
 
 from sphinx.application import Sphinx
 from sphinx.ext.napoleon.docstring import GoogleDocstring
@@ -44,6 +44,20 @@ def read_docstring(_app: Sphinx, what: str, *subject_and_lines: Any) -> None:
     _name, subject, _options, lines = subject_and_lines
     if what not in ("attribute", "data", "property"):
         lines[:] = GoogleDocstring(lines, obj=subject).lines()
+    if is_typeddict(subject):
+        lines += _fields_of(subject)
+
+
+def _fields_of(fields: type[Any]) -> Iterator[str]:
+    """Say of each field of a TypedDict whether it is required, and what its annotation says."""
+    yield ""
+    for name, annotation in get_type_hints(fields, include_extras=True).items():
+        meaning = next(
+            (note for note in getattr(annotation, "__metadata__", ()) if isinstance(note, str)), ""
+        )
+        required = ", required" if name in fields.__required_keys__ else ""
+        yield f"- `{name}`{required}: {meaning}"
+    yield ""
 
 
 def show_what_is_called(app: Sphinx) -> None:
