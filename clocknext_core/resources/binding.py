@@ -47,6 +47,11 @@ class Runner(Protocol):
     is_async: bool
     """Whether `run` and `record` are awaited."""
 
+    @property
+    def cancellations(self) -> tuple[type[BaseException], ...]:
+        """Which exceptions end a coroutine from outside, besides those that are no `Exception`."""
+        ...
+
     def run(self, operation: Operation[Any], /) -> Any:
         """Carry an operation out."""
         ...

@@ -235,7 +235,8 @@ class AsyncRun(_Steps[Async]):
         last = self._steps.close(is_completed=error is None)
         if last is None:
             return
-        if error is None or isinstance(error, Exception):
+        is_ordinary = error is None or isinstance(error, Exception)
+        if is_ordinary and not isinstance(error, self._runner.cancellations):
             await self._record(last)
         else:  # a cancelled block must end at once
             self._runner.hold(last)

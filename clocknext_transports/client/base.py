@@ -185,6 +185,11 @@ class ClientBase(ABC, Generic[S, TransportT]):
             f"<{type(self).__module__}.{type(self).__name__} {self.config.base_url} pending={self.pending}>"
         )
 
+    @property
+    def cancellations(self) -> tuple[type[BaseException], ...]:
+        """Which exceptions end a coroutine from outside, besides those that are no `Exception`."""
+        return ()
+
     @abstractmethod
     def run(self, operation: Operation[Any], /) -> Any:
         """Carry out an operation."""

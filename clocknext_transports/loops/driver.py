@@ -431,6 +431,11 @@ class Client(ClientBase[Async, Transport], Generic[D]):
     is_async = True
     _driver: D
 
+    @property
+    def cancellations(self) -> tuple[type[BaseException], ...]:
+        """Which exceptions end a coroutine from outside, besides those that are no `Exception`."""
+        return self._driver.cancellations
+
     async def run(self, operation: Operation[T], /) -> T:
         """Carry out an operation, one of the resources' or your own, and return its result.
 

@@ -84,6 +84,7 @@ class _Client:
     """A client that carries nothing out: what is built is looked at instead."""
 
     is_async = False
+    cancellations: tuple[type[BaseException], ...] = ()
 
     def run(self, operation: Operation[Any], /) -> Any:
         """Refuse."""

@@ -71,6 +71,7 @@ class CoreClient(Blocking):
     """The least there is to a client: the pure core, the recorded peer, and a clock that jumps."""
 
     is_async = False
+    cancellations: tuple[type[BaseException], ...] = ()
 
     def __init__(self, exchange: Exchange, base_url: str = "https://app.clocknext.com") -> None:
         config = Config(KEY, base_url, batch=exchange.batch, retry=exchange.retry)

@@ -27,6 +27,7 @@ class FakeClient:
     """A client of threads."""
 
     is_async = False
+    cancellations: tuple[type[BaseException], ...] = ()
 
     def __init__(self, answer: object = None) -> None:
         self.answer: object = {"ok": True} if answer is None else answer
@@ -67,6 +68,7 @@ class FakeAsyncClient:
     """A client of asyncio or trio."""
 
     is_async = True
+    cancellations: tuple[type[BaseException], ...] = ()
 
     def __init__(self, answer: object = None) -> None:
         self.blocking = FakeClient(answer)

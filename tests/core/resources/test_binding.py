@@ -47,6 +47,7 @@ class AsyncBook:
     """The same for asyncio and trio."""
 
     is_async = True
+    cancellations: tuple[type[BaseException], ...] = ()
 
     def __init__(self) -> None:
         self.book = Book()
@@ -192,6 +193,7 @@ def test_a_method_that_records_is_itself_in_threads_and_a_coroutine_function_els
 
     class AsyncClient:
         is_async = True
+        cancellations: tuple[type[BaseException], ...] = ()
 
         def run(self, operation: Operation[Any], /) -> Any:
             raise AssertionError("nothing is carried out here")

@@ -27,6 +27,7 @@ class Recorder:
     """A client of threads that keeps what it is given to record."""
 
     is_async = False
+    cancellations: tuple[type[BaseException], ...] = ()
 
     def __init__(self) -> None:
         self.recorded: list[tuple[EncodedSignal, bool | None]] = []
@@ -49,6 +50,7 @@ class AsyncRecorder(Recorder):
     """The same for asyncio and trio."""
 
     is_async = True
+    cancellations: tuple[type[BaseException], ...] = ()
 
     async def record(self, encoded: EncodedSignal, wait: bool | None = None, /) -> Any:
         return super().record(encoded, wait)

@@ -17,6 +17,7 @@ class Recorder:
     """A client that only notes what it is to record."""
 
     is_async = False
+    cancellations: tuple[type[BaseException], ...] = ()
 
     def __init__(self) -> None:
         self.bodies: list[dict[str, object]] = []
@@ -376,6 +377,26 @@ def test_the_last_step_of_a_cancelled_block_is_held_without_waiting() -> None:
     with pytest.raises(Cancelled):
         asyncio.run(main())
     assert (recorder.bodies, held(recorder)) == ([], ["r/a/1"])
+
+
+class CancelledError(Exception):
+    """What ends a coroutine in a world whose cancellations are ordinary exceptions."""
+
+
+def test_where_a_cancellation_is_an_ordinary_exception_the_last_step_is_held_too() -> None:
+    recorder = AsyncRecorder()
+    recorder.cancellations = (CancelledError,)
+    runs: Runs[Async] = Runs(recorder)
+
+    async def main(error: Exception) -> None:
+        async with runs.start(customer_id="c", run_id="r", model="m", wait=True) as run:
+            await run.step("a")
+            raise error
+
+    for error in (CancelledError(), KeyError("agent")):
+        with pytest.raises(type(error)):
+            asyncio.run(main(error))
+    assert (held(recorder), [body["idempotencyKey"] for body in recorder.bodies]) == (["r/a/1"], ["r/a/1"])
 
 
 def test_a_step_that_is_interrupted_in_a_thread_is_held() -> None:

@@ -24,6 +24,7 @@ class Recorder:
     """A client of threads that keeps what it is given to record."""
 
     is_async = False
+    cancellations: tuple[type[BaseException], ...] = ()
 
     def __init__(self) -> None:
         self.recorded: list[tuple[Signal, bool | None]] = []
