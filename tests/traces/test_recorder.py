@@ -44,10 +44,10 @@ from clocknext_transports.recorder import (
     RecordingCall,
     RecordingEngine,
     RecordingOutbox,
-    main,
     recording,
     replay,
 )
+from clocknext_transports.recorder.__main__ import main
 from clocknext_transports.sync import Transport
 from tests.core.support import no_key
 from tests.traces import saved
