@@ -28,7 +28,6 @@ from clocknext_core import (
 from clocknext_core.envelope import Payload
 from clocknext_core.gate import Gate
 from clocknext_core.operations import Method, json_body, path_of, signal_operation
-from clocknext_core.signals import encode
 from tests.core.support import Dice, answer, config, counting_keys, credit, encoded, refusal, success
 
 T = TypeVar("T")
@@ -250,7 +249,7 @@ def test_an_awaited_signal_is_a_call_and_a_buffered_one_is_not() -> None:
     engine = Engine(config(), rng=Dice(0.0), make_key=counting_keys())
     assert not engine.is_awaited(None)
     assert engine.is_awaited(True)
-    awaited = engine.call(signal_operation(encode(credit(), engine.make_key)))
+    awaited = engine.call(signal_operation(engine.encode(credit())))
     settled, attempts, retries, _ = play(
         awaited, [refusal(500), success({"usageLog": {"id": "log_1"}, "later": 1})]
     )
