@@ -120,7 +120,7 @@ class Pages(Generic[T]):
     """Follow a cursor from page to page.
 
     Ask `next` for the operation that fetches the next page and give its result to `items`, until `next`
-    answers `None`. An empty page that has a cursor goes on.
+    returns `None`. An empty page that has a cursor is not the last.
 
     Args:
         fetch: Makes the operation for a cursor; `None` is the first page. Its result is the page's items and
@@ -141,12 +141,12 @@ class Pages(Generic[T]):
         """Take one fetched page and return what is on it.
 
         Raises:
-            ClockNextError: The server gave a cursor for the second time, which would never end.
+            ClockNextError: The server repeated a cursor, so the pages would never end.
         """
         items, cursor = page
         if cursor:
             if cursor in self._followed:
-                raise ClockNextError("The server sent the cursor of a page it has answered already.")
+                raise ClockNextError("Pagination loop: the server repeated a cursor.")
             self._followed.add(cursor)
         self._cursor = cursor
         self._ended = not cursor
@@ -173,7 +173,7 @@ def _query_text(value: str | int) -> str:
 
 
 def _form(text: str) -> str:
-    # The server's idea of form encoding is the URL standard's, which keeps * and encodes ~.
+    # The server form-encodes by the URL standard, which keeps * and encodes ~.
     return quote_plus(text, safe="*").replace("~", "%7E")
 
 
@@ -217,7 +217,7 @@ def optional_flag(name: str, value: object) -> bool | None:
 def json_body(fields: Mapping[str, object]) -> bytes:
     """Encode a write: snake_case names become the wire's camelCase; `None` stays, as `null` clears a field.
 
-    Values are sent as given, so what lies below the first level is named as on the wire.
+    Values are sent as given: below the first level, names must be those of the wire.
 
     Raises:
         ValidationError: A value can't be encoded as JSON; it names the argument.

@@ -1,4 +1,4 @@
-"""Credits: what tokens are sold as, priced by what a credit costs plus your margin."""
+"""Credits: the units in which tokens are sold, at their cost plus your margin."""
 
 from typing import Annotated, Unpack
 
@@ -10,17 +10,17 @@ from clocknext_core.resources.writes import AgentKey, checked
 
 
 class CreditDefinition(Definition, total=False):
-    """What a credit has besides its name."""
+    """Fields of a credit, besides its name."""
 
     agent_key: Annotated[
-        AgentKey, "What signals name it by: lower case, of the characters `a-z0-9._-`, no other credit's."
+        AgentKey, "The key by which signals name it: lower case, of the characters `a-z0-9._-`, unique."
     ]
-    base_price: Annotated[float, "What the tokens of one credit cost, USD."]
-    margin_percent: Annotated[float, "What is added to the base price, per cent of it; a discount below 0."]
+    base_price: Annotated[float, "Cost of the tokens of one credit, USD."]
+    margin_percent: Annotated[float, "Per cent added to the base price; below 0 a discount."]
     price_per_credit: Annotated[
-        float, "What a customer pays for one credit, USD: the base price with the margin added."
+        float, "Price that a customer pays for one credit, USD: the base price with the margin added."
     ]
-    tokens_per_credit: Annotated[float, "How many tokens one credit stands for."]
+    tokens_per_credit: Annotated[float, "Number of tokens in one credit."]
 
 
 class CreditChanges(Named, CreditDefinition, total=False):
@@ -62,7 +62,7 @@ class Credits(Offerings[S, Credit]):
         A field that is not listed is sent as well, in camelCase: the server may know it.
 
         Args:
-            name: What people call it; not blank.
+            name: Name for people; not blank.
             definition: The fields of `CreditDefinition`, by name.
 
         Raises:
@@ -74,7 +74,7 @@ class Credits(Offerings[S, Credit]):
     def update(self, definition_id: str, /, **definition: Unpack[CreditChanges]) -> Operation[Credit]:
         """Replace a credit: `PATCH /api/v1/credits/{id}`. Sent once.
 
-        The server takes what is sent for the whole definition, so give all the fields it shall have. A field
+        The server takes what is sent for the whole definition, so give every field. A field
         that is not listed is sent as well, in camelCase.
 
         Args:

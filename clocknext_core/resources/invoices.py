@@ -17,7 +17,7 @@ class Invoices(Resource[S]):
         """Read invoices: `GET /api/v1/invoices`.
 
         Args:
-            customer_id: Only this customer's. Default: everyone's.
+            customer_id: Only this customer's. Default: all customers'.
             status: Only those in this state, such as `OPEN`. Default: all.
             limit: The most to return. Default: the server's.
 

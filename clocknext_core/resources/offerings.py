@@ -19,14 +19,14 @@ D = TypeVar("D", bound=Model)
 class Definition(TypedDict, total=False):
     """What every definition has."""
 
-    description: Annotated[str | None, "What it is, for people. `None`, as left out: nothing."]
+    description: Annotated[str | None, "Description for people. `None`, as left out: none."]
     is_active: Annotated[bool, "Whether it can be sold. Left out: it can, if it is new; else as it is."]
 
 
 class Named(TypedDict, total=False):
     """What every definition must have when it is created, and may have when it is replaced."""
 
-    name: Annotated[str, "What people call it; not blank."]
+    name: Annotated[str, "Name for people; not blank."]
 
 
 class Offerings(Resource[S], Generic[S, D]):

@@ -11,28 +11,28 @@ from clocknext_core.resources.writes import AgentKey, checked
 
 
 class _RequiredOfStep(TypedDict):
-    name: Annotated[str, "What people call it; not blank, no other step's."]
+    name: Annotated[str, "Name for people; not blank, unique."]
     agentKey: Annotated[
-        AgentKey, "What signals name it by: lower case, of the characters `a-z0-9._-`, no other step's."
+        AgentKey, "The key by which signals name it: lower case, of the characters `a-z0-9._-`, unique."
     ]
 
 
 class OutcomeStepDefinition(_RequiredOfStep, total=False):
     """One step of an outcome, named as on the wire."""
 
-    basePrice: Annotated[float, "What the tokens of the step cost, USD."]
+    basePrice: Annotated[float, "Cost of the step's tokens, USD."]
 
 
 class OutcomeDefinition(Definition, total=False):
-    """What an outcome has besides its name."""
+    """Fields of an outcome, besides its name."""
 
     agent_key: Annotated[
         AgentKey,
-        "The outcome's own key: lower case, of the characters `a-z0-9._-`. Signals name its steps instead.",
+        "The outcome's key: lower case, of the characters `a-z0-9._-`. Signals name its steps instead.",
     ]
-    base_price: Annotated[float, "What the tokens of one outcome cost, all its steps together, USD."]
-    margin_percent: Annotated[float, "What is added to the base price, per cent of it; a discount below 0."]
-    price_per_outcome: Annotated[float, "What a customer pays for one outcome, USD."]
+    base_price: Annotated[float, "Cost of the tokens of one outcome, all its steps together, USD."]
+    margin_percent: Annotated[float, "Per cent added to the base price; below 0 a discount."]
+    price_per_outcome: Annotated[float, "Price that a customer pays for one outcome, USD."]
     steps: Annotated[Sequence[OutcomeStepDefinition], "One to fifty steps, named as on the wire."]
 
 
@@ -75,7 +75,7 @@ class Outcomes(Offerings[S, Outcome]):
         A field that is not listed is sent as well, in camelCase: the server may know it.
 
         Args:
-            name: What people call it; not blank.
+            name: Name for people; not blank.
             definition: The fields of `OutcomeDefinition`, by name.
 
         Raises:
@@ -87,7 +87,7 @@ class Outcomes(Offerings[S, Outcome]):
     def update(self, definition_id: str, /, **definition: Unpack[OutcomeChanges]) -> Operation[Outcome]:
         """Replace an outcome: `PATCH /api/v1/outcomes/{id}`. Sent once.
 
-        The server takes what is sent for the whole definition, so give all the fields it shall have. A field
+        The server takes what is sent for the whole definition, so give every field. A field
         that is not listed is sent as well, in camelCase.
 
         Args:

@@ -15,7 +15,7 @@ class Payments(Resource[S]):
         """Read payments: `GET /api/v1/payments`.
 
         Args:
-            customer_id: Only this customer's. Default: everyone's.
+            customer_id: Only this customer's. Default: all customers'.
             limit: The most to return. Default: the server's.
 
         Raises:

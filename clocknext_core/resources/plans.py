@@ -1,4 +1,4 @@
-"""Plans: what customers can be sold."""
+"""Plans, which customers buy."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal, TypeAlias, TypedDict, Unpack
@@ -36,7 +36,7 @@ class PlanComponentDefinition(_RequiredOfComponent, total=False):
 
 
 class PlanDefinition(Definition, total=False):
-    """What a plan has besides its name."""
+    """Fields of a plan, besides its name."""
 
     billing_cycle: Annotated[
         BillingCycle, "`MONTHLY`, `QUARTERLY`, `SEMI_ANNUAL`, `YEARLY`, `EVERY_5_MIN` or `FREE`."
@@ -51,7 +51,7 @@ class PlanDefinition(Definition, total=False):
         "Left out: it is not.",
     ]
     price_adjustment: Annotated[
-        float, "What is added to the price that is due in advance, USD; taken off below 0. Left out: 0."
+        float, "Amount added to the price that is due in advance, USD; below 0 a discount. Left out: 0."
     ]
     carry_forward: Annotated[
         bool,
@@ -64,7 +64,7 @@ class PlanChanges(Named, PlanDefinition, total=False):
 
 
 class Plans(Offerings[S, Plan]):
-    """Define plans: what is granted and charged, how often, and whether before or after it is used."""
+    """Define plans: what is granted and charged, how often, and whether in advance or in arrear."""
 
     kind = Plan
     noun = "plan"
@@ -98,7 +98,7 @@ class Plans(Offerings[S, Plan]):
         A field that is not listed is sent as well, in camelCase: the server may know it.
 
         Args:
-            name: What people call it; not blank.
+            name: Name for people; not blank.
             definition: The fields of `PlanDefinition`, by name.
 
         Raises:
@@ -110,7 +110,7 @@ class Plans(Offerings[S, Plan]):
     def update(self, definition_id: str, /, **definition: Unpack[PlanChanges]) -> Operation[Plan]:
         """Replace a plan: `PATCH /api/v1/plans/{id}`. Sent once.
 
-        The server takes what is sent for the whole definition, so give all the fields it shall have. A field
+        The server takes what is sent for the whole definition, so give every field. A field
         that is not listed is sent as well, in camelCase. Customers who bought the plan keep what they bought.
 
         Args:

@@ -17,7 +17,7 @@ class Portal(Resource[S]):
         """Mint a token: `POST /api/v1/portal/token`. Sent once.
 
         Args:
-            customer_id: Whose portal it opens.
+            customer_id: The customer whose portal it opens.
             ttl_seconds: How long it is valid, seconds, at least 1. Default: the server's.
             member_email: The member of the customer it acts for. Default: none.
 

@@ -35,8 +35,8 @@ from clocknext_core.usage import read_model
 class Signals(Resource[S]):
     """Record signals: buffered by default, or awaited with `wait=True` (or a client in `sync` mode).
 
-    A buffered call returns at once; what the server says of the signal later comes through the hooks and
-    `flush`. An awaited call returns the server's answer, or raises its error.
+    A buffered call returns at once; the hooks and `flush` report later how the signal ended. An awaited call
+    returns the server's answer, or raises its error.
     """
 
     def __init__(self, runner: Runner) -> None:
@@ -189,7 +189,7 @@ class Signals(Resource[S]):
 
     @endpoint
     def verify(self, signal: Signal, /) -> Operation[UsageLog | None]:
-        """Have a signal checked and priced, and nothing recorded: `POST /api/v1/usage` with `dryRun`.
+        """Have the server check and price a signal, and record nothing: `POST /api/v1/usage` with `dryRun`.
 
         Nothing is billed, so it is retried like a read. An idempotency key is sent if the signal has one.
 
@@ -237,11 +237,11 @@ class Signals(Resource[S]):
 
     @endpoint
     def unit_usage(self, *, customer_id: str, limit: int | None = None) -> Operation[UnitUsage]:
-        """Read a customer's events of units, and what is left: `GET /api/v1/units`.
+        """Read a customer's events of units, and the balances: `GET /api/v1/units`.
 
         Args:
-            customer_id: Whose.
-            limit: The latest so many events. Default: the server's.
+            customer_id: The customer's id.
+            limit: How many events, the latest first. Default: the server's.
 
         Raises:
             ValidationError: A bad argument.

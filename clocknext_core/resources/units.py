@@ -1,4 +1,4 @@
-"""Units: single events with a price of their own, without tokens or model."""
+"""Units: single events, each with a price, without tokens or model."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal, TypeAlias, TypedDict, Unpack
@@ -18,23 +18,23 @@ class UnitTierDefinition(TypedDict):
     upTo: Annotated[
         float | None, "The last event it covers, rising from tier to tier; `None`, in the last tier: no end."
     ]
-    price: Annotated[float, "What one event in it costs, USD."]
+    price: Annotated[float, "Price of one event in this tier, USD."]
 
 
 class UnitDefinition(Definition, total=False):
-    """What a unit has besides its name."""
+    """Fields of a unit, besides its name."""
 
     agent_key: Annotated[
-        AgentKey, "What events name it by: lower case, of the characters `a-z0-9._-`, no other unit's."
+        AgentKey, "The key by which events name it: lower case, of the characters `a-z0-9._-`, unique."
     ]
     pricing_type: Annotated[
         PricingType,
-        "`FLAT` (one price), `SLAB` (each tier at its own) or `VOLUME` (all at that of the tier reached).",
+        "`FLAT` (one price), `SLAB` (each tier at its price) or `VOLUME` (all at that of the tier reached).",
     ]
-    flat_price: Annotated[float, "What one event costs, USD; of `FLAT` pricing."]
+    flat_price: Annotated[float, "Price of one event, USD; with `FLAT` pricing."]
     tiers: Annotated[
         Sequence[UnitTierDefinition],
-        "One to fifty tiers, named as on the wire; of `SLAB` and `VOLUME` pricing.",
+        "One to fifty tiers, named as on the wire; with `SLAB` and `VOLUME` pricing.",
     ]
 
 
@@ -77,7 +77,7 @@ class Units(Offerings[S, Unit]):
         A field that is not listed is sent as well, in camelCase: the server may know it.
 
         Args:
-            name: What people call it; not blank.
+            name: Name for people; not blank.
             definition: The fields of `UnitDefinition`, by name.
 
         Raises:
@@ -89,7 +89,7 @@ class Units(Offerings[S, Unit]):
     def update(self, definition_id: str, /, **definition: Unpack[UnitChanges]) -> Operation[Unit]:
         """Replace a unit: `PATCH /api/v1/units-catalog/{id}`. Sent once.
 
-        The server takes what is sent for the whole definition, so give all the fields it shall have. A field
+        The server takes what is sent for the whole definition, so give every field. A field
         that is not listed is sent as well, in camelCase.
 
         Args:

@@ -7,7 +7,7 @@ from clocknext_core.resources.payloads import many
 
 
 class Workspace(Resource[S]):
-    """Read what an API key gives access to."""
+    """Read the organisation of an API key, and its models."""
 
     @endpoint
     def me(self) -> Operation[Identity]:

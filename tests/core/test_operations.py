@@ -292,7 +292,7 @@ def test_a_cursor_that_leads_to_itself_is_an_error_and_not_an_endless_loop() -> 
     shelf = Shelf({None: ([1], "a"), "a": ([2], "a")})
     with pytest.raises(ClockNextError) as caught:
         shelf.collect()
-    assert str(caught.value) == "The server sent the cursor of a page it has answered already."
+    assert str(caught.value) == "Pagination loop: the server repeated a cursor."
     assert shelf.asked == [None, "a"]
 
 
