@@ -1,4 +1,4 @@
-"""Checks of arguments: each raises a `ValidationError` that names the argument and what is wrong with it."""
+"""Checks of arguments. Each raises a `ValidationError` that names the argument and says what is wrong."""
 
 import re
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ def check_text(name: str, value: object) -> str:
 
 
 def check_id(name: str, value: object) -> str:
-    """Require an id of the kind the caller makes: 1 to 255 characters, not blank."""
+    """Require an id: 1 to 255 characters, not blank."""
     text = check_text(name, value)
     if len(text) > MAX_ID_LENGTH:
         raise invalid(name, f"must be at most {MAX_ID_LENGTH} characters, not {len(text)}")
@@ -33,7 +33,7 @@ def check_id(name: str, value: object) -> str:
 
 
 def check_email(name: str, value: object) -> str:
-    """Require something of the shape of an e-mail address; whether it exists is the server's business."""
+    """Require a string of the form of an e-mail address; whether it exists is not checked."""
     if isinstance(value, str) and _EMAIL.fullmatch(value):
         return value
     check_text(name, value)
@@ -85,7 +85,7 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 
 def shown(value: object) -> str:
-    """Show a bad value in a message: how a text begins, of anything else only the type."""
+    """Return how a message shows a bad value: the beginning of a string, else only the type."""
     if not isinstance(value, str):
         return f"an object of type {type(value).__name__}"
     return repr(value if len(value) <= MAX_SHOWN else value[: MAX_SHOWN - 1] + "…")
@@ -101,3 +101,19 @@ def check_mapping(name: str, value: object) -> None:
     """Require a mapping."""
     if not isinstance(value, _MAPPINGS):
         raise invalid(name, f"must be a mapping, not {type(value).__name__}")
+
+
+def check_keywords(given: Mapping[str, object], known: frozenset[str]) -> None:
+    """Require that each keyword argument is known, as Python does where they are spelt out.
+
+    Raises:
+        TypeError: One of them is not.
+    """
+    if not known.issuperset(given):
+        raise unexpected(given, known)
+
+
+def unexpected(given: Mapping[str, object], known: frozenset[str]) -> TypeError:
+    """Make the error for a keyword argument that is not known."""
+    name = next(name for name in given if name not in known)
+    return TypeError(f"got an unexpected keyword argument {name!r}")

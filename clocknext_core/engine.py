@@ -8,10 +8,9 @@ from clocknext_core.call import Call
 from clocknext_core.checks import check_bool
 from clocknext_core.config import Config
 from clocknext_core.errors import ClockNextError
-from clocknext_core.models import TrackResult
-from clocknext_core.operations import Operation, Recording, signal_operation
+from clocknext_core.operations import Operation
 from clocknext_core.outbox import Outbox
-from clocknext_core.signals import EncodedSignal, fix
+from clocknext_core.signals import EncodedSignal, Signal, encode
 from clocknext_core.spooled import SpooledOutbox
 
 T = TypeVar("T")
@@ -35,7 +34,7 @@ class Engine:
         )
         """The buffer. With a spool the `poll` of the spool's keeper takes the place of its own."""
         self._rng = rng
-        self._make_key = make_key
+        self.make_key = make_key
 
     def call(self, operation: Operation[T]) -> Call[T]:
         """Begin an operation; drive the `Call` until it has settled.
@@ -47,15 +46,23 @@ class Engine:
             raise ClockNextError("The client is closed.")
         return Call(operation, self.config, self._rng, self.outbox.gate)
 
-    def begin(self, recording: Recording) -> Call[TrackResult] | EncodedSignal:
-        """Begin to record a signal: its key and bytes are fixed here.
-
-        Drive the `Call` where it is to be awaited; else hand the encoded signal to `outbox.record`.
+    def encode(self, signal: Signal) -> EncodedSignal:
+        """Fix a signal's bytes, and its idempotency key where it has none.
 
         Raises:
-            ValidationError: The signal can't be encoded, or `wait` is not a bool; nothing was recorded.
-            ClockNextError: The signal is to be awaited, and the client is closed.
+            ValidationError: It is not a signal, or can't be sent; see `signals.encode_body`.
         """
-        wait = self.config.mode == "sync" if recording.wait is None else check_bool("wait", recording.wait)
-        encoded = fix(recording.body, self._make_key)
-        return self.call(signal_operation(encoded)) if wait else encoded
+        return encode(signal, self.make_key)
+
+    def is_awaited(self, wait: bool | None) -> bool:
+        """Return whether the call that records a signal waits for the server's answer.
+
+        Where it does, drive `call(signal_operation(encoded))`; else give the signal to `outbox.record`.
+
+        Args:
+            wait: What the call said; `None`: as the client's mode says.
+
+        Raises:
+            ValidationError: `wait` is not a bool.
+        """
+        return self.config.mode == "sync" if wait is None else check_bool("wait", wait)

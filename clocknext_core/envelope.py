@@ -91,7 +91,7 @@ def _error(
         kind, retryable = ClockNextError, True
     else:
         kind, retryable = classify(response.status, said)
-    reason = result.get("errorReason")
+    reason, signal_id = result.get("errorReason"), result.get("signalId")
     return kind(
         message,
         status=response.status,
@@ -101,6 +101,7 @@ def _error(
         issues=_issues(result.get("issues"), config),
         request=line,
         retry_after=retry_after(response),
+        signal_id=config.redact(signal_id) if isinstance(signal_id, str) else None,
     )
 
 

@@ -1,7 +1,7 @@
-"""Errors: what a caller can branch on, and the table that tells which status is which.
+"""Errors, and the table that gives each HTTP status its class.
 
-Every error extends `ClockNextError`. The same objects travel as values through the machines and are raised
-only at the very end, in the call that waits for them.
+Every error extends `ClockNextError`. Inside the core errors are values. They are raised
+only by the call that waits for the result.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ class RequestLine:
 
 
 class ClockNextError(Exception):
-    """Anything that went wrong between a call and its answer.
+    """Base of all errors: a call or a signal failed.
 
     Raised itself for statuses that have no class of their own (403, 408, 413, 415, 3xx, …) and for a 2xx
     whose body is not the API's JSON object.
@@ -40,9 +40,9 @@ class ClockNextError(Exception):
     status: int | None
     """The HTTP status; `None` when there was no answer, or no request was sent."""
     retryable: bool
-    """Whether sending the same thing later may succeed. Says nothing about whether the SDK did so already."""
+    """Whether the same request may succeed later. It does not say whether the SDK has repeated it already."""
     idempotency_key: str | None
-    """The key of the signal concerned: sending it again under this key can't bill it twice."""
+    """The key of the signal concerned. Sending it again under this key can't bill it twice."""
     reason: str | None
     """The server's `errorReason`, a stable upper-case word such as `INVALID_BODY`."""
     issues: tuple[Issue, ...]
@@ -51,6 +51,9 @@ class ClockNextError(Exception):
     """The method and path of the request."""
     retry_after: float | None
     """Seconds the server asked to wait (Retry-After on any status), counted from its answer."""
+
+    signal_id: str | None
+    """The server's id of the signal that it took or refused, where the answer named one."""
 
     def __init__(
         self,
@@ -63,6 +66,7 @@ class ClockNextError(Exception):
         issues: Sequence[Issue] = (),
         request: RequestLine | None = None,
         retry_after: float | None = None,
+        signal_id: str | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -72,6 +76,7 @@ class ClockNextError(Exception):
         self.issues = tuple(issues)
         self.request = request
         self.retry_after = retry_after
+        self.signal_id = signal_id
 
     @property
     def message(self) -> str:
@@ -112,7 +117,7 @@ class AllowanceError(ClockNextError):
 
 
 class ConflictError(ClockNextError):
-    """409: another request with the same idempotency key is being processed; retried by itself."""
+    """409: another request with the same idempotency key is being processed. Retried automatically."""
 
 
 class RateLimitError(ClockNextError):
@@ -153,7 +158,7 @@ OTHER_RULE: ErrorRule = (ClockNextError, False)
 
 
 def classify(status: int, message: str) -> ErrorRule:
-    """Tell which class an error answer has and whether it is retryable.
+    """Return the class of an error answer, and whether it is retryable.
 
     Args:
         status: The HTTP status.

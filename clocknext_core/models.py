@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Generic, Literal, Self, TypeAlias, TypeVar, cast, overload
 
 from clocknext_core.envelope import Payload, as_list, as_object
-from clocknext_core.naming import camel_case
+from clocknext_core.wire import camel_case
 
 T = TypeVar("T")
 M = TypeVar("M", bound="Model")
@@ -17,7 +17,7 @@ DropReason: TypeAlias = Literal["queue_full", "send_failed", "closed", "expired"
 
 
 class _Declared(Generic[T]):
-    """Something a payload holds, under the attribute's name in camelCase."""
+    """A part of a payload, under the attribute's name in camelCase."""
 
     wire_name: str
 
@@ -32,7 +32,7 @@ class Field(_Declared[T]):
     """A field of the payload; `None` when absent.
 
     Args:
-        kind: What the server documents it to be. It is not enforced: what came is what you get.
+        kind: The type that the server documents. It is not enforced: the value is as received.
     """
 
     @overload
@@ -134,7 +134,7 @@ class UsageLog(Model):
 
 
 class TrackResult(Model):
-    """What became of a recorded signal, as far as the call knows.
+    """The result of recording a signal: what is known when the call returns.
 
     `raw` is the payload the server answered with; empty where the call did not wait for it.
     """
@@ -142,11 +142,11 @@ class TrackResult(Model):
     __slots__ = ("dropped", "idempotency_key", "queued")
 
     queued: bool
-    """`True` when the call did not wait: how the signal ends is told by the hooks and by `flush`."""
+    """Whether the call did not wait for the server. The hooks and `flush` report how the signal ended."""
     idempotency_key: str
     """The key the signal is billed under, once."""
     dropped: DropReason | None
-    """Why the signal was not even buffered; `None` when it was, or was sent."""
+    """Why the signal was not buffered; `None` where it was buffered or sent."""
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ class TrackResult(Model):
 
     @property
     def mending(self) -> bool:
-        """Whether the server refused the body but keeps it for a person to mend (202, `PENDING`)."""
+        """Whether the server refused the body but keeps it for a person to correct (202, `PENDING`)."""
         return self.raw.get("status") == "PENDING"
 
     def __eq__(self, other: object) -> bool:
@@ -225,7 +225,7 @@ class CustomerPage(Model):
 
 
 class UsageTotals(Model):
-    """Totals over a customer's usage; which there are is the server's choice, see `raw`."""
+    """Totals of a customer's usage. The server decides which it sends; see `raw`."""
 
     signals = Field(int)
 
@@ -280,7 +280,7 @@ class Balances(Model):
 
 
 class PlanComponent(Model):
-    """One thing a plan grants or charges; what else it holds depends on its type, see `raw`."""
+    """One thing that a plan grants or charges. Its other fields depend on its type; see `raw`."""
 
     type = Field(str)
     """`WALLET`, `FLAT`, `CREDIT`, `OUTCOME` or `UNIT`."""
@@ -292,11 +292,11 @@ class PlanComponent(Model):
     outcome_id = Field(str)
     unit_id = Field(str)
     quantity = Field(float)
-    """How many of them are granted."""
+    """Number of them that is granted."""
 
 
 class Plan(Model):
-    """A plan: what a customer can be sold."""
+    """A plan that customers can buy."""
 
     id = Field(str)
     name = Field(str)
@@ -309,7 +309,7 @@ class Plan(Model):
     wallet_funded_arrear = Field(bool)
     """Whether what is used in arrear is paid from the wallet at once, instead of being invoiced later."""
     price_adjustment = Field(float)
-    """What is added to the price that is due in advance, USD."""
+    """Amount added to the price that is due in advance, USD."""
     carry_forward = Field(bool)
     """Whether what is left at the end of a cycle goes into the next."""
     is_active = Field(bool)
@@ -323,14 +323,14 @@ class Purchase(Model):
     plan_id = Field(str)
     status = Field(str)
     auto_payment = Field(bool)
-    """Whether its invoices are paid by themselves."""
+    """Whether its invoices are paid automatically."""
     pause_reason = Field(str)
-    """Why not."""
+    """Why automatic payment is paused."""
     billing_date = Field(str)
     """The first day of billing, `YYYY-MM-DD`."""
     notes = Field(str)
     void_after_minutes = Field(int)
-    """After how long it is void if it is not paid, minutes."""
+    """Minutes until the purchase is void if it is not paid."""
 
 
 class CustomerPlan(Model):
@@ -358,20 +358,20 @@ class PortalToken(Model):
 
 
 class Credit(Model):
-    """A credit: what tokens are sold as."""
+    """A credit: the unit in which tokens are sold."""
 
     id = Field(str)
     name = Field(str)
     agent_key = Field(str)
-    """What signals name it by."""
+    """The key by which signals name it."""
     base_price = Field(float)
-    """What one credit costs, USD."""
+    """Cost of one credit, USD."""
     margin_percent = Field(float)
-    """What is added to the base price, per cent."""
+    """Per cent added to the base price."""
     price_per_credit = Field(float)
-    """What a customer pays for one, USD."""
+    """Price that a customer pays for one, USD."""
     tokens_per_credit = Field(float)
-    """How many tokens one stands for."""
+    """Number of tokens in one credit."""
     description = Field(str)
     is_active = Field(bool)
 
@@ -382,9 +382,9 @@ class OutcomeStep(Model):
     id = Field(str)
     name = Field(str)
     agent_key = Field(str)
-    """What signals name it by."""
+    """The key by which signals name it."""
     base_price = Field(float)
-    """What its tokens cost, USD."""
+    """Cost of the step's tokens, USD."""
 
 
 class Outcome(Model):
@@ -393,13 +393,13 @@ class Outcome(Model):
     id = Field(str)
     name = Field(str)
     agent_key = Field(str)
-    """Its own key; signals name its steps."""
+    """The outcome's key. Signals name its steps instead."""
     base_price = Field(float)
-    """What the tokens of one cost, all steps together, USD."""
+    """Cost of the tokens of one outcome, all steps together, USD."""
     margin_percent = Field(float)
-    """What is added to the base price, per cent."""
+    """Per cent added to the base price."""
     price_per_outcome = Field(float)
-    """What a customer pays for one, USD."""
+    """Price that a customer pays for one, USD."""
     steps = Many(OutcomeStep)
     description = Field(str)
     is_active = Field(bool)
@@ -411,20 +411,20 @@ class UnitTier(Model):
     up_to = Field(float)
     """The last event it covers; `None` in the last tier: no end."""
     price = Field(float)
-    """What one event in it costs, USD."""
+    """Price of one event in this tier, USD."""
 
 
 class Unit(Model):
-    """A unit: single events with a price of their own."""
+    """A unit: single events, each with a price."""
 
     id = Field(str)
     name = Field(str)
     agent_key = Field(str)
-    """What events name it by."""
+    """The key by which events name it."""
     pricing_type = Field(str)
     """`FLAT`, `SLAB` (each band at its own rate) or `VOLUME` (all at the tier reached)."""
     flat_price = Field(float)
-    """What one event costs, USD; `None` where it has tiers."""
+    """Price of one event, USD; `None` where the unit has tiers."""
     tiers = Many(UnitTier)
     description = Field(str)
     is_active = Field(bool)
@@ -437,11 +437,11 @@ class UnitEvent(Model):
     customer_id = Field(str)
     agent_key = Field(str)
     member = Field(str)
-    """E-mail of the member who caused it."""
+    """The member who caused it, as recorded."""
 
 
 class UnitRecord(Model):
-    """What the server answered to an event of a unit; its fields are in `raw`, the server documents none."""
+    """The answer to an event of a unit; its fields are in `raw`, the server documents none."""
 
 
 class UnitUsage(Model):
@@ -478,7 +478,7 @@ class Wallet(Model):
 
 
 class WalletEntry(Model):
-    """What became of an entry booked in a wallet."""
+    """The answer to an entry that was booked in a wallet."""
 
     transaction = One(WalletTransaction)
 
@@ -490,7 +490,7 @@ class Adjustment(Model):
 
 
 class PurchaseChange(Model):
-    """What became of a purchase that was changed or cancelled."""
+    """A purchase after it was changed or cancelled."""
 
     purchase = One(Purchase)
 
@@ -530,13 +530,13 @@ class PaymentDetails(Model):
 
 
 class Webhook(Model):
-    """An address that is told of one kind of event."""
+    """A webhook: the address that receives one kind of event."""
 
     kind = Field(str)
     """Such as `WALLET_LOW`."""
     url = Field(str)
     threshold = Field(float)
-    """Where an event is about falling below something: below what."""
+    """The value below which the event is sent, such as a balance in USD."""
 
 
 class Identity(Model):

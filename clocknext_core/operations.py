@@ -1,23 +1,22 @@
 """Operations: one API call each, as a value. What to send, how to read the answer, whether a repeat is safe.
 
-Resources build them, `call.Call` carries them out, and a client's `run` takes any, also one of your own.
+Resources build them, `call.Call` carries them out, and a client's `run` takes any, also one that you make.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Literal, Self, TypeAlias, TypeVar
+from typing import Generic, Literal, TypeAlias, TypeVar, get_args
 from urllib.parse import quote, quote_plus
 
-from clocknext_core.bodies import Body
-from clocknext_core.checks import check_bool, check_instance, check_int, check_text
+from clocknext_core.checks import check_bool, check_choice, check_instance, check_int, check_text
 from clocknext_core.config import Config
-from clocknext_core.encoding import encode_json
 from clocknext_core.envelope import Payload, without_ok
 from clocknext_core.errors import ClockNextError, invalid
 from clocknext_core.messages import Request
 from clocknext_core.models import TrackResult
-from clocknext_core.naming import camel_case
-from clocknext_core.signals import EncodedSignal, Signal
+from clocknext_core.signals import EncodedSignal
+from clocknext_core.wire import camel_case, encode_json
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -27,27 +26,49 @@ QueryValue: TypeAlias = str | int | bool | None
 
 USAGE_PATH = "/api/v1/usage"
 
+_PART = r"(?:[A-Za-z0-9._~!$&'()*+,;=:/-]|%[0-9A-Fa-f]{2})*"
+_PATH = re.compile(rf"/(?!/){_PART}(?:\?(?:{_PART}|\?)*)?")
+_DOTS = re.compile(r"(?:^|/)\.\.?(?:[/?]|$)")
+"""A segment that some transports would resolve, so that another path is requested."""
+
 
 @dataclass(frozen=True, slots=True)
 class Operation(Generic[T_co]):
     """One API call.
 
     Args:
-        method: The HTTP method.
-        path: Path and query below the base URL, encoded; `path_of` makes it.
-        read: Makes the result of the unwrapped payload. It must not raise, whatever the server left out.
+        method: The HTTP method: `GET`, `POST`, `PUT`, `PATCH` or `DELETE`.
+        path: Path and query below the base URL, percent-encoded; `path_of` makes it. It begins with one `/`
+            and has the characters that RFC 3986 allows, but no `@`, and no segment `.` or `..`.
+        read: Makes the result of the unwrapped payload, or an error that the call is to raise. It must not
+            raise itself, whatever the server left out.
         body: The encoded JSON body; `json_body` makes it. `None`: no body.
         replay_safe: Whether a repeat is harmless, so that a failed attempt may be retried: by default for
             GET, PUT and DELETE. Signals are safe by their idempotency key.
         encoded: The signal it carries, if it carries one.
+
+    Raises:
+        ValidationError: An argument is not as above. No transport sees such an operation.
     """
 
     method: Method
     path: str
-    read: Callable[[Payload], T_co] = field(repr=False)
+    read: Callable[[Payload], T_co | ClockNextError] = field(repr=False)
     body: bytes | None = field(default=None, repr=False)
     replay_safe: bool | None = None
     encoded: EncodedSignal | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("method", self.method, get_args(Method))
+        check_text("path", self.path)
+        if not _PATH.fullmatch(self.path) or _DOTS.search(self.path.partition("?")[0]):
+            raise invalid("path", "must begin with a single / and be percent-encoded: see path_of")
+        if not callable(self.read):
+            raise invalid("read", f"must be callable, not {type(self.read).__name__}")
+        if self.body is not None:
+            check_instance("body", self.body, bytes)
+        if self.replay_safe is not None:
+            check_bool("replay_safe", self.replay_safe)
 
     @property
     def idempotency_key(self) -> str | None:
@@ -70,7 +91,7 @@ class Operation(Generic[T_co]):
 
 
 def signal_operation(encoded: EncodedSignal) -> Operation[TrackResult]:
-    """Make the operation that sends one signal: `POST /api/v1/usage`, safe to repeat by its key."""
+    """Make the operation that sends one signal and waits: `POST /api/v1/usage`, safe to repeat by its key."""
 
     def read(payload: Payload) -> TrackResult:
         return track_result(payload, encoded)
@@ -78,51 +99,28 @@ def signal_operation(encoded: EncodedSignal) -> Operation[TrackResult]:
     return Operation("POST", USAGE_PATH, read, encoded.body, replay_safe=True, encoded=encoded)
 
 
+def signal_request(encoded: EncodedSignal, config: Config) -> Request:
+    """Make the request that sends one signal; every attempt sends the same."""
+    return Request(
+        "POST",
+        config.path_prefix + USAGE_PATH,
+        config.origin,
+        config.json_headers,
+        encoded.body,
+        replay_safe=True,
+    )
+
+
 def track_result(payload: Payload, encoded: EncodedSignal) -> TrackResult:
     """Read what the server answered to a signal."""
     return TrackResult(without_ok(payload), idempotency_key=encoded.idempotency_key)
-
-
-class Recording:
-    """A signal to be recorded: buffered, or awaited where `wait` says so (`None`: as the mode says).
-
-    Raises:
-        ValidationError: It is not a signal.
-    """
-
-    __slots__ = ("body", "wait")
-
-    body: Body
-    """What will be sent, checked; without an idempotency key where one is still to be made."""
-    wait: bool | None
-
-    def __init__(self, signal: Signal, wait: bool | None = None) -> None:
-        check_instance("signal", signal, Signal)
-        self.body = signal.as_body()
-        self.wait = wait
-
-    @classmethod
-    def of(cls, body: Body, wait: bool | None) -> Self:
-        """Make it of a body, without a signal object."""
-        recording = cls.__new__(cls)
-        recording.body = body
-        recording.wait = wait
-        return recording
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Recording) and (other.body, other.wait) == (self.body, self.wait)
-
-    __hash__ = None  # type: ignore[assignment]  # compares by a mutable body
-
-    def __repr__(self) -> str:
-        return f"Recording({self.body!r}, wait={self.wait!r})"
 
 
 class Pages(Generic[T]):
     """Follow a cursor from page to page.
 
     Ask `next` for the operation that fetches the next page and give its result to `items`, until `next`
-    answers `None`. An empty page that has a cursor goes on.
+    returns `None`. An empty page that has a cursor is not the last.
 
     Args:
         fetch: Makes the operation for a cursor; `None` is the first page. Its result is the page's items and
@@ -143,12 +141,12 @@ class Pages(Generic[T]):
         """Take one fetched page and return what is on it.
 
         Raises:
-            ClockNextError: The server gave a cursor for the second time, which would never end.
+            ClockNextError: The server repeated a cursor, so the pages would never end.
         """
         items, cursor = page
         if cursor:
             if cursor in self._followed:
-                raise ClockNextError("The server sent the cursor of a page it has answered already.")
+                raise ClockNextError("Pagination loop: the server repeated a cursor.")
             self._followed.add(cursor)
         self._cursor = cursor
         self._ended = not cursor
@@ -175,7 +173,7 @@ def _query_text(value: str | int) -> str:
 
 
 def _form(text: str) -> str:
-    # The server's idea of form encoding is the URL standard's, which keeps * and encodes ~.
+    # The server form-encodes by the URL standard, which keeps * and encodes ~.
     return quote_plus(text, safe="*").replace("~", "%7E")
 
 
@@ -219,7 +217,7 @@ def optional_flag(name: str, value: object) -> bool | None:
 def json_body(fields: Mapping[str, object]) -> bytes:
     """Encode a write: snake_case names become the wire's camelCase; `None` stays, as `null` clears a field.
 
-    Values are sent as given, so what lies below the first level is named as on the wire.
+    Values are sent as given: below the first level, names must be those of the wire.
 
     Raises:
         ValidationError: A value can't be encoded as JSON; it names the argument.

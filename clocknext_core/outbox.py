@@ -53,7 +53,7 @@ from clocknext_core.flushes import Flush, Flushes
 from clocknext_core.gate import Gate, GateState
 from clocknext_core.messages import Answer
 from clocknext_core.models import DropReason, TrackResult
-from clocknext_core.operations import signal_operation, track_result
+from clocknext_core.operations import signal_request, track_result
 from clocknext_core.outputs import (
     Closed,
     Delivered,
@@ -482,7 +482,7 @@ class Outbox:
         ticket = self._new_ticket()
         self._in_flight[ticket] = entry
         if entry.request is None:
-            entry.request = signal_operation(entry.encoded).request(self._config)
+            entry.request = signal_request(entry.encoded, self._config)
         return Transmit(ticket, entry.request, self._now + self._config.timeout)
 
     # The end of an attempt

@@ -1,33 +1,213 @@
 """Signals: what is billed. Checked when they are made, encoded once when they are recorded.
 
-The body of `POST /api/v1/usage` is fixed here: after `encode` nothing the caller does to its objects can
+A signal's fields stand in one table, `FIELDS`: the argument, the wire name and the check of each. What makes,
+reads and names signals reads that table. To add a field, add its row, its type in one of the TypedDicts below
+it, and its attribute in a class of signals.
+
+The body of `POST /api/v1/usage` is fixed by `encode`: nothing the caller does to its objects afterwards can
 change what is sent, and every attempt sends the same bytes under the same idempotency key.
 """
 
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import ClassVar, Self, cast
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeAlias, TypedDict, Unpack, cast, get_args
 
-from clocknext_core.bodies import (
-    ARGUMENTS,
-    Body,
-    SignalStatus,
-    SignalType,
-    credit_body,
-    encode_body,
-    outcome_body,
-    wallet_body,
+from clocknext_core.checks import (
+    check_bool,
+    check_choice,
+    check_id,
+    check_instance,
+    check_mapping,
+    check_text,
+    unexpected,
 )
-from clocknext_core.checks import check_id, check_instance
-from clocknext_core.errors import invalid
-from clocknext_core.tokens import WIRE_NAMES, Tokens, TokensLike
+from clocknext_core.errors import ValidationError, invalid
+from clocknext_core.signatures import spell_out
+from clocknext_core.tokens import WIRE_NAMES, Tokens, TokensLike, put_counts
+from clocknext_core.wire import encode_json
+
+Body: TypeAlias = dict[str, object]
+"""What is sent of a signal, not encoded yet."""
+SignalType: TypeAlias = Literal["credit", "wallet", "outcome"]
+SignalStatus: TypeAlias = Literal["SUCCESS", "FAILURE", "PENDING"]
+
+MAX_CUSTOM_BYTES = 32 * 1024
+MAX_BODY_BYTES = 64 * 1024
+MAX_DEPTH = 100
+"""Deepest nesting of `custom` and of a metric's value: what is accepted, any JSON reader can read."""
+
+# The table
+
+
+class SignalField(NamedTuple):
+    """A field of a signal."""
+
+    argument: str
+    wire_name: str | None
+    """Its name in the body; `None`: the check returns several fields under their own names."""
+    check: Callable[[str, Any], object]
+    """Returns what is sent for the argument's name and value; `None`: nothing is.
+
+    Raises:
+        ValidationError: The value is not one that the field takes; it names the argument.
+    """
+    types: tuple[SignalType, ...] = get_args(SignalType)
+    is_always_checked: bool = False
+    """Whether `None` is checked too: the field is required, or has a default on the wire."""
+
+
+def _check_counts(_: str, value: TokensLike | None) -> Body:
+    counts: Body = {}
+    put_counts(counts, _NO_TOKENS if value is None else value)
+    return counts
+
+
+def _check_member(name: str, value: object) -> str | None:
+    return None if value == "" else check_text(name, value)
+
+
+def _check_status(name: str, value: object) -> object:
+    check_choice(name, value, get_args(SignalStatus))
+    return value
+
+
+def _check_custom(name: str, value: Mapping[str, object]) -> Mapping[str, object]:
+    check_mapping(name, value)
+    return value if isinstance(value, dict) else dict(value)  # JSON is encoded of a dict alone
+
+
+def _check_metric(name: str, metric: Mapping[str, object], *, is_sent: bool = True) -> Body:
+    check_mapping(name, metric)
+    if set(metric) != {"ref", "value"}:
+        raise invalid(name, "must have exactly the keys ref and value")
+    ref = check_text(f"{name}.ref", metric["ref"])
+    if ref in BODY_FIELDS:
+        raise invalid(f"{name}.ref", f"must not be {ref!r}, a field of the signal itself")
+    if ref == "__proto__":
+        raise invalid(f"{name}.ref", f"must not be {ref!r}: the server refuses such a name")
+    return {ref: metric["value"]} if is_sent else {}
+
+
+_NO_TOKENS = Tokens()
+
+FIELDS = (
+    SignalField("customer_id", "customerId", check_text, is_always_checked=True),
+    SignalField("model", "model", check_text, is_always_checked=True),
+    SignalField("tokens", None, _check_counts, is_always_checked=True),
+    SignalField("key", "key", check_text, ("credit", "outcome")),
+    SignalField("agent_key", "agentKey", check_text, ("credit", "outcome")),
+    SignalField("run_id", "runId", check_id, ("outcome",)),
+    SignalField("complete", "complete", check_bool, ("outcome",)),
+    SignalField("metric", None, _check_metric, ("credit", "outcome")),
+    SignalField("metric", None, partial(_check_metric, is_sent=False), ("wallet",)),
+    SignalField("member", "member", _check_member),
+    SignalField("status", "status", _check_status),
+    SignalField("custom", "custom", _check_custom),
+    SignalField("idempotency_key", "idempotencyKey", check_id),
+)
+"""Every field, in the order sent. The server ignores the metric of a wallet signal, so none is sent."""
+
+
+class StepFields(TypedDict, total=False):
+    """What may be said of any signal, and of a run's step. `None` is the same as leaving a field out."""
+
+    status: SignalStatus | None
+    custom: Mapping[str, object] | None
+    metric: Mapping[str, object] | None
+
+
+class SignalFields(StepFields, total=False):
+    """What may be said of a wallet signal, besides customer, model and tokens."""
+
+    member: str | None
+    idempotency_key: str | None
+
+
+class CreditFields(SignalFields, total=False):
+    """What may be said of a credit signal."""
+
+    key: str | None
+    agent_key: str | None
+
+
+class OutcomeFields(CreditFields, total=False):
+    """What may be said of an outcome signal."""
+
+    run_id: str | None
+    complete: bool | None
+
+
+ARGUMENTS = {row.wire_name: row.argument for row in FIELDS if row.wire_name is not None}
+"""Which argument a field of the body is made of."""
+ARGUMENTS_OF: Mapping[SignalType, frozenset[str]] = {
+    each: frozenset(row.argument for row in FIELDS if each in row.types) for each in get_args(SignalType)
+}
+"""Which arguments each type of signal takes."""
+BODY_FIELDS = frozenset(
+    {"type", *ARGUMENTS, *WIRE_NAMES.values(), "dryRun", "organizationId", "signalId", "receivedAt"}
+)
+"""Names a metric's ref must not take: the body's own, and those the server reserves for itself."""
+_Rows: TypeAlias = tuple[tuple[str, str | None, Callable[[str, Any], Any]], ...]
+
+
+def _rows(signal_type: SignalType, *, is_always_checked: bool) -> _Rows:
+    """Return rows of the table as plain tuples, which are the fastest: every signal passes through them."""
+    return tuple(
+        (row.argument, row.wire_name, row.check)
+        for row in FIELDS
+        if signal_type in row.types and row.is_always_checked is is_always_checked
+    )
+
+
+_ALWAYS = {each: _rows(each, is_always_checked=True) for each in get_args(SignalType)}
+_IF_GIVEN = {each: _rows(each, is_always_checked=False) for each in get_args(SignalType)}
+
+
+def make_body(signal_type: SignalType, arguments: Mapping[str, object]) -> Body:
+    """Make the body of a signal.
+
+    Args:
+        signal_type: Which type of signal.
+        arguments: Its arguments by name; `None` is the same as leaving one out.
+
+    Raises:
+        TypeError: An argument is not one that this type takes.
+        ValidationError: An argument is missing, of the wrong type or out of range; it names the argument.
+    """
+    known = ARGUMENTS_OF[signal_type]
+    if not known.issuperset(arguments):
+        raise unexpected(arguments, known)
+    find = arguments.get
+    body: Body = {"customerId": None, "type": signal_type}  # the order in which they are sent
+    for argument, wire_name, check in _ALWAYS[signal_type]:
+        sent = check(argument, find(argument))
+        if wire_name is None:
+            body.update(sent)
+        else:
+            body[wire_name] = sent
+    for argument, wire_name, check in _IF_GIVEN[signal_type]:
+        if (value := find(argument)) is not None and (sent := check(argument, value)) is not None:
+            if wire_name is None:
+                body.update(sent)
+            else:
+                body[wire_name] = sent
+    if signal_type != "wallet" and ("key" in body) is ("agentKey" in body):
+        if "key" in body:
+            raise invalid("key", "must not be given together with agent_key: give exactly one")
+        raise invalid("key", "is required: give key or agent_key")
+    return body
+
+
+# The classes
 
 
 @dataclass(frozen=True, slots=True, init=False)
 class Signal(ABC):
-    """What all three kinds of signal have in common.
+    """What all three types of signal have in common.
 
     Raises:
         ValidationError: An argument is missing, of the wrong type or out of range; it names the argument.
@@ -42,39 +222,40 @@ class Signal(ABC):
     tokens: Tokens | None
     """Token counts; without them 0 is sent."""
     member: str | None
-    """E-mail of the member of the customer who caused it."""
+    """The member of the customer who caused it: their e-mail address, or any other string of yours."""
     status: SignalStatus | None
     """How the metered call ended; the server assumes `SUCCESS`."""
     custom: Mapping[str, object] | None = field(hash=False)
-    """Anything of your own, a JSON object of at most 32 KiB once encoded."""
+    """A JSON object of your choice: at most 32 KiB once encoded, and nested at most 100 deep."""
     metric: Mapping[str, object] | None = field(hash=False)
     """`{"ref": name, "value": value}`: sent as a property of that name. Not sent for a wallet signal,
     where the server ignores it."""
     idempotency_key: str | None
     """1 to 255 characters. The server bills a key once; without one, the SDK makes one per signal."""
 
+    @abstractmethod
     def __init__(
         self,
         *,
         customer_id: str,
         model: str,
         tokens: TokensLike | None = None,
-        member: str | None = None,
-        status: SignalStatus | None = None,
-        custom: Mapping[str, object] | None = None,
-        metric: Mapping[str, object] | None = None,
-        idempotency_key: str | None = None,
-    ) -> None:
-        put = object.__setattr__
-        put(self, "customer_id", customer_id)
-        put(self, "model", model)
-        put(self, "tokens", None if tokens is None else Tokens.of(tokens))
-        put(self, "member", None if member == "" else member)
-        put(self, "status", status)
-        put(self, "custom", custom)
-        put(self, "metric", metric)
-        put(self, "idempotency_key", idempotency_key)
-        self.as_body()  # which checks them
+        **fields: Unpack[SignalFields],
+    ) -> None: ...
+
+    def _fill(self, customer_id: str, model: str, tokens: TokensLike | None, fields: SignalFields) -> None:
+        """Set the fields, once they are checked."""
+        arguments: dict[str, object] = {
+            "customer_id": customer_id,
+            "model": model,
+            "tokens": None if tokens is None else Tokens.of(tokens),
+            **fields,
+        }
+        make_body(self.type, arguments)
+        if arguments.get("member") == "":
+            arguments["member"] = None
+        for name in ARGUMENTS_OF[self.type]:
+            object.__setattr__(self, name, arguments.get(name))
 
     def with_idempotency_key(self, key: str) -> Self:
         """Return the same signal with its idempotency key set."""
@@ -82,28 +263,21 @@ class Signal(ABC):
 
     def _with(self, **changes: object) -> Self:
         copy = object.__new__(type(self))
-        for name in _field_names(type(self)):
-            object.__setattr__(copy, name, getattr(self, name))
-        for name, value in changes.items():
+        for name, value in {**self.arguments(), **changes}.items():
             object.__setattr__(copy, name, value)
         return copy
 
-    @abstractmethod
+    def arguments(self) -> dict[str, object]:
+        """Return its arguments by name."""
+        return {name: getattr(self, name) for name in ARGUMENTS_OF[self.type]}
+
     def as_body(self) -> Body:
         """Make what is sent of it, not encoded yet.
 
         Raises:
             ValidationError: Something it refers to has been changed since, and is no longer right.
         """
-
-
-def _field_names(kind: type[Signal]) -> tuple[str, ...]:
-    if kind not in _FIELD_NAMES:
-        _FIELD_NAMES[kind] = tuple(each.name for each in fields(kind))
-    return _FIELD_NAMES[kind]
-
-
-_FIELD_NAMES: dict[type[Signal], tuple[str, ...]] = {}
+        return make_body(self.type, self.arguments())
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -112,18 +286,16 @@ class WalletSignal(Signal):
 
     type: ClassVar[SignalType] = "wallet"
 
-    def as_body(self) -> Body:
-        """Make what is sent of it, not encoded yet."""
-        return wallet_body(
-            self.customer_id,
-            self.model,
-            self.tokens,
-            self.member,
-            self.status,
-            self.custom,
-            self.metric,
-            self.idempotency_key,
-        )
+    @spell_out
+    def __init__(
+        self,
+        *,
+        customer_id: str,
+        model: str,
+        tokens: TokensLike | None = None,
+        **fields: Unpack[SignalFields],
+    ) -> None:
+        self._fill(customer_id, model, tokens, fields)
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -138,48 +310,16 @@ class CreditSignal(Signal):
     key: str | None
     agent_key: str | None
 
+    @spell_out
     def __init__(
         self,
         *,
         customer_id: str,
         model: str,
-        key: str | None = None,
-        agent_key: str | None = None,
         tokens: TokensLike | None = None,
-        member: str | None = None,
-        status: SignalStatus | None = None,
-        custom: Mapping[str, object] | None = None,
-        metric: Mapping[str, object] | None = None,
-        idempotency_key: str | None = None,
+        **fields: Unpack[CreditFields],
     ) -> None:
-        object.__setattr__(self, "key", key)
-        object.__setattr__(self, "agent_key", agent_key)
-        Signal.__init__(
-            self,
-            customer_id=customer_id,
-            model=model,
-            tokens=tokens,
-            member=member,
-            status=status,
-            custom=custom,
-            metric=metric,
-            idempotency_key=idempotency_key,
-        )
-
-    def as_body(self) -> Body:
-        """Make what is sent of it, not encoded yet."""
-        return credit_body(
-            self.customer_id,
-            self.model,
-            self.key,
-            self.agent_key,
-            self.tokens,
-            self.member,
-            self.status,
-            self.custom,
-            self.metric,
-            self.idempotency_key,
-        )
+        self._fill(customer_id, model, tokens, fields)
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -197,58 +337,41 @@ class OutcomeSignal(Signal):
     run_id: str | None
     complete: bool | None
 
+    @spell_out
     def __init__(
         self,
         *,
         customer_id: str,
         model: str,
-        key: str | None = None,
-        agent_key: str | None = None,
-        run_id: str | None = None,
-        complete: bool | None = None,
         tokens: TokensLike | None = None,
-        member: str | None = None,
-        status: SignalStatus | None = None,
-        custom: Mapping[str, object] | None = None,
-        metric: Mapping[str, object] | None = None,
-        idempotency_key: str | None = None,
+        **fields: Unpack[OutcomeFields],
     ) -> None:
-        object.__setattr__(self, "key", key)
-        object.__setattr__(self, "agent_key", agent_key)
-        object.__setattr__(self, "run_id", run_id)
-        object.__setattr__(self, "complete", complete)
-        Signal.__init__(
-            self,
-            customer_id=customer_id,
-            model=model,
-            tokens=tokens,
-            member=member,
-            status=status,
-            custom=custom,
-            metric=metric,
-            idempotency_key=idempotency_key,
-        )
+        self._fill(customer_id, model, tokens, fields)
 
     def completed(self, idempotency_key: str) -> Self:
-        """Return the same signal as the one that completes its run, under a key of its own."""
+        """Return the same signal as the one that completes its run, under its own key."""
         return self._with(complete=True, idempotency_key=check_id("idempotency_key", idempotency_key))
 
-    def as_body(self) -> Body:
-        """Make what is sent of it, not encoded yet."""
-        return outcome_body(
-            self.customer_id,
-            self.model,
-            self.key,
-            self.agent_key,
-            self.run_id,
-            self.complete,
-            self.tokens,
-            self.member,
-            self.status,
-            self.custom,
-            self.metric,
-            self.idempotency_key,
-        )
+
+_CLASSES: Mapping[SignalType, Callable[..., Signal]] = {
+    each.type: each for each in (CreditSignal, WalletSignal, OutcomeSignal)
+}
+
+
+_TYPES: Mapping[str, SignalType] = {each: each for each in _CLASSES}
+
+
+def make_signal(signal_type: SignalType, arguments: Mapping[str, object]) -> Signal:
+    """Make a signal of its arguments by name.
+
+    Raises:
+        TypeError: As `make_body`, or the customer or the model is missing.
+        ValidationError: As `make_body`.
+    """
+    return _CLASSES[signal_type](**arguments)
+
+
+# To bytes and back
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +379,7 @@ class EncodedSignal:
     """A signal as it will be sent, by every attempt."""
 
     idempotency_key: str
+    type: SignalType
     body: bytes = field(repr=False)
     """The JSON body, UTF-8."""
 
@@ -263,8 +387,8 @@ class EncodedSignal:
     def signal(self) -> Signal:
         """The signal, its idempotency key filled in: what hooks and reports show.
 
-        It is read back from the body whenever somebody asks for it, which for most signals nobody does. So it
-        holds what was sent: the metric of a wallet signal, which is not, is missing.
+        It is read back from the body each time it is asked for, which for most signals is never. So it holds
+        what was sent: the metric of a wallet signal, which is not, is missing.
         """
         return _read(self.body)
 
@@ -277,24 +401,113 @@ def encode(signal: Signal, make_key: Callable[[], str]) -> EncodedSignal:
         make_key: Makes an idempotency key for a signal that has none.
 
     Raises:
-        ValidationError: As in `encode_body`.
+        ValidationError: It is not a signal, or can't be sent: see `encode_body`.
     """
     check_instance("signal", signal, Signal)
-    return fix(signal.as_body(), make_key)
+    return encode_arguments(signal.type, signal.arguments(), make_key)
 
 
-def fix(body: Body, make_key: Callable[[], str]) -> EncodedSignal:
-    """Fix the key and bytes of a signal's body, which stays as it is.
+def encode_arguments(
+    signal_type: SignalType, arguments: Mapping[str, object], make_key: Callable[[], str]
+) -> EncodedSignal:
+    """Fix the key and bytes of a signal, without making an object of it first.
 
     Raises:
-        ValidationError: As in `encode_body`.
+        TypeError: As `make_body`.
+        ValidationError: As `make_body` and `encode_body`.
     """
-    key = body.get("idempotencyKey")
+    body = make_body(signal_type, arguments)
+    key: Any = body.get("idempotencyKey")
     if key is None:
-        key = make_key()
-        body = {**body, "idempotencyKey": key}
-    assert isinstance(key, str)  # it was checked
-    return EncodedSignal(key, encode_body(body))
+        key = body["idempotencyKey"] = make_key()
+    return EncodedSignal(key, signal_type, encode_body(body))
+
+
+def encode_dry_run(signal: Signal) -> bytes:
+    """Encode a signal that the server is to validate and price, but not to record.
+
+    It needs no idempotency key, since nothing is billed; one is sent if the signal has one.
+
+    Raises:
+        ValidationError: As `encode`.
+    """
+    check_instance("signal", signal, Signal)
+    return encode_body({**signal.as_body(), "dryRun": True})
+
+
+def encode_body(body: Body) -> bytes:
+    """Encode a body.
+
+    Raises:
+        ValidationError: Something can't be encoded as JSON (NaN, a cycle, a lone surrogate, an object of
+            some class) or is nested more than 100 deep, a name is one that the server refuses
+            (`__proto__`, or `constructor` of an object that holds `prototype`), `custom` is larger than
+            32 KiB or the whole body larger than 64 KiB.
+    """
+    try:
+        encoded = encode_json(body)
+    except ValueError as error:
+        raise _first_culprit(body, error) from None
+    # Only a body larger than the lesser limit can break either.
+    if len(encoded) > MAX_CUSTOM_BYTES:
+        if "custom" in body and len(encode_json(body["custom"])) > MAX_CUSTOM_BYTES:
+            raise invalid("custom", f"must be at most {MAX_CUSTOM_BYTES} bytes once encoded")
+        if len(encoded) > MAX_BODY_BYTES:
+            raise invalid("signal", f"must be at most {MAX_BODY_BYTES} bytes once encoded")
+    # What is nested too deeply has two brackets for each level, and as many bytes again in other fields.
+    if len(encoded) > 3 * MAX_DEPTH and _depth(encoded) > MAX_DEPTH + 1:
+        is_custom = "custom" in body and _depth(encode_json(body["custom"])) > MAX_DEPTH
+        raise invalid("custom" if is_custom else "metric", f"must be nested at most {MAX_DEPTH} deep")
+    if b"proto" in encoded:  # as in both names
+        _check_names(json.loads(encoded))
+    return encoded
+
+
+def _depth(encoded: bytes) -> int:
+    """Return how deep JSON is nested, or less where it has too few brackets to be nested too deeply."""
+    if encoded.count(b"{") + encoded.count(b"[") <= MAX_DEPTH:
+        return 0
+    depth = deepest = 0  # without recursion, which has limits of its own
+    for found in _BRACKETS.finditer(encoded):
+        if found[1]:
+            depth += 1
+            deepest = max(deepest, depth)
+        elif found[2]:
+            depth -= 1
+    return deepest
+
+
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|([{\[])|([}\]])')
+
+
+def _check_names(body: Body) -> None:
+    for argument, value in (("custom", body.pop("custom", None)), ("metric", body)):
+        if _has_refused_name(value):
+            raise invalid(argument, "must not hold the name __proto__, or prototype within constructor")
+
+
+def _has_refused_name(value: object) -> bool:
+    if isinstance(value, list):
+        return any(map(_has_refused_name, cast("list[object]", value)))
+    if not isinstance(value, dict):
+        return False
+    names = cast("Body", value)
+    within = names.get("constructor")
+    if "__proto__" in names or (isinstance(within, dict) and "prototype" in within):
+        return True
+    return any(map(_has_refused_name, names.values()))
+
+
+def _first_culprit(body: Body, error: ValueError) -> ValidationError:
+    """Find which argument can't be encoded, to name it."""
+    culprit = "signal"  # stays so where another thread has changed the culprit since
+    for name, value in body.items():
+        try:
+            encode_json({name: value})
+        except ValueError as found:
+            culprit, error = ARGUMENTS.get(name, "metric"), found
+            break
+    return invalid(culprit, f"can't be encoded as JSON: {error}")
 
 
 def decode(body: bytes) -> EncodedSignal:
@@ -306,7 +519,7 @@ def decode(body: bytes) -> EncodedSignal:
     signal = _read(body)
     if signal.idempotency_key is None:
         raise invalid("body", f"is not that of a {signal.type} signal with its key")
-    return EncodedSignal(signal.idempotency_key, body)
+    return EncodedSignal(signal.idempotency_key, signal.type, body)
 
 
 def _read(body: bytes) -> Signal:
@@ -314,34 +527,21 @@ def _read(body: bytes) -> Signal:
         document: object = json.loads(body)
     except (ValueError, RecursionError):
         raise invalid("body", "is not JSON") from None
-    left = dict(cast("dict[str, object]", document)) if isinstance(document, dict) else {}
-    kind = next((each for each in _KINDS if each.type == left.get("type")), None)
-    if kind is None:
+    left = dict(cast("Body", document)) if isinstance(document, dict) else {}
+    name = left.get("type")
+    signal_type = _TYPES.get(name) if isinstance(name, str) else None
+    if signal_type is None:
         raise invalid("body", "is that of no signal")
     del left["type"]
-    counts = {name: left.pop(wire) for name, wire in WIRE_NAMES.items() if wire in left}
+    counts = {name: left.pop(wire_name) for name, wire_name in WIRE_NAMES.items() if wire_name in left}
+    arguments = {ARGUMENTS[name]: left.pop(name) for name in list(left) if name in ARGUMENTS}
     # A signal without tokens sends two zeros.
-    tokens = None if list(counts.values()) == [0, 0] else counts
-    arguments = {ARGUMENTS[wire]: left.pop(wire) for wire in list(left) if wire in ARGUMENTS}
+    arguments["tokens"] = None if list(counts.values()) == [0, 0] else counts
     if len(left) > 1:
-        raise invalid("body", f"is not that of a {kind.type} signal")
-    metric = next(({"ref": ref, "value": value} for ref, value in left.items()), None)
+        raise invalid("body", f"is not that of a {signal_type} signal")
+    for ref, value in left.items():
+        arguments["metric"] = {"ref": ref, "value": value}
     try:
-        return kind(tokens=tokens, metric=metric, **arguments)  # type: ignore[arg-type]  # it checks them
+        return make_signal(signal_type, arguments)
     except TypeError:
-        raise invalid("body", f"is not that of a {kind.type} signal") from None
-
-
-_KINDS: tuple[type[Signal], ...] = (CreditSignal, WalletSignal, OutcomeSignal)
-
-
-def encode_dry_run(signal: Signal) -> bytes:
-    """Encode a signal that the server is to validate and price, but not to record.
-
-    It needs no idempotency key, since nothing is billed; one is sent if the signal has one.
-
-    Raises:
-        ValidationError: As in `encode_body`.
-    """
-    check_instance("signal", signal, Signal)
-    return encode_body({**signal.as_body(), "dryRun": True})
+        raise invalid("body", f"is not that of a {signal_type} signal") from None

@@ -188,10 +188,8 @@ class _Observed:
         if request.body is None or self._path_of(request) != USAGE_PATH:
             return {}
         body: Mapping[str, str] = json.loads(request.body)
-        return {
-            "clocknext.idempotency_key": body["idempotencyKey"],
-            "clocknext.signal.type": body["type"],
-        }
+        names = {"clocknext.idempotency_key": "idempotencyKey", "clocknext.signal.type": "type"}
+        return {name: body[field] for name, field in names.items() if field in body}  # a dry run needs no key
 
     def redact(self, text: str) -> str:
         """Return it without the API key."""

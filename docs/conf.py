@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 from types import GenericAlias
-from typing import Any
+from typing import Any, get_type_hints, is_typeddict
 
 from sphinx.application import Sphinx
 from sphinx.ext.napoleon.docstring import GoogleDocstring
@@ -18,8 +18,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 import diagrams  # noqa: E402 - found by the path set above
 
 from clocknext_core import __version__, resources  # noqa: E402
-from clocknext_core.binding import Resource, endpoint, paged, recording  # noqa: E402
 from clocknext_core.models import Field, Items, Many, Model  # noqa: E402
+from clocknext_core.resources.binding import Resource, endpoint, paged, recording  # noqa: E402
 
 project = "clocknext for Python"
 author = "The clocknext for Python authors"
@@ -44,6 +44,20 @@ def read_docstring(_app: Sphinx, what: str, *subject_and_lines: Any) -> None:
     _name, subject, _options, lines = subject_and_lines
     if what not in ("attribute", "data", "property"):
         lines[:] = GoogleDocstring(lines, obj=subject).lines()
+    if is_typeddict(subject):
+        lines += _fields_of(subject)
+
+
+def _fields_of(fields: type[Any]) -> Iterator[str]:
+    """Say of each field of a TypedDict whether it is required, and what its annotation says."""
+    yield ""
+    for name, annotation in get_type_hints(fields, include_extras=True).items():
+        meaning = next(
+            (note for note in getattr(annotation, "__metadata__", ()) if isinstance(note, str)), ""
+        )
+        required = ", required" if name in fields.__required_keys__ else ""
+        yield f"- `{name}`{required}: {meaning}"
+    yield ""
 
 
 def show_what_is_called(app: Sphinx) -> None:

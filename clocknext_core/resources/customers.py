@@ -1,9 +1,8 @@
-"""Customers: who is billed, and what they used, have left, are on and brought in."""
+"""Customers: who is billed; their usage, balances, plan and revenue."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, TypedDict, TypeVar, Unpack
 
-from clocknext_core.binding import Resource, S, endpoint, paged
 from clocknext_core.checks import check_number, check_text
 from clocknext_core.envelope import Payload, as_list, as_object
 from clocknext_core.errors import invalid
@@ -24,7 +23,6 @@ from clocknext_core.models import (
     Wallet,
     WalletEntry,
 )
-from clocknext_core.naming import camel_case
 from clocknext_core.operations import (
     Operation,
     Pages,
@@ -35,9 +33,11 @@ from clocknext_core.operations import (
     path_id,
     path_of,
 )
+from clocknext_core.resources.binding import Resource, S, endpoint, paged
 from clocknext_core.resources.payloads import many, nothing, one, picked
 from clocknext_core.resources.signals import usage_operation
 from clocknext_core.resources.writes import Email, checked
+from clocknext_core.wire import camel_case
 
 M = TypeVar("M", bound=Model)
 
@@ -45,18 +45,18 @@ M = TypeVar("M", bound=Model)
 class CustomerDetails(TypedDict, total=False):
     """Optional fields of a customer. `None` clears one; leaving it out leaves it alone."""
 
-    description: Annotated[str | None, "What it is, for people. `None`: nothing."]
+    description: Annotated[str | None, "Description for people. `None`: none."]
     website: Annotated[str | None, "Address of its website. `None`: none."]
     phone: Annotated[str | None, "Phone number, as written. `None`: none."]
-    legal_name: Annotated[str | None, "Name it is registered under. `None`: none."]
+    legal_name: Annotated[str | None, "Registered name. `None`: none."]
     address_line1: Annotated[str | None, "First line of the postal address. `None`: none."]
     address_line2: Annotated[str | None, "Second line of the postal address. `None`: none."]
-    city: Annotated[str | None, "Of the postal address. `None`: none."]
-    state: Annotated[str | None, "Of the postal address. `None`: none."]
-    country: Annotated[str | None, "Of the postal address. `None`: none."]
+    city: Annotated[str | None, "Part of the postal address. `None`: none."]
+    state: Annotated[str | None, "Part of the postal address. `None`: none."]
+    country: Annotated[str | None, "Part of the postal address. `None`: none."]
     pincode: Annotated[str | None, "Postal code. `None`: none."]
-    tax_id: Annotated[str | None, "Number it pays taxes under. `None`: none."]
-    notes: Annotated[str | None, "Notes of your own. `None`: none."]
+    tax_id: Annotated[str | None, "Tax number. `None`: none."]
+    notes: Annotated[str | None, "Your notes. `None`: none."]
     logo_url: Annotated[str | None, "Address of its logo. `None`: none."]
     currency_code: Annotated[str | None, "ISO 4217. `None`: the server's choice."]
 
@@ -69,18 +69,18 @@ class CustomerChanges(CustomerDetails, total=False):
 
 
 class MemberDetails(TypedDict, total=False):
-    """What a member has besides name and e-mail: the protocol names nothing."""
+    """Optional fields of a member. The protocol names none."""
 
 
 class MemberChanges(MemberDetails, total=False):
     """Fields of a member that can be changed: name and e-mail can't be cleared."""
 
     name: Annotated[str, "Not blank."]
-    email: Annotated[Email, "What signals name the member by."]
+    email: Annotated[Email, "The address by which signals can name the member."]
 
 
 class Customers(Resource[S]):
-    """Create, read, change and delete customers; read what concerns one of them."""
+    """Create, read, change and delete customers; read their usage, balances, plan and revenue."""
 
     @endpoint
     def create(self, *, name: str, email: str, **details: Unpack[CustomerDetails]) -> Operation[Customer]:
@@ -113,7 +113,7 @@ class Customers(Resource[S]):
         `None` clears a field, leaving it out leaves it alone.
 
         Args:
-            customer_id: Which one.
+            customer_id: The customer's id.
             changes: The fields of `CustomerChanges`.
 
         Raises:
@@ -138,7 +138,7 @@ class Customers(Resource[S]):
         """Read one page of customers: `GET /api/v1/customers`.
 
         Args:
-            limit: Customers a page. Default: the server's.
+            limit: Customers per page. Default: the server's.
             q: Search text.
             cursor: `next_cursor` of the page before.
         """
@@ -149,7 +149,7 @@ class Customers(Resource[S]):
         """Go through every customer, page by page.
 
         Args:
-            limit: Customers a page, not in all. Default: the server's.
+            limit: Customers per page, not in total. Default: the server's.
             q: Search text.
         """
         _list_path(limit, q, None)  # a bad argument is an error now, not at the first item
@@ -166,20 +166,20 @@ class Customers(Resource[S]):
 
     @endpoint
     def balances(self, customer_id: str, /) -> Operation[Balances]:
-        """Read what a customer has left: `GET /api/v1/customers/{id}/balances`."""
+        """Read a customer's balances: `GET /api/v1/customers/{id}/balances`."""
         return Operation("GET", _path(customer_id, "balances"), Balances)
 
     @endpoint
     def plan(self, customer_id: str, /) -> Operation[CustomerPlan]:
-        """Read the plan a customer is on: `GET /api/v1/customers/{id}/plan`."""
+        """Read a customer's plan: `GET /api/v1/customers/{id}/plan`."""
         return Operation("GET", _path(customer_id, "plan"), CustomerPlan)
 
     @endpoint
     def revenue(self, customer_id: str, /, *, range: str | None = None) -> Operation[Revenue]:  # noqa: A002
-        """Read what a customer brought in: `GET /api/v1/customers/{id}/revenue`.
+        """Read a customer's revenue: `GET /api/v1/customers/{id}/revenue`.
 
         Args:
-            customer_id: Which one.
+            customer_id: The customer's id.
             range: How far back, such as `30d`. Default: the server's.
         """
         path = _path(customer_id, "revenue", query={"range": optional_text("range", range)})
@@ -203,9 +203,9 @@ class Customers(Resource[S]):
         A field that is not listed is sent as well, in camelCase: the server may know it.
 
         Args:
-            customer_id: Whose.
+            customer_id: The customer's id.
             name: Required, not blank.
-            email: What signals name the member by.
+            email: The address by which signals can name the member.
             details: The fields of `MemberDetails`.
 
         Raises:
@@ -224,8 +224,8 @@ class Customers(Resource[S]):
         What is left out stays as it is. A field that is not listed is sent as well, in camelCase.
 
         Args:
-            customer_id: Whose.
-            member_id: Which one.
+            customer_id: The customer's id.
+            member_id: The member's id.
             changes: The fields of `MemberChanges`.
 
         Raises:
@@ -248,8 +248,8 @@ class Customers(Resource[S]):
         """Read a customer's wallet: `GET /api/v1/customers/{id}/wallet`.
 
         Args:
-            customer_id: Whose.
-            limit: The latest so many transactions. Default: the server's.
+            customer_id: The customer's id.
+            limit: How many transactions, the latest first. Default: the server's.
 
         Raises:
             NotFoundError: There is no such customer.
@@ -263,8 +263,8 @@ class Customers(Resource[S]):
         Sent once: a repeat could book it twice.
 
         Args:
-            customer_id: Whose.
-            type: What kind of entry, such as `TOPUP`.
+            customer_id: The customer's id.
+            type: Kind of entry, such as `TOPUP`.
             amount: USD.
 
         Raises:
@@ -276,14 +276,14 @@ class Customers(Resource[S]):
 
     @endpoint
     def adjust_credit(self, customer_id: str, /, *, credit_id: str, amount: float) -> Operation[None]:
-        """Add to what is left of a credit: `POST /api/v1/customers/{id}/credits/adjust`.
+        """Adjust the balance of a credit: `POST /api/v1/customers/{id}/credits/adjust`.
 
         Sent once: a repeat could add it twice.
 
         Args:
-            customer_id: Whose.
-            credit_id: Which credit.
-            amount: How many credits; negative takes away.
+            customer_id: The customer's id.
+            credit_id: The credit's id.
+            amount: Credits to add; a negative number removes them.
 
         Raises:
             ValidationError: A bad argument, or the server refused it.
@@ -294,18 +294,18 @@ class Customers(Resource[S]):
 
     @endpoint
     def adjust_outcome(self, customer_id: str, /, *, outcome_id: str, amount: float) -> Operation[Adjustment]:
-        """Add to what is left of an outcome: `POST /api/v1/customers/{id}/outcomes/adjust`.
+        """Adjust the balance of an outcome: `POST /api/v1/customers/{id}/outcomes/adjust`.
 
-        As `adjust_credit`, for `outcome_id`; returns what remains.
+        As `adjust_credit`, for `outcome_id`; returns the new balance.
         """
         path, body = _adjustment(customer_id, "outcome", outcome_id, amount)
         return Operation("POST", path, picked(Adjustment), body)
 
     @endpoint
     def adjust_unit(self, customer_id: str, /, *, unit_id: str, amount: float) -> Operation[Adjustment]:
-        """Add to what is left of a unit: `POST /api/v1/customers/{id}/units/adjust`.
+        """Adjust the balance of a unit: `POST /api/v1/customers/{id}/units/adjust`.
 
-        As `adjust_credit`, for `unit_id`; returns what remains.
+        As `adjust_credit`, for `unit_id`; returns the new balance.
         """
         path, body = _adjustment(customer_id, "unit", unit_id, amount)
         return Operation("POST", path, picked(Adjustment), body)
@@ -314,11 +314,11 @@ class Customers(Resource[S]):
     def credit_balance(
         self, customer_id: str, /, *, credit_id: str | None = None, credit_name: str | None = None
     ) -> Operation[CreditBalance | None]:
-        """Read what is left of one credit: a row of `GET /api/v1/customers/{id}/balances`.
+        """Read the balance of one credit: a row of `GET /api/v1/customers/{id}/balances`.
 
         Args:
-            customer_id: Whose.
-            credit_id: Which credit. Give this or `credit_name`.
+            customer_id: The customer's id.
+            credit_id: The credit's id. Give this or `credit_name`.
             credit_name: The same, by its name, exactly.
 
         Returns:
@@ -334,7 +334,7 @@ class Customers(Resource[S]):
     def outcome_balance(
         self, customer_id: str, /, *, outcome_id: str | None = None, outcome_name: str | None = None
     ) -> Operation[OutcomeBalance | None]:
-        """Read what is left of one outcome: a row of `GET /api/v1/customers/{id}/balances`.
+        """Read the balance of one outcome: a row of `GET /api/v1/customers/{id}/balances`.
 
         As `credit_balance`, by `outcome_id` or `outcome_name`.
         """
@@ -346,7 +346,7 @@ class Customers(Resource[S]):
     def unit_balance(
         self, customer_id: str, /, *, unit_id: str | None = None, unit_name: str | None = None
     ) -> Operation[UnitBalance | None]:
-        """Read what is left of one unit: a row of `GET /api/v1/customers/{id}/balances`.
+        """Read the balance of one unit: a row of `GET /api/v1/customers/{id}/balances`.
 
         As `credit_balance`, by `unit_id` or `unit_name`.
         """
@@ -379,7 +379,7 @@ def _customer_body(fields: Mapping[str, object]) -> bytes:
 def _read_items(payload: Payload) -> tuple[Sequence[Customer], str | None]:
     page = CustomerPage(payload)
     cursor = page.next_cursor
-    # Opaque, whatever the server makes it of; it is sent back as text.
+    # Opaque: it is sent back as text, whatever type it came as.
     return page.customers, None if cursor is None else str(cursor)
 
 
@@ -392,14 +392,14 @@ def _member_body(fields: Mapping[str, object]) -> bytes:
 
 
 def _adjustment(customer_id: object, noun: str, adjusted_id: object, amount: object) -> tuple[str, bytes]:
-    """Make the path and body that add to what is left of one credit, outcome or unit."""
+    """Make the path and body that adjust the balance of one credit, outcome or unit."""
     argument = f"{noun}_id"
     fields = {argument: check_text(argument, adjusted_id), "amount": check_number("amount", amount)}
     return _path(customer_id, f"{noun}s", "adjust"), json_body(fields)
 
 
 def _balance(kind: type[M], rows: str, customer_id: object, **by: object) -> Operation[M | None]:
-    """Make the operation that reads one row of the balances, by the one of two arguments that is given."""
+    """Make the operation that reads one row of the balances, by whichever of two arguments is given."""
     given = {name: value for name, value in by.items() if value is not None}
     if len(given) != 1:
         raise invalid(next(iter(by)), f"give exactly one of {' and '.join(by)}")

@@ -1,8 +1,8 @@
 """Invoices: what customers owe."""
 
-from clocknext_core.binding import Resource, S, endpoint
 from clocknext_core.models import Invoice, InvoiceDetails, Items, PayLink
 from clocknext_core.operations import Operation, path_id, path_of
+from clocknext_core.resources.binding import Resource, S, endpoint
 from clocknext_core.resources.listings import list_path
 from clocknext_core.resources.payloads import many
 
@@ -17,7 +17,7 @@ class Invoices(Resource[S]):
         """Read invoices: `GET /api/v1/invoices`.
 
         Args:
-            customer_id: Only this customer's. Default: everyone's.
+            customer_id: Only this customer's. Default: all customers'.
             status: Only those in this state, such as `OPEN`. Default: all.
             limit: The most to return. Default: the server's.
 

@@ -37,4 +37,4 @@ def picked(kind: type[M]) -> Callable[[Payload], M]:
 
 
 def nothing(payload: Payload) -> None:
-    """Read an answer that says nothing but yes."""
+    """Ignore the payload: the status is the result."""

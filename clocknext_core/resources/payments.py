@@ -1,8 +1,8 @@
 """Payments: what customers paid."""
 
-from clocknext_core.binding import Resource, S, endpoint
 from clocknext_core.models import Items, Payment, PaymentDetails
 from clocknext_core.operations import Operation, path_id, path_of
+from clocknext_core.resources.binding import Resource, S, endpoint
 from clocknext_core.resources.listings import list_path
 from clocknext_core.resources.payloads import many
 
@@ -15,7 +15,7 @@ class Payments(Resource[S]):
         """Read payments: `GET /api/v1/payments`.
 
         Args:
-            customer_id: Only this customer's. Default: everyone's.
+            customer_id: Only this customer's. Default: all customers'.
             limit: The most to return. Default: the server's.
 
         Raises:

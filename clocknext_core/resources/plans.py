@@ -1,12 +1,12 @@
-"""Plans: what customers can be sold."""
+"""Plans, which customers buy."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal, TypeAlias, TypedDict, Unpack
 
-from clocknext_core.binding import S, endpoint
-from clocknext_core.models import Plan
+from clocknext_core.models import Items, Plan
 from clocknext_core.operations import Operation
-from clocknext_core.resources.catalogue import Catalogue, Definition, Named
+from clocknext_core.resources.binding import S, endpoint
+from clocknext_core.resources.offerings import Definition, Named, Offerings
 from clocknext_core.resources.writes import checked
 
 BillingCycle: TypeAlias = Literal["MONTHLY", "QUARTERLY", "SEMI_ANNUAL", "YEARLY", "EVERY_5_MIN", "FREE"]
@@ -36,7 +36,7 @@ class PlanComponentDefinition(_RequiredOfComponent, total=False):
 
 
 class PlanDefinition(Definition, total=False):
-    """What a plan has besides its name."""
+    """Fields of a plan, besides its name."""
 
     billing_cycle: Annotated[
         BillingCycle, "`MONTHLY`, `QUARTERLY`, `SEMI_ANNUAL`, `YEARLY`, `EVERY_5_MIN` or `FREE`."
@@ -51,7 +51,7 @@ class PlanDefinition(Definition, total=False):
         "Left out: it is not.",
     ]
     price_adjustment: Annotated[
-        float, "What is added to the price that is due in advance, USD; taken off below 0. Left out: 0."
+        float, "Amount added to the price that is due in advance, USD; below 0 a discount. Left out: 0."
     ]
     carry_forward: Annotated[
         bool,
@@ -63,12 +63,33 @@ class PlanChanges(Named, PlanDefinition, total=False):
     """All fields of a plan."""
 
 
-class Plans(Catalogue[S, Plan]):
-    """Define plans: what is granted and charged, how often, and whether before or after it is used."""
+class Plans(Offerings[S, Plan]):
+    """Define plans: what is granted and charged, how often, and whether in advance or in arrear."""
 
     kind = Plan
     noun = "plan"
     segment = "plans"
+
+    @endpoint
+    def list(self, *, active: bool | None = None) -> Operation[Items[Plan]]:
+        """Read every plan: `GET /api/v1/plans`.
+
+        Args:
+            active: `True`: those that are active; `False` is sent as such. Default: no filter.
+
+        Raises:
+            ValidationError: `active` is not a bool.
+        """
+        return self._list(active)
+
+    @endpoint
+    def get(self, definition_id: str, /) -> Operation[Plan]:
+        """Read a plan: `GET /api/v1/plans/{id}`.
+
+        Raises:
+            NotFoundError: There is no such plan.
+        """
+        return self._get(definition_id)
 
     @endpoint
     def create(self, /, *, name: str, **definition: Unpack[PlanDefinition]) -> Operation[Plan]:
@@ -77,8 +98,8 @@ class Plans(Catalogue[S, Plan]):
         A field that is not listed is sent as well, in camelCase: the server may know it.
 
         Args:
-            name: What people call it; not blank.
-            definition: The fields of `PlanDefinition`.
+            name: Name for people; not blank.
+            definition: The fields of `PlanDefinition`, by name.
 
         Raises:
             ValidationError: A bad argument, or the server refused a field.
@@ -89,15 +110,37 @@ class Plans(Catalogue[S, Plan]):
     def update(self, definition_id: str, /, **definition: Unpack[PlanChanges]) -> Operation[Plan]:
         """Replace a plan: `PATCH /api/v1/plans/{id}`. Sent once.
 
-        The server takes what is sent for the whole definition, so give all the fields it shall have. A field
+        The server takes what is sent for the whole definition, so give every field. A field
         that is not listed is sent as well, in camelCase. Customers who bought the plan keep what they bought.
 
         Args:
-            definition_id: Which one.
-            definition: The fields of `PlanChanges`.
+            definition_id: The plan's id.
+            definition: The fields of `PlanChanges`, by name.
 
         Raises:
             ValidationError: A bad argument, or the server refused a field.
             NotFoundError: There is no such plan.
         """
         return self._update(definition_id, checked(PlanChanges, definition))
+
+    @endpoint
+    def set_active(self, definition_id: str, /, *, is_active: bool) -> Operation[Plan]:
+        """Retire a plan, or take it up again: `PATCH /api/v1/plans/{id}`. Sent once.
+
+        Args:
+            definition_id: The plan's id.
+            is_active: Whether it can be sold from now on. The rest of the definition stays as it is.
+
+        Raises:
+            NotFoundError: There is no such plan.
+        """
+        return self._set_active(definition_id, is_active)
+
+    @endpoint
+    def delete(self, definition_id: str, /) -> Operation[None]:
+        """Delete a plan: `DELETE /api/v1/plans/{id}`.
+
+        Raises:
+            NotFoundError: There is no such plan; also when a retry finds the first attempt did it.
+        """
+        return self._delete(definition_id)

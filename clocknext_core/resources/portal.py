@@ -1,9 +1,9 @@
 """The customer portal: short-lived tokens for a browser."""
 
-from clocknext_core.binding import Resource, S, endpoint
 from clocknext_core.checks import check_email, check_int, check_text
 from clocknext_core.models import PortalToken
 from clocknext_core.operations import Operation, json_body, path_of
+from clocknext_core.resources.binding import Resource, S, endpoint
 from clocknext_core.resources.payloads import picked
 
 
@@ -17,7 +17,7 @@ class Portal(Resource[S]):
         """Mint a token: `POST /api/v1/portal/token`. Sent once.
 
         Args:
-            customer_id: Whose portal it opens.
+            customer_id: The customer whose portal it opens.
             ttl_seconds: How long it is valid, seconds, at least 1. Default: the server's.
             member_email: The member of the customer it acts for. Default: none.
 

@@ -2,34 +2,36 @@
 
 from typing import Annotated, TypedDict, Unpack
 
-from clocknext_core.binding import Resource, S, endpoint
 from clocknext_core.checks import check_bool, check_text
 from clocknext_core.models import Items, Purchase, PurchaseChange
 from clocknext_core.operations import Operation, json_body, path_id, path_of
+from clocknext_core.resources.binding import Resource, S, endpoint
 from clocknext_core.resources.listings import list_path
 from clocknext_core.resources.payloads import many, one
 from clocknext_core.resources.writes import checked
 
 
 class PurchaseDetails(TypedDict, total=False):
-    """What may be said of a purchase besides who buys what."""
+    """Optional fields of a purchase."""
 
     billing_date: Annotated[str | None, "The first day of billing, `YYYY-MM-DD`. `None`, as left out: today."]
-    notes: Annotated[str | None, "Notes of your own. `None`, as left out: none."]
-    auto_payment: Annotated[bool, "Whether its invoices are paid by themselves. Left out: they are not."]
+    notes: Annotated[str | None, "Your notes. `None`, as left out: none."]
+    auto_payment: Annotated[bool, "Whether its invoices are paid automatically. Left out: they are not."]
     void_after_minutes: Annotated[
-        int, "After how long it is void if it is not paid, whole minutes. Left out: it stays."
+        int, "Whole minutes until the purchase is void if it is not paid. Left out: it stays valid."
     ]
 
 
 class AutoPaymentDetails(TypedDict, total=False):
-    """What may be said with a change of automatic payment. `None` clears; leaving it out leaves it alone."""
+    """Optional fields of a change of automatic payment."""
 
-    pause_reason: Annotated[str | None, "Why they are not. `None` clears it, leaving it out leaves it alone."]
+    pause_reason: Annotated[
+        str | None, "Why automatic payment is paused. `None` clears it, leaving it out leaves it alone."
+    ]
 
 
 class Purchases(Resource[S]):
-    """Sell plans to customers, look at what was sold, and end it."""
+    """Sell plans to customers; read and cancel purchases."""
 
     @endpoint
     def list(
@@ -38,7 +40,7 @@ class Purchases(Resource[S]):
         """Read purchases: `GET /api/v1/purchases`.
 
         Args:
-            customer_id: Only this customer's. Default: everyone's.
+            customer_id: Only this customer's. Default: all customers'.
             status: Only those in this state, such as `ACTIVE`. Default: all.
             limit: The most to return. Default: the server's.
 
@@ -58,7 +60,7 @@ class Purchases(Resource[S]):
 
         Args:
             customer_id: Who buys.
-            plan_id: What is bought.
+            plan_id: The plan that is bought.
             details: The fields of `PurchaseDetails`.
 
         Raises:
@@ -88,8 +90,8 @@ class Purchases(Resource[S]):
         """Switch automatic payment on or off: `PATCH /api/v1/purchases/{id}`. Sent once.
 
         Args:
-            purchase_id: Which one.
-            auto_payment: Whether its invoices are paid by themselves.
+            purchase_id: The purchase's id.
+            auto_payment: Whether its invoices are paid automatically.
             details: The fields of `AutoPaymentDetails`.
 
         Raises:

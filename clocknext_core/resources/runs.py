@@ -4,19 +4,14 @@ The server bills a run when a step says `complete`, and which step is the last i
 ends. So a step is held back until the next one, or the end, shows what it was.
 """
 
-import json
-from collections.abc import Mapping
 from types import TracebackType
-from typing import Generic, Protocol, Self, overload
+from typing import Generic, Self, Unpack, get_type_hints, overload
 
-from clocknext_core.binding import Async, Blocking, Resource, Runner, S
-from clocknext_core.bodies import SignalStatus
-from clocknext_core.checks import MAX_ID_LENGTH, check_id, check_int, check_mapping, check_text
-from clocknext_core.encoding import encode_json
-from clocknext_core.envelope import as_object
-from clocknext_core.errors import invalid
-from clocknext_core.operations import Recording
-from clocknext_core.signals import OutcomeSignal, encode
+from clocknext_core.checks import MAX_ID_LENGTH, check_bool, check_id, check_int, check_keywords, check_text
+from clocknext_core.errors import ClockNextError, invalid
+from clocknext_core.resources.binding import Async, Blocking, Resource, Runner, S
+from clocknext_core.signals import EncodedSignal, OutcomeSignal, StepFields, encode
+from clocknext_core.signatures import spell_out
 from clocknext_core.tokens import TokensLike
 
 
@@ -30,6 +25,9 @@ class RunSteps:
         model: The steps' model, where a step names none.
         member: The steps' member.
         wait: Whether each recording is awaited; `None`: as the client's mode says.
+
+    Raises:
+        ValidationError: A bad argument.
     """
 
     def __init__(
@@ -43,14 +41,15 @@ class RunSteps:
         wait: bool | None,
     ) -> None:
         self.run_id = check_id("run_id", run_id)
+        self.wait = None if wait is None else check_bool("wait", wait)
         self._customer_id = check_text("customer_id", customer_id)
         self._key_prefix = None if key_prefix is None else check_text("key_prefix", key_prefix)
         self._model = None if model is None else check_text("model", model)
-        self._member = member
-        self._wait = wait
+        self._member = None if member is None or member == "" else check_text("member", member)
         self._is_open = False
         self._counts: dict[str, int] = {}
-        self._held: OutcomeSignal | None = None
+        self._held: tuple[EncodedSignal, EncodedSignal] | None = None
+        """The step that was taken last: as one of several, and as the one that completes the run."""
 
     def open(self) -> None:
         """Begin the block.
@@ -65,22 +64,22 @@ class RunSteps:
     def step(
         self,
         key: str,
+        fields: StepFields,
         *,
         model: str | None,
         tokens: TokensLike | None,
-        status: SignalStatus | None,
-        custom: Mapping[str, object] | None,
-        metric: Mapping[str, object] | None,
         ordinal: int | None,
-    ) -> Recording | None:
-        """Take a step, and return the one before it to be recorded.
+    ) -> EncodedSignal | None:
+        """Take a step, and return the one before it, which is to be recorded now.
 
         Raises:
+            TypeError: A field is not a step's.
             ValidationError: A bad argument; nothing was taken.
             RuntimeError: The block has not begun, or has ended.
         """
         if not self._is_open:
             raise RuntimeError("Steps are taken inside the run's `with` block.")
+        check_keywords(fields, _STEP_FIELDS)
         check_text("key", key)
         if model is None:
             model = self._model
@@ -91,6 +90,7 @@ class RunSteps:
             ordinal = self._counts.get(agent_key, 0) + 1
         else:
             check_int("ordinal", ordinal, least=1)
+        step_key = _step_key(self.run_id, agent_key, ordinal)
         signal = OutcomeSignal(
             customer_id=self._customer_id,
             model=model,
@@ -98,51 +98,44 @@ class RunSteps:
             run_id=self.run_id,
             tokens=tokens,
             member=self._member,
-            status=status,
-            custom=None if custom is None else _copied("custom", custom),
-            metric=None if metric is None else _copied("metric", metric),
-            idempotency_key=_step_key(self.run_id, agent_key, ordinal),
+            idempotency_key=step_key,
+            **fields,
         )
-        encode(signal, lambda: "")  # what can't be sent is an error now, not when the step is released
+        # Encoded now: what can't be sent is an error here, and what the caller changes later changes nothing.
+        taken = (encode(signal, str), encode(signal.completed(step_key + _COMPLETING), str))
         self._counts[agent_key] = ordinal
-        before, self._held = self._held, signal
-        return self._recording(before)
+        before, self._held = self._held, taken
+        return None if before is None else before[0]
 
-    def close(self, *, completed: bool) -> Recording | None:
-        """End the block, and return the last step to be recorded; `completed`: as the one that bills."""
+    def close(self, *, is_completed: bool) -> EncodedSignal | None:
+        """End the block, and return the last step, which is to be recorded now.
+
+        Args:
+            is_completed: Whether it completes the run, which bills the outcome.
+        """
         self._is_open = False
         last, self._held = self._held, None
-        if last is not None and completed:
-            last = last.completed(f"{last.idempotency_key}/complete")
-        return self._recording(last)
-
-    def _recording(self, signal: OutcomeSignal | None) -> Recording | None:
-        return None if signal is None else Recording(signal, self._wait)
+        return None if last is None else last[is_completed]
 
 
-def _copied(name: str, value: Mapping[str, object]) -> dict[str, object]:
-    """Copy a JSON object, which the caller may change before the step is released."""
-    check_mapping(name, value)
-    try:
-        return as_object(json.loads(encode_json(dict(value))))
-    except ValueError as error:
-        raise invalid(name, f"can't be encoded as JSON: {error}") from None
+_STEP_FIELDS = frozenset(get_type_hints(StepFields))
+_COMPLETING = "/complete"
+"""Ends the idempotency key of the step that completes a run.
+
+So a run that stopped after its last step and is resumed does not complete under the key of that step, which
+the server has seen.
+"""
 
 
 def _step_key(run_id: str, agent_key: str, ordinal: int) -> str:
-    """Derive a step's idempotency key.
-
-    The completing one has a key of its own: a run that broke off after its last step and is resumed must
-    not have its completion taken for a repeat of that step.
-    """
     key = f"{run_id}/{agent_key}/{ordinal}"
-    if len(key) + len("/complete") > MAX_ID_LENGTH:
+    if len(key) + len(_COMPLETING) > MAX_ID_LENGTH:
         raise invalid("key", "is too long together with run_id: their idempotency key has 255 characters")
     return key
 
 
 class _Steps(Generic[S]):
-    """What both kinds of run are made of."""
+    """What both kinds of run have in common."""
 
     def __init__(self, runner: Runner, steps: RunSteps) -> None:
         self._runner = runner
@@ -160,6 +153,7 @@ class _Steps(Generic[S]):
 class Run(_Steps[Blocking]):
     """A run whose block is a `with` block. Used by one thread at a time."""
 
+    @spell_out
     def step(
         self,
         key: str,
@@ -167,10 +161,8 @@ class Run(_Steps[Blocking]):
         *,
         model: str | None = None,
         tokens: TokensLike | None = None,
-        status: SignalStatus | None = None,
-        custom: Mapping[str, object] | None = None,
-        metric: Mapping[str, object] | None = None,
         ordinal: int | None = None,
+        **fields: Unpack[StepFields],
     ) -> None:
         """Record that the run advanced by one step. It is sent when the next one comes, or the block ends.
 
@@ -178,21 +170,17 @@ class Run(_Steps[Blocking]):
             key: The step's key, below the run's `key_prefix` where there is one.
             model: Catalogue id of the model. Default: the run's.
             tokens: Token counts. Default: 0.
-            status: `SUCCESS` (the server's default), `FAILURE` or `PENDING`.
-            custom: Anything of your own: a JSON object of at most 32 KiB once encoded.
-            metric: `{"ref": name, "value": value}`.
             ordinal: Which time this run takes this step, from 1. Default: counted. Give it to repeat one
                 exactly, as an agent does that retries.
+            fields: `status`, `custom` and `metric`, as `signals.outcome` takes them.
 
         Raises:
             ValidationError: A bad argument; nothing was taken.
             RuntimeError: Outside the block.
         """
-        before = self._steps.step(
-            key, model=model, tokens=tokens, status=status, custom=custom, metric=metric, ordinal=ordinal
-        )
+        before = self._steps.step(key, fields, model=model, tokens=tokens, ordinal=ordinal)
         if before is not None:
-            self._runner.record(before)
+            self._record(before)
 
     def __enter__(self) -> Self:
         self._steps.open()
@@ -201,14 +189,27 @@ class Run(_Steps[Blocking]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        last = self._steps.close(completed=error is None)
+        last = self._steps.close(is_completed=error is None)
         if last is not None:
-            self._runner.record(last)
+            self._record(last)
+
+    def _record(self, encoded: EncodedSignal) -> None:
+        try:
+            self._runner.record(encoded, self._steps.wait)
+        except _REFUSALS:
+            raise
+        except BaseException:  # such as KeyboardInterrupt
+            self._runner.hold(encoded)
+            raise
 
 
 class AsyncRun(_Steps[Async]):
-    """A run whose block is an `async with` block. Used by one task at a time."""
+    """A run whose block is an `async with` block. Used by one task at a time.
 
+    A step is recorded also when the block is cancelled: it is then held, not awaited.
+    """
+
+    @spell_out
     async def step(
         self,
         key: str,
@@ -216,17 +217,13 @@ class AsyncRun(_Steps[Async]):
         *,
         model: str | None = None,
         tokens: TokensLike | None = None,
-        status: SignalStatus | None = None,
-        custom: Mapping[str, object] | None = None,
-        metric: Mapping[str, object] | None = None,
         ordinal: int | None = None,
+        **fields: Unpack[StepFields],
     ) -> None:
         """Record that the run advanced by one step; see `Run.step`."""
-        before = self._steps.step(
-            key, model=model, tokens=tokens, status=status, custom=custom, metric=metric, ordinal=ordinal
-        )
+        before = self._steps.step(key, fields, model=model, tokens=tokens, ordinal=ordinal)
         if before is not None:
-            await self._runner.record(before)
+            await self._record(before)
 
     async def __aenter__(self) -> Self:
         self._steps.open()
@@ -235,29 +232,31 @@ class AsyncRun(_Steps[Async]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        last = self._steps.close(completed=error is None)
-        if last is not None:
-            await self._runner.record(last)
+        last = self._steps.close(is_completed=error is None)
+        if last is None:
+            return
+        is_ordinary = error is None or isinstance(error, Exception)
+        if is_ordinary and not isinstance(error, self._runner.cancellations):
+            await self._record(last)
+        else:  # a cancelled block must end at once
+            self._runner.hold(last)
+
+    async def _record(self, encoded: EncodedSignal) -> None:
+        try:
+            await self._runner.record(encoded, self._steps.wait)
+        except _REFUSALS:
+            raise
+        except BaseException:  # cancelled: a signal that was sent already can't be billed twice under its key
+            self._runner.hold(encoded)
+            raise
 
 
-class KeyMaker(Runner, Protocol):
-    """A client that can make an id for a run."""
-
-    def make_key(self) -> str:
-        """Make a new unique key, of at most 255 characters."""
-        ...
+_REFUSALS = (ClockNextError, RuntimeError)
+"""What a client raises where it does not record a signal, or the server refuses it."""
 
 
 class Runs(Resource[S]):
-    """Group the steps of an outcome, so that it is billed once, and only if it was reached.
-
-    Args:
-        runner: The client.
-    """
-
-    def __init__(self, runner: KeyMaker) -> None:
-        super().__init__(runner)
-        self._make_key = runner.make_key
+    """Group the steps of an outcome, so that it is billed once, and only if it was reached."""
 
     @overload
     def start(
@@ -303,7 +302,7 @@ class Runs(Resource[S]):
                 one.
             key_prefix: The outcome's key, put before each step's with a dot between.
             model: The steps' model, where a step names none.
-            member: E-mail of the member of the customer who caused it.
+            member: The member of the customer who caused it, as for `signals.credit`.
             wait: Send each step when it is released, and wait. Default: as the client's `mode` says.
 
         Raises:
@@ -311,7 +310,7 @@ class Runs(Resource[S]):
         """
         steps = RunSteps(
             customer_id=customer_id,
-            run_id=self._make_key() if run_id is None else run_id,
+            run_id=self.runner.make_key() if run_id is None else run_id,
             key_prefix=key_prefix,
             model=model,
             member=member,

@@ -1,24 +1,33 @@
 """Signals: recording what is billed, and reading back what was."""
 
 from collections.abc import Mapping
-from typing import get_args
+from typing import Unpack, get_args
 
-from clocknext_core.binding import Resource, S, endpoint, recording
-from clocknext_core.bodies import SignalStatus, SignalType, credit_body, outcome_body, wallet_body
-from clocknext_core.checks import check_choice, check_email, check_text
-from clocknext_core.errors import invalid
+from clocknext_core.checks import check_choice, check_keywords, check_text
+from clocknext_core.envelope import Payload, as_object
+from clocknext_core.errors import ClockNextError, invalid
 from clocknext_core.models import TrackResult, UnitRecord, UnitUsage, Usage, UsageLog
 from clocknext_core.operations import (
     USAGE_PATH,
     Operation,
-    Recording,
     json_body,
     optional_limit,
     path_of,
     required_text,
 )
-from clocknext_core.resources.payloads import one, picked
-from clocknext_core.signals import Signal, encode_dry_run
+from clocknext_core.resources.binding import Resource, Runner, S, endpoint, recording
+from clocknext_core.resources.payloads import picked
+from clocknext_core.signals import (
+    ARGUMENTS_OF,
+    CreditFields,
+    OutcomeFields,
+    Signal,
+    SignalFields,
+    SignalType,
+    encode,
+    encode_arguments,
+    encode_dry_run,
+)
 from clocknext_core.tokens import Tokens, TokensLike
 from clocknext_core.usage import read_model
 
@@ -26,13 +35,20 @@ from clocknext_core.usage import read_model
 class Signals(Resource[S]):
     """Record signals: buffered by default, or awaited with `wait=True` (or a client in `sync` mode).
 
-    A buffered call returns at once; what the server says of the signal later comes through the hooks and
-    `flush`. An awaited call returns the server's answer, or raises its error.
+    A buffered call returns at once; the hooks and `flush` report later how the signal ended. An awaited call
+    returns the server's answer, or raises its error.
     """
 
-    def _record(self, recorded: Recording) -> TrackResult:
-        """Have the client record it. On one of asyncio or trio this is a coroutine, and `recording` knows."""
-        result: TrackResult = self.runner.record(recorded)
+    def __init__(self, runner: Runner) -> None:
+        super().__init__(runner)
+        self._make_key = runner.make_key
+
+    def _record(
+        self, signal_type: SignalType, arguments: Mapping[str, object], wait: bool | None
+    ) -> TrackResult:
+        """Encode a signal and have the client record it: a coroutine under asyncio and trio."""
+        encoded = encode_arguments(signal_type, arguments, self._make_key)
+        result: TrackResult = self.runner.record(encoded, wait)
         return result
 
     @recording
@@ -41,15 +57,9 @@ class Signals(Resource[S]):
         *,
         customer_id: str,
         model: str,
-        key: str | None = None,
-        agent_key: str | None = None,
         tokens: TokensLike | None = None,
-        member: str | None = None,
-        status: SignalStatus | None = None,
-        custom: Mapping[str, object] | None = None,
-        metric: Mapping[str, object] | None = None,
-        idempotency_key: str | None = None,
         wait: bool | None = None,
+        **fields: Unpack[CreditFields],
     ) -> TrackResult:
         """Record a signal metered against a credit, charged at the model's cost plus your margin.
 
@@ -59,9 +69,9 @@ class Signals(Resource[S]):
             key: The credit's stable key, sent as `key`. Give this or `agent_key`.
             agent_key: The same, sent as `agentKey`, as newer servers name it.
             tokens: Token counts: `Tokens`, or a mapping with `input`, `output` and `cache`. Default: 0.
-            member: E-mail of the member of the customer who caused it.
+            member: The member of the customer who caused it: their e-mail address, or any other string.
             status: `SUCCESS` (the server's default), `FAILURE` or `PENDING`.
-            custom: Anything of your own: a JSON object of at most 32 KiB once encoded.
+            custom: A JSON object of your choice: at most 32 KiB once encoded, nested at most 100 deep.
             metric: `{"ref": name, "value": value}`, sent as a property of that name.
             idempotency_key: 1 to 255 characters; the server bills a key once. Default: one is made.
             wait: Send it now and wait for the answer. Default: as the client's `mode` says.
@@ -73,10 +83,8 @@ class Signals(Resource[S]):
             ValidationError: A bad argument; nothing was recorded.
             ClockNextError: The call waited, and the server refused the signal or could not be reached.
         """
-        body = credit_body(
-            customer_id, model, key, agent_key, tokens, member, status, custom, metric, idempotency_key
-        )
-        return self._record(Recording.of(body, wait))
+        arguments = {"customer_id": customer_id, "model": model, "tokens": tokens, **fields}
+        return self._record("credit", arguments, wait)
 
     @recording
     def wallet(
@@ -85,20 +93,16 @@ class Signals(Resource[S]):
         customer_id: str,
         model: str,
         tokens: TokensLike | None = None,
-        member: str | None = None,
-        status: SignalStatus | None = None,
-        custom: Mapping[str, object] | None = None,
-        metric: Mapping[str, object] | None = None,
-        idempotency_key: str | None = None,
         wait: bool | None = None,
+        **fields: Unpack[SignalFields],
     ) -> TrackResult:
         """Record a signal that debits the customer's USD wallet at the model's cost, without margin.
 
         Arguments, result and errors are those of `credit`, without a key. `metric` is taken, so that the
         three calls are alike, but not sent: the server ignores it on wallet signals.
         """
-        body = wallet_body(customer_id, model, tokens, member, status, custom, metric, idempotency_key)
-        return self._record(Recording.of(body, wait))
+        arguments = {"customer_id": customer_id, "model": model, "tokens": tokens, **fields}
+        return self._record("wallet", arguments, wait)
 
     @recording
     def outcome(
@@ -106,17 +110,9 @@ class Signals(Resource[S]):
         *,
         customer_id: str,
         model: str,
-        key: str | None = None,
-        agent_key: str | None = None,
-        run_id: str | None = None,
-        complete: bool | None = None,
         tokens: TokensLike | None = None,
-        member: str | None = None,
-        status: SignalStatus | None = None,
-        custom: Mapping[str, object] | None = None,
-        metric: Mapping[str, object] | None = None,
-        idempotency_key: str | None = None,
         wait: bool | None = None,
+        **fields: Unpack[OutcomeFields],
     ) -> TrackResult:
         """Record that a workflow advanced by one step; `key` (or `agent_key`) is the outcome step's.
 
@@ -124,21 +120,8 @@ class Signals(Resource[S]):
         steps of one run (1 to 255 characters; newer servers require it), and `complete=True` on the last step
         bills the outcome, once.
         """
-        body = outcome_body(
-            customer_id,
-            model,
-            key,
-            agent_key,
-            run_id,
-            complete,
-            tokens,
-            member,
-            status,
-            custom,
-            metric,
-            idempotency_key,
-        )
-        return self._record(Recording.of(body, wait))
+        arguments = {"customer_id": customer_id, "model": model, "tokens": tokens, **fields}
+        return self._record("outcome", arguments, wait)
 
     @recording
     def from_response(
@@ -149,16 +132,8 @@ class Signals(Resource[S]):
         customer_id: str,
         type: SignalType = "credit",  # noqa: A002
         model: str | None = None,
-        key: str | None = None,
-        agent_key: str | None = None,
-        run_id: str | None = None,
-        complete: bool | None = None,
-        member: str | None = None,
-        status: SignalStatus | None = None,
-        custom: Mapping[str, object] | None = None,
-        metric: Mapping[str, object] | None = None,
-        idempotency_key: str | None = None,
         wait: bool | None = None,
+        **fields: Unpack[OutcomeFields],
     ) -> TrackResult:
         """Record a signal with the model and the tokens that a model's response names.
 
@@ -176,9 +151,9 @@ class Signals(Resource[S]):
             agent_key: The same, sent as `agentKey`.
             run_id: Groups the steps of one run of an outcome.
             complete: `True` bills the outcome, once.
-            member: E-mail of the member of the customer who caused it.
+            member: The member of the customer who caused it: their e-mail address, or any other string.
             status: `SUCCESS` (the server's default), `FAILURE` or `PENDING`.
-            custom: Anything of your own: a JSON object of at most 32 KiB once encoded.
+            custom: A JSON object of your choice: at most 32 KiB once encoded, nested at most 100 deep.
             metric: `{"ref": name, "value": value}`, sent as a property of that name.
             idempotency_key: The server bills a key once; the response's id, where it has one, keeps a
                 response from being billed twice. Default: one is made.
@@ -190,48 +165,51 @@ class Signals(Resource[S]):
             ClockNextError: The call waited, and the server refused the signal or could not be reached.
         """
         check_choice("type", type, get_args(SignalType))
-        foreign: dict[str, object] = {} if type == "outcome" else {"run_id": run_id, "complete": complete}
-        if type == "wallet":
-            foreign |= {"key": key, "agent_key": agent_key}
-        for name, value in foreign.items():
-            if value is not None:
+        check_keywords(fields, ARGUMENTS_OF["outcome"])
+        given = {name: value for name, value in fields.items() if value is not None}
+        for name in given:
+            if name not in ARGUMENTS_OF[type]:
                 raise invalid(name, f"does not belong to a {type} signal")
         tokens = Tokens.from_usage(response)
         if model is None:
             model = read_model(response)
-        own = (member, status, custom, metric, idempotency_key)
-        if type == "wallet":
-            body = wallet_body(customer_id, model, tokens, *own)
-        elif type == "credit":
-            body = credit_body(customer_id, model, key, agent_key, tokens, *own)
-        else:
-            body = outcome_body(customer_id, model, key, agent_key, run_id, complete, tokens, *own)
-        return self._record(Recording.of(body, wait))
+        arguments = {"customer_id": customer_id, "model": model, "tokens": tokens, **given}
+        return self._record(type, arguments, wait)
 
     @recording
     def track(self, signal: Signal, /, *, wait: bool | None = None) -> TrackResult:
-        """Record a signal object. Without an idempotency key of its own, each call makes a new one.
+        """Record a signal object. Where it has no idempotency key, each call makes a new one.
 
         Raises:
             ValidationError: It is not a signal, or can't be encoded; nothing was recorded.
             ClockNextError: The call waited, and the server refused the signal or could not be reached.
         """
-        return self._record(Recording(signal, wait))
+        result: TrackResult = self.runner.record(encode(signal, self._make_key), wait)
+        return result
 
     @endpoint
-    def verify(self, signal: Signal, /) -> Operation[UsageLog]:
-        """Have a signal checked and priced, and nothing recorded: `POST /api/v1/usage` with `dryRun`.
+    def verify(self, signal: Signal, /) -> Operation[UsageLog | None]:
+        """Have the server check and price a signal, and record nothing: `POST /api/v1/usage` with `dryRun`.
 
         Nothing is billed, so it is retried like a read. An idempotency key is sent if the signal has one.
+
+        Returns:
+            The price, as a log that is not kept; `None` where the server found nothing wrong and gave none.
 
         Raises:
             ValidationError: It is not a signal, can't be encoded, or the server refused a field.
             NotFoundError: There is no such customer.
             PlanError: The customer's plan, the model or the key does not allow it.
             AllowanceError: A balance would not suffice.
+            ClockNextError: Status 202, with a `signal_id`: the server does not know dry runs, or queued the
+                signal for a person to correct. It took the signal, and may bill it.
         """
         body = encode_dry_run(signal)
-        return Operation("POST", USAGE_PATH, one(UsageLog, "usageLog"), body, replay_safe=True)
+
+        def read(payload: Payload) -> UsageLog | ClockNextError | None:
+            return _verified(payload, signal.idempotency_key)
+
+        return Operation("POST", USAGE_PATH, read, body, replay_safe=True)
 
     @endpoint
     def unit(self, *, customer_id: str, agent_key: str, member: str | None = None) -> Operation[UnitRecord]:
@@ -242,7 +220,7 @@ class Signals(Resource[S]):
         Args:
             customer_id: Who is billed.
             agent_key: The unit's key.
-            member: E-mail of the member of the customer who caused it. Default: none.
+            member: The member of the customer who caused it, as for `credit`. Default: none.
 
         Raises:
             ValidationError: A bad argument, or the server refused a field.
@@ -254,16 +232,16 @@ class Signals(Resource[S]):
             "agent_key": check_text("agent_key", agent_key),
         }
         if member is not None and member != "":
-            fields["member"] = check_email("member", member)
+            fields["member"] = check_text("member", member)
         return Operation("POST", path_of("units"), UnitRecord, json_body(fields))
 
     @endpoint
     def unit_usage(self, *, customer_id: str, limit: int | None = None) -> Operation[UnitUsage]:
-        """Read a customer's events of units, and what is left: `GET /api/v1/units`.
+        """Read a customer's events of units, and the balances: `GET /api/v1/units`.
 
         Args:
-            customer_id: Whose.
-            limit: The latest so many events. Default: the server's.
+            customer_id: The customer's id.
+            limit: How many events, the latest first. Default: the server's.
 
         Raises:
             ValidationError: A bad argument.
@@ -274,6 +252,24 @@ class Signals(Resource[S]):
     def list(self, *, customer_id: str, limit: int | None = None) -> Operation[Usage]:
         """Read a customer's usage: `GET /api/v1/usage`. The latest `limit` logs; default: the server's."""
         return usage_operation(customer_id, limit)
+
+
+def _verified(payload: Payload, idempotency_key: str | None) -> UsageLog | ClockNextError | None:
+    """Read the answer to a dry run: a server that takes the signal instead answers 202 and says so."""
+    if isinstance(payload.get("usageLog"), dict):
+        return UsageLog(as_object(payload["usageLog"]))
+    is_queued = payload.get("status") == "PENDING"
+    if not is_queued and payload.get("accepted") is not True:
+        return None
+    signal_id = payload.get("signalId")
+    return ClockNextError(
+        "The server refused the signal and queued it for a person to correct: this was no dry run."
+        if is_queued
+        else "The server took the signal and may bill it: it does not know dry runs.",
+        status=202,
+        idempotency_key=idempotency_key,
+        signal_id=signal_id if isinstance(signal_id, str) else None,
+    )
 
 
 def usage_operation(customer_id: object, limit: object) -> Operation[Usage]:

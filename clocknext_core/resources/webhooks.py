@@ -1,26 +1,26 @@
-"""Webhooks: where the server tells of events, one address for each kind of event."""
+"""Webhooks: the addresses to which the server reports events, one for each kind of event."""
 
 from typing import Annotated, TypedDict, Unpack
 
-from clocknext_core.binding import Resource, S, endpoint
 from clocknext_core.checks import check_text
 from clocknext_core.models import Items, Webhook
 from clocknext_core.operations import Operation, json_body, path_id, path_of
+from clocknext_core.resources.binding import Resource, S, endpoint
 from clocknext_core.resources.payloads import many, nothing, one
 from clocknext_core.resources.writes import checked
 
 
 class WebhookDetails(TypedDict, total=False):
-    """What may be said of a webhook besides its address. Leaving a field out leaves it alone."""
+    """Optional fields of a webhook. Leaving one out leaves it alone."""
 
     threshold: Annotated[
         float | None,
-        "Below what the event is told, in the unit of what it is about: USD of a wallet. `None` clears it.",
+        "Value below which the event is sent, such as a wallet balance in USD. `None` clears it.",
     ]
 
 
 class Webhooks(Resource[S]):
-    """Say which address is told of which kind of event."""
+    """Set which address receives which kind of event."""
 
     @endpoint
     def list(self) -> Operation[Items[Webhook]]:
@@ -35,7 +35,7 @@ class Webhooks(Resource[S]):
 
         Args:
             kind: The kind of event, such as `WALLET_LOW`.
-            url: The address that is told.
+            url: The address that receives it.
             details: The fields of `WebhookDetails`.
 
         Raises:

@@ -1,13 +1,13 @@
 """The workspace: the organisation an API key belongs to, and the models it has enabled."""
 
-from clocknext_core.binding import Resource, S, endpoint
 from clocknext_core.models import CatalogueModel, Identity, Items
 from clocknext_core.operations import Operation, optional_flag, path_of
+from clocknext_core.resources.binding import Resource, S, endpoint
 from clocknext_core.resources.payloads import many
 
 
 class Workspace(Resource[S]):
-    """Read what an API key gives access to."""
+    """Read the organisation of an API key, and its models."""
 
     @endpoint
     def me(self) -> Operation[Identity]:

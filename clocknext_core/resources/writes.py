@@ -1,8 +1,8 @@
 """Writes: the fields a resource takes, declared once as a TypedDict and checked here by their annotations.
 
 A declaration gives each field its name in snake_case, its type and, in `Annotated`, what it means: its unit,
-and what `None` means where `None` is taken. Both type checkers read it, `binding` shows it in signatures and
-docstrings, and `checked` refuses a value of another type before anything is sent.
+and what `None` means where `None` is taken. Both type checkers read it, `signatures` shows it, and
+`checked` refuses a value of another type before anything is sent.
 
 What is not declared:
 

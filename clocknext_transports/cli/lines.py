@@ -1,17 +1,17 @@
 """JSON Lines, purely: bytes in, lines out; a line in, a signal out, under a key that can be derived again."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from inspect import signature
-from typing import NoReturn, cast
+from typing import NoReturn, cast, get_args
 
-from clocknext_core import CreditSignal, OutcomeSignal, Signal, ValidationError, WalletSignal
-from clocknext_core.bodies import MAX_BODY_BYTES
+from clocknext_core import Signal, ValidationError
 from clocknext_core.checks import check_choice
 from clocknext_core.errors import invalid
-from clocknext_core.naming import camel_case
+from clocknext_core.signals import ARGUMENTS_OF, FIELDS, MAX_BODY_BYTES, SignalType, make_signal
+from clocknext_core.tokens import WIRE_NAMES
+from clocknext_core.wire import camel_case
 
 MAX_LINE_BYTES = 4 * MAX_BODY_BYTES
 """Most bytes of a line that are kept. By blanks and escapes it may be longer than the body made of it."""
@@ -97,32 +97,27 @@ def parse(line: Line, *, source: str = "") -> Signal:
         ValidationError: It is refused, and why.
     """
     fields = _arguments(_read_object(line))
-    kind = fields.pop("type", None)
-    if kind is None:
+    signal_type = fields.pop("type", None)
+    if signal_type is None:
         raise invalid("type", "is required")
-    check_choice("type", kind, tuple(_KINDS))
-    make = _KINDS[str(kind)]
+    check_choice("type", signal_type, get_args(SignalType))
+    signal_type = cast("SignalType", signal_type)
     for name in ("customer_id", "model"):
         if name not in fields:
             raise invalid(name, "is required")
     for name in fields:
-        if name not in _PARAMETERS[str(kind)]:
-            raise invalid(name, f"is not a field of {kind} signals")
+        if name not in ARGUMENTS_OF[signal_type]:
+            raise invalid(name, f"is not a field of {signal_type} signals")
     fields.setdefault("idempotency_key", derive_key(line, source=source))
-    return make(**fields)
+    return make_signal(signal_type, fields)
 
 
-_KINDS: Mapping[str, Callable[..., Signal]] = {
-    kind.type: kind for kind in (CreditSignal, WalletSignal, OutcomeSignal)
-}
-_PARAMETERS = {name: frozenset(signature(kind).parameters) for name, kind in _KINDS.items()}
-_COUNTS = ("input", "output", "cache")
 _ARGUMENTS = {
     spelling: name
     for name in (
         "type",
-        *(f"{count}_tokens" for count in _COUNTS),
-        *frozenset[str]().union(*_PARAMETERS.values()),
+        *(f"{count}_tokens" for count in WIRE_NAMES),
+        *(row.argument for row in FIELDS),
     )
     for spelling in (name, camel_case(name))
 }
@@ -179,7 +174,7 @@ def _arguments(found: Mapping[str, object]) -> dict[str, object]:
         if name in fields:
             raise invalid(name, "is given twice")
         fields[name] = value
-    counts = {count: fields.pop(f"{count}_tokens") for count in _COUNTS if f"{count}_tokens" in fields}
+    counts = {count: fields.pop(f"{count}_tokens") for count in WIRE_NAMES if f"{count}_tokens" in fields}
     if counts:
         if "tokens" in fields:
             raise invalid("tokens", "must not be given together with a count of its own")

@@ -96,17 +96,23 @@ def verify(connection: Connection, *, file: str, concurrency: int, source: str) 
     with opened(file) as (read, size), reporter(Console(stderr=True), size) as progress:
         client = connection.client(TrioClockNext, concurrency=concurrency, on_retry=progress.retrying)
 
-        def on_priced(line: Line, signal: Signal, log: UsageLog) -> None:
-            if log.raw:
-                estimate.add(signal, log)
-                progress.update(estimate, line.end)
-            else:
-                # A service that knows no dry runs takes it for a signal: the fewer it gets, the better. It
-                # has the key that `send` would give it, so that sending the file does not bill it again.
-                problem = "The service gave no price: it may not know dry runs, and have recorded signals"
-                delivery.fail(ClockNextError(f"{problem} from line {line.number} on"))
+        def stop_at(line: Line) -> None:
+            # A service that knows no dry runs takes them for signals: the fewer it gets, the better. They
+            # have the keys that `send` would give them, so that sending the file does not bill them again.
+            problem = "The service gave no price: it may not know dry runs, and have recorded signals"
+            delivery.fail(ClockNextError(f"{problem} from line {line.number} on"))
+
+        def on_priced(line: Line, signal: Signal, log: UsageLog | None) -> None:
+            if log is None:
+                stop_at(line)
+                return
+            estimate.add(signal, log)
+            progress.update(estimate, line.end)
 
         def on_refused(line: Line, error: ClockNextError) -> None:
+            if error.status == 202:
+                stop_at(line)
+                return
             estimate.refused += 1
             progress.say(f"Line {line.number}: {describe(error)}")
             progress.update(estimate, line.end)

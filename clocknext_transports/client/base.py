@@ -1,49 +1,50 @@
 """What the three clients share: their arguments, their resources, and the pure engine behind them."""
 
+import codecs
+import importlib
 import os
 import random
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 from clocknext_core import (
     BatchPolicy,
     Config,
+    EncodedSignal,
     Engine,
     Operation,
+    Origin,
     Outbox,
     RandomSource,
-    Recording,
     RetryPolicy,
     SpooledOutbox,
     Stats,
 )
-from clocknext_core.binding import S
 from clocknext_core.checks import check_seconds
 from clocknext_core.config import Mode
 from clocknext_core.errors import invalid
+from clocknext_core.resources.binding import S
+from clocknext_core.resources.credits import Credits
+from clocknext_core.resources.customers import Customers
+from clocknext_core.resources.invoices import Invoices
+from clocknext_core.resources.outcomes import Outcomes
+from clocknext_core.resources.payments import Payments
+from clocknext_core.resources.plans import Plans
+from clocknext_core.resources.portal import Portal
+from clocknext_core.resources.purchases import Purchases
+from clocknext_core.resources.runs import Runs
 from clocknext_core.resources.signals import Signals
+from clocknext_core.resources.units import Units
+from clocknext_core.resources.webhooks import Webhooks
+from clocknext_core.resources.workspace import Workspace
 from clocknext_transports.client import environment
 from clocknext_transports.client.driver import Driver
 from clocknext_transports.client.hooks import Hooks, OnDrop, OnError, OnFlush, OnRetry
 from clocknext_transports.process import fork
-from clocknext_transports.process.forklock import undisturbed
 
-if TYPE_CHECKING:  # imported when they are first asked for: most programs only record signals
-    from clocknext_core.resources.credits import Credits
-    from clocknext_core.resources.customers import Customers
-    from clocknext_core.resources.invoices import Invoices
-    from clocknext_core.resources.outcomes import Outcomes
-    from clocknext_core.resources.payments import Payments
-    from clocknext_core.resources.plans import Plans
-    from clocknext_core.resources.portal import Portal
-    from clocknext_core.resources.purchases import Purchases
-    from clocknext_core.resources.runs import Runs
-    from clocknext_core.resources.units import Units
-    from clocknext_core.resources.webhooks import Webhooks
-    from clocknext_core.resources.workspace import Workspace
+if TYPE_CHECKING:
     from clocknext_transports.spool.keeper import Keeper
     from clocknext_transports.spool.protocol import Spool
 
@@ -132,77 +133,30 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
         if transport is not None:
             _check_transport(transport, "aclose" if self.is_async else "close")
         self._engine = self._new_engine()
+        self.make_key = self._engine.make_key
+        """Makes a new idempotency key or run id: 128 random bits, in hex."""
         used: TransportT = self._default_transport() if transport is None else transport
         self._driver = self._make_driver(used)
         self._driver.owns_transport = transport is None
         # Last of all, since it locks a file: whatever could be refused has been.
         if spool is not None:
             self._driver.keep(_opened(spool, self._engine.outbox))
-        fork.get_ready(self.config.origin)
+        _import_for_connections(self.config.origin)
         fork.register(self, type(self)._restart)  # noqa: SLF001 - its own
         self._is_started = True
+        self.credits: Credits[S] = Credits(self)
+        self.customers: Customers[S] = Customers(self)
+        self.invoices: Invoices[S] = Invoices(self)
+        self.outcomes: Outcomes[S] = Outcomes(self)
+        self.payments: Payments[S] = Payments(self)
+        self.plans: Plans[S] = Plans(self)
+        self.portal: Portal[S] = Portal(self)
+        self.purchases: Purchases[S] = Purchases(self)
+        self.runs: Runs[S] = Runs(self)
         self.signals: Signals[S] = Signals(self)
-        self._parts: dict[str, object] = {}
-
-    @property
-    def credits(self) -> "Credits[S]":
-        """Define credits. Signals name one by its `agent_key`."""
-        return cast("Credits[S]", self._part("Credits"))
-
-    @property
-    def customers(self) -> "Customers[S]":
-        """Create, read, change and delete customers; read what concerns one of them."""
-        return cast("Customers[S]", self._part("Customers"))
-
-    @property
-    def invoices(self) -> "Invoices[S]":
-        """Read invoices, and get links to pay them."""
-        return cast("Invoices[S]", self._part("Invoices"))
-
-    @property
-    def outcomes(self) -> "Outcomes[S]":
-        """Define outcomes. Signals name a step by its `agentKey`."""
-        return cast("Outcomes[S]", self._part("Outcomes"))
-
-    @property
-    def payments(self) -> "Payments[S]":
-        """Read payments."""
-        return cast("Payments[S]", self._part("Payments"))
-
-    @property
-    def plans(self) -> "Plans[S]":
-        """Define plans: what is granted and charged, how often, and whether before or after it is used."""
-        return cast("Plans[S]", self._part("Plans"))
-
-    @property
-    def portal(self) -> "Portal[S]":
-        """Mint tokens for the embedded customer portal; the API key itself must never reach a browser."""
-        return cast("Portal[S]", self._part("Portal"))
-
-    @property
-    def purchases(self) -> "Purchases[S]":
-        """Sell plans to customers, look at what was sold, and end it."""
-        return cast("Purchases[S]", self._part("Purchases"))
-
-    @property
-    def runs(self) -> "Runs[S]":
-        """Group the steps of an outcome, so that it is billed once, and only if it was reached."""
-        return cast("Runs[S]", self._part("Runs"))
-
-    @property
-    def units(self) -> "Units[S]":
-        """Define units. Events name one by its `agent_key`."""
-        return cast("Units[S]", self._part("Units"))
-
-    @property
-    def webhooks(self) -> "Webhooks[S]":
-        """Say which address is told of which kind of event."""
-        return cast("Webhooks[S]", self._part("Webhooks"))
-
-    @property
-    def workspace(self) -> "Workspace[S]":
-        """Read what an API key gives access to."""
-        return cast("Workspace[S]", self._part("Workspace"))
+        self.units: Units[S] = Units(self)
+        self.webhooks: Webhooks[S] = Webhooks(self)
+        self.workspace: Workspace[S] = Workspace(self)
 
     @property
     def pending(self) -> int:
@@ -214,13 +168,26 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
             f"<{type(self).__module__}.{type(self).__name__} {self.config.base_url} pending={self.pending}>"
         )
 
+    @property
+    def cancellations(self) -> tuple[type[BaseException], ...]:
+        """Which exceptions end a coroutine from outside, besides those that are no `Exception`."""
+        return ()
+
     @abstractmethod
     def run(self, operation: Operation[Any], /) -> Any:
         """Carry out an operation."""
 
     @abstractmethod
-    def record(self, recording: Recording, /) -> Any:
-        """Record a signal."""
+    def record(self, encoded: EncodedSignal, wait: bool | None = None, /) -> Any:
+        """Buffer a signal, or send it and wait (`None`: as the client's mode says)."""
+
+    @abstractmethod
+    def hold(self, encoded: EncodedSignal, /) -> None:
+        """Buffer a signal without waiting for anything, also where the caller is cancelled.
+
+        Raises:
+            QueueFullError: The queue is full and its overflow policy is `raise`.
+        """
 
     def stats_at(self, now: float) -> Stats:
         """Count as `stats` does, at a time on the driver's clock, in any thread.
@@ -235,18 +202,6 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
         It has to pass everything on to the one within.
         """
         self._driver.transport = wrap(self._driver.transport)
-
-    def make_key(self) -> str:
-        """Make a new idempotency key or run id: 128 random bits, in hex."""
-        return environment.new_key()
-
-    def _part(self, name: str) -> object:
-        """Make a part of the API when it is first asked for; only then is it imported, too."""
-        if name not in self._parts:
-            with undisturbed():
-                module = import_module(f"clocknext_core.resources.{name.lower()}")
-            self._parts.setdefault(name, getattr(module, name)(self))
-        return self._parts[name]
 
     def _block_timeout(self, error: BaseException | None) -> float:
         """Return how long the end of a block waits for held signals, by the exception that ends it."""
@@ -297,6 +252,16 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
             if error.name != "httpx":
                 raise
             raise environment.httpx_is_missing() from None
+
+
+def _import_for_connections(origin: Origin) -> None:
+    """Import now what Python would import in the thread that connects first.
+
+    A child that is forked while a thread imports a module can never import it: the module's lock stays held.
+    """
+    codecs.lookup("idna")  # Python encodes every host name with it, also an address
+    if origin.scheme == "https":
+        importlib.import_module("ssl")
 
 
 def _checked_spool(spool: object) -> float:

@@ -127,6 +127,14 @@ class Driver(ABC, Generic[B]):
             return receipt.result
         return self._waiting(receipt.ticket, waiter)
 
+    def hold(self, encoded: EncodedSignal) -> None:
+        """Buffer a signal without waiting for anything."""
+        serving = self._serving
+        with serving.lock:
+            serving.outbox.record(encoded, now=self._now())
+            serving.nudge()
+        serving.run_hooks_if_alone()
+
     def _waiting(self, ticket: Ticket, waiter: Waiter) -> Script[TrackResult]:
         """Wait for room in the queue or for the spool; if that is broken off, nothing was recorded."""
         serving = self._serving

@@ -21,7 +21,6 @@ from clocknext_core import (
     Mending,
     Rejected,
     Retrying,
-    Signal,
 )
 from clocknext_core.gate import Gate
 
@@ -86,10 +85,10 @@ class EventLog:
     def _write(self, event: HookEvent) -> None:
         match event:
             case Delivered():
-                self._log(event, "delivered", "Signal %r was delivered.", _key(event.signal))
+                self._log(event, "delivered", "Signal %r was delivered.", event.encoded.idempotency_key)
             case Rejected() | GivenUp() | Mending() | KeyRefused():
                 name, message = _FAILED[type(event)]
-                key, error = _key(event.signal), event.error
+                key, error = event.encoded.idempotency_key, event.error
                 self._log(event, name, message, key, _shown(error), **_told(error))
             case Retrying():
                 self._log(
@@ -108,7 +107,7 @@ class EventLog:
                     event,
                     "dropped",
                     "Signal %r was dropped: %s.",
-                    _key(event.signal),
+                    event.encoded.idempotency_key,
                     event.reason,
                     reason=event.reason,
                 )
@@ -124,14 +123,10 @@ class EventLog:
                 assert_never(event)
 
     def _log(self, event: HookEvent, name: str, message: str, *arguments: object, **fields: object) -> None:
-        signal = None if isinstance(event, Emptied) else event.signal
-        if signal is not None:
-            fields |= {"idempotency_key": signal.idempotency_key, "signal_type": signal.type}
+        encoded = None if isinstance(event, Emptied) else event.encoded
+        if encoded is not None:
+            fields |= {"idempotency_key": encoded.idempotency_key, "signal_type": encoded.type}
         self._logger.log(LEVELS[type(event)], message, *arguments, extra={"event_name": name, **fields})
-
-
-def _key(signal: Signal) -> str | None:
-    return signal.idempotency_key
 
 
 def _shown(error: ClockNextError) -> str:

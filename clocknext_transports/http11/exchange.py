@@ -8,14 +8,11 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from clocknext_core import Answer, Failure, Origin, Request, Response
+from clocknext_transports.http11.answers import Reader
 from clocknext_transports.http11.fast import read_plain, write_head
-from clocknext_transports.process.forklock import undisturbed
-
-if TYPE_CHECKING:
-    from clocknext_transports.http11.answers import Reader
 
 MAX_ANSWER_BYTES = 1024 * 1024
 """Most bytes of an answer's body that are read, by default."""
@@ -116,10 +113,7 @@ class Connection:
             self._method, data, max_answer_bytes=self._max_answer_bytes, received_at=self._wall_clock()
         )
 
-    def _make_reader(self) -> "Reader":
-        with undisturbed():
-            from clocknext_transports.http11.answers import Reader  # imports h11, which few answers need
-
+    def _make_reader(self) -> Reader:
         return Reader(self._method, max_answer_bytes=self._max_answer_bytes, wall_clock=self._wall_clock)
 
 

@@ -58,15 +58,13 @@ class Calls(driver.Driver[B], Generic[B]):
         return await carry_out_async(self._performing(call), self._take)
 
     async def record(self, encoded: EncodedSignal) -> TrackResult:
-        """Buffer a signal."""
-        admitted = self._admit(encoded)
-        if not isinstance(admitted, TrackResult):
-            return await carry_out_async(admitted, self._take)
+        """Buffer a signal. Where this is cancelled, nothing was recorded."""
         engine = self._serving.engine
-        if engine.outbox.held % engine.config.batch.max_size == 0:
+        if (engine.outbox.held + 1) % engine.config.batch.max_size == 0:
             # A loop of calls that never suspend would starve the task that sends.
             await self._sleep_until(self._now())
-        return admitted
+        admitted = self._admit(encoded)
+        return admitted if isinstance(admitted, TrackResult) else await carry_out_async(admitted, self._take)
 
     async def flush(self, timeout: float | None) -> FlushReport:
         """Send everything held and wait for it."""

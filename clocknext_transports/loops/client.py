@@ -3,8 +3,9 @@
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
-from clocknext_core import Call, FlushReport, Operation, Recording, Stats, TrackResult
-from clocknext_core.binding import Async
+from clocknext_core import EncodedSignal, FlushReport, Operation, Stats, TrackResult
+from clocknext_core.operations import signal_operation
+from clocknext_core.resources.binding import Async
 from clocknext_transports.client.base import ClientBase, checked_timeout
 from clocknext_transports.loops.calls import Calls, Transport
 
@@ -25,10 +26,26 @@ class LoopClient(ClientBase[Async, Transport, D], Generic[D]):
         """
         return await self._driver.perform(self._engine.call(operation))
 
-    async def record(self, recording: Recording, /) -> TrackResult:
+    async def record(self, encoded: EncodedSignal, wait: bool | None = None, /) -> TrackResult:
         """Buffer a signal, or send it and wait, as `signals.track` does."""
-        begun = self._engine.begin(recording)
-        return await (self._driver.perform(begun) if isinstance(begun, Call) else self._driver.record(begun))
+        if self._engine.is_awaited(wait):
+            return await self._driver.perform(self._engine.call(signal_operation(encoded)))
+        return await self._driver.record(encoded)
+
+    def hold(self, encoded: EncodedSignal, /) -> None:
+        """Buffer a signal without waiting, neither for room in the queue nor for the spool.
+
+        It works in a task that is cancelled.
+
+        Raises:
+            QueueFullError: The queue is full and its overflow policy is `raise`.
+        """
+        self._driver.hold(encoded)
+
+    @property
+    def cancellations(self) -> tuple[type[BaseException], ...]:
+        """Which exceptions end a coroutine from outside, besides those that are no `Exception`."""
+        return self._driver.cancellations
 
     def stats(self) -> Stats:
         """Count the buffered signals by state, and say how the service does."""

@@ -1,16 +1,13 @@
-"""What clients do when their process forks: the child's begin anew, empty; the parent's go on undisturbed.
+"""What clients do when their process forks: the child's begin anew, empty; the parent's go on as before.
 
 One hook serves all clients of a process, and knows them weakly.
 """
 
-import codecs
-import importlib
 import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from clocknext_core import Origin
 from clocknext_transports.process.log import logger
 
 T = TypeVar("T")
@@ -39,13 +36,6 @@ def _restart_all() -> None:
             restart(owner)
         except Exception:  # noqa: BLE001 - the others must not suffer by it
             logger.exception("A client could not begin anew after a fork.")
-
-
-def get_ready(origin: Origin) -> None:
-    """Import what Python imports itself in the thread that makes the first connection: see `undisturbed`."""
-    codecs.lookup("idna")  # for every host name, were it an address
-    if origin.scheme == "https":
-        importlib.import_module("ssl")
 
 
 def around(before: Callable[[], None], after_in_parent: Callable[[], None]) -> None:

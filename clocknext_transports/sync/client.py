@@ -3,8 +3,9 @@
 from types import TracebackType
 from typing import Self, TypeVar, final
 
-from clocknext_core import Call, FlushReport, Operation, Recording, Stats, TrackResult
-from clocknext_core.binding import Blocking
+from clocknext_core import EncodedSignal, FlushReport, Operation, Stats, TrackResult
+from clocknext_core.operations import signal_operation
+from clocknext_core.resources.binding import Blocking
 from clocknext_transports.client.base import ClientBase, checked_timeout
 from clocknext_transports.sync.clock import Clock
 from clocknext_transports.sync.driver import Driver
@@ -31,10 +32,21 @@ class ClockNext(ClientBase[Blocking, Transport, Driver]):
         """
         return self._driver.perform(self._engine.call(operation))
 
-    def record(self, recording: Recording, /) -> TrackResult:
+    def record(self, encoded: EncodedSignal, wait: bool | None = None, /) -> TrackResult:
         """Buffer a signal, or send it and wait, as `signals.track` does."""
-        begun = self._engine.begin(recording)
-        return self._driver.perform(begun) if isinstance(begun, Call) else self._driver.record(begun)
+        if self._engine.is_awaited(wait):
+            return self._driver.perform(self._engine.call(signal_operation(encoded)))
+        return self._driver.record(encoded)
+
+    def hold(self, encoded: EncodedSignal, /) -> None:
+        """Buffer a signal without waiting, neither for room in the queue nor for the spool.
+
+        It works in any thread.
+
+        Raises:
+            QueueFullError: The queue is full and its overflow policy is `raise`.
+        """
+        self._driver.hold(encoded)
 
     def stats(self) -> Stats:
         """Count the buffered signals by state, and say how the service does."""

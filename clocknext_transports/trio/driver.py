@@ -71,9 +71,9 @@ class Driver(Calls[Tasks]):
         """Buffer a signal, inside the block; after closing, have it dropped."""
         if not self._background.is_working and not self._serving.outbox.is_closing:
             raise _outside_block()
+        await trio.lowlevel.checkpoint_if_cancelled()
         result = await super().record(encoded)
-        # Every call of trio gives way to others. This one can't be cancelled: the signal is recorded.
-        await trio.lowlevel.cancel_shielded_checkpoint()
+        await trio.lowlevel.cancel_shielded_checkpoint()  # it was recorded: too late to be cancelled
         return result
 
     def _flushing(self, timeout: float | None, *, closes: bool = False) -> script.Script[FlushReport]:

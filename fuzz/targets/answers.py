@@ -29,6 +29,7 @@ from typing import Any, cast
 from clocknext_core import (
     ClockNextError,
     Config,
+    EncodedSignal,
     Model,
     Operation,
     Request,
@@ -37,11 +38,11 @@ from clocknext_core import (
     resources,
 )
 from clocknext_core import errors as kinds
-from clocknext_core.binding import Resource, endpoint, paged
 from clocknext_core.config import REDACTED
 from clocknext_core.envelope import Payload, open_answer
 from clocknext_core.models import Field, Items, Many
-from clocknext_core.operations import Pages, Recording, signal_operation
+from clocknext_core.operations import Pages, signal_operation
+from clocknext_core.resources.binding import Resource, endpoint, paged
 from clocknext_core.signals import encode
 from fuzz.decoding import KEY, Decoder, built_object, built_value, holds_key, with_key
 
@@ -83,14 +84,23 @@ class _Client:
     """A client that carries nothing out: what is built is looked at instead."""
 
     is_async = False
+    cancellations: tuple[type[BaseException], ...] = ()
 
     def run(self, operation: Operation[Any], /) -> Any:
         """Refuse."""
         raise AssertionError(f"{operation} was to be built, not run")
 
-    def record(self, recording: Recording, /) -> Any:
+    def record(self, encoded: EncodedSignal, wait: bool | None = None, /) -> Any:
         """Refuse."""
-        raise AssertionError(f"{recording} was to be built, not recorded")
+        raise AssertionError(f"{encoded} was to be built, not recorded")
+
+    def hold(self, encoded: EncodedSignal, /) -> None:
+        """Refuse."""
+        raise AssertionError(f"{encoded} was to be built, not held")
+
+    def make_key(self) -> str:
+        """Refuse."""
+        raise AssertionError("no key is needed to build an operation")
 
 
 def _operations() -> dict[str, Operation[Any]]:

@@ -22,8 +22,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from clocknext_core import Signal, ValidationError
-from clocknext_core.bodies import BODY_FIELDS
-from clocknext_core.signals import encode
+from clocknext_core.signals import BODY_FIELDS, encode
 from clocknext_transports.cli.lines import MAX_LINE_BYTES, Line, Splitter, derive_key, parse
 from clocknext_transports.cli.tally import describe
 from fuzz.decoding import Decoder, built_value, cut, expanded

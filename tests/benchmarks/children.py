@@ -15,8 +15,9 @@ from uuid import uuid4
 
 import trio
 
-from clocknext_core import Config, CreditSignal, EncodedSignal, Engine, Recording, Response, Transmit
+from clocknext_core import Config, CreditSignal, EncodedSignal, Engine, Response, Transmit
 from clocknext_core.outputs import Delivered
+from clocknext_core.signals import encode
 from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext
 from tests.benchmarks.ours import NOWHERE
 from tests.benchmarks.typical import API_KEY, arguments, holding
@@ -49,9 +50,7 @@ def hold(held: int, batch: int, batches: int) -> None:
     answer = Response(200, [("Content-Type", "application/json")], ANSWER)
 
     def encoded(number: int) -> EncodedSignal:
-        begun = engine.begin(Recording(CreditSignal(**arguments(number))))
-        assert isinstance(begun, EncodedSignal)  # it is not awaited
-        return begun
+        return encode(CreditSignal(**arguments(number)), engine.make_key)
 
     began = time.perf_counter()
     for number in range(held - batch):

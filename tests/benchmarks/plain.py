@@ -7,16 +7,15 @@ least that can be called validating, and each step is the quickest that we know.
 
 import json
 import os
-import re
 import threading
 import uuid
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 HELD: deque[tuple[str, bytes]] = deque()
 
 _LOCK = threading.Lock()
-_EMAIL = re.compile(r"[^@\s]+@\S+")
 _COUNTS = {"input": "inputTokens", "output": "outputTokens", "cache": "cacheTokens"}
 _STATUSES = ("SUCCESS", "FAILURE", "PENDING")
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -32,7 +31,7 @@ def record(
     tokens: Mapping[str, object] | None = None,
     member: str | None = None,
     status: str | None = None,
-    custom: object = None,
+    custom: Any = None,
     metric: Mapping[str, object] | None = None,
     idempotency_key: str | None = None,
 ) -> str:
@@ -64,8 +63,6 @@ def record(
         body[_COUNTS[name]] = count
     if member is not None:
         _check_text("member", member)
-        if not _EMAIL.fullmatch(member):
-            raise ValueError("member: must be an e-mail address")
         body["member"] = member
     if status is not None:
         if status not in _STATUSES:
@@ -74,10 +71,12 @@ def record(
     if custom is not None:
         if not isinstance(custom, dict):
             raise ValueError("custom: must be a dict")
+        _check_names("custom", custom)
         body["custom"] = custom
     if metric is not None:
         if set(metric) != {"ref", "value"} or metric["ref"] in _OWN:
             raise ValueError("metric: must have exactly ref and value, and ref must not be a field's name")
+        _check_names("metric", {metric["ref"]: metric["value"]})
         body[str(metric["ref"])] = metric["value"]
     if idempotency_key is None:
         idempotency_key = uuid.uuid4().hex
@@ -99,6 +98,21 @@ def _check_text(name: str, value: object) -> None:
         raise ValueError(f"{name}: must not be blank")
 
 
+def _check_names(name: str, value: Any, depth: int = 1) -> None:
+    if depth > 100:
+        raise ValueError(f"{name}: must be nested at most 100 deep")
+    if isinstance(value, dict):
+        for key, inner in cast("dict[object, object]", value).items():
+            if key == "__proto__":
+                raise ValueError(f"{name}: must not hold the name __proto__")
+            if key == "constructor" and isinstance(inner, dict) and "prototype" in inner:
+                raise ValueError(f"{name}: must not hold prototype within constructor")
+            _check_names(name, inner, depth + 1)
+    elif isinstance(value, list | tuple):
+        for inner in cast("Sequence[object]", value):
+            _check_names(name, inner, depth + 1)
+
+
 def record_leanly(
     *,
     customer_id: str,
@@ -113,8 +127,8 @@ def record_leanly(
     for text in (customer_id, model, key):
         if not _is_text(text):
             raise ValueError("must be a string that is not blank")
-    if member is not None and not _EMAIL.fullmatch(member):
-        raise ValueError("must be an e-mail address")
+    if member is not None and not _is_text(member):
+        raise ValueError("must be a string that is not blank")
     if status is not None and status not in _STATUSES:
         raise ValueError("must be a status")
     idempotency_key = os.urandom(16).hex()

@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 import pytest
 
-from clocknext_core.naming import camel_case
+from clocknext_core.wire import camel_case
 from clocknext_transports.cli.group import run
 from clocknext_transports.emulator import (
     Catalogue,

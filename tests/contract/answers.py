@@ -21,6 +21,16 @@ def priced(**log: object) -> Reply:
     return _reply(200, {"usageLog": {"id": "log_1", **log}}, "SUCCESS", "Request processed successfully.", {})
 
 
+def priced_by_nothing() -> Reply:
+    """Answer a signal without a usage log."""
+    return _reply(200, {"usageLog": None}, "SUCCESS", "Request processed successfully.", {})
+
+
+def taken(**result: object) -> Reply:
+    """Answer that a signal was taken and is not priced yet: 202."""
+    return _reply(202, result, "SUCCESS", "Accepted.", {})
+
+
 def refused(
     status: int,
     message: str = "No.",

@@ -7,11 +7,12 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias, TypedDict, TypeVar, cast
 
 from clocknext_core import BatchPolicy, ClockNextError, FlushReport, Retrying, RetryPolicy, Signal
-from clocknext_core.binding import Async
 from clocknext_core.config import Mode
 from clocknext_core.models import DropReason
+from clocknext_core.resources.binding import Async
 from clocknext_core.resources.customers import Customers
 from clocknext_core.resources.portal import Portal
+from clocknext_core.resources.runs import Runs
 from clocknext_core.resources.signals import Signals
 from clocknext_transports import ClockNext
 from clocknext_transports.client.hooks import OnDrop, OnError, OnFlush, OnRetry
@@ -33,6 +34,9 @@ class Client(Protocol):
 
     @property
     def portal(self) -> Portal[Async]: ...
+
+    @property
+    def runs(self) -> Runs[Async]: ...
 
     @property
     def pending(self) -> int: ...
@@ -120,6 +124,7 @@ class AwaitedClient:
         self.signals = cast("Signals[Async]", _AwaitedResource(client.signals))
         self.customers = cast("Customers[Async]", _AwaitedResource(client.customers))
         self.portal = cast("Portal[Async]", _AwaitedResource(client.portal))
+        self.runs = cast("Runs[Async]", _AwaitedResource(client.runs))
 
     def __getattr__(self, name: str) -> object:
         return _AwaitedResource(getattr(self._client, name))

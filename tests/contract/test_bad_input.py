@@ -37,6 +37,9 @@ NOT_LIMITS: tuple[object, ...] = (-1, 1.5, "1", True, 10**5000)
 
 GOOD_WALLET: Arguments = {"customer_id": "cus_123", "model": "gpt-4o"}
 GOOD_CREDIT: Arguments = {**GOOD_WALLET, "key": "api_credit"}
+DEEP: Any = 1
+for _ in range(100):
+    DEEP = [DEEP]
 GOOD_CUSTOMER: Arguments = {"name": "Acme", "email": "ops@acme.com"}
 TEXT_FIELDS = (
     *("description", "website", "phone", "legal_name", "address_line1", "address_line2", "city", "state"),
@@ -57,16 +60,18 @@ SIGNAL_CASES: list[Case] = [
         for name in ("input", "output", "cache")
         for bad in NOT_COUNTS
     ],
-    *each("member", "alice", "alice@", "@acme.com", "a b@acme.com", 7),
+    *each("member", " ", "\t\n", 7, ["alice"], SURROGATE),
     *each("status", "OK", "success", 1, ["SUCCESS"]),
     *each("custom", [1], "text", 5),
     *each("custom", {"n": float("nan")}, {"n": float("inf")}, {"o": object()}, {"s": SURROGATE}, CYCLE),
     *each("custom", {"b": b"bytes"}, {"s": {1, 2}}, {"long": "x" * 32 * 1024}, {(1, 2): 3}),
+    *each("custom", {"a": [{"__proto__": 1}]}, {"constructor": {"prototype": 1}}, {"deep": DEEP}),
     *each("idempotency_key", "", "  ", "x" * 256, 7, SURROGATE),
     *each("metric", {"ref": "pages"}, {"value": 1}, {"ref": "pages", "value": 1, "unit": "x"}, 5, "pages"),
     ("metric.ref", {"metric": {"ref": "customerId", "value": 1}}),
     ("metric.ref", {"metric": {"ref": " ", "value": 1}}),
     ("metric.ref", {"metric": {"ref": 7, "value": 1}}),
+    ("metric.ref", {"metric": {"ref": "__proto__", "value": 1}}),
     *each("wait", "yes", 1, 0),
 ]
 KEY_CASES: list[Case] = [

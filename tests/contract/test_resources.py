@@ -17,7 +17,7 @@ from clocknext_core import (
 )
 from clocknext_transports.emulator import Catalogue, Customer, Ledger, emulator, scripted
 from clocknext_transports.emulator.api.ledger import EXPIRED_API_KEY
-from tests.contract.answers import by_key, found, priced, record, refused
+from tests.contract.answers import by_key, found, priced, priced_by_nothing, record, refused, taken
 from tests.contract.worlds import KEY, PATIENT_BATCH, LogKeeper, World
 
 WRONG_KEY = "cnk_live_5ecretTokenNobodyMaySee"
@@ -271,3 +271,24 @@ def _shown(error: ClockNextError) -> list[str]:
         repr(error.request),
         "".join(traceback.format_exception(error)),
     ]
+
+
+@pytest.mark.parametrize(
+    "result", [{"accepted": True, "signalId": "sig_1"}, {"status": "PENDING", "signalId": "sig_1"}]
+)
+async def test_a_dry_run_that_the_server_takes_for_a_signal_is_an_error(
+    world: World, result: dict[str, object]
+) -> None:
+    with scripted([taken(**result)]) as server:
+        async with world.open(server.url) as client:
+            with pytest.raises(ClockNextError) as caught:
+                await client.signals.verify(WalletSignal(customer_id="cus_123", model="gpt-4o"))
+    assert (caught.value.status, caught.value.retryable, caught.value.signal_id) == (202, False, "sig_1")
+    assert len(server.requests) == 1
+
+
+async def test_a_dry_run_without_a_price_is_none(world: World) -> None:
+    with scripted([priced_by_nothing()]) as server:
+        async with world.open(server.url) as client:
+            signal = WalletSignal(customer_id="cus_123", model="gpt-4o")
+            assert await client.signals.verify(signal) is None

@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 import trio
 
+from clocknext_core import BatchPolicy
 from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext
-from clocknext_transports.emulator import EmulatorServer, emulator
+from clocknext_transports.emulator import EmulatorServer, Hold, emulator, scripted
+from tests.contract.answers import held, priced, record, sent_to
+from tests.contract.worlds import PATIENT_BATCH, World, in_tasks
 
 RUN: Any = {"customer_id": "cus_123", "run_id": "run_1", "key_prefix": "resolved_ticket", "model": "gpt-4o"}
 """What every start of the run is given."""
@@ -78,3 +81,94 @@ def test_a_run_that_breaks_off_and_is_resumed_is_billed_once(
             "run_1/resolved_ticket.confirm/1/complete",
             "run_1/resolved_ticket.triage/1",
         ]
+
+
+# Cancellation: a step that returned is recorded, whatever is cancelled afterwards
+
+
+RUN_OF_A: Any = {"customer_id": "cus_123", "run_id": "r", "model": "gpt-4o"}
+
+
+@in_tasks
+@pytest.mark.parametrize("wait", [None, True])
+async def test_the_steps_of_a_cancelled_block_are_held(world: World, wait: bool | None) -> None:
+    taken: list[str] = []
+    with scripted([priced()]) as server:
+        async with world.open(server.url, batch=PATIENT_BATCH) as client:
+
+            async def block() -> None:
+                async with client.runs.start(**RUN_OF_A, wait=wait) as run:
+                    await run.step("a")
+                    taken.append("a")
+                    await world.forever()
+
+            async def stepped() -> None:
+                while not taken:
+                    await world.turn()
+
+            await world.cancelled(block, when=stepped)
+            assert client.pending == 1
+            assert (await client.flush()).delivered == 1
+        assert sent_to(server) == ["r/a/1"]
+
+
+@in_tasks
+async def test_a_step_whose_awaited_recording_is_cancelled_is_held(world: World) -> None:
+    gate = Hold()
+    with scripted([held(gate)]) as server:
+        async with world.open(server.url, batch=PATIENT_BATCH) as client:
+
+            async def block() -> None:
+                async with client.runs.start(**RUN_OF_A, wait=True) as run:
+                    await run.step("a")
+                    await run.step("b")  # sends a, and waits
+
+            await world.cancelled(block, when=lambda: world.arrived(gate))
+            assert client.pending == 2
+            gate.release()
+            assert (await client.flush()).delivered == 2
+        assert sorted(sent_to(server)) == ["r/a/1", "r/a/1", "r/b/1"]
+
+
+@in_tasks
+@pytest.mark.parametrize("turns", range(12))
+async def test_every_step_that_returned_is_recorded_whenever_the_block_is_cancelled(
+    world: World, turns: int
+) -> None:
+    returned: list[str] = []
+    with scripted([priced()]) as server:
+        batch = BatchPolicy(max_size=2, max_interval=3600.0)
+        async with world.open(server.url, batch=batch) as client:
+
+            async def block() -> None:
+                async with client.runs.start(**RUN_OF_A) as run:
+                    for key in "abcdef":
+                        await run.step(key)
+                        returned.append(f"r/{key}/1")
+                    await world.forever()
+
+            assert not await world.cancelled_after(turns, block)
+            report = await client.flush()
+            assert (list(report.failed), report.pending, client.pending) == ([], 0, 0)
+        sent = sent_to(server)
+        assert {*returned} <= {*sent}
+        assert len(sent) == len({*sent}), "none was recorded twice"
+
+
+@in_tasks
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_signal_is_recorded_if_its_call_returned_and_only_then(world: World, turns: int) -> None:
+    returned: list[str] = []
+    with scripted([priced()]) as server:
+        batch = BatchPolicy(max_size=2, max_interval=3600.0)
+        async with world.open(server.url, batch=batch) as client:
+
+            async def block() -> None:
+                for key in "abcdef":
+                    await record(client, key)
+                    returned.append(key)
+                await world.forever()
+
+            assert not await world.cancelled_after(turns, block)
+            assert (await client.flush()).pending == 0
+        assert sorted(sent_to(server)) == returned

@@ -26,7 +26,6 @@ from clocknext_core import (
     Operation,
     PlanError,
     RateLimitError,
-    Recording,
     Retrying,
     RetryPolicy,
     ServerError,
@@ -38,8 +37,8 @@ from clocknext_core import (
 )
 from clocknext_core.call import CallOutput
 from clocknext_core.envelope import Payload
-from clocknext_core.operations import Method, json_body, path_of
-from tests.core.support import KEY, answer, config, credit, no_key, refusal, success
+from clocknext_core.operations import Method, json_body, path_of, signal_operation
+from tests.core.support import KEY, answer, config, encoded, no_key, refusal, success
 
 AnyCall: TypeAlias = "Call[Payload] | Call[TrackResult]"
 AnyOutput: TypeAlias = CallOutput
@@ -167,9 +166,7 @@ class World:
         number = len(self.begun) + 1
         call: AnyCall
         if kind == "signal":
-            recording = self.engine.begin(Recording(credit(f"key-{number}"), wait=True))
-            assert isinstance(recording, Call)
-            call = recording
+            call = self.engine.call(signal_operation(encoded(f"key-{number}")))
         else:
             body = json_body({"name": f"c{number}"}) if kind in ("POST", "PUT", "PATCH") else None
             call = self.engine.call(Operation(kind, path_of("customers", f"c{number}"), dict, body))

@@ -16,7 +16,6 @@ from clocknext_core import (
     NetworkError,
     Operation,
     RateLimitError,
-    Recording,
     Retrying,
     RetryPolicy,
     ServerError,
@@ -247,29 +246,25 @@ def test_one_attempt_is_all_there_is_when_the_policy_says_so() -> None:
 
 def test_an_awaited_signal_is_a_call_and_a_buffered_one_is_not() -> None:
     engine = Engine(config(), rng=Dice(0.0), make_key=counting_keys())
-    buffered = engine.begin(Recording(credit()))
-    assert not isinstance(buffered, Call)
-    assert buffered.idempotency_key == "key-1"
-    awaited = engine.begin(Recording(credit(), wait=True))
-    assert isinstance(awaited, Call)
+    assert not engine.is_awaited(None)
+    assert engine.is_awaited(True)
+    awaited = engine.call(signal_operation(engine.encode(credit())))
     settled, attempts, retries, _ = play(
         awaited, [refusal(500), success({"usageLog": {"id": "log_1"}, "later": 1})]
     )
     result = awaited.result(settled)
-    assert (result.idempotency_key, result.queued, result.dropped) == ("key-2", False, None)
+    assert (result.idempotency_key, result.queued, result.dropped) == ("key-1", False, None)
     assert result.usage_log is not None
     assert result.usage_log.id == "log_1"
     assert result.raw == {"usageLog": {"id": "log_1"}, "later": 1}
     assert len({attempt.request.body for attempt in attempts}) == 1
-    assert [event.signal for event in retries] == [credit("key-2")]
+    assert [event.signal for event in retries] == [credit("key-1")]
 
 
-def test_wait_must_be_a_bool_and_the_signal_a_signal() -> None:
+def test_wait_must_be_a_bool() -> None:
     engine = Engine(config(), rng=Dice(0.0), make_key=counting_keys())
     with pytest.raises(ValidationError, match="wait"):
-        engine.begin(Recording(credit(), wait=1))  # type: ignore[arg-type]
-    with pytest.raises(ValidationError, match="signal"):
-        engine.begin(Recording({"type": "credit"}))  # type: ignore[arg-type]
+        engine.is_awaited(1)  # type: ignore[arg-type]
 
 
 def test_a_closed_client_makes_no_more_calls() -> None:
@@ -278,4 +273,4 @@ def test_a_closed_client_makes_no_more_calls() -> None:
     with pytest.raises(ClockNextError, match="closed"):
         engine.call(operation())
     with pytest.raises(ClockNextError, match="closed"):
-        engine.begin(Recording(credit(), wait=True))
+        engine.call(signal_operation(encoded("a")))

@@ -4,14 +4,11 @@ import pytest
 
 from clocknext_core import (
     BatchPolicy,
-    Call,
     ClockNextError,
     Config,
-    EncodedSignal,
     Engine,
     Operation,
     RateLimitError,
-    Recording,
     Retrying,
     RetryPolicy,
     Settled,
@@ -19,7 +16,7 @@ from clocknext_core import (
     ValidationError,
 )
 from clocknext_core.resources.payloads import nothing
-from tests.core.support import KEY, Dice, config, counting_keys, credit, encoded, refusal
+from tests.core.support import KEY, Dice, config, counting_keys, encoded, refusal
 
 LISTING: Operation[None] = Operation("GET", "/api/v1/plans", nothing)
 
@@ -36,14 +33,12 @@ def test_the_mode_says_whether_a_signal_is_awaited_where_the_call_does_not(
     mode: str, wait: bool | None, is_awaited: bool
 ) -> None:
     settings = Config(KEY, mode="sync" if mode == "sync" else "async")
-    begun = engine(settings).begin(Recording(credit(), wait))
-    assert isinstance(begun, Call) is is_awaited
-    assert isinstance(begun, EncodedSignal) is not is_awaited
+    assert engine(settings).is_awaited(wait) is is_awaited
 
 
 def test_a_wait_that_is_no_bool_is_refused_by_name() -> None:
     with pytest.raises(ValidationError, match=r"^wait: must be True or False, not int$"):
-        engine(config()).begin(Recording(credit(), 1))  # type: ignore[arg-type]
+        engine(config()).is_awaited(1)  # type: ignore[arg-type]
 
 
 def test_the_jitter_of_buffered_signals_is_the_engines() -> None:

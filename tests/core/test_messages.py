@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from clocknext_core import Config, CreditSignal, OutcomeSignal, Tokens, ValidationError
-from clocknext_core.binding import Blocking
 from clocknext_core.checks import (
     check_bool,
     check_choice,
@@ -21,6 +20,7 @@ from clocknext_core.checks import (
     check_text,
 )
 from clocknext_core.operations import json_body, optional_limit, path_id, required_text
+from clocknext_core.resources.binding import Blocking
 from clocknext_core.resources.runs import Runs
 from clocknext_core.resources.signals import Signals
 from clocknext_core.resources.writes import check_agent_key

@@ -51,7 +51,7 @@ from clocknext_core.models import (
     WalletTransaction,
     Webhook,
 )
-from clocknext_core.naming import camel_case
+from clocknext_core.wire import camel_case
 
 
 def test_on_the_class_an_attribute_is_its_declaration() -> None:

@@ -1,16 +1,15 @@
 """Operations: paths and queries as the server's URL parser reads them, bodies, and pages."""
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import parse_qsl, unquote
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from clocknext_core import ClockNextError, Config, Operation, Pages, Recording, ValidationError
+from clocknext_core import ClockNextError, Config, Operation, Pages, ValidationError
 from clocknext_core.envelope import Payload
-from clocknext_core.naming import camel_case
 from clocknext_core.operations import (
     Method,
     QueryValue,
@@ -21,8 +20,10 @@ from clocknext_core.operations import (
     path_id,
     path_of,
     signal_operation,
+    signal_request,
 )
-from tests.core.support import KEY, config, credit, encoded
+from clocknext_core.wire import camel_case
+from tests.core.support import KEY, config, encoded
 
 
 def read(payload: Payload) -> Payload:
@@ -179,34 +180,61 @@ def test_a_signals_operation_can_be_repeated_by_its_key() -> None:
     assert made.request(config()) == request
     bare = Operation("GET", "/x", read)
     assert bare.idempotency_key is None
+    assert signal_request(signal, Config(KEY, "https://x.example/p")) == made.request(
+        Config(KEY, "https://x.example/p")
+    )
 
 
-# Recordings
+BAD_PATHS: list[object] = [
+    *("", "x", "api/v1/x", "@evil.example/x", "//evil.example/x", "https://evil.example/", "/a@b", "/x?a=@"),
+    *(
+        "/a b",
+        "/a\tb",
+        "/a\r\nX: 1",
+        "/a\0",
+        "/a\x7f",
+        "/é",
+        "/a\\b",
+        "/a#b",
+        "/a%2",
+        "/a%zz",
+        '/a"b',
+        "/a<b>",
+    ),
+    *("/..", "/.", "/a/../b", "/a/./b", "/a/..?b=1", "/api/v1/a b", None, 5, b"/x"),
+]
 
 
-def test_a_recording_is_equal_to_one_of_the_same_body_that_waits_as_long() -> None:
-    made = Recording(credit("idem"), True)
-    assert made == Recording(credit("idem"), True) == Recording.of(credit("idem").as_body(), True)
-    others: list[object] = [
-        Recording(credit("idem"), False),
-        Recording(credit("other"), True),
-        made.body,
-        None,
-    ]
-    for other in others:
-        assert made != other
+@pytest.mark.parametrize("path", BAD_PATHS)
+def test_a_path_that_some_transport_would_take_for_another_is_refused(path: Any) -> None:
+    with pytest.raises(ValidationError, match=r"^path: "):
+        Operation("GET", path, read)
 
 
-def test_a_recording_has_no_hash_and_shows_what_it_holds() -> None:
-    made = Recording(credit("idem"), False)
-    with pytest.raises(TypeError, match=r"^unhashable type: 'Recording'"):
-        hash(made)
-    assert repr(made) == f"Recording({made.body!r}, wait=False)"
+@pytest.mark.parametrize(
+    "path", ["/", "/x", "/a.b/..c/...", "/%2F%C3%a9", "/x?", "/x?a=b&c=%20+*?/..", "/-._~!$&'()*+,;=:/"]
+)
+def test_what_a_path_may_be(path: str) -> None:
+    assert Operation("GET", path, read).request(config()).target == path
 
 
-def test_only_a_signal_is_recorded() -> None:
-    with pytest.raises(ValidationError, match=r"^signal: must be a Signal, not dict$"):
-        Recording({"type": "credit"})  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("argument", "given"),
+    [
+        ("method", {"method": "get"}),
+        ("method", {"method": "GET / HTTP/1.1"}),
+        ("method", {"method": None}),
+        ("read", {"read": None}),
+        ("body", {"body": "{}"}),
+        ("replay_safe", {"replay_safe": 1}),
+    ],
+)
+def test_an_operation_that_can_not_be_sent_is_refused_when_it_is_made(
+    argument: str, given: dict[str, Any]
+) -> None:
+    make: Any = Operation
+    with pytest.raises(ValidationError, match=rf"^{argument}: "):
+        make(**{"method": "GET", "path": "/x", "read": read, **given})
 
 
 # Pages
@@ -234,7 +262,9 @@ class Shelf:
         pages = Pages(self.fetch)
         items: list[int] = []
         while (operation := pages.next()) is not None:
-            items += pages.items(operation.read({}))
+            page = operation.read({})
+            assert not isinstance(page, ClockNextError)
+            items += pages.items(page)
         assert pages.next() is None
         return items
 
@@ -262,7 +292,7 @@ def test_a_cursor_that_leads_to_itself_is_an_error_and_not_an_endless_loop() -> 
     shelf = Shelf({None: ([1], "a"), "a": ([2], "a")})
     with pytest.raises(ClockNextError) as caught:
         shelf.collect()
-    assert str(caught.value) == "The server sent the cursor of a page it has answered already."
+    assert str(caught.value) == "Pagination loop: the server repeated a cursor."
     assert shelf.asked == [None, "a"]
 
 
@@ -280,5 +310,7 @@ def test_the_next_page_can_be_asked_for_again_until_it_is_taken() -> None:
     assert first is not None
     assert again is not None
     assert first.path == again.path
-    pages.items(first.read({}))
+    page = first.read({})
+    assert not isinstance(page, ClockNextError)
+    pages.items(page)
     assert shelf.asked == [None, None]

@@ -14,6 +14,7 @@ from clocknext_core import (
     Delivered,
     Dropped,
     Emptied,
+    EncodedSignal,
     Engine,
     FlushReport,
     GivenUp,
@@ -22,7 +23,6 @@ from clocknext_core import (
     Mending,
     Operation,
     Outbox,
-    Recording,
     Rejected,
     Request,
     Response,
@@ -32,7 +32,8 @@ from clocknext_core import (
     Transmit,
     Wait,
 )
-from clocknext_core.binding import Blocking
+from clocknext_core.operations import signal_operation
+from clocknext_core.resources.binding import Blocking
 from clocknext_core.resources.credits import Credits
 from clocknext_core.resources.customers import Customers
 from clocknext_core.resources.invoices import Invoices
@@ -70,6 +71,7 @@ class CoreClient(Blocking):
     """The least there is to a client: the pure core, the recorded peer, and a clock that jumps."""
 
     is_async = False
+    cancellations: tuple[type[BaseException], ...] = ()
 
     def __init__(self, exchange: Exchange, base_url: str = "https://app.clocknext.com") -> None:
         config = Config(KEY, base_url, batch=exchange.batch, retry=exchange.retry)
@@ -95,13 +97,20 @@ class CoreClient(Blocking):
         """Carry an operation out."""
         return self._drive(self.engine.call(operation))
 
-    def record(self, recording: Recording, /) -> TrackResult:
+    def record(self, encoded: EncodedSignal, wait: bool | None = None, /) -> TrackResult:
         """Buffer a signal, or send it and wait."""
-        begun = self.engine.begin(recording)
-        if isinstance(begun, Call):
-            result: TrackResult = self._drive(begun)
+        if self.engine.is_awaited(wait):
+            result: TrackResult = self._drive(self.engine.call(signal_operation(encoded)))
             return result
-        return self.engine.outbox.record(begun, now=self.now).result
+        return self.engine.outbox.record(encoded, now=self.now).result
+
+    def hold(self, encoded: EncodedSignal, /) -> None:
+        """Buffer a signal."""
+        self.engine.outbox.record(encoded, now=self.now)
+
+    def make_key(self) -> str:
+        """Make a key."""
+        return self.engine.make_key()
 
     def _drive(self, call: Call[Any]) -> Any:
         while True:

@@ -15,7 +15,6 @@ from clocknext_core import (
     FlushReport,
     Operation,
     Origin,
-    Recording,
     Request,
     Response,
     Settled,
@@ -105,7 +104,6 @@ def test_what_is_left_out_has_its_default() -> None:
     operation = Operation("GET", "/x", nothing)
     assert (operation.body, operation.replay_safe, operation.encoded) == (None, None, None)
     assert operation.idempotency_key is None
-    assert Recording(CreditSignal(customer_id="c", model="m", key="k")).wait is None
     request = Request("GET", "/x", Origin("https", "a.example", 443), ())
     assert (request.body, request.replay_safe) == (None, False)
     assert Response(200, [], b"").received_at is None

@@ -2,12 +2,16 @@
 
 import inspect
 import re
+from collections.abc import Iterator, Sequence
+from typing import Unpack, get_args, get_origin, get_type_hints
 
 import pytest
 
 from clocknext_core import models
 from clocknext_core.models import Model
+from clocknext_core.resources.binding import endpoint
 from clocknext_transports import ClockNext
+from fuzz.targets.answers import OPERATIONS
 from tests.docs import DOCS
 
 RESOURCES_PACKAGE = "clocknext_core.resources."
@@ -44,6 +48,42 @@ def test_every_model_is_on_one_page() -> None:
     shown = [name.rpartition(".")[2] for name in DOCUMENTED if name.startswith("clocknext_core.models.")]
 
     assert sorted(set(shown) - {"Items"}) == sorted(names)
+
+
+def test_the_fields_of_every_write_are_on_the_page_of_its_resource() -> None:
+    written: set[str] = set()
+    for name, resource in RESOURCES.items():
+        for _, member in inspect.getmembers(resource, lambda each: isinstance(each, endpoint)):
+            for annotation in member.build.__annotations__.values():
+                if get_origin(annotation) is Unpack:
+                    written |= {f"{name}: {kind}" for kind in _with_rows(get_args(annotation)[0])}
+    shown = {
+        f"{name}: {kind}"
+        for name, page in PAGES.items()
+        for kind in re.findall(
+            r"^\.\. autoclass:: (clocknext_core\.resources\.\w+\.\w+)\(\)", page, re.MULTILINE
+        )
+    }
+    assert len(written) > 12
+    assert written <= shown
+
+
+def _with_rows(fields: type[object]) -> Iterator[str]:
+    """Name the class of some fields, and those of the rows of which one of the fields is a list."""
+    yield f"{fields.__module__}.{fields.__qualname__}"
+    for annotation in get_type_hints(fields).values():
+        if get_origin(annotation) is Sequence:
+            yield from _with_rows(get_args(annotation)[0])
+
+
+def test_the_calls_that_return_the_whole_payload_are_listed() -> None:
+    whole = {
+        f"{name[0].lower()}{name[1:]}"
+        for name, operation in OPERATIONS.items()
+        if isinstance(result := operation.read({"ok": True}), Model) and "ok" in result.raw
+    }
+    _, _, text = PAGES["resources"].partition("So these have `ok` in `.raw`")
+    assert {*re.findall(r"`(\w+\.\w+)`", text.partition("\n\n")[0])} == whole
 
 
 def test_nothing_is_on_two_pages() -> None:

@@ -206,7 +206,9 @@ def test_later_signals(cnk: ClockNext, server: EmulatorServer) -> None:
     signal = CreditSignal(
         customer_id="cus_123", model=MODEL, agent_key="api_credit", tokens=Tokens(input=1000)
     )
-    assert cnk.signals.verify(signal).customer_cost == 0.00325
+    verified = cnk.signals.verify(signal)
+    assert verified is not None
+    assert verified.customer_cost == 0.00325
     assert server.ledger.signals == ()
     metric = {"ref": "voice_ai", "value": "wb21"}
     tagged = cnk.signals.credit(

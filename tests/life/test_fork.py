@@ -21,7 +21,6 @@ from clocknext_transports.client.base import ClientBase
 from clocknext_transports.emulator import Hold, emulator, scripted
 from clocknext_transports.process import exit as atexit
 from clocknext_transports.process import fork as forks
-from clocknext_transports.process import forklock as undisturbed
 from clocknext_transports.sync import NativeTransport
 from clocknext_transports.trio import transport as transport_of_trio
 from tests.contract.answers import held, key_of
@@ -156,29 +155,27 @@ def test_a_fork_while_other_threads_hold_every_lock_does_not_hang_the_child() ->
         assert keys(peer) == {"parent": 1, "child": 1}
 
 
-class SlowFile(io.RawIOBase):
-    """A file that is being written to for as long as it takes."""
+class SlowStream(io.StringIO):
+    """What the first record is written to for as long as it takes."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.writing, self.may_end = threading.Event(), threading.Event()
 
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any, /) -> int:
-        self.writing.set()
-        assert self.may_end.wait(PATIENCE)
-        return len(data)
+    def write(self, text: str, /) -> int:
+        if not self.writing.is_set():
+            self.writing.set()
+            assert self.may_end.wait(PATIENCE)
+        return len(text)
 
 
-def test_a_fork_while_the_driver_logs_to_a_file_leaves_the_child_its_log() -> None:
-    file = SlowFile()
-    handler = logging.StreamHandler(io.TextIOWrapper(io.BufferedWriter(file)))
+def test_a_fork_while_the_driver_logs_leaves_the_child_its_log() -> None:
+    stream = SlowStream()
+    handler = logging.StreamHandler(stream)
     logger = logging.getLogger("clocknext")
-    os.register_at_fork(before=file.may_end.set)  # the last one is the first to be called
 
     def work() -> str:
-        logger.warning("The child can log.")
+        logger.warning("The child can log.")  # by the handler whose lock a thread of the parent has
         return "logged"
 
     with (
@@ -188,35 +185,11 @@ def test_a_fork_while_the_driver_logs_to_a_file_leaves_the_child_its_log() -> No
         logger.addHandler(handler)
         try:
             hold(client, "one")
-            assert file.writing.wait(PATIENCE)  # "delivered", by a thread of the driver
+            assert stream.writing.wait(PATIENCE)  # "delivered", by a thread of the driver
             assert Child(work).result() == "logged"
         finally:
+            stream.may_end.set()
             logger.removeHandler(handler)
-
-
-def test_a_log_that_waits_for_whoever_forks_does_not_hold_the_fork_up_for_ever(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(undisturbed, "FORK_PATIENCE", 0.05)
-    entered, may_end = threading.Event(), threading.Event()
-
-    def log() -> None:
-        with undisturbed.undisturbed():
-            entered.set()
-            may_end.wait(PATIENCE)
-
-    logging_thread = threading.Thread(target=log)
-    logging_thread.start()
-    assert entered.wait(PATIENCE)
-
-    def work() -> str:
-        with undisturbed.undisturbed():
-            return "went on"
-
-    assert Child(work).result() == "went on"
-    may_end.set()
-    logging_thread.join()
-    assert Child(work).result() == "went on"
 
 
 def test_a_fork_in_the_middle_of_exchanges_leaves_them_to_the_parent() -> None:

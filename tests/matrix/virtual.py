@@ -12,14 +12,13 @@ from clocknext_core import (
     Answer,
     Closed,
     Config,
-    EncodedSignal,
     Engine,
-    Recording,
     Request,
     Transmit,
     Wait,
     WalletSignal,
 )
+from clocknext_core.signals import encode
 from clocknext_transports.emulator import Ledger, Received
 
 SIGNAL = WalletSignal(customer_id="cus_wallet", model="gpt-4o")
@@ -58,11 +57,8 @@ class Core:
 
     def record(self, now: float) -> None:
         """Record a signal."""
-        begun = self.engine.begin(
-            Recording(WalletSignal(customer_id="cus_wallet", model="gpt-4o"), wait=False)
-        )
-        assert isinstance(begun, EncodedSignal)
-        self.outbox.record(begun, now=now)
+        signal = WalletSignal(customer_id="cus_wallet", model="gpt-4o")
+        self.outbox.record(encode(signal, self.engine.make_key), now=now)
         self.step(now)
 
     def step(self, now: float) -> None:

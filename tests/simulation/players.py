@@ -18,15 +18,15 @@ from clocknext_core import (
     Call,
     ClockNextError,
     Closed,
-    EncodedSignal,
     Outbox,
-    Recording,
     Request,
     Settled,
     SpooledOutbox,
     Transmit,
     Wait,
 )
+from clocknext_core.operations import signal_operation
+from clocknext_core.signals import encode
 from clocknext_transports.asyncio.driver import Driver as AsyncioDriver
 from clocknext_transports.client import driver as driver_of_all
 from clocknext_transports.client import serving
@@ -99,12 +99,13 @@ class CorePlayer:
                 self._drive(self.stage.engine.call(step.operation))
             case "record" | "track":
                 assert step.signal is not None
-                begun = self.stage.engine.begin(Recording(step.signal, wait=step.kind == "track"))
-                if isinstance(begun, EncodedSignal):
-                    with suppress(ClockNextError):
-                        self._outbox.record(begun, now=self._now)
+                engine = self.stage.engine
+                encoded = encode(step.signal, engine.make_key)
+                if step.kind == "track":
+                    self._drive(engine.call(signal_operation(encoded)))
                 else:
-                    self._drive(begun)
+                    with suppress(ClockNextError):
+                        self._outbox.record(encoded, now=self._now)
 
     def _close(self) -> None:
         self._outbox.close(now=self._now)
@@ -199,11 +200,11 @@ def play_threads(scenario: Scenario, schedule: Random | None = None) -> Stage:
                         driver.perform(stage.engine.call(step.operation))
                     case "record" | "track":
                         assert step.signal is not None
-                        begun = stage.engine.begin(Recording(step.signal, wait=step.kind == "track"))
-                        if isinstance(begun, EncodedSignal):
-                            driver.record(begun)
+                        encoded = encode(step.signal, stage.engine.make_key)
+                        if step.kind == "track":
+                            driver.perform(stage.engine.call(signal_operation(encoded)))
                         else:
-                            driver.perform(begun)
+                            driver.record(encoded)
 
         users = [Thread(scheduler, partial(take, step), "user") for step in scenario.steps]
         for user in users:
@@ -307,8 +308,8 @@ async def _take_async(
                 await driver.perform(stage.engine.call(step.operation))
             case "record" | "track":
                 assert step.signal is not None
-                begun = stage.engine.begin(Recording(step.signal, wait=step.kind == "track"))
-                if isinstance(begun, EncodedSignal):
-                    await driver.record(begun)
+                encoded = encode(step.signal, stage.engine.make_key)
+                if step.kind == "track":
+                    await driver.perform(stage.engine.call(signal_operation(encoded)))
                 else:
-                    await driver.perform(begun)
+                    await driver.record(encoded)

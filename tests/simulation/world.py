@@ -24,7 +24,6 @@ from clocknext_core import (
     Config,
     CreditSignal,
     Delivered,
-    EncodedSignal,
     Engine,
     Erase,
     Failure,
@@ -33,7 +32,6 @@ from clocknext_core import (
     Quarantine,
     QueueFullError,
     Receipt,
-    Recording,
     Response,
     Retrying,
     RetryPolicy,
@@ -51,7 +49,8 @@ from clocknext_core import (
 )
 from clocknext_core.config import Overflow
 from clocknext_core.envelope import Payload
-from clocknext_core.operations import json_body, path_of
+from clocknext_core.operations import json_body, path_of, signal_operation
+from clocknext_core.signals import encode
 from clocknext_transports.emulator.api.exchange import Received
 from clocknext_transports.emulator.api.ledger import DEFAULT_API_KEY, Ledger
 from clocknext_transports.emulator.books.catalogue import Catalogue
@@ -241,17 +240,16 @@ class World:
         self._nudge()
 
     def _record(self) -> str:
-        begun = self.engine.begin(Recording(self._draw_signal(), wait=False))
-        assert isinstance(begun, EncodedSignal)
-        self._signals[begun.idempotency_key] = Recorded(begun.body)
+        encoded = encode(self._draw_signal(), self.engine.make_key)
+        self._signals[encoded.idempotency_key] = Recorded(encoded.body)
         self.judge.touch(self.now)
         before = self.outbox.stats(now=self.now)
         receipt: Receipt | None = None
         with suppress(QueueFullError):
-            receipt = self.outbox.record(begun, now=self.now)
-        self.judge.recorded(begun, receipt, before)
+            receipt = self.outbox.record(encoded, now=self.now)
+        self.judge.recorded(encoded, receipt, before)
         self._check()
-        return begun.idempotency_key
+        return encoded.idempotency_key
 
     def _draw_signal(self) -> Signal:
         rng = self.rng
@@ -522,8 +520,8 @@ class World:
                 self._begin(Operation("POST", path_of("customers"), _identity, body), name=name)
             case _:
                 key = f"call-{len(self._claims)}"
-                call = self.engine.begin(Recording(self._draw_signal().with_idempotency_key(key), wait=True))
-                assert isinstance(call, Call)
+                encoded = encode(self._draw_signal().with_idempotency_key(key), self.engine.make_key)
+                call = self.engine.call(signal_operation(encoded))
                 self._follow(Claim(call, key, None, replay_safe=True))
 
     def _begin(self, operation: Operation[Payload], name: str | None = None) -> None:

@@ -107,7 +107,7 @@ def live(path: Path, number: int, said: int, kill_at: int | None) -> None:
         signal_ = stored(f"{number}-{one}")
         told.acquire()
         say("?", signal_.idempotency_key)
-        writer.put(Store(one, EncodedSignal(signal_.idempotency_key, signal_.body)))
+        writer.put(Store(one, EncodedSignal(signal_.idempotency_key, "wallet", signal_.body)))
     signal.pause()  # all is done; the parent puts an end to it
 
 

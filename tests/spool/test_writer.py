@@ -109,7 +109,7 @@ class Results:
         ticket = len(self._stored)
         self._stored[ticket] = told
         signal = stored(number)
-        writer.put(Store(ticket, EncodedSignal(signal.idempotency_key, signal.body)))
+        writer.put(Store(ticket, EncodedSignal(signal.idempotency_key, "wallet", signal.body)))
         return told
 
 
@@ -363,7 +363,7 @@ def test_close_carries_out_what_is_queued_and_tells_last(
 def test_a_closed_writer_refuses_jobs(writer: SpoolWriter) -> None:
     assert ended(writer)
     duties: list[SpoolDuty] = [
-        Store(1, EncodedSignal("key", b"{}")),
+        Store(1, EncodedSignal("key", "wallet", b"{}")),
         Adopt(1),
         Erase("key"),
         Quarantine("key", "why"),
@@ -413,7 +413,7 @@ writer = SpoolWriter(
     on_problem=print,
     wall=lambda: NOW,
 )
-writer.put(Store(1, EncodedSignal(stored(1).idempotency_key, stored(1).body)))
+writer.put(Store(1, EncodedSignal(stored(1).idempotency_key, "wallet", stored(1).body)))
 while sys.stdin.readline():
     pass
 """

@@ -20,20 +20,19 @@ from clocknext_core import (
     ClockNextError,
     Config,
     CreditSignal,
-    EncodedSignal,
     Engine,
     Failure,
     Operation,
     Outbox,
     OutboxOutput,
     QueueFullError,
-    Recording,
     Request,
     Response,
     RetryPolicy,
 )
 from clocknext_core.envelope import Payload
 from clocknext_core.operations import path_of
+from clocknext_core.signals import encode
 from clocknext_transports import ClockNext
 from clocknext_transports.client.base import ClientBase
 from clocknext_transports.emulator import Ledger, emulator
@@ -45,11 +44,12 @@ from clocknext_transports.recorder import (
     RecordingCall,
     RecordingEngine,
     RecordingOutbox,
-    main,
     recording,
     replay,
 )
+from clocknext_transports.recorder.__main__ import main
 from clocknext_transports.sync import Transport
+from tests.core.support import no_key
 from tests.traces import saved
 from tests.traces.record import RUNS, TROUBLES
 
@@ -85,9 +85,7 @@ def engine(write: Callable[[str], object], batch: BatchPolicy | None = None) -> 
 
 def record(the_engine: Engine, key: str, *, now: float) -> None:
     signal = CreditSignal(customer_id="cus_1", model="m", key="api", idempotency_key=key)
-    begun = the_engine.begin(Recording(signal, wait=False))
-    assert isinstance(begun, EncodedSignal)
-    the_engine.outbox.record(begun, now=now)
+    the_engine.outbox.record(encode(signal, no_key), now=now)
 
 
 def lines_of(path: Path) -> Sequence[str]:

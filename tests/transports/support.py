@@ -23,12 +23,12 @@ from clocknext_core import (
     FlushReport,
     Operation,
     Origin,
-    Recording,
     Request,
     RetryPolicy,
     Signal,
     TrackResult,
 )
+from clocknext_core.signals import encode
 from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext
 from clocknext_transports.asyncio import NativeTransport as AsyncioTransport
 from clocknext_transports.http11 import MAX_ANSWER_BYTES
@@ -384,7 +384,7 @@ class BlockingClient:
 
     def record(self, signal: Signal, /, *, wait: bool = False) -> TrackResult:
         """Record a signal."""
-        return self._client.record(Recording(signal, wait))
+        return self._client.record(encode(signal, self._client.make_key), wait)
 
     def close(self, timeout: float, /) -> FlushReport:
         """Close the client."""
@@ -406,7 +406,7 @@ class PortalClient:
 
     def record(self, signal: Signal, /, *, wait: bool = False) -> TrackResult:
         """Record a signal."""
-        return self._portal.call(self._client.record, Recording(signal, wait))
+        return self._portal.call(self._client.record, encode(signal, self._client.make_key), wait)
 
     def close(self, timeout: float, /) -> FlushReport:
         """Close the client."""

@@ -50,14 +50,6 @@ def test_the_core_loads_nothing_but_the_standard_library() -> None:
     }
 
 
-def test_the_core_loads_its_machines_when_they_are_asked_for() -> None:
-    tell = "import sys; print(*(name for name in sys.modules if name.startswith('clocknext_core.')))"
-    alone = run(f"import clocknext_core; {tell}").split()
-    assert "clocknext_core.signals" in alone
-    assert not {"clocknext_core.outbox", "clocknext_core.call", "clocknext_core.models"} & {*alone}
-    assert "clocknext_core.outbox" in run(f"from clocknext_core import Outbox; {tell}").split()
-
-
 def test_a_client_without_a_spool_loads_no_sqlite_and_one_is_there_for_the_asking() -> None:
     loaded = loaded_by("from clocknext_transports import ClockNext")
     assert not loaded & {"sqlite3", "secrets"}
@@ -73,9 +65,9 @@ def test_the_package_alone_loads_next_to_nothing() -> None:
 @pytest.mark.parametrize(
     ("name", "needs"),
     [
-        ("ClockNext", set[str]()),
-        ("AsyncClockNext", {"asyncio", "ssl"}),
-        ("TrioClockNext", {"trio", "ssl"}),
+        ("ClockNext", {"h11"}),
+        ("AsyncClockNext", {"h11", "asyncio", "ssl"}),
+        ("TrioClockNext", {"h11", "trio", "ssl"}),
     ],
 )
 def test_each_client_loads_only_its_own_world(name: str, needs: set[str]) -> None:

@@ -3,6 +3,7 @@
 import logging
 import subprocess
 import sys
+import threading
 from collections.abc import Generator
 from typing import cast, get_args
 
@@ -16,11 +17,11 @@ from clocknext_core import (
     EncodedSignal,
     HookEvent,
     ServerError,
-    Signal,
 )
 from clocknext_core.gate import OUTAGE_AFTER, Gate
 from clocknext_core.signals import encode
 from clocknext_core.verdicts import Verdict
+from clocknext_transports import ClockNext
 from clocknext_transports.client.events_log import LEVELS, EventLog
 from clocknext_transports.client.hooks import Hooks
 from clocknext_transports.emulator import scripted
@@ -172,16 +173,18 @@ def test_a_key_of_ones_own_can_forge_no_line(keeper: Keeper) -> None:
 
 
 class Untouchable:
-    """An encoded signal that notes when somebody looks at it."""
+    """An encoded signal that notes when its key is read, and can't be read back from its bytes."""
+
+    type = "credit"
 
     def __init__(self) -> None:
         self.looks = 0
 
     @property
-    def signal(self) -> Signal:
+    def idempotency_key(self) -> str:
         """Note it."""
         self.looks += 1
-        return signal("a")
+        return "a"
 
 
 @pytest.mark.parametrize("level", [logging.WARNING, logging.ERROR])
@@ -230,3 +233,46 @@ print(dropped)
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert (done.stdout, done.stderr) == ("['closed']\n", "")
+
+
+def test_a_handler_that_uses_the_client_does_not_deadlock_with_a_thread_of_the_client() -> None:
+    logging_begun, done = threading.Event(), threading.Event()
+    clients: list[ClockNext] = []
+
+    class Metering(logging.Handler):
+        """Meters the lines of the program, under the lock that every handler has."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            """Record a signal, once a thread of the client waits for this handler."""
+            if record.name != "program":
+                return
+            clients[0].signals.wallet(customer_id="cus_1", model="m", idempotency_key="second")
+            assert logging_begun.wait(PATIENCE)
+            assert clients[0].workspace is not None
+            clients[0].signals.wallet(customer_id="cus_1", model="m", idempotency_key="third")
+            done.set()
+
+    def announce(record: logging.LogRecord) -> bool:
+        logging_begun.set()
+        return True
+
+    handler, package, program = Metering(), logging.getLogger("clocknext"), logging.getLogger("program")
+    package.addHandler(handler)
+    program.addHandler(handler)
+    package.addFilter(announce)
+    level = package.level
+    package.setLevel(logging.DEBUG)
+    try:
+        with scripted([priced()]) as server:
+            client = ClockNext(KEY, base_url=server.url, batch=BatchPolicy(max_size=1))
+            clients.append(client)
+            thread = threading.Thread(target=program.warning, args=("a line",), daemon=True)
+            thread.start()
+            assert done.wait(PATIENCE), "the handler waits for the client, which waits for the handler"
+            thread.join(PATIENCE)
+            assert client.close(PATIENCE).pending == 0
+    finally:
+        package.setLevel(level)
+        package.removeFilter(announce)
+        package.removeHandler(handler)
+        program.removeHandler(handler)

@@ -18,9 +18,19 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from clocknext_core import BatchPolicy, Failure, NetworkError, Operation, RateLimitError, Request, RetryPolicy
+from clocknext_core import (
+    BatchPolicy,
+    Failure,
+    NetworkError,
+    Operation,
+    RateLimitError,
+    Request,
+    RetryPolicy,
+    WalletSignal,
+)
 from clocknext_core.models import DropReason
-from clocknext_core.operations import path_of
+from clocknext_core.operations import USAGE_PATH, path_of
+from clocknext_core.signals import encode_dry_run
 from clocknext_transports import ClockNext
 from clocknext_transports.emulator import Hold, scripted
 from clocknext_transports.otel import _clients, instrument  # pyright: ignore[reportPrivateUsage]
@@ -182,6 +192,22 @@ def test_an_attempt_has_a_span_and_a_duration(kind: Native) -> None:
     assert names == usual | {"host", "content-length"}
     everything = " ".join(span.to_json() for span in told.spans())
     assert not [secret for secret in PERSONAL if secret in everything]
+
+
+@pytest.mark.parametrize("key", [None, "idem-1"])
+@each_kind
+def test_a_dry_run_has_a_span_with_a_key_or_without(
+    kind: Native, key: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = Observatory()
+    body = encode_dry_run(WalletSignal(customer_id="cus_1", model="m", idempotency_key=key))
+    dry_run: Operation[object] = Operation("POST", USAGE_PATH, dict, body)
+    with scripted([priced()]) as server, opened(kind, server.url, told.instrument) as client:
+        client.run(dry_run)
+    (span,) = told.spans()
+    assert (span.attributes or {})["clocknext.signal.type"] == "wallet"
+    assert (span.attributes or {}).get("clocknext.idempotency_key") == key
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 @each_kind

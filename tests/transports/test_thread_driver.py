@@ -29,7 +29,7 @@ from clocknext_core import (
     Signal,
     TrackResult,
 )
-from clocknext_core.operations import Recording
+from clocknext_core.operations import signal_operation
 from clocknext_core.signals import encode
 from clocknext_transports.client.hooks import Hooks, OnDrop, OnError, OnFlush, OnRetry
 from clocknext_transports.sync import ClockNext
@@ -248,7 +248,7 @@ def test_foreground_calls_start_no_thread() -> None:
     transport = FakeTransport()
     with ClockNext(KEY, transport=transport) as client:
         client.run(Operation("GET", "/api/v1/me", lambda payload: payload))
-        client.record(Recording(signal("a"), wait=True))
+        client.record(encoded("a"), True)
         assert not workers()
     assert transport.threads == {threading.current_thread()}
 
@@ -257,7 +257,7 @@ def test_sync_mode_starts_no_thread() -> None:
     transport = FakeTransport()
     with ClockNext(KEY, mode="sync", transport=transport) as client:
         for number in range(30):
-            assert not client.record(Recording(signal(f"k{number}"))).queued
+            assert not client.record(encoded(f"k{number}")).queued
         assert client.flush() == FlushReport(0)
         assert not workers()
     assert transport.threads == {threading.current_thread()}
@@ -403,8 +403,7 @@ def test_a_retry_waits_on_the_clock() -> None:
 def test_a_foreground_retry_waits_on_the_clock() -> None:
     transport = FakeTransport(Response(429, [("Retry-After", "7")], b"{}"), OK)
     with bench(transport) as b:
-        call = b.engine.begin(Recording(signal("a"), wait=True))
-        assert not isinstance(call, EncodedSignal)
+        call = b.engine.call(signal_operation(encoded("a")))
         assert isinstance(b.driver.perform(call), TrackResult)
         assert b.clock.slept == [7.0]
         assert transport.deadlines == [1010.0, 1017.0]
@@ -514,8 +513,7 @@ def test_a_transport_that_raises_in_the_foreground_is_a_network_error(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with bench(FakeTransport(TransportBugError(KEY)), attempts=1) as b:
-        call = b.engine.begin(Recording(signal("a"), wait=True))
-        assert not isinstance(call, EncodedSignal)
+        call = b.engine.call(signal_operation(encoded("a")))
         with pytest.raises(NetworkError) as caught:
             b.driver.perform(call)
     assert KEY not in str(caught.value)

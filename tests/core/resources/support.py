@@ -3,10 +3,10 @@
 import json
 from typing import Any
 
-from clocknext_core import Config, Operation, Recording, Request, Response
-from clocknext_core.binding import Async, Blocking
+from clocknext_core import Config, EncodedSignal, Operation, Request, Response
 from clocknext_core.envelope import open_answer
 from clocknext_core.errors import ClockNextError
+from clocknext_core.resources.binding import Async, Blocking
 from clocknext_core.resources.credits import Credits
 from clocknext_core.resources.customers import Customers
 from clocknext_core.resources.invoices import Invoices
@@ -27,6 +27,7 @@ class FakeClient:
     """A client of threads."""
 
     is_async = False
+    cancellations: tuple[type[BaseException], ...] = ()
 
     def __init__(self, answer: object = None) -> None:
         self.answer: object = {"ok": True} if answer is None else answer
@@ -53,14 +54,21 @@ class FakeClient:
         assert not isinstance(payload, ClockNextError)
         return operation.read(payload)
 
-    def record(self, recording: Recording, /) -> Any:
+    def record(self, encoded: EncodedSignal, wait: bool | None = None, /) -> Any:
         raise AssertionError("no test here records a signal")
+
+    def hold(self, encoded: EncodedSignal, /) -> None:
+        raise AssertionError("no test here holds a signal")
+
+    def make_key(self) -> str:
+        return "made"
 
 
 class FakeAsyncClient:
     """A client of asyncio or trio."""
 
     is_async = True
+    cancellations: tuple[type[BaseException], ...] = ()
 
     def __init__(self, answer: object = None) -> None:
         self.blocking = FakeClient(answer)
@@ -72,8 +80,14 @@ class FakeAsyncClient:
     async def run(self, operation: Operation[Any], /) -> Any:
         return self.blocking.run(operation)
 
-    async def record(self, recording: Recording, /) -> Any:
+    async def record(self, encoded: EncodedSignal, wait: bool | None = None, /) -> Any:
         raise AssertionError("no test here records a signal")
+
+    def hold(self, encoded: EncodedSignal, /) -> None:
+        raise AssertionError("no test here holds a signal")
+
+    def make_key(self) -> str:
+        return "made"
 
 
 RESOURCES = (

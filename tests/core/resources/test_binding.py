@@ -7,13 +7,14 @@ from typing import Any, TypedDict, Unpack, assert_type
 
 import pytest
 
-from clocknext_core import Operation, Recording, ValidationError, WalletSignal
-from clocknext_core.binding import Async, Blocking, Resource, S, endpoint, paged, recording
+from clocknext_core import EncodedSignal, Operation, ValidationError, WalletSignal
 from clocknext_core.models import Customer, TrackResult
 from clocknext_core.operations import Pages, path_of
+from clocknext_core.resources.binding import Async, Blocking, Resource, S, endpoint, paged, recording
 from clocknext_core.resources.customers import Customers
 from clocknext_core.resources.payloads import nothing
 from clocknext_core.resources.signals import Signals
+from clocknext_core.signals import encode
 from tests.core.resources.support import FakeClient, unchecked
 
 PAGES: tuple[dict[str, object], ...] = (
@@ -46,6 +47,7 @@ class AsyncBook:
     """The same for asyncio and trio."""
 
     is_async = True
+    cancellations: tuple[type[BaseException], ...] = ()
 
     def __init__(self) -> None:
         self.book = Book()
@@ -53,8 +55,14 @@ class AsyncBook:
     async def run(self, operation: Operation[Any], /) -> Any:
         return self.book.run(operation)
 
-    def record(self, recording: Recording, /) -> Any:
+    def record(self, encoded: EncodedSignal, wait: bool | None = None, /) -> Any:
         raise AssertionError("nothing is recorded here")
+
+    def hold(self, encoded: EncodedSignal, /) -> None:
+        raise AssertionError("no test here holds a signal")
+
+    def make_key(self) -> str:
+        return "made"
 
 
 def customers_of(runner: Book | AsyncBook) -> Any:
@@ -181,17 +189,24 @@ def test_a_method_is_bound_once() -> None:
 
 
 def test_a_method_that_records_is_itself_in_threads_and_a_coroutine_function_elsewhere() -> None:
-    given: list[Recording] = []
+    given: list[tuple[EncodedSignal, bool | None]] = []
 
     class AsyncClient:
         is_async = True
+        cancellations: tuple[type[BaseException], ...] = ()
 
         def run(self, operation: Operation[Any], /) -> Any:
             raise AssertionError("nothing is carried out here")
 
-        async def record(self, recorded: Recording, /) -> Any:
-            given.append(recorded)
+        async def record(self, encoded: EncodedSignal, wait: bool | None = None, /) -> Any:
+            given.append((encoded, wait))
             return TrackResult({}, idempotency_key="k")
+
+        def hold(self, encoded: EncodedSignal, /) -> None:
+            raise AssertionError("nothing is held here")
+
+        def make_key(self) -> str:
+            return "made"
 
     signals: Signals[Async] = Signals(AsyncClient())
     plain = FakeClient().signals.track
@@ -202,7 +217,7 @@ def test_a_method_that_records_is_itself_in_threads_and_a_coroutine_function_els
     assert signals.track is signals.track
     signal = WalletSignal(customer_id="c", model="m")
     assert asyncio.run(signals.track(signal, wait=True)).idempotency_key == "k"
-    assert given == [Recording(signal, wait=True)]
+    assert given == [(encode(signal, lambda: "made"), True)]
 
 
 class Fields(TypedDict):

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from clocknext_core import CreditSignal, OutcomeSignal, WalletSignal
+from clocknext_core import ClockNextError, CreditSignal, OutcomeSignal, WalletSignal
 from clocknext_core.models import Items, Model
+from clocknext_core.resources.signals import Signals
 from tests.core.resources.support import RESOURCES, FakeClient, unchecked
 
 CREDIT_ROWS = [
@@ -462,7 +463,7 @@ EXCHANGES: dict[str, Exchange] = {
         lambda c: c.signals.verify(WalletSignal(customer_id="cus_1", model="m")),
         "POST /api/v1/usage",
         {"statusCode": 200, "statusDetail": {"status": "SUCCESS"}, "result": None},
-        {},
+        None,
         {
             "customerId": "cus_1",
             "type": "wallet",
@@ -659,3 +660,38 @@ def test_a_list_of_odd_entries_is_read_as_it_came() -> None:
     plans = client.plans.list()
     assert [plan.id for plan in plans] == [None, None, "plan_1"]
     assert plans.raw == [None, "x", {"id": "plan_1"}]
+
+
+TAKEN: dict[str, tuple[dict[str, object], str]] = {
+    "taken": (
+        {"accepted": True, "signalId": "sig_1", "receivedAt": "2026-01-01T00:00:00Z"},
+        "The server took the signal and may bill it: it does not know dry runs.",
+    ),
+    "queued": (
+        {"status": "PENDING", "signalId": "sig_1"},
+        "The server refused the signal and queued it for a person to correct: this was no dry run.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("result", "message"), TAKEN.values(), ids=TAKEN)
+@pytest.mark.parametrize("key", ["idem-1", None])
+def test_a_dry_run_that_was_none_is_an_error(
+    result: dict[str, object], message: str, key: str | None
+) -> None:
+    signal = WalletSignal(customer_id="cus_1", model="m", idempotency_key=key)
+    operation = Signals.verify.build(FakeClient().signals, signal)
+    error = operation.read(result)
+    assert isinstance(error, ClockNextError)
+    assert (str(error), error.status, error.retryable) == (message, 202, False)
+    assert (error.signal_id, error.idempotency_key) == ("sig_1", key)
+    without = operation.read({**result, "signalId": 5})
+    assert isinstance(without, ClockNextError)
+    assert without.signal_id is None
+
+
+@pytest.mark.parametrize(
+    "result", [{}, {"usageLog": None}, {"accepted": False, "signalId": "sig_1"}, {"status": "SUCCESS"}]
+)
+def test_a_dry_run_that_was_given_no_price_is_none(result: dict[str, object]) -> None:
+    assert FakeClient({"ok": True, **result}).signals.verify(WalletSignal(customer_id="c", model="m")) is None

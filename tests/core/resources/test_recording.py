@@ -1,6 +1,7 @@
 """What each call that records a signal records: the signal its own class makes, and whether to wait."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from enum import IntEnum
 from typing import Any
@@ -9,41 +10,58 @@ import pytest
 
 from clocknext_core import (
     CreditSignal,
+    EncodedSignal,
     OutcomeSignal,
-    Recording,
     Signal,
     Tokens,
     TrackResult,
     ValidationError,
     WalletSignal,
 )
-from clocknext_core.binding import Async, Blocking
+from clocknext_core.resources.binding import Async, Blocking
 from clocknext_core.resources.signals import Signals
+from clocknext_core.signals import encode
 
 
 class Recorder:
     """A client of threads that keeps what it is given to record."""
 
     is_async = False
+    cancellations: tuple[type[BaseException], ...] = ()
 
     def __init__(self) -> None:
-        self.recorded: list[Recording] = []
+        self.recorded: list[tuple[EncodedSignal, bool | None]] = []
 
     def run(self, operation: object, /) -> Any:
         raise AssertionError("no test here runs an operation")
 
-    def record(self, recording: Recording, /) -> Any:
-        self.recorded.append(recording)
+    def record(self, encoded: EncodedSignal, wait: bool | None = None, /) -> Any:
+        self.recorded.append((encoded, wait))
         return TrackResult({}, idempotency_key="k", queued=True)
+
+    def hold(self, encoded: EncodedSignal, /) -> None:
+        raise AssertionError("no test here holds a signal")
+
+    def make_key(self) -> str:
+        return MADE
 
 
 class AsyncRecorder(Recorder):
     """The same for asyncio and trio."""
 
     is_async = True
+    cancellations: tuple[type[BaseException], ...] = ()
 
-    async def record(self, recording: Recording, /) -> Any:
-        return super().record(recording)
+    async def record(self, encoded: EncodedSignal, wait: bool | None = None, /) -> Any:
+        return super().record(encoded, wait)
+
+
+MADE = "made"
+
+
+def sent_of(signal: Signal) -> EncodedSignal:
+    """What a client is given of a signal."""
+    return encode(signal, lambda: MADE)
 
 
 COMMON: dict[str, Any] = {
@@ -80,7 +98,7 @@ def test_a_call_records_the_signal_of_its_arguments(
     client = Recorder()
     result = method(Signals(client))(**arguments, **({} if wait is None else {"wait": wait}))
     assert result.queued
-    assert client.recorded == [Recording(kind(**arguments), wait)]
+    assert client.recorded == [(sent_of(kind(**arguments)), wait)]
 
 
 @pytest.mark.parametrize("wait", [None, True, False])
@@ -90,7 +108,7 @@ def test_a_signal_object_is_recorded_as_it_is(wait: bool | None) -> None:
     signal = CreditSignal(**COMMON, key="k")
     assert signals.track(signal, wait=wait).queued
     (recorded,) = client.recorded
-    assert recorded == Recording(signal, wait)
+    assert recorded == (sent_of(signal), wait)
 
 
 def test_an_awaited_recording_is_made_when_it_is_awaited() -> None:
@@ -103,7 +121,7 @@ def test_an_awaited_recording_is_made_when_it_is_awaited() -> None:
         assert (await result).queued
 
     asyncio.run(main())
-    assert client.recorded == [Recording(CreditSignal(**LEAST, key="k"), None)]
+    assert client.recorded == [(sent_of(CreditSignal(**LEAST, key="k")), None)]
 
 
 class Count(IntEnum):
@@ -118,7 +136,7 @@ def test_a_count_is_recorded_as_it_is(count: int) -> None:
     client = Recorder()
     signals: Signals[Blocking] = Signals(client)
     signals.wallet(**LEAST, tokens={"output": count, "cache": None})
-    body = client.recorded[0].body
+    body = json.loads(client.recorded[0][0].body)
     assert (body["inputTokens"], body["outputTokens"]) == (0, count)
     assert "cacheTokens" not in body
 
@@ -136,8 +154,8 @@ def test_an_empty_member_is_none() -> None:
     client = Recorder()
     signals: Signals[Blocking] = Signals(client)
     signals.credit(**LEAST, key="k", member="")
-    assert client.recorded == [Recording(CreditSignal(**LEAST, key="k"), None)]
-    assert "member" not in client.recorded[0].body
+    assert client.recorded == [(sent_of(CreditSignal(**LEAST, key="k")), None)]
+    assert b"member" not in client.recorded[0][0].body
 
 
 def test_the_metric_of_a_wallet_signal_is_checked_though_it_is_not_sent() -> None:

@@ -340,7 +340,7 @@ REFUSALS: list[Case] = [
         "signals.unit",
         "member",
         lambda c, v: c.signals.unit(customer_id="c", agent_key="s", member=v),
-        BAD_EMAILS,
+        (" ", 7),
     ),
     ("signals.unit_usage", "customer_id", lambda c, v: c.signals.unit_usage(customer_id=v), BAD_TEXTS),
     ("signals.unit_usage", "limit", lambda c, v: c.signals.unit_usage(customer_id="c", limit=v), BAD_LIMITS),

@@ -6,31 +6,36 @@ from typing import Any, assert_type
 
 import pytest
 
-from clocknext_core import Recording, ValidationError
-from clocknext_core.binding import Async, Blocking
+from clocknext_core import EncodedSignal, PlanError, ValidationError
 from clocknext_core.operations import Operation
+from clocknext_core.resources.binding import Async, Blocking
 from clocknext_core.resources.runs import AsyncRun, Run, Runs
-from clocknext_core.signals import fix
+from clocknext_core.signals import MAX_BODY_BYTES
 
 
 class Recorder:
     """A client that only notes what it is to record."""
 
     is_async = False
+    cancellations: tuple[type[BaseException], ...] = ()
 
     def __init__(self) -> None:
         self.bodies: list[dict[str, object]] = []
         self.waits: list[bool | None] = []
+        self.held: list[dict[str, object]] = []
 
     def run(self, operation: Operation[Any], /) -> Any:
         raise AssertionError("a run makes no other calls")
 
-    def record(self, recording: Recording, /) -> Any:
-        self.note(recording)
+    def record(self, encoded: EncodedSignal, wait: bool | None = None, /) -> Any:
+        self.note(encoded, wait)
 
-    def note(self, recording: Recording) -> None:
-        self.bodies.append(json.loads(fix(recording.body, lambda: "made").body))
-        self.waits.append(recording.wait)
+    def note(self, encoded: EncodedSignal, wait: bool | None) -> None:
+        self.bodies.append(json.loads(encoded.body))
+        self.waits.append(wait)
+
+    def hold(self, encoded: EncodedSignal, /) -> None:
+        self.held.append(json.loads(encoded.body))
 
     def make_key(self) -> str:
         return "new-run"
@@ -39,8 +44,8 @@ class Recorder:
 class AsyncRecorder(Recorder):
     is_async = True
 
-    async def record(self, recording: Recording, /) -> Any:
-        self.note(recording)
+    async def record(self, encoded: EncodedSignal, wait: bool | None = None, /) -> Any:
+        self.note(encoded, wait)
 
 
 def started(recorder: Recorder, run_id: str | None = None, key_prefix: str | None = None) -> Run:
@@ -248,9 +253,17 @@ def test_a_step_without_more_is_sent_with_what_the_run_has(wait: bool | None) ->
 
 @pytest.mark.parametrize(
     ("argument", "bad"),
-    [("customer_id", " "), ("run_id", ""), ("run_id", "x" * 256), ("key_prefix", " "), ("model", "")],
+    [
+        ("customer_id", " "),
+        ("run_id", ""),
+        ("run_id", "x" * 256),
+        ("key_prefix", " "),
+        ("model", ""),
+        ("member", " "),
+        ("wait", 1),
+    ],
 )
-def test_a_bad_run_is_refused_at_its_start(argument: str, bad: str) -> None:
+def test_a_bad_run_is_refused_at_its_start(argument: str, bad: object) -> None:
     runs: Runs[Blocking] = Runs(Recorder())
     arguments: dict[str, Any] = {**RUN, argument: bad}
     with pytest.raises(ValidationError, match=rf"^{argument}: "):
@@ -308,3 +321,126 @@ def test_a_run_shows_its_id() -> None:
     assert repr(started(Recorder(), run_id="run_1")) == "<Run 'run_1'>"
     runs: Runs[Async] = Runs(AsyncRecorder())
     assert repr(runs.start(customer_id="c", run_id="run_1")) == "<AsyncRun 'run_1'>"
+
+
+class Cancelled(BaseException):
+    """What ends a coroutine, or a thread, from outside."""
+
+
+class Interrupted(Recorder):
+    """A client whose calls are interrupted, or refused, by an error."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+    def record(self, encoded: EncodedSignal, wait: bool | None = None, /) -> Any:
+        raise self.error
+
+
+class AsyncInterrupted(Interrupted):
+    is_async = True
+
+    async def record(self, encoded: EncodedSignal, wait: bool | None = None, /) -> Any:
+        raise self.error
+
+
+def held(recorder: Recorder) -> list[object]:
+    return [body["idempotencyKey"] for body in recorder.held]
+
+
+def test_steps_whose_recording_is_cancelled_are_held() -> None:
+    recorder = AsyncInterrupted(Cancelled())
+    runs: Runs[Async] = Runs(recorder)
+
+    async def main() -> None:
+        async with runs.start(customer_id="c", run_id="r", model="m") as run:
+            await run.step("a")
+            with pytest.raises(Cancelled):
+                await run.step("b")
+            assert held(recorder) == ["r/a/1"]
+
+    with pytest.raises(Cancelled):
+        asyncio.run(main())
+    assert held(recorder) == ["r/a/1", "r/b/1/complete"]
+
+
+def test_the_last_step_of_a_cancelled_block_is_held_without_waiting() -> None:
+    recorder = AsyncRecorder()
+    runs: Runs[Async] = Runs(recorder)
+
+    async def main() -> None:
+        async with runs.start(customer_id="c", run_id="r", model="m", wait=True) as run:
+            await run.step("a")
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        asyncio.run(main())
+    assert (recorder.bodies, held(recorder)) == ([], ["r/a/1"])
+
+
+class CancelledError(Exception):
+    """What ends a coroutine in a world whose cancellations are ordinary exceptions."""
+
+
+def test_where_a_cancellation_is_an_ordinary_exception_the_last_step_is_held_too() -> None:
+    recorder = AsyncRecorder()
+    recorder.cancellations = (CancelledError,)
+    runs: Runs[Async] = Runs(recorder)
+
+    async def main(error: Exception) -> None:
+        async with runs.start(customer_id="c", run_id="r", model="m", wait=True) as run:
+            await run.step("a")
+            raise error
+
+    for error in (CancelledError(), KeyError("agent")):
+        with pytest.raises(type(error)):
+            asyncio.run(main(error))
+    assert (held(recorder), [body["idempotencyKey"] for body in recorder.bodies]) == (["r/a/1"], ["r/a/1"])
+
+
+def test_a_step_that_is_interrupted_in_a_thread_is_held() -> None:
+    recorder = Interrupted(Cancelled())
+    with pytest.raises(Cancelled), started(recorder, run_id="r") as run:
+        run.step("a")
+    assert held(recorder) == ["r/a/1/complete"]
+
+
+@pytest.mark.parametrize("refusal", [PlanError("no"), RuntimeError("outside the block")])
+def test_a_step_that_is_refused_is_not_held(refusal: Exception) -> None:
+    recorder, async_recorder = Interrupted(refusal), AsyncInterrupted(refusal)
+    with pytest.raises(type(refusal)), started(recorder, run_id="r") as run:
+        run.step("a")
+
+    async def main() -> None:
+        runs: Runs[Async] = Runs(async_recorder)
+        async with runs.start(customer_id="c", run_id="r", model="m") as run:
+            await run.step("a")
+
+    with pytest.raises(type(refusal)):
+        asyncio.run(main())
+    assert recorder.held == async_recorder.held == []
+
+
+@pytest.mark.parametrize("name", ["member", "complete", "idempotency_key", "colour"])
+def test_a_step_takes_no_fields_but_its_own(name: str) -> None:
+    with (
+        started(Recorder()) as run,
+        pytest.raises(TypeError, match=rf"^got an unexpected keyword argument '{name}'$"),
+    ):
+        run.step("a", **{name: "x"})  # type: ignore[arg-type]
+
+
+def test_a_step_that_would_be_too_long_once_it_completes_is_refused_when_it_is_taken() -> None:
+    recorder = Recorder()
+    refused_at = None
+    with started(recorder, run_id="r") as run:
+        for size in range(MAX_BODY_BYTES - 400, MAX_BODY_BYTES):
+            try:
+                run.step("a", metric={"ref": "x", "value": "y" * size}, ordinal=1)
+            except ValidationError:
+                refused_at = size
+                break
+    assert refused_at is not None
+    assert recorder.bodies[-1]["complete"] is True
+    assert recorder.bodies[-1]["x"] == "y" * (refused_at - 1)

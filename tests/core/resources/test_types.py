@@ -22,7 +22,13 @@ from clocknext_core.models import (
 from clocknext_core.resources.units import UnitTierDefinition
 from tests.core.resources.support import FakeAsyncClient, FakeClient
 
-ANSWER: dict[str, object] = {"ok": True, "plans": [{}], "units": [{"unitName": "Seat"}], "models": [{}]}
+ANSWER: dict[str, object] = {
+    "ok": True,
+    "plans": [{}],
+    "units": [{"unitName": "Seat"}],
+    "models": [{}],
+    "usageLog": {},
+}
 SIGNAL = CreditSignal(customer_id="cus_1", model="m", key="k")
 
 
@@ -46,7 +52,7 @@ def test_blocking() -> None:
     assert (
         assert_type(client.customers.adjust_unit("c", unit_id="u", amount=-1), Adjustment).remaining is None
     )
-    assert type(assert_type(client.signals.verify(SIGNAL), UsageLog)) is UsageLog
+    assert type(assert_type(client.signals.verify(SIGNAL), UsageLog | None)) is UsageLog
     assert type(assert_type(client.signals.unit(customer_id="c", agent_key="a"), UnitRecord)) is UnitRecord
     assert type(assert_type(client.purchases.cancel("p"), PurchaseChange)) is PurchaseChange
     assert type(assert_type(client.workspace.me(), Identity)) is Identity
@@ -68,7 +74,7 @@ def test_async() -> None:
         client.customers.unit_balance("c", unit_name="Seat"), Coroutine[Any, Any, UnitBalance | None]
     )
     assert finish(balance) == UnitBalance({"unitName": "Seat"})
-    verified = assert_type(client.signals.verify(SIGNAL), Coroutine[Any, Any, UsageLog])
+    verified = assert_type(client.signals.verify(SIGNAL), Coroutine[Any, Any, UsageLog | None])
     assert finish(verified) == UsageLog({})
     me = assert_type(client.workspace.me(), Coroutine[Any, Any, Identity])
     assert isinstance(finish(me), Identity)

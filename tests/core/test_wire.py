@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from clocknext_core import encoding
-from clocknext_core.encoding import encode_json
+from clocknext_core import wire
+from clocknext_core.wire import encode_json
 
 
 class Level(IntEnum):
@@ -23,14 +23,20 @@ class Name(str):
 
 def make_anew(patch: pytest.MonkeyPatch) -> None:
     """Have the encoder made as an import would, by what the standard library has now."""
-    patch.setattr(encoding, "_chunks", encoding._make_chunks())  # pyright: ignore[reportPrivateUsage]
+    patch.setattr(wire, "_chunks", wire._make_chunks())  # pyright: ignore[reportPrivateUsage]
 
 
-@pytest.fixture(params=["C", "no C", "nothing that could be C"], autouse=True)
+def takes_something_else(one: object) -> None:
+    """An encoder that is made by one argument."""
+
+
+@pytest.fixture(params=["C", "no C", "nothing that could be C", "C of another version"], autouse=True)
 def encoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the encoder of this interpreter, or of one without the C extension."""
     if request.param == "no C":
         monkeypatch.setattr(json.encoder, "c_make_encoder", None)
+    elif request.param == "C of another version":
+        monkeypatch.setattr(json.encoder, "c_make_encoder", takes_something_else)
     elif request.param != "C":
         monkeypatch.delattr(json.encoder, "c_make_encoder")
     make_anew(monkeypatch)

@@ -1,15 +1,14 @@
-"""How one written method serves three worlds: descriptors that bind an operation to a client.
+"""Descriptors that bind a resource's method to a client: each method is written once, for three worlds.
 
-A resource's method builds a pure value. Bound to a client of threads it carries that out and returns the
-result; bound to one of asyncio or trio it is a coroutine function. Both type checkers follow, and
-`inspect.signature` and `help` tell the truth, also where a method takes the fields of a TypedDict: they show
-each field as a parameter of its own. A method that records a signal hands the value to the client itself: it
-is called often, and so there is nothing around it where none is needed.
+A resource's method builds a pure value. Bound to a client for threads it carries that out and returns the
+result; bound to one for asyncio or trio it is a coroutine function. Both type checkers understand this, and
+`inspect.signature` shows what is true, also where a method takes the fields of a TypedDict (see
+`signatures`). A method that records a signal hands it to the client itself: it is called often, so nothing is
+put around it for threads.
 """
 
 import inspect
-import re
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from functools import partial
 from types import GenericAlias, MethodType, NoneType
 from typing import (
@@ -20,15 +19,14 @@ from typing import (
     Protocol,
     Self,
     TypeVar,
-    Unpack,
     get_args,
-    get_origin,
-    get_type_hints,
     overload,
 )
 
 from clocknext_core.models import TrackResult
-from clocknext_core.operations import Operation, Pages, Recording
+from clocknext_core.operations import Operation, Pages
+from clocknext_core.signals import EncodedSignal
+from clocknext_core.signatures import UNSET, spell_out
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,12 +47,29 @@ class Runner(Protocol):
     is_async: bool
     """Whether `run` and `record` are awaited."""
 
+    @property
+    def cancellations(self) -> tuple[type[BaseException], ...]:
+        """Which exceptions end a coroutine from outside, besides those that are no `Exception`."""
+        ...
+
     def run(self, operation: Operation[Any], /) -> Any:
         """Carry an operation out."""
         ...
 
-    def record(self, recording: Recording, /) -> Any:
-        """Buffer a signal, or send it and wait."""
+    def record(self, encoded: EncodedSignal, wait: bool | None = None, /) -> Any:
+        """Buffer a signal, or send it and wait (`None`: as the client's mode says)."""
+        ...
+
+    def hold(self, encoded: EncodedSignal, /) -> None:
+        """Buffer a signal without waiting for anything, also where the caller is cancelled.
+
+        Raises:
+            QueueFullError: The queue is full and its overflow policy is `raise`.
+        """
+        ...
+
+    def make_key(self) -> str:
+        """Make a new unique key, of at most 255 characters: an idempotency key, or a run's id."""
         ...
 
 
@@ -73,10 +88,10 @@ class Resource(Generic[S]):
 
 
 class _Descriptor:
-    """What the descriptors share: a builder, and functions bound in its place that look like it."""
+    """What the descriptors share: a builder, and bound functions that take its name and signature."""
 
-    def __init__(self, build: Callable[..., Any]) -> None:
-        _spell_out(build)
+    def __init__(self, build: Callable[..., Any], *, default: object = UNSET) -> None:
+        spell_out(build, default)
         self.build = build
         self.__doc__ = build.__doc__
 
@@ -143,10 +158,10 @@ class endpoint(_Descriptor, Generic[P, T]):  # noqa: N801 - a decorator
 
 
 class recording(_Descriptor, Generic[P]):  # noqa: N801 - a decorator
-    """Bind a method that has a signal recorded: it returns a `TrackResult`, or a coroutine of one."""
+    """Bind a method that records a signal: it returns a `TrackResult`, or a coroutine of one."""
 
     def __init__(self, record: Callable[Concatenate[Any, P], TrackResult]) -> None:
-        super().__init__(record)
+        super().__init__(record, default=None)
 
     @overload
     def __get__(self, instance: None, owner: type[object]) -> Self: ...
@@ -206,53 +221,3 @@ class paged(_Descriptor, Generic[P, T]):  # noqa: N801 - a decorator
         if runner.is_async:
             return self.publish(instance, iterate_async, GenericAlias(AsyncIterator, (item,)))
         return self.publish(instance, iterate, GenericAlias(Iterator, (item,)))
-
-
-class _Unset:
-    """Stands in signatures for the default of what is not sent when it is left out; `None` would be sent."""
-
-    def __repr__(self) -> str:
-        return "<unset>"
-
-
-_UNSET = _Unset()
-_LINE = re.compile(r"(\S.{0,95})(?:\s+|$)")  # no word is as long as that
-
-
-def _spell_out(build: Callable[..., Any]) -> None:
-    """Let a builder that takes the fields of a TypedDict say so, in its signature and its docstring."""
-    if not build.__code__.co_flags & inspect.CO_VARKEYWORDS:
-        return
-    signature = inspect.signature(build)
-    *parameters, last = signature.parameters.values()
-    if get_origin(last.annotation) is not Unpack:
-        return
-    (fields,) = get_args(last.annotation)
-    parameters += [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if name in fields.__required_keys__ else _UNSET,
-            annotation=annotation,
-        )
-        for name, annotation in get_type_hints(fields).items()
-    ]
-    setattr(build, "__signature__", signature.replace(parameters=parameters))  # noqa: B010 - its type lacks it
-    if build.__doc__ is not None:  # it is under python -OO
-        entry = re.compile(rf"^( +){last.name}: .*\n(?:\1 .*\n)*", re.MULTILINE)
-        told = entry.sub(lambda found: "".join(_entries(fields, found[1])), build.__doc__)
-        build.__doc__ = told.replace("\n\n\n", "\n\n")
-
-
-def _entries(fields: type[object], indent: str, *, bulleted: bool = False) -> Iterator[str]:
-    """Make a line or more for each field: what its annotation says of it, and of the rows it is a list of."""
-    for name, annotation in get_type_hints(fields, include_extras=True).items():
-        told = next((note for note in getattr(annotation, "__metadata__", ()) if isinstance(note, str)), "")
-        text = f"- `{name}`: {told}" if bulleted else f"{name}: {told}".rstrip()
-        hanging = indent + ("  " if bulleted else "    ")
-        yield indent + f"\n{hanging}".join(_LINE.findall(text)) + "\n"
-        declared = annotation.__origin__ if told else annotation
-        if get_origin(declared) is Sequence:
-            yield "\n"
-            yield from _entries(get_args(declared)[0], hanging, bulleted=True)
-            yield "\n"
