@@ -26,6 +26,7 @@ class Driver(Calls[Tasks]):
     async def halt(self) -> None:
         """End all tasks and connections. Held signals stay held."""
         self._background.cancel()
+        self._serving.run_hooks_if_alone()
         if not self._serving.outbox.held:
             process_exit.unregister(self)
         await self.transport.aclose()
