@@ -292,7 +292,8 @@ def test_ever_new_cursors_end_with_an_error() -> None:
         assert pages.items(([number], f"cursor-{number}")) == [number]
     with pytest.raises(ClockNextError, match="100000 pages and more: narrow the search"):
         pages.items(([1], "another"))
-    assert sum(map(sys.getsizeof, pages._followed)) < 10_000_000
+    followed: set[int] = vars(pages)["_followed"]
+    assert sum(map(sys.getsizeof, followed)) < 10_000_000
 
 
 def test_ever_new_cursors_of_empty_pages_end_soon() -> None:

@@ -176,3 +176,21 @@ def test_loops_that_end_while_a_connection_is_opened_do_not_crash_the_interprete
     program += "from clocknext_transports.asyncio import NativeTransport\n" + STUCK
     ended = run(program, "")
     assert (ended.code, ended.output.strip()) == (0, "survived"), ended.errors
+
+
+@any_loop
+def test_the_exit_delivers_through_the_proxy_that_was_named_when_the_client_was_made(kind: str) -> None:
+    program = f"""
+os.environ["HTTP_PROXY"] = URL
+kind = AsyncClockNext if {kind!r} == "asyncio" else TrioClockNext
+client = kind(KEY, base_url="http://billing.test", allow_insecure_http=True)
+async def main():
+    await client.signals.wallet(**WALLET, idempotency_key="key-0")
+asyncio.run(main()) if {kind!r} == "asyncio" else trio.run(main)
+del os.environ["HTTP_PROXY"]
+"""
+    with Peer(keep_answering()) as proxy:
+        ended = run(program, proxy.url)
+        assert keys(proxy) == {"key-0": 1}, ended.errors
+        assert {seen.headers["host"] for seen in proxy.requests} == {"billing.test"}
+    assert ended.code == 0
