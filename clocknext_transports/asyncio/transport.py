@@ -34,7 +34,7 @@ class Alarm:
 
     Instead of `asyncio.timeout` and `asyncio.wait`: a task that is stuck in one of those when its loop is
     closed, without being cancelled, may be referred to by their timer alone, and CPython crashes when such a
-    task is collected. This timer refers to the alarm, which whoever waits has too.
+    task is collected. This timer refers to the alarm, which the waiting task has too.
     """
 
     def __init__(self) -> None:
