@@ -144,7 +144,7 @@ class Calls(driver.Driver[B], Generic[B]):
         if self.owns_transport:  # another one can't be used outside its loop
             from clocknext_transports.loops.takeover import take_over
 
-            self._takeover = take_over(serving.engine, self._hooks, ahead=self._ahead)
+            self._takeover = take_over(serving.engine, self._hooks, self.transport, ahead=self._ahead)
             self._takeover.begin_exit(timeout)
 
     def end_exit(self) -> int:
