@@ -30,5 +30,5 @@ else:
         return sorted({*globals(), *__all__, "TrioClockNext"})
 
 
-__all__ = ["AsyncClockNext", "ClockNext"]
+__all__: list[str] = ["AsyncClockNext", "ClockNext"]
 __all__ += clocknext_core.__all__
