@@ -1,4 +1,4 @@
-"""What holds for the whole suite: no API key is logged, in an error or in a file; garbage is cheap."""
+"""Fixtures for the whole suite: no API key in a log, an error or a file; cheap garbage collection."""
 
 import functools
 import gc

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tests.docs import README, ROOT
@@ -57,3 +58,13 @@ def test_examples_that_are_wrong_are_found_with_their_page_and_line(tmp_path: Pa
         ("README.md:27", "[attr-defined]"),
         ("README.md:9", "[arg-type]"),
     ]
+
+
+def test_an_output_that_a_driver_forgets_is_found(tmp_path: Path) -> None:
+    drivers = [example for example in EXAMPLES if "assert_never" in example.code]
+    assert {driver.page.name for driver in drivers} >= {"drivers.md", "writing-a-driver.md"}
+    forgetful = [
+        replace(driver, code=driver.code.replace("case HookOutput():", "case int():")) for driver in drivers
+    ]
+    found = errors_in(forgetful, tmp_path)
+    assert sum("assert_never" in error for error in found) == len(drivers)
