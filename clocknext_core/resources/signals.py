@@ -28,8 +28,8 @@ from clocknext_core.signals import (
     encode_arguments,
     encode_dry_run,
 )
-from clocknext_core.tokens import Tokens, TokensLike
-from clocknext_core.usage import read_model
+from clocknext_core.tokens import TokensLike
+from clocknext_core.usage.reading import read
 
 
 class Signals(Resource[S]):
@@ -170,7 +170,8 @@ class Signals(Resource[S]):
         for name in given:
             if name not in ARGUMENTS_OF[type]:
                 raise invalid(name, f"does not belong to a {type} signal")
-        tokens = Tokens.from_usage(response)
+        reading = read(response)
+        tokens = reading.tokens
         if model is None:
             model = read_model(response)
         arguments = {"customer_id": customer_id, "model": model, "tokens": tokens, **given}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from clocknext_core import Tokens
-from clocknext_core.usage import read_model
+from clocknext_core.usage.reading import read
 from tests.core.usage.cases import CASES, CONVERSE_TOKENS, CONVERSE_USAGE, LANGCHAIN, MESSAGE_USAGE, Case
 
 # Packages that warn as they are imported are no failure of ours.
@@ -26,7 +26,7 @@ def test_own_type(case: Case) -> None:
     assert Tokens.from_usage(response) == case.tokens
     assert Tokens.from_usage(response.model_dump()) == case.tokens
     if case.model:
-        assert read_model(response) == case.model
+        assert read(response).model == case.model
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_litellm(provider: str) -> None:
         expected = CONVERSE_TOKENS
     response = types.ModelResponse(model="claude-sonnet-4-5", usage=usage)
     assert Tokens.from_usage(response) == Tokens.from_usage(usage) == expected
-    assert read_model(response) == "claude-sonnet-4-5"
+    assert read(response).model == "claude-sonnet-4-5"
     chunk = types.ModelResponseStream(model="claude-sonnet-4-5", choices=[], usage=usage)
     assert Tokens.from_usage(chunk) == expected
 
