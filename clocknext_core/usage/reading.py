@@ -173,6 +173,16 @@ def _check_one_request(response: object) -> None:
             "(automatic_function_calling=AutomaticFunctionCallingConfig(disable=True)) and "
             "record each response, or stream and record each",
         )
+    called = items_of(get(response, "tool_calls"))
+    if get(response, "current_agent_name") is not None and any(get(call, "tool_output") for call in called):
+        raise invalid(
+            "response",
+            "is the last of several requests of a LlamaIndex agent, and their usage is not in it: record the raw "
+            "response of each AgentOutput event of the run",
+        )
+    steps = [step for step in items_of(get(response, "steps")) if get(step, "usage") is not None]
+    if len(steps) > 1 and first(response, "totalUsage", "token_usage") is None:
+        raise invalid("response", f"is the result of {len(steps)} requests: {_ALL}")
     ended = get(get(response, "result"), "type")
     if get(response, "custom_id") is not None and isinstance(ended, str) and ended != "succeeded":
         raise invalid("response", "is a line of a batch that did not succeed, which costs nothing")
