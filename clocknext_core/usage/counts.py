@@ -12,7 +12,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias, cast
 
 from clocknext_core.checks import check_int
 from clocknext_core.errors import ValidationError, invalid
-from clocknext_core.usage.lookup import fields_of, first, get, is_holder, items_of, plain_name
+from clocknext_core.usage.lookup import fields_of, first, get, is_holder, is_list, items_of, plain_name
 from clocknext_core.usage.roles import Name, Role, is_short, role_of
 
 Deciding: TypeAlias = Literal["total", "size", "names"]
@@ -240,7 +240,7 @@ def _gather_native(found: _Gathering, usage: object, path: str) -> None:
 def _take_count(found: _Gathering, meaning: Name, where: str, value: object) -> None:
     """Take a count: a number, a group with a total and its parts, or a list by modality."""
     role = meaning.role
-    if isinstance(value, list | tuple) and role in {"cached", "written"}:
+    if is_list(value) and role in {"cached", "written"}:
         for place, entry in enumerate(items_of(value)):
             at = f"{where}[{place}]"
             count = first(entry, "token_count", "tokenCount", "inputTokens", "input_tokens")
@@ -427,7 +427,7 @@ def _placed(found: _Gathering, path: str, prompt: int, output: int, total: int |
         return best
     for placement in possible:
         if added_up(placement) == total:
-            return placement if added_up(placement) != added_up(best) else best
+            return placement._replace(by="total") if added_up(placement) != added_up(best) else best
     if total < min(map(added_up, possible)):
         if reasoning > output:
             (where,) = {f.path for f in found.fields if f.role == "reasoning" and f.value == reasoning} or {

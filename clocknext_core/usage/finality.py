@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Final
 
-from clocknext_core.usage.lookup import fields_of, first, get, items_of
+from clocknext_core.usage.lookup import fields_of, first, get, is_holder, items_of
 
 _RUNNING: Final = frozenset(
     {"in_progress", "queued", "running", "requires_action", "pending", "validating", "finalizing"}
@@ -35,7 +35,7 @@ def _of_one(holder: object) -> str | None:
     if get(holder, "partial") is True:
         return "partial is true"
     for name in ("choices", "candidates"):
-        if any(_is_open(choice) for choice in items_of(get(holder, name))):
+        if any(is_holder(choice) and _is_open(choice) for choice in items_of(get(holder, name))):
             return f"{name} has one without a finish reason"
     output = get(holder, "output")  # DashScope's answer
     if get(output, "finish_reason") == "null" or any(map(_is_open, items_of(get(output, "choices")))):

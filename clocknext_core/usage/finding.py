@@ -136,7 +136,7 @@ def unknown_usage(response: object) -> Found | None:
     """Find what is called a usage and has nothing in it that is known."""
     for name in _USAGES[1:13]:
         value = get(response, name)
-        if value is not None:
+        if value is not None and not callable(value):
             return Found(value, f"response.{name}", (response,))
     return None
 
@@ -211,10 +211,13 @@ def provider_of(found: Found, response_id: str | None) -> str | None:
         family = _FAMILIES.get(plain_name(name))
         if family is not None:
             return family
-    for prefix, provider in _ID_PREFIXES.items():
-        if response_id is not None and response_id.startswith(prefix):
-            return provider
-    return None
+    return provider_of_id(response_id)
+
+
+def provider_of_id(response_id: str | None) -> str | None:
+    """Return whose ids begin like this one; `None` where that tells nothing."""
+    prefixes = _ID_PREFIXES.items() if response_id else ()
+    return next((provider for prefix, provider in prefixes if (response_id or "").startswith(prefix)), None)
 
 
 def tier_of(found: Found) -> str | None:

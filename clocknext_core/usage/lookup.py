@@ -1,14 +1,15 @@
 """Looking into a response: a mapping, or an object of any provider's SDK."""
 
 import re
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Final, cast
+from typing import Final, TypeGuard, cast
 
 _LEAVES: Final = (str, bytes, bytearray, bool, int, float, complex, list, tuple, set, frozenset, type)
 _MAPPINGS: Final = (dict, Mapping)  # the first is a mapping too, and quicker to tell
 _PLAIN: Final = frozenset({str, int, dict, list, float, bool})
 _MOST_NAMES: Final = 20
+_COUNTING: Final = re.compile("token|count|usage|cache")
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _SEPARATORS: Final = re.compile(r"[^a-z0-9]+")
 _PREFIXES: Final = ("x_amzn_bedrock_", "gen_ai_usage_", "llm_usage_", "llm_")
@@ -28,9 +29,9 @@ def get(holder: object, name: str) -> object:
 
 def known(holder: object, names: tuple[str, ...]) -> Iterator[tuple[str, object]]:
     """Yield those of some names that a holder has, in their order, where they may have names in them."""
-    if type(holder) is dict:
-        present = cast("dict[str, object]", holder)
-        names = tuple(name for name in names if name in present)
+    kind = type(holder)
+    if kind is dict:
+        names = tuple(name for name in names if name in cast("dict[str, object]", holder))
     for name in names:
         value = get(holder, name)
         if value is not None and is_holder(value):
@@ -55,9 +56,14 @@ def text_of(holder: object, *names: str) -> str | None:
     return None
 
 
+def is_list(value: object) -> TypeGuard[Sequence[object]]:
+    """Return whether a value is a list or a tuple."""
+    return isinstance(value, list | tuple)
+
+
 def items_of(value: object) -> list[object]:
     """Return the items of a list or tuple; nothing of anything else."""
-    return list(cast("list[object]", value)) if isinstance(value, list | tuple) else []
+    return list(value) if is_list(value) else []
 
 
 def is_holder(value: object) -> bool:
@@ -99,8 +105,12 @@ def _declared(kind: Hashable) -> tuple[str, ...]:
     for base in cast("type", kind).__mro__:
         slots: object = vars(base).get("__slots__", ())
         names += [slots] if isinstance(slots, str) else cast("tuple[str, ...]", slots)
-        if not base.__module__.startswith("pydantic."):
-            names += [name for name, value in vars(base).items() if isinstance(value, property)]
+        # Other properties may compute, warn or log, as google-genai's text does.
+        names += [
+            name
+            for name, value in vars(base).items()
+            if isinstance(value, property) and _COUNTING.search(name)
+        ]
     return tuple(name for name in names if not name.startswith("_"))
 
 

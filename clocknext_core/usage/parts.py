@@ -5,7 +5,7 @@ from typing import Final, NamedTuple, cast
 
 from clocknext_core.errors import invalid
 from clocknext_core.usage.finding import usages_in
-from clocknext_core.usage.lookup import fields_of, get, is_holder, items_of, text_of
+from clocknext_core.usage.lookup import fields_of, get, is_holder, is_list, items_of, text_of
 from clocknext_core.usage.roles import role_of
 
 
@@ -48,7 +48,7 @@ def parts_of(result: object) -> list[Part]:
 def _parts(result: object, path: str, depth: int) -> Iterator[Part]:
     if depth == 0 or result is None:
         return
-    if isinstance(result, list | tuple):
+    if is_list(result):
         for place, item in enumerate(items_of(result)):
             yield from _item(item, f"{path}[{place}]", depth - 1)
         return
@@ -66,8 +66,8 @@ def _parts(result: object, path: str, depth: int) -> Iterator[Part]:
             return
     for name in _LISTS:
         items = get(result, name)
-        if isinstance(items, list | tuple):
-            yield from _parts(cast("object", items), f"{path}.{name}", depth)
+        if is_list(items):
+            yield from _parts(items, f"{path}.{name}", depth)
             return
     for name in ("memory", "dest"):  # smolagents' agent, google-genai's batch job
         inner = get(result, name)
@@ -81,8 +81,8 @@ def _parts(result: object, path: str, depth: int) -> Iterator[Part]:
 
 
 def _item(item: object, path: str, depth: int) -> Iterator[Part]:
-    if isinstance(item, list | tuple):  # generations of one prompt
-        yield from _parts(cast("object", item), path, depth)
+    if is_list(item):  # generations of one prompt
+        yield from _parts(item, path, depth)
         return
     if not is_holder(item) or get(item, "partial") is True:  # ADK repeats what partial events had
         return

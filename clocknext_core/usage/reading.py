@@ -18,7 +18,7 @@ from clocknext_core.usage.finding import (
     unknown_usage,
     usages_in,
 )
-from clocknext_core.usage.lookup import describe, fields_of, first, get, is_holder, items_of
+from clocknext_core.usage.lookup import describe, fields_of, first, get, is_holder, is_list, items_of
 from clocknext_core.usage.parts import parts_of
 from clocknext_core.usage.roles import role_of
 
@@ -157,8 +157,8 @@ def _is_same(counts: Counts, more: Counts) -> bool:
 
 
 def _check_one_request(response: object) -> None:
-    if isinstance(response, list | tuple):
-        raise invalid("response", f"is a {type(response).__name__}, not a response: {_ALL}")
+    if is_list(response):
+        raise invalid("response", f"is a list, not a response: {_ALL}")
     if get(response, "object") == "response.input_tokens":
         raise invalid("response", "is a count of tokens before a call: give the response of the call itself")
     history = items_of(
@@ -177,8 +177,8 @@ def _check_one_request(response: object) -> None:
     if get(response, "current_agent_name") is not None and any(get(call, "tool_output") for call in called):
         raise invalid(
             "response",
-            "is the last of several requests of a LlamaIndex agent, and their usage is not in it: record the raw "
-            "response of each AgentOutput event of the run",
+            "is the last of several requests of a LlamaIndex agent, and their usage is not in it: record "
+            "the raw response of each AgentOutput event of the run",
         )
     steps = [step for step in items_of(get(response, "steps")) if get(step, "usage") is not None]
     if len(steps) > 1 and first(response, "totalUsage", "token_usage") is None:
@@ -251,7 +251,7 @@ def _is_bare_prompt(found: Found, counts: Counts) -> bool:
 
 _INSIDE: Final = {
     "cached": ("the cached tokens are beside the prompt", "the cached tokens are inside the prompt"),
-    "written": ("the tokens written to the cache are beside the prompt", "they are inside the prompt"),
+    "written": ("cache writes are beside the prompt", "cache writes are inside the prompt"),
     "reasoning": ("the reasoning tokens are beside the output", "the reasoning tokens are inside the output"),
     "tools": ("the tools' tokens are beside the prompt", "the tools' tokens are inside the prompt"),
 }

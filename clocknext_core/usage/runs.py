@@ -5,7 +5,7 @@ from dataclasses import replace
 from clocknext_core.errors import invalid
 from clocknext_core.tokens import Tokens
 from clocknext_core.usage.counts import Counts, read_counts
-from clocknext_core.usage.lookup import get, items_of, text_of
+from clocknext_core.usage.lookup import get, is_list, items_of, text_of
 from clocknext_core.usage.parts import parts_of
 from clocknext_core.usage.reading import Reading, read
 
@@ -43,7 +43,7 @@ def readings(result: object) -> list[Reading]:
 
 def _of_response(response: object) -> list[Reading]:
     """Read one response: one reading, or one for each model that worked on it."""
-    if isinstance(response, list | tuple):
+    if is_list(response):
         raise invalid("result", "has no response of a model in it")
     whole = read(response)
     shares = _by_model(response, whole.model)

@@ -25,7 +25,18 @@ PURE = {
         "inspect",
         "ipaddress",
     ),
-    *("itertools", "json", "math", "operator", "re", "string", "types", "typing", "clocknext_core"),
+    *(
+        "hashlib",
+        "itertools",
+        "json",
+        "math",
+        "operator",
+        "re",
+        "string",
+        "types",
+        "typing",
+        "clocknext_core",
+    ),
 }
 """What the core may import; of `urllib` the parser alone. That `datetime` reads no clock is checked apart."""
 

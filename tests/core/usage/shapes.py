@@ -71,8 +71,8 @@ def chat(usage: object, **more: object) -> dict[str, object]:
 def response(usage: object, **more: object) -> dict[str, object]:
     """Make an answer of OpenAI's Responses."""
     kind = {"id": "resp_1", "object": "response", "created_at": 1700000000, "status": "completed"}
-    rest = {"output": [], "parallel_tool_calls": True, "tool_choice": "auto", "tools": [], "metadata": {}}
-    return {**kind, "model": "gpt-4.1-2025-04-14", **rest, **more, "usage": usage}
+    rest: dict[str, object] = {"output": [], "parallel_tool_calls": True, "tool_choice": "auto", "tools": []}
+    return {**kind, "model": "gpt-4.1-2025-04-14", **rest, "metadata": {}, **more, "usage": usage}
 
 
 def message(usage: object, **more: object) -> dict[str, object]:
@@ -423,8 +423,14 @@ SHAPES = [
             "candidates": [{"finishReason": "STOP"}],
             "automaticFunctionCallingHistory": [
                 {"role": "user", "parts": [{"text": "hi"}]},
-                {"role": "model", "parts": [{"functionCall": {"name": "weather", "args": {}}}]},
-                {"role": "user", "parts": [{"functionResponse": {"name": "weather", "response": {}}}]},
+                {
+                    "role": "model",
+                    "parts": [{"functionCall": {"name": "weather", "args": {"city": "Paris"}}}],
+                },
+                {
+                    "role": "user",
+                    "parts": [{"functionResponse": {"name": "weather", "response": {"sky": "clear"}}}],
+                },
             ],
             "usageMetadata": {"promptTokenCount": 1000, "candidatesTokenCount": 50, "totalTokenCount": 1050},
         },
@@ -896,7 +902,7 @@ SHAPES = [
             "object": "chat.completion.chunk",
             "created": 1700000000,
             "model": "gpt-4o-2024-08-06",
-            "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}],
+            "choices": [{"index": 0, "delta": {"role": "assistant"}, "finish_reason": "stop"}],
             "usage": None,
         },
         says="stream_options",
@@ -1952,7 +1958,7 @@ SHAPES = [
             "choices": [
                 {
                     "index": 0,
-                    "delta": {},
+                    "delta": {"role": "assistant"},
                     "finish_reason": "stop",
                     "usage": {"prompt_tokens": 19, "completion_tokens": 13, "total_tokens": 32},
                 }
@@ -1968,7 +1974,7 @@ SHAPES = [
         {
             "id": "chatcmpl-2",
             "model": "llama-3.3-70b-versatile",
-            "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}],
+            "choices": [{"index": 0, "delta": {"role": "assistant"}, "finish_reason": "stop"}],
             "usage": None,
             "x_groq": {
                 "id": "req_1",

@@ -74,13 +74,13 @@ def test_langchains_handler_has_a_sum_for_each_model() -> None:
 
 
 def test_the_claude_agent_has_a_usage_for_each_model() -> None:
-    step = {
+    step: dict[str, object] = {
         "content": [],
         "message_id": "msg_1",
         "model": "m",
         "usage": {"input_tokens": 9, "output_tokens": 1},
     }
-    last = {
+    last: dict[str, object] = {
         "subtype": "success",
         "usage": {"input_tokens": 18, "output_tokens": 134},
         "model_usage": {
@@ -98,7 +98,7 @@ def test_the_claude_agent_has_a_usage_for_each_model() -> None:
 def test_the_raw_responses_of_openai_agents() -> None:
     usage = {"requests": 1, "input_tokens": 10, "output_tokens": 2, "total_tokens": 12}
     more = {"requests": 1, "input_tokens": 30, "output_tokens": 4, "total_tokens": 34}
-    raw = [
+    raw: list[dict[str, object]] = [
         {"output": [], "usage": usage, "response_id": "resp_1"},
         {"output": [], "usage": more, "response_id": "resp_2"},
     ]
@@ -288,7 +288,7 @@ def test_an_answer_without_usage_is_an_error_that_says_where() -> None:
 
 
 def test_an_answer_that_the_application_wrote_is_skipped() -> None:
-    example = {"type": "ai", "content": "4", "response_metadata": {}}
+    example: dict[str, object] = {"type": "ai", "content": "4", "response_metadata": {}}
     assert counts([example, ai(10, 2)]) == TWO[:1]
 
 
@@ -308,7 +308,7 @@ def test_a_nest_without_end_is_no_run() -> None:
 
 
 def test_function_calls_that_google_made_say_what_to_do() -> None:
-    parts = [{"functionCall": {"name": "weather", "args": {}}}]
+    parts = [{"functionCall": {"name": "weather", "args": {"city": "Paris"}}}]
     result = cast(
         "dict[str, object]",
         {
