@@ -173,7 +173,9 @@ class Signals(Resource[S]):
         reading = read(response)
         tokens = reading.tokens
         if model is None:
-            model = read_model(response)
+            model = reading.model
+        if model is None:
+            raise invalid("model", "is required, since the response names none")
         arguments = {"customer_id": customer_id, "model": model, "tokens": tokens, **given}
         return self._record(type, arguments, wait)
 

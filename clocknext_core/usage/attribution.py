@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Final, Literal, TypeAlias, get_args
 
-from clocknext_core.bodies import SignalType
 from clocknext_core.checks import check_bool, check_choice, check_email, check_id, check_mapping, check_text
 from clocknext_core.errors import invalid
+from clocknext_core.signals import SignalType
 from clocknext_core.usage.reading import Reading
 
 Reason: TypeAlias = Literal[

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from clocknext_core.checks import check_int
-from clocknext_core.encoding import encode_json
+from clocknext_core.wire import encode_json
 from clocknext_core.usage.attribution import Attribution, Origin
 from clocknext_core.usage.reading import Reading
 

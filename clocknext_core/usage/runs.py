@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from clocknext_core.errors import invalid
+from clocknext_core.errors import ValidationError, invalid
 from clocknext_core.tokens import Tokens
 from clocknext_core.usage.counts import Counts, read_counts
 from clocknext_core.usage.lookup import get, is_list, items_of, text_of
 from clocknext_core.usage.parts import parts_of
-from clocknext_core.usage.reading import Reading, read
+from clocknext_core.usage.reading import Explanation, Reading, explain, read
 
 
 def readings(result: object) -> list[Reading]:
@@ -39,6 +39,15 @@ def readings(result: object) -> list[Reading]:
             for reading in _of_response(part.value)
         ]
     return all_of_them
+
+
+def explanations(result: object) -> list[Explanation]:
+    """Explain every request of a run: for each, what it would be billed as, from which fields, and why."""
+    try:
+        found = parts_of(result)
+    except ValidationError as error:
+        return [Explanation(None, error.message, (), ())]
+    return [explain(part.value) for part in found] or [explain(result)]
 
 
 def _of_response(response: object) -> list[Reading]:

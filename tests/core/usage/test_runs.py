@@ -7,7 +7,7 @@ import pytest
 
 from clocknext_core import Tokens, ValidationError
 from clocknext_core.usage.reading import Reading, read
-from clocknext_core.usage.runs import readings
+from clocknext_core.usage.runs import explanations, readings
 from tests.core.usage.shapes import CHAT_USAGE, chat, message, response
 from tests.core.usage.support import as_objects
 
@@ -323,3 +323,14 @@ def test_function_calls_that_google_made_say_what_to_do() -> None:
         readings(result)
     result["automaticFunctionCallingHistory"] = [{"role": "user", "parts": [{"text": "hi"}]}]
     assert readings(result)[0].tokens == Tokens(input=5, output=4)
+
+
+def test_every_request_is_explained() -> None:
+    both = explanations({"messages": MESSAGES})
+    assert [each.reading for each in both] == readings(MESSAGES)
+    (alone,) = explanations(chat(CHAT_USAGE))
+    assert alone.reading == read(chat(CHAT_USAGE))
+    silent = {"type": "ai", "content": "", "response_metadata": {"model_name": "gpt-4o"}}
+    (refused,) = explanations([silent])
+    assert refused.reading is None
+    assert "without usage" in (refused.error or "")
