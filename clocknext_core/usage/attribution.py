@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Final, Literal, TypeAlias, get_args
 
-from clocknext_core.checks import check_bool, check_choice, check_email, check_id, check_mapping, check_text
+from clocknext_core.checks import check_choice, check_id
 from clocknext_core.errors import invalid
-from clocknext_core.signals import SignalType
+from clocknext_core.signals import ARGUMENTS_OF, SignalType, make_body
 from clocknext_core.usage.reading import Reading
 
 Reason: TypeAlias = Literal[
@@ -57,36 +57,36 @@ class Attribution:
     custom: Mapping[str, object] | None = None
 
     def __post_init__(self) -> None:
-        check_text("customer_id", self.customer_id)
         check_choice("type", self.type, get_args(SignalType))
-        foreign: dict[str, object] = {}
-        if self.type != "outcome":
-            foreign = {"run_id": self.run_id, "complete": self.complete}
-        if self.type == "wallet":
-            foreign |= {"key": self.key, "agent_key": self.agent_key}
-        for name, value in foreign.items():
-            if value is not None:
-                raise invalid(name, f"does not belong to a {self.type} signal")
-        if self.type != "wallet":
-            _check_keys(self.key, self.agent_key)
-        if self.run_id is not None:
-            check_id("run_id", self.run_id)
-        if self.complete is not None:
-            check_bool("complete", self.complete)
-        if self.member is not None:
-            check_email("member", self.member)
-        if self.custom is not None:
-            check_mapping("custom", self.custom)
+        # The table of fields checks them; the model comes with the response.
+        make_body(self.type, {**self.arguments(), "model": "unknown"})
+
+    def arguments(self) -> dict[str, object]:
+        """Return the signal's arguments by name, without those that are not given.
+
+        Raises:
+            ValidationError: One does not belong to the type.
+        """
+        given = {name: getattr(self, name) for name in _ARGUMENTS if getattr(self, name) is not None}
+        return belonging(self.type, given)
 
 
-def _check_keys(key: str | None, agent_key: str | None) -> None:
-    if key is None and agent_key is None:
-        raise invalid("key", "is required: give key or agent_key")
-    if key is not None and agent_key is not None:
-        raise invalid("key", "must not be given together with agent_key: give exactly one")
-    for name, value in (("key", key), ("agent_key", agent_key)):
-        if value is not None:
-            check_text(name, value)
+_ARGUMENTS: Final = ("customer_id", "key", "agent_key", "run_id", "complete", "member", "custom")
+
+
+def belonging(signal_type: SignalType, fields: Mapping[str, object]) -> dict[str, object]:
+    """Return the fields that are given, and require that they belong to the type of signal.
+
+    So a key that was forgotten, or one too many, is never a debit of something else.
+
+    Raises:
+        ValidationError: One does not belong; the message names it.
+    """
+    given = {name: value for name, value in fields.items() if value is not None}
+    for name in given:
+        if name not in ARGUMENTS_OF[signal_type]:
+            raise invalid(name, f"does not belong to a {signal_type} signal")
+    return given
 
 
 @dataclass(slots=True)

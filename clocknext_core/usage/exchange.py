@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Final
 
 from clocknext_core.checks import check_int
-from clocknext_core.wire import encode_json
 from clocknext_core.usage.attribution import Attribution, Origin
 from clocknext_core.usage.reading import Reading
+from clocknext_core.wire import encode_json
 
 _SHORTEST: Final = 8
 """Characters that an id has at least: with fewer, other responses have it too."""

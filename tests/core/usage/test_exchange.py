@@ -147,7 +147,7 @@ def test_the_reasons_are_seven() -> None:
         ("complete", {"complete": True}),
         ("run_id", {"type": "outcome", "run_id": ""}),
         ("complete", {"type": "outcome", "complete": 1}),
-        ("member", {"member": "nobody"}),
+        ("member", {"member": " "}),
         ("custom", {"custom": 3}),
     ],
 )
