@@ -99,7 +99,8 @@ class Metering(Resource[S]):
                 a bad argument. Nothing was recorded.
             ClockNextError: The call waited, and the server refused the signal or could not be reached.
         """
-        result: TrackResult = self._record_first([read(response)], customer_id, type, model, fields, wait)
+        given = _given(type, fields)
+        result: TrackResult = self._record_first([read(response)], customer_id, type, model, given, wait)
         return result
 
     @recording
@@ -144,8 +145,9 @@ class Metering(Resource[S]):
             ClockNextError: The call waited, and the server refused a signal or could not be reached; those
                 before it are recorded.
         """
+        given = _given(type, fields)
         found = [named(reading, model) for reading in readings(result)]
-        results: list[TrackResult] = self._record_all(found, customer_id, type, None, fields, wait)
+        results: list[TrackResult] = self._record_all(found, customer_id, type, None, given, wait)
         return results
 
     @overload
@@ -204,9 +206,7 @@ class Metering(Resource[S]):
         Raises:
             ValidationError: A bad argument, or the stream is none.
         """
-        check_choice("type", type, get_args(SignalType))
-        check_keywords(fields, ARGUMENTS_OF["outcome"])
-        given = belonging(type, fields)
+        given = _given(type, fields)
         # A bad argument is an error here, and not at the end of the stream.
         sample = {"customer_id": customer_id, "model": "unknown" if model is None else model, **given}
         encode_arguments(type, sample, str)
@@ -294,12 +294,9 @@ class Metering(Resource[S]):
         customer_id: str,
         signal_type: SignalType,
         model: str | None,
-        fields: Mapping[str, object],
+        given: Mapping[str, object],
         wait: bool | None,
     ) -> Any:
-        check_choice("type", signal_type, get_args(SignalType))
-        check_keywords(fields, ARGUMENTS_OF["outcome"])
-        given = belonging(signal_type, fields)
         wants_catalogue = model is None and self._meter.wants_catalogue
 
         def exchanges() -> list[_Exchange]:
@@ -352,6 +349,13 @@ class Metering(Resource[S]):
     def _forget_dropped(self, exchange: _Exchange, result: TrackResult) -> None:
         if result.dropped is not None:
             self._meter.seen.forget(exchange.encoded.idempotency_key)
+
+
+def _given(signal_type: SignalType, fields: Mapping[str, object]) -> dict[str, object]:
+    """Return the fields that are given; those that do not belong to the type are an error."""
+    check_choice("type", signal_type, get_args(SignalType))
+    check_keywords(fields, ARGUMENTS_OF["outcome"])
+    return belonging(signal_type, fields)
 
 
 def _attribution(customer_id: str, signal_type: SignalType, given: Mapping[str, object]) -> Attribution:
