@@ -11,10 +11,12 @@ from typing import Final, Literal, TypeAlias, cast
 from clocknext_core.checks import check_text
 from clocknext_core.errors import invalid
 
-ModelNames: TypeAlias = Mapping[str, str] | Callable[[str], str] | Literal["workspace"] | None
-"""How names from responses become names of the catalogue: a mapping, a function, by the workspace's
-catalogue, or
-`None` for as they are. The default is `without_date`."""
+ModelNames: TypeAlias = Mapping[str, str] | Callable[[str], str] | Literal["undated", "workspace"] | None
+"""How names from responses become names of the catalogue.
+
+`"undated"` (the default) drops a date at the end, `"workspace"` looks into the workspace's catalogue, a
+mapping or a
+function says it, and `None` leaves them as they are."""
 
 _MONTH: Final = r"(0[1-9]|1[0-2])"
 _DAY: Final = r"(0[1-9]|[12]\d|3[01])"
@@ -38,17 +40,16 @@ def without_date(name: str) -> str:
 
 
 def check_model_names(models: object) -> ModelNames:
-    """Require a mapping of names, a function, `"workspace"` or `None`.
+    """Require `"undated"`, `"workspace"`, a mapping of names, a function or `None`.
 
     Raises:
         ValidationError: It is none of these, or a mapping of anything but strings.
     """
-    if models is None or models == "workspace" or callable(models):
+    if models is None or callable(models) or models in ("undated", "workspace"):
         return cast("ModelNames", models)
     if not isinstance(models, Mapping):
-        raise invalid(
-            "models", f'must be a mapping, a function, "workspace" or None, not {type(models).__name__}'
-        )
+        kind = type(models).__name__
+        raise invalid("models", f'must be "undated", "workspace", a mapping, a function or None, not {kind}')
     for name, renamed in cast("Mapping[object, object]", models).items():
         check_text("models", name)
         check_text("models", renamed)
@@ -73,6 +74,8 @@ def renamed(name: str, models: ModelNames, known: Iterable[str] | None = None) -
     """
     if models is None:
         return name
+    if models == "undated":
+        return without_date(name)
     if models == "workspace":
         return without_date(name) if known is None else match(name, known) or without_date(name)
     if callable(models):

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from clocknext_core.errors import invalid
 from clocknext_core.usage.attribution import REASONS, Reason, Unbilled
-from clocknext_core.usage.catalogue import ModelNames, check_model_names, renamed, without_date
+from clocknext_core.usage.catalogue import ModelNames, check_model_names, renamed
 from clocknext_core.usage.exchange import Seen
 from clocknext_core.usage.reading import Reading
 
@@ -34,7 +34,7 @@ class Meter:
     def __init__(
         self,
         *,
-        models: ModelNames = without_date,
+        models: ModelNames = "undated",
         on_unbilled: OnUnbilled | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:

@@ -41,7 +41,7 @@ from clocknext_core.resources.signals import Signals
 from clocknext_core.resources.units import Units
 from clocknext_core.resources.webhooks import Webhooks
 from clocknext_core.resources.workspace import Workspace
-from clocknext_core.usage.catalogue import ModelNames, without_date
+from clocknext_core.usage.catalogue import ModelNames
 from clocknext_core.usage.meter import Meter
 from clocknext_transports.client import environment
 from clocknext_transports.client.driver import Driver
@@ -86,9 +86,9 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
             (after `on_error`) or `"closed"`.
         on_unbilled: `(unbilled)` with `.reason`, `.reading`, `.customer_id` and `.detail`: a call to a
             model was not billed.
-        models: How names of models in responses become names of the catalogue: a mapping, a function, `None`
-            (as they are), or `"workspace"`, which asks the service once. Default: a date at the end is
-            dropped. A `model=` that is given is never changed.
+        models: How names of models in responses become names of the catalogue. `"undated"` drops a date at
+            the end, `"workspace"` asks the service once, a mapping or a function says it, `None` leaves them
+            as they are. A `model=` that is given is never changed.
         transport: How requests travel. Default: the native one, or httpx where the environment names a proxy.
         allow_insecure_http: Allow plain http to other hosts than this one.
         spool: Where every buffered signal is stored before the call that records it returns, so that it
@@ -122,7 +122,7 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
         on_retry: OnRetry | None = None,
         on_drop: OnDrop | None = None,
         on_unbilled: OnUnbilled | None = None,
-        models: ModelNames = without_date,
+        models: ModelNames = "undated",
         transport: TransportT | None = None,
         allow_insecure_http: bool = False,
         spool: "str | os.PathLike[str] | Spool | None" = None,

@@ -17,6 +17,7 @@ PURE = {
         "abc",
         "ast",
         "collections",
+        "contextlib",
         "dataclasses",
         "datetime",
         "enum",

@@ -216,7 +216,7 @@ def test_a_date_at_the_end_is_dropped(name: str, expected: str) -> None:
 
 def test_names_of_the_catalogue() -> None:
     name = "gpt-4o-2024-08-06"
-    assert renamed(name, without_date) == "gpt-4o"
+    assert renamed(name, without_date) == renamed(name, "undated") == "gpt-4o"
     assert renamed(name, None) == name
     assert renamed(name, {name: "four", "gpt-4o": "less exact"}) == "four"
     assert renamed(name, {"gpt-4o": "four"}) == "four"
@@ -259,7 +259,7 @@ def test_candidates_begin_with_the_exact_name() -> None:
 
 
 def test_what_models_may_be() -> None:
-    for models in (None, "workspace", without_date, {"a": "b"}, {}):
+    for models in (None, "undated", "workspace", without_date, {"a": "b"}, {}):
         assert check_model_names(models) is models
     for wrong in ("catalogue", 3, {"a": 3}, {"a": ""}, {3: "a"}):
         with pytest.raises(ValidationError, match=r"^models: must"):
