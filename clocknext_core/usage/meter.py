@@ -55,7 +55,7 @@ class Meter:
         self._known = tuple(ids)
 
     @property
-    def unbilled(self) -> Mapping[Reason, int]:
+    def unbilled(self) -> Mapping[str, int]:
         """How many calls were not billed, by reason."""
         return {reason: self._counts[reason] for reason in REASONS}
 

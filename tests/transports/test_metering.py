@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, TypeAlias
 
 import pytest
@@ -41,7 +41,7 @@ def in_threads(server: EmulatorServer, more: dict[str, Any]) -> dict[str, int]:
 
 
 async def in_a_loop(cnk: AsyncClockNext | TrioClockNext) -> dict[str, int]:
-    async def chunks() -> Any:
+    async def chunks() -> AsyncIterator[dict[str, object]]:
         for chunk in STREAM:
             yield chunk
 

@@ -185,7 +185,7 @@ def test_a_stream_of_openais_responses() -> None:
 
 def test_a_stream_of_anthropics_events() -> None:
     types = skip_unless("anthropic.types")
-    start = {**MESSAGE, "content": [], "stop_reason": None, "usage": {"input_tokens": 9, "output_tokens": 1}}
+    start: dict[str, object] = {**MESSAGE, "content": [], "stop_reason": None, "usage": {"input_tokens": 9, "output_tokens": 1}}
     text = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "H"}}
     delta = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 67}}
     chunks = [
