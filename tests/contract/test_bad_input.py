@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from functools import reduce
 from typing import Any, TypeAlias, cast
 
 import httpx
@@ -37,9 +38,7 @@ NOT_LIMITS: tuple[object, ...] = (-1, 1.5, "1", True, 10**5000)
 
 GOOD_WALLET: Arguments = {"customer_id": "cus_123", "model": "gpt-4o"}
 GOOD_CREDIT: Arguments = {**GOOD_WALLET, "key": "api_credit"}
-DEEP: Any = 1
-for _ in range(100):
-    DEEP = [DEEP]
+DEEP = reduce(lambda value, _: [value], range(100), cast(Any, 1))
 GOOD_CUSTOMER: Arguments = {"name": "Acme", "email": "ops@acme.com"}
 TEXT_FIELDS = (
     *("description", "website", "phone", "legal_name", "address_line1", "address_line2", "city", "state"),
