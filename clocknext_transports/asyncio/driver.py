@@ -1,4 +1,4 @@
-"""The driver for asyncio: its clock, its events, and how it reaches the background."""
+"""The driver for asyncio: its clock, its events and its background."""
 
 import asyncio
 import time
@@ -8,7 +8,6 @@ from clocknext_core import Engine
 from clocknext_transports.asyncio.tasks import Event, Tasks, running_loop
 from clocknext_transports.client.serving import Serving
 from clocknext_transports.loops.calls import Calls
-from clocknext_transports.process import exit as process_exit
 
 
 class Driver(Calls[Tasks]):
@@ -18,14 +17,10 @@ class Driver(Calls[Tasks]):
 
     def _begin(self, engine: Engine) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
-        """The loop it was used in last."""
+        """What read the time last."""
         super()._begin(engine)
 
-    async def halt(self) -> None:
-        """End all tasks and connections. Held signals stay held."""
-        await self._background.cancel()
-        self._serving.run_hooks_if_alone()
-        await self.transport.aclose()
+    # The clock
 
     def _now(self) -> float:
         loop = running_loop()
@@ -34,22 +29,19 @@ class Driver(Calls[Tasks]):
         self._loop = loop
         return self._note_time(loop.time())
 
+    async def _sleep_until(self, at: float) -> None:
+        await asyncio.sleep(at - self._now())
+
+    # The background
+
     def _make_event(self) -> Event:
         return Event()
 
     def _make_background(self, serving: Serving) -> Tasks:
-        return Tasks(
-            serving,
-            self._exchange,
-            on_start=lambda: process_exit.register(self),
-            on_end=self._end,
-        )
-
-    async def _sleep_until(self, at: float) -> None:
-        await asyncio.sleep(at - self._now())
+        return Tasks(serving, self._exchange, self._make_event, self._has_started, self._end)
 
     def _reach(self, call: Callable[[], object]) -> bool:
-        loop = self._background.loop or self._loop
+        loop = self.background.loop or self._loop
         if loop is None or not loop.is_running():
             return False
         try:
@@ -57,18 +49,3 @@ class Driver(Calls[Tasks]):
         except RuntimeError:  # it has just been closed
             return False
         return True
-
-    async def _end(self, was_cancelled: bool) -> None:
-        """End with the serving task: everything, or what its loop can't take along."""
-        if was_cancelled:
-            await self.transport.aclose()
-            if self._serving.outbox.held:
-                return
-        elif not self._serving.is_orphaned:
-            return
-        else:
-            if self._keeper is not None:
-                self._keeper.close()
-            if self.owns_transport:
-                await self.transport.aclose()
-        process_exit.unregister(self)

@@ -55,6 +55,7 @@ class Tasks(tasks.Tasks):
     Args:
         serving: What they serve.
         exchange: Sends a request before a deadline.
+        make_event: Makes an event for the loop that runs.
         on_start: Called when a serving task is started, with the lock held.
         on_end: Awaited when the serving task ends; told whether it was cancelled.
     """
@@ -63,11 +64,11 @@ class Tasks(tasks.Tasks):
         self,
         serving: Serving,
         exchange: Callable[[Request, float], Awaitable[Answer]],
-        *,
+        make_event: Callable[[], Event],
         on_start: Callable[[], object],
         on_end: Callable[[bool], Awaitable[object]],
     ) -> None:
-        super().__init__(serving, exchange, Event)
+        super().__init__(serving, exchange, make_event)
         self._on_start = on_start
         self._on_end = on_end
         self._worker: asyncio.Task[None] | None = None

@@ -60,8 +60,8 @@ class Driver(ABC, Generic[B]):
     def _begin(self, engine: Engine) -> None:
         """Start from nothing: in a new driver, or in a forked child."""
         self._serving = Serving(engine, self._hooks, self._now, self._keeper)
-        self._background = self._make_background(self._serving)
-        self._serving.background = self._background
+        self.background = self._make_background(self._serving)
+        self._serving.background = self.background
 
     # What a world adds
 
@@ -193,7 +193,7 @@ class Driver(ABC, Generic[B]):
             self._keeper.join()
         yield Halt()
         self._serving.run_hooks()  # of what was dropped at the end, and flushes that wait for them
-        process_exit.unregister(self)
+        self._has_ended()
         return report
 
     def _check_may_wait(self) -> None:
@@ -223,13 +223,21 @@ class Driver(ABC, Generic[B]):
         """Have the spool's results brought to the outbox."""
         serving = self._serving
         with serving.lock:
-            if self._background.is_working:
-                self._background.call()
+            if self.background.is_working:
+                self.background.call()
             else:
                 serving.serve_here()
         serving.run_hooks_if_alone()
 
     # Fork, exit, dropped clients
+
+    def _has_started(self) -> None:
+        """Take part in the interpreter's exit, from when the background starts."""
+        process_exit.register(self)
+
+    def _has_ended(self) -> None:
+        """Take no part in it any more."""
+        process_exit.unregister(self)
 
     def restart(self, engine: Engine) -> None:
         """Begin anew in a forked child, with nothing of the parent's."""
@@ -243,7 +251,7 @@ class Driver(ABC, Generic[B]):
         """Whether there is anything that closing would end or deliver."""
         outbox = self._serving.outbox
         return not outbox.is_closing and bool(
-            outbox.held or self._background.is_working or getattr(self.transport, "is_open", False)
+            outbox.held or self.background.is_working or getattr(self.transport, "is_open", False)
         )
 
     def orphan(self) -> None:
@@ -264,12 +272,12 @@ class Driver(ABC, Generic[B]):
             )
             return
         self._abort()
-        process_exit.unregister(self)
+        self._has_ended()
 
     def _resume(self) -> None:
         """Have the background find out that it is orphaned."""
         with self._serving.lock:
-            self._background.call()
+            self.background.call()
 
     def _abort(self) -> None:
         """Close the connections that nothing else will close."""

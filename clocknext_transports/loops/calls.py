@@ -83,9 +83,11 @@ class Calls(driver.Driver[B], Generic[B]):
     @abstractmethod
     def _make_event(self) -> Event: ...
 
-    @abstractmethod
     async def halt(self) -> None:
-        """End all attempts, timers and connections. Held signals stay held."""
+        """End all tasks and connections. Held signals stay held."""
+        await self.background.cancel()
+        self._serving.run_hooks_if_alone()
+        await self.transport.aclose()
 
     def _reach(self, call: Callable[[], object]) -> bool:  # noqa: ARG002 - of a loop that can't be reached
         return False
@@ -123,6 +125,21 @@ class Calls(driver.Driver[B], Generic[B]):
         self._ahead = now - time.monotonic()
         return now
 
+    async def _end(self, was_cancelled: bool) -> None:
+        """End with the serving task: everything, or what its loop can't take along."""
+        if was_cancelled:
+            await self.transport.aclose()
+            if self._serving.outbox.held:
+                return
+        elif not self._serving.is_orphaned:
+            return
+        else:
+            if self._keeper is not None:
+                self._keeper.close()
+            if self.owns_transport:
+                await self.transport.aclose()
+        self._has_ended()
+
     # Exit
 
     def begin_exit(self, timeout: float) -> None:
@@ -140,7 +157,7 @@ class Calls(driver.Driver[B], Generic[B]):
             return
         logger.warning("%d signals were held when their event loop ended: nobody closed the client.", held)
         with serving.lock:
-            self._background.take_back()
+            self.background.take_back()
         if self.owns_transport:  # another one can't be used outside its loop
             from clocknext_transports.loops.takeover import take_over
 

@@ -1,5 +1,6 @@
 """A task that serves the outbox, in any event loop: it starts attempts, runs hooks, and sleeps."""
 
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -58,6 +59,10 @@ class Tasks(Background):
         """Take back attempts that ended with their loop, without notice."""
 
     # Without the lock
+
+    @abstractmethod
+    async def cancel(self) -> None:
+        """Cancel all tasks of the loop that runs."""
 
     def serve_all(self, start: Callable[[Transmit], object]) -> Wait | Closed:
         """Serve, start attempts and run hooks, until there is only a time to wait for."""

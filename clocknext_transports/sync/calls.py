@@ -1,19 +1,23 @@
 """Calls that block their thread, and what threads do when the interpreter exits."""
 
 import math
+import threading
 from abc import abstractmethod
-from typing import TypeVar, assert_never
+from typing import TypeVar, assert_never, cast
 
 from clocknext_core import Answer, Call, EncodedSignal, Engine, FlushReport, Request, TrackResult
 from clocknext_transports.client import driver
 from clocknext_transports.client.failures import broken_transport
-from clocknext_transports.client.script import Await, Event, Exchange, Halt, Sleep, Step, carry_out
+from clocknext_transports.client.script import Await, Exchange, Halt, Sleep, Step, carry_out
 from clocknext_transports.client.serving import Waiter
 from clocknext_transports.process.exit import GRACE
-from clocknext_transports.sync.threads import Threads
+from clocknext_transports.sync.threads import Event, Threads
 from clocknext_transports.sync.transport import Transport
 
 T = TypeVar("T")
+
+JOIN_TIMEOUT = 1.0
+"""Seconds that closing waits for threads whose sockets were closed. A look-up or a hook may outlast it."""
 
 
 class Calls(driver.Driver[Threads]):
@@ -50,13 +54,14 @@ class Calls(driver.Driver[Threads]):
     def _sleep_until(self, at: float) -> None:
         """Wait until then."""
 
-    @abstractmethod
-    def _wait(self, event: Event, until: float | None) -> None:
-        """Wait until an event is set, but at most until then."""
-
-    @abstractmethod
     def halt(self) -> None:
-        """End all threads and connections. Held signals stay held."""
+        """End all connections and threads. Held signals stay held."""
+        if self.owns_transport or not self._serving.is_orphaned:
+            self.transport.close()
+        if self._keeper is not None:
+            self._keeper.close()
+            self._keeper.join()
+        self.background.join(min(self._now() + JOIN_TIMEOUT, self._exit_at + GRACE))
 
     # Steps
 
@@ -67,7 +72,7 @@ class Calls(driver.Driver[Threads]):
             case Sleep():
                 self._sleep_until(step.until)
             case Await():
-                self._wait(step.event, step.until)
+                self.background.wait(cast(Event, step.event), step.until)
             case Halt():
                 self.halt()
             case _:
@@ -80,13 +85,39 @@ class Calls(driver.Driver[Threads]):
         except Exception as error:  # noqa: BLE001 - a transport's bug must not lose a signal
             return broken_transport(error, self._serving.engine.config)
 
-    # Exit
+    def _check_may_wait(self) -> None:
+        if self._serving.hook_runner is threading.current_thread():
+            raise RuntimeError("A hook must not wait for the buffer, which waits for the hook.")
+
+    # The spool
+
+    def _spool_has_worked(self) -> None:
+        self._bring()
+
+    def _look_for_what_was_left(self) -> None:
+        with self._serving.lock:
+            self._serving.nudge()
+
+    # Dropped clients, and the exit
+
+    def _resume(self) -> None:
+        with self._serving.lock:
+            self.background.call_all()
+
+    def _end(self) -> None:
+        """End with the last thread of a client that was dropped."""
+        self.halt()
+        self._has_ended()
+
+    def _abort(self) -> None:
+        if self.owns_transport:
+            self.transport.close()
 
     def begin_exit(self, timeout: float) -> None:
         """Refuse new signals and begin to deliver those held, as the interpreter exits."""
         with self._serving.lock:
             now = self._now()
-            self._exit_at = self._background.exit_at = now + timeout
+            self._exit_at = self.background.exit_at = now + timeout
             ticket = self._serving.outbox.close(now=now, deadline_at=self._exit_at)
             self._exit_waiter = self._serving.expect(ticket, self._make_event())
 
@@ -96,7 +127,7 @@ class Calls(driver.Driver[Threads]):
         assert waiter is not None  # it has begun
         given_up_at = self._exit_at + GRACE
         with self._serving.lock:
-            self._background.work_until(lambda: waiter.settled is not None or self._now() >= given_up_at)
+            self.background.work_until(lambda: waiter.settled is not None or self._now() >= given_up_at)
             held = self._serving.outbox.held
         self._serving.run_hooks()
         self.halt()

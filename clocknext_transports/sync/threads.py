@@ -16,13 +16,37 @@ from clocknext_transports.process.exit import GRACE
 from clocknext_transports.sync.clock import Clock
 
 
+class Event:
+    """Wakes one thread; any thread may set it.
+
+    Args:
+        clock: The driver's.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        """Wake it."""
+        self._event.set()
+
+    def is_set(self) -> bool:
+        """Return whether the event was set."""
+        return self._event.is_set()
+
+    def wait(self, until: float | None = None) -> None:
+        """Wait until the event is set, but at most until then."""
+        self._event.wait(None if until is None else max(0.0, until - self._clock.now()))
+
+
 class Threads(Background):
     """The threads of one client.
 
     Args:
         serving: What they serve.
         exchange: Sends a request before a deadline; it raises nothing.
-        clock: Their time.
+        clock: The driver's.
         on_start: Called when the first thread is about to start, with the lock held.
         on_end: Called in the last thread of a client that was dropped, when nothing is left to do.
     """
@@ -32,7 +56,6 @@ class Threads(Background):
         serving: Serving,
         exchange: Callable[[Request, float], Answer],
         clock: Clock,
-        *,
         on_start: Callable[[], object],
         on_end: Callable[[], object],
     ) -> None:
@@ -87,6 +110,13 @@ class Threads(Background):
         """Wait for the end of all threads, but at most until then. The lock is not held."""
         for thread in list(self._threads):
             thread.join(max(0.0, until - self._clock.now()))
+
+    def wait(self, event: Event, until: float | None) -> None:
+        """Wait in this thread, which does the work where there is no other. The lock is not held."""
+        with self._serving.lock:
+            if not self.is_working:  # none can be started any more, or none was worth it
+                self.work_until(lambda: event.is_set() or (until is not None and self._clock.now() >= until))
+        event.wait(until)
 
     def work_until(self, is_over: Callable[[], bool]) -> None:
         """Serve, send, run hooks, sleep or rest in this thread, until it is over or the outbox has closed."""

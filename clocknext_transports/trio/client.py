@@ -6,6 +6,7 @@ from typing import Self, final
 
 import trio
 
+from clocknext_core import EncodedSignal, FlushReport, TrackResult
 from clocknext_transports.loops.calls import Transport
 from clocknext_transports.loops.client import LoopClient
 from clocknext_transports.trio.driver import Driver
@@ -27,7 +28,7 @@ class TrioClockNext(LoopClient[Driver]):
 
     async def __aenter__(self) -> Self:
         self._nursery = trio.open_nursery()
-        self._driver.enter(await self._nursery.__aenter__())
+        self._driver.background.start(await self._nursery.__aenter__())
         return self
 
     async def __aexit__(
@@ -40,6 +41,45 @@ class TrioClockNext(LoopClient[Driver]):
             await self._driver.halt()
             # The block's own error goes on by itself: the nursery would wrap it in a group.
             await self._nursery.__aexit__(None, None, None)
+
+    async def record(self, encoded: EncodedSignal, wait: bool | None = None, /) -> TrackResult:
+        """Buffer a signal, or send it and wait, as `signals.track` does.
+
+        Raises:
+            RuntimeError: The signal is to be buffered, outside the client's block.
+        """
+        if not self._engine.is_awaited(wait) and not self._engine.outbox.is_closing:
+            self._check_is_inside_block()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        result = await super().record(encoded, wait)
+        await trio.lowlevel.cancel_shielded_checkpoint()  # it was recorded: too late to be cancelled
+        return result
+
+    async def flush(self, timeout: float | None = None) -> FlushReport:
+        """Send everything held, wait for it, and report how it ended; see `AsyncClockNext.flush`.
+
+        Raises:
+            RuntimeError: Signals are held, and this is outside the client's block.
+        """
+        self._check_may_send()
+        return await super().flush(timeout)
+
+    async def close(self, timeout: float | None = None) -> FlushReport:
+        """Refuse new signals, send everything held, wait for it, and end everything in the background.
+
+        Raises:
+            RuntimeError: Signals are held, and this is outside the client's block.
+        """
+        self._check_may_send()
+        return await super().close(timeout)
+
+    def _check_may_send(self) -> None:
+        if self.pending:
+            self._check_is_inside_block()
+
+    def _check_is_inside_block(self) -> None:
+        if not self._driver.background.is_working:
+            raise RuntimeError("Signals are buffered and sent inside the client's `async with` block.")
 
     def _native_transport(self) -> Transport:
         return NativeTransport(max_idle=self.config.batch.max_concurrency)

@@ -49,6 +49,8 @@ class Tasks(tasks.Tasks):
         serving: What they serve.
         exchange: Sends a request before a deadline.
         make_event: Makes an event for the run.
+        on_start: Called when the serving task is started.
+        on_end: Awaited when the tasks were cancelled; told that they were.
     """
 
     def __init__(
@@ -56,8 +58,12 @@ class Tasks(tasks.Tasks):
         serving: Serving,
         exchange: Callable[[Request, float], Awaitable[Answer]],
         make_event: Callable[[], Event],
+        on_start: Callable[[], object],
+        on_end: Callable[[bool], Awaitable[object]],
     ) -> None:
         super().__init__(serving, exchange, make_event)
+        self._on_start = on_start
+        self._on_end = on_end
         self.token: trio.lowlevel.TrioToken | None = None
         """The run that the tasks live in, or lived in last."""
         self._scope: trio.CancelScope | None = None
@@ -70,6 +76,7 @@ class Tasks(tasks.Tasks):
 
     def start(self, nursery: trio.Nursery) -> None:
         """Start the serving task in a nursery."""
+        self._on_start()
         self.token = trio.lowlevel.current_trio_token()
         scope = self._scope = trio.CancelScope()
         # In a context of its own: it serves everybody, not the one who opened the block.
@@ -79,11 +86,12 @@ class Tasks(tasks.Tasks):
         """Have the task serve once more. Outside the block there is none, and only callers are served."""
         self.wake()
 
-    def cancel(self) -> None:
-        """Cancel all tasks."""
+    async def cancel(self) -> None:
+        """Cancel all tasks. The nursery of the block waits for them."""
         if self._scope is not None:
             self._scope.cancel()
             self._scope = None
+        await self._on_end(True)  # noqa: FBT003 - cancelled
 
     async def _work(self, scope: trio.CancelScope) -> None:
         """Serve, until the outbox has closed."""

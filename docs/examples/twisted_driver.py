@@ -135,6 +135,11 @@ class Background(Tasks):
         output = self.serve_all(self.start)
         self.work_at(output.until if isinstance(output, Wait) else None)
 
+    async def cancel(self) -> None:
+        for attempt in self.attempts:
+            attempt.cancel()
+        self.work_at(None)
+
     def start(self, transmit: Transmit) -> None:
         attempt = Deferred.fromCoroutine(self.send(transmit))
         attempt.addErrback(Failure.trap, CancelledError)
@@ -157,12 +162,6 @@ class Driver(Calls[Background]):
 
     async def _sleep_until(self, at: float) -> None:
         await task.deferLater(clock, max(0.0, at - reactor.seconds()))
-
-    async def halt(self) -> None:
-        for attempt in self._background.attempts:
-            attempt.cancel()
-        self._background.work_at(None)
-        await self.transport.aclose()
 
 
 @final

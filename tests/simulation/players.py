@@ -183,9 +183,7 @@ def play_threads(scenario: Scenario, schedule: Random | None = None) -> Stage:
     stage = Stage(scenario)
     with (
         patch.object(serving, "threading", VirtualThreading(scheduler)),
-        patch.object(sync_driver, "threading", VirtualThreading(scheduler)),
         patch.object(threads, "threading", VirtualThreading(scheduler)),
-        patch.object(sync_driver, "process_exit", NoExit()),
         patch.object(driver_of_all, "process_exit", NoExit()),
     ):
         driver = sync_driver.Driver(stage.engine, SyncWire(stage, clock), _HOOKS, clock)
@@ -283,7 +281,7 @@ def play_trio(scenario: Scenario) -> Stage:
     async def main() -> None:
         driver = TrioDriver(stage.engine, TrioWire(stage), _HOOKS)
         async with trio.open_nursery() as nursery:
-            driver.enter(nursery)
+            driver.background.start(nursery)
             for step in scenario.steps:
                 nursery.start_soon(_take_async, step, stage, driver, trio.sleep_until)
             await trio.sleep_until(END)
