@@ -1,5 +1,6 @@
 """`clocknext emulator`: a ClockNext on this machine, in the foreground."""
 
+from functools import partial
 from random import Random
 from typing import cast, get_args
 
@@ -15,6 +16,7 @@ from clocknext_transports.emulator import (
     FaultKind,
     Faults,
     Ledger,
+    ModelService,
     run,
 )
 
@@ -58,8 +60,17 @@ def _fault_chances(
     type=click.Choice(get_args(AcceptOnly)),
     help="Answer signals with 202 and unpriced, as the newer ingest does in this state.",
 )
+@click.option(
+    "--models", is_flag=True, help="Answer as OpenAI, Anthropic and Gemini too, with made-up usage."
+)
 def emulator(
-    *, port: int, host: str, chances: list[tuple[Fault, float]], seed: int, accept_only: AcceptOnly | None
+    *,
+    port: int,
+    host: str,
+    chances: list[tuple[Fault, float]],
+    seed: int,
+    accept_only: AcceptOnly | None,
+    models: bool,
 ) -> None:
     """Run a ClockNext on this machine that bills by the real formulas, until Ctrl-C.
 
@@ -77,13 +88,20 @@ def emulator(
         raise click.BadParameter(str(error), param_hint="--fault") from None
     ledger = Ledger(accept_only=accept_only)
     try:
-        run(ledger, faults, port=port, host=host, on_listening=_introduce)
+        run(
+            ledger,
+            faults,
+            port=port,
+            host=host,
+            models=ModelService() if models else None,
+            on_listening=partial(_introduce, models=models),
+        )
     except OSError as error:
         raise CannotStartError(f"It can't listen on {host} port {port}: {error.strerror}.") from None
     click.echo(f"Stopped. {ledger.counters.requests:,} requests, {len(ledger.signals):,} signals billed.")
 
 
-def _introduce(server: EmulatorServer) -> None:
+def _introduce(server: EmulatorServer, *, models: bool) -> None:
     key, url = server.api_key, server.url
     click.echo(
         f"""\
@@ -100,6 +118,15 @@ With curl:
   curl {url}/_emulator/ledger
 """
     )
+    if models:
+        click.echo(
+            f"""\
+For the SDKs of model providers, with any key:
+  export OPENAI_BASE_URL={url}/v1
+  export ANTHROPIC_BASE_URL={url}
+  export GOOGLE_GEMINI_BASE_URL={url}
+"""
+        )
     origin = Config(key, base_url=url, allow_insecure_http=True).origin
     if environment.proxy_for(origin):
         click.echo(f"The environment names a proxy. Around it:\n  export NO_PROXY={origin.host}\n")

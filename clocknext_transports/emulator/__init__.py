@@ -35,6 +35,14 @@ from clocknext_transports.emulator.books.catalogue import (
 )
 from clocknext_transports.emulator.books.pricing import Tier
 from clocknext_transports.emulator.books.records import Booked, Counters, Held, Totals, UnitEvent
+from clocknext_transports.emulator.models import (
+    Completion,
+    ModelRequest,
+    ModelServer,
+    ModelService,
+    ToolCall,
+    model_server,
+)
 from clocknext_transports.emulator.server.faults import Fault, FaultKind, Faults
 from clocknext_transports.emulator.server.scripted import Answer, OnHold, ScriptedServer, scripted
 from clocknext_transports.emulator.server.server import EmulatorServer, emulator, run, serve
@@ -47,6 +55,7 @@ __all__ = [
     "Bill",
     "Booked",
     "Catalogue",
+    "Completion",
     "Component",
     "Counters",
     "Credit",
@@ -60,6 +69,9 @@ __all__ = [
     "Ledger",
     "Listed",
     "Model",
+    "ModelRequest",
+    "ModelServer",
+    "ModelService",
     "OnHold",
     "Outcome",
     "Plan",
@@ -70,10 +82,12 @@ __all__ = [
     "ScriptedServer",
     "Step",
     "Tier",
+    "ToolCall",
     "Totals",
     "Unit",
     "UnitEvent",
     "emulator",
+    "model_server",
     "run",
     "scripted",
     "serve",

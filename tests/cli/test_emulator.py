@@ -50,6 +50,22 @@ def test_faults_by_chance() -> None:
     assert set(seen[0]) == {401, 503, None}
 
 
+def test_it_answers_as_model_providers_too() -> None:
+    with started("emulator", "--port", "0", "--models", env=environment()) as process:
+        assert process.stdout is not None
+        printed: list[str] = []
+        while not printed or not printed[-1].startswith("Ctrl-C"):
+            printed.append(process.stdout.readline())
+        url = printed[0].split()[-1]
+        assert f"  export OPENAI_BASE_URL={url}/v1\n" in printed
+        with httpx.Client(trust_env=False, timeout=TIMEOUT) as client:
+            asked = client.post(f"{url}/v1/chat/completions", json={"model": "gpt-4o", "messages": []})
+            assert asked.json()["usage"]["total_tokens"] == 15
+            assert client.get(f"{url}/api/v1/me").status_code == 401
+        process.terminate()
+        assert process.wait(TIMEOUT) == 0
+
+
 def test_it_imitates_the_newer_ingest() -> None:
     arguments = ("--port", "0", "--accept-only", "thick-queued")
     with started("emulator", *arguments, env=environment()) as process:

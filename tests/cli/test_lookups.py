@@ -101,7 +101,7 @@ def test_customers_are_listed_page_by_page(invoke: Invoke) -> None:
         assert [json.loads(line)["id"] for line in out.splitlines()] == [one.id for one in everyone[:-71:-1]]
         assert len(targets(server)) == 5
         _, out, _ = invoke(server.url, "customers", "list", "--q", "name 7", "--limit", "2")
-        assert [row[0] for row in rows(out)[1:]] == ["cus_7", "cus_70"]
+        assert [row[0] for row in rows(out)[1:]] == ["cus_79", "cus_78"]
         assert targets(server)[5:] == ["/api/v1/customers?limit=2&q=name+7"]
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from ssl import SSLContext
 from typing import TYPE_CHECKING
 
-from clocknext_transports.emulator.api.exchange import Responder
+from clocknext_transports.emulator.api.exchange import Received, Reply, Responder
 from clocknext_transports.emulator.api.ingest import AcceptOnly
 from clocknext_transports.emulator.api.ledger import Ledger
 from clocknext_transports.emulator.server.faults import Faults
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from clocknext_transports.emulator.server.http_server import HttpServer
 
 LOOPBACK = "127.0.0.1"
+_OF_MODELS = ("/v1/", "/v1beta/", "/v1alpha/")
 
 
 class LoopbackServer:
@@ -133,6 +134,7 @@ def run(
     host: str = LOOPBACK,
     ssl_context: SSLContext | None = None,
     accept_only: AcceptOnly | None = None,
+    models: Responder | None = None,
     on_listening: Callable[[EmulatorServer], object] | None = None,
 ) -> None:
     """Run a ClockNext in the foreground until SIGINT (Ctrl-C) or SIGTERM, then return. Main thread only.
@@ -146,13 +148,15 @@ def run(
         host: Address to listen on.
         ssl_context: Serve https with this.
         accept_only: The state of the ingest that a new ledger imitates.
+        models: Answers the paths of model providers, `/v1/…` and `/v1beta/…`, such as a `ModelService`.
         on_listening: Called once, when the server listens.
 
     Raises:
         RuntimeError: At the end, if the responder raised.
     """
     service = _shared(ledger, faults, accept_only)
-    http, listening, url = _prepare(service, port=port, host=host, ssl_context=ssl_context)
+    responder = service if models is None else _Both(service, models)
+    http, listening, url = _prepare(responder, port=port, host=host, ssl_context=ssl_context)
 
     def started() -> None:
         if on_listening is not None:
@@ -195,6 +199,18 @@ def background(
         if (error := failure.exception()) is not None:
             raise RuntimeError("The emulator's server failed.") from error
         _report(http)
+
+
+class _Both:
+    """Answer the paths of model providers by one responder, and all others by another."""
+
+    def __init__(self, service: Service, models: Responder) -> None:
+        self._service = service
+        self._models = models
+
+    def respond(self, request: Received, *, now: float) -> Reply:
+        is_models = request.path.startswith(_OF_MODELS)
+        return (self._models if is_models else self._service).respond(request, now=now)
 
 
 def _report(http: "HttpServer") -> None:
