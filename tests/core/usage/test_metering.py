@@ -34,7 +34,6 @@ class Client:
     """A client that keeps what it records; a failure set beforehand is raised once."""
 
     is_async = False
-    cancellations: tuple[type[BaseException], ...] = ()
 
     def __init__(self, catalogue: list[str] | None = None, **settings: Any) -> None:
         self.recorded: list[EncodedSignal] = []
