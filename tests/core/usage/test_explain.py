@@ -1,7 +1,7 @@
 """Why a response is read as it is; objects of every kind; and hints for what can't be read."""
 
 from types import SimpleNamespace as Thing
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -153,6 +153,24 @@ class Extended:
             raise AttributeError(name) from None
 
 
+class Model:
+    """As pydantic has it: a class that declares its fields, and extra ones apart from them."""
+
+    __pydantic_fields__: ClassVar[dict[str, object]] = {}
+    __pydantic_extra__: dict[str, object] | None = None
+
+    def __init__(self, extra: dict[str, object] | None = None, **fields: object) -> None:
+        self.__dict__.update(fields)
+        self.__pydantic_extra__ = extra
+
+    def __getattr__(self, name: str) -> object:
+        raise AssertionError(f"{name} is no field: to ask for it takes long")
+
+    @property
+    def total_tokens(self) -> int:
+        return 13
+
+
 @pytest.mark.parametrize(
     ("given", "tokens"),
     [
@@ -226,3 +244,9 @@ def test_a_second_usage_that_can_not_be_read_is_passed_over() -> None:
     for other in ({"prompt_tokens": "?"}, {"prompt_tokens": 50, "cached_tokens": 3}, {"prompt_tokens": 9}):
         given = {"usage_metadata": usage, "response_metadata": {"token_usage": other}}
         assert read(given).tokens == Tokens(input=9, output=4)
+
+
+def test_a_model_of_pydantics_is_not_asked_for_what_it_has_not() -> None:
+    declared = Model(usage=Model(prompt_tokens=9, completion_tokens=4))
+    extra = Model({"usage": Model({"prompt_tokens": 9}, completion_tokens=4)})
+    assert read(declared).tokens == read(extra).tokens == Tokens(input=9, output=4)
