@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import ssl
+import sys
 import threading
 import time
 import traceback
@@ -34,6 +35,29 @@ def struck_by_signals() -> Generator[None, None, None]:
     signal.signal(signal.SIGUSR1, usual)
 
 
+def interrupt_in(file: str, function: str) -> threading.Thread:
+    """Interrupt the main thread as soon as it is in a function of a file; start it before that."""
+
+    def is_there() -> bool:
+        frame = sys._current_frames().get(main)
+        while frame is not None:
+            if frame.f_code.co_name == function and frame.f_code.co_filename.endswith(file):
+                return True
+            frame = frame.f_back
+        return False
+
+    def watch() -> None:
+        give_up_at = time.monotonic() + 20.0
+        while not is_there() and time.monotonic() < give_up_at:
+            threading.Event().wait(0.001)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    main = threading.get_ident()
+    thread = threading.Thread(target=watch)
+    thread.start()
+    return thread
+
+
 def shown(error: BaseException) -> Generator[tuple[str, str], None, None]:
     """What an error report shows of each frame's variables: their repr, and that of what they are made of."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
@@ -56,15 +80,8 @@ def check_no_key(error: BaseException) -> None:
 @pytest.mark.parametrize("tls", [False, True])
 def test_an_interrupt_in_a_blocking_send_shows_no_key(tls: bool) -> None:
     def swallow_nothing(wire: Wire) -> None:
-        reached.set()
         wire.peer.stopped.wait(20)
 
-    def interrupt() -> None:
-        reached.wait(20)
-        time.sleep(0.3)  # until the socket's buffers are full, which nothing tells of
-        os.kill(os.getpid(), signal.SIGUSR1)
-
-    reached = threading.Event()
     authority = trustme.CA()
     context: ssl.SSLContext | None = serving(authority, "127.0.0.1") if tls else None
     with Peer(swallow_nothing, tls=context) as peer:
@@ -72,8 +89,7 @@ def test_an_interrupt_in_a_blocking_send_shows_no_key(tls: bool) -> None:
         body = b"x" * 30_000_000  # more than the buffers hold
         request = Request("POST", "/api/v1/usage", config.origin, config.json_headers, body, True)
         transport = NativeTransport(ssl_context=trusting(authority))
-        interrupter = threading.Thread(target=interrupt)
-        interrupter.start()
+        interrupter = interrupt_in("sync/transport.py", "send")
         with pytest.raises(StruckError) as caught:
             transport.exchange(request, deadline_at=time.monotonic() + 20.0)
         interrupter.join(20)
@@ -92,10 +108,9 @@ def test_an_interrupt_while_httpx_sends_shows_no_key(monkeypatch: pytest.MonkeyP
         request = Request("POST", "/x", config.origin, config.json_headers, b"{}", True)
         with httpx.Client(trust_env=False) as client:
             transport = HttpxTransport(client)
-            timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1))
-            timer.start()
+            interrupter = interrupt_in("clocknext_transports/httpx.py", "exchange")
             with pytest.raises(StruckError) as caught:
                 transport.exchange(request, deadline_at=time.monotonic() + 20.0)
-            timer.join()
+            interrupter.join(20)
             check_no_key(caught.value)
             transport.close()
