@@ -1,9 +1,8 @@
 """Signals: recording what is billed, and reading back what was."""
 
-from collections.abc import Mapping
 from typing import Unpack, get_args
 
-from clocknext_core.checks import check_choice, check_keywords, check_text
+from clocknext_core.checks import check_choice, check_instance, check_keywords, check_text
 from clocknext_core.envelope import Payload, as_object
 from clocknext_core.errors import ClockNextError, invalid
 from clocknext_core.models import TrackResult, UnitRecord, UnitUsage, Usage, UsageLog
@@ -18,15 +17,16 @@ from clocknext_core.operations import (
 from clocknext_core.resources.binding import Resource, Runner, S, endpoint, recording
 from clocknext_core.resources.payloads import picked
 from clocknext_core.signals import (
-    ARGUMENTS_OF,
+    FIELDS_OF,
+    Body,
     CreditFields,
     OutcomeFields,
     Signal,
     SignalFields,
     SignalType,
-    encode,
-    encode_arguments,
     encode_dry_run,
+    fix,
+    make_body,
 )
 from clocknext_core.tokens import Tokens, TokensLike
 from clocknext_core.usage import read_model
@@ -43,12 +43,9 @@ class Signals(Resource[S]):
         super().__init__(runner)
         self._make_key = runner.make_key
 
-    def _record(
-        self, signal_type: SignalType, arguments: Mapping[str, object], wait: bool | None
-    ) -> TrackResult:
+    def _record(self, signal_type: SignalType, body: Body, wait: bool | None) -> TrackResult:
         """Encode a signal and have the client record it: a coroutine under asyncio and trio."""
-        encoded = encode_arguments(signal_type, arguments, self._make_key)
-        result: TrackResult = self.runner.record(encoded, wait)
+        result: TrackResult = self.runner.record(fix(signal_type, body, self._make_key), wait)
         return result
 
     @recording
@@ -83,8 +80,8 @@ class Signals(Resource[S]):
             ValidationError: A bad argument; nothing was recorded.
             ClockNextError: The call waited, and the server refused the signal or could not be reached.
         """
-        arguments = {"customer_id": customer_id, "model": model, "tokens": tokens, **fields}
-        return self._record("credit", arguments, wait)
+        body = make_body("credit", fields, customer_id=customer_id, model=model, tokens=tokens)
+        return self._record("credit", body, wait)
 
     @recording
     def wallet(
@@ -101,8 +98,8 @@ class Signals(Resource[S]):
         Arguments, result and errors are those of `credit`, without a key. `metric` is taken, so that the
         three calls are alike, but not sent: the server ignores it on wallet signals.
         """
-        arguments = {"customer_id": customer_id, "model": model, "tokens": tokens, **fields}
-        return self._record("wallet", arguments, wait)
+        body = make_body("wallet", fields, customer_id=customer_id, model=model, tokens=tokens)
+        return self._record("wallet", body, wait)
 
     @recording
     def outcome(
@@ -120,8 +117,8 @@ class Signals(Resource[S]):
         steps of one run (1 to 255 characters; newer servers require it), and `complete=True` on the last step
         bills the outcome, once.
         """
-        arguments = {"customer_id": customer_id, "model": model, "tokens": tokens, **fields}
-        return self._record("outcome", arguments, wait)
+        body = make_body("outcome", fields, customer_id=customer_id, model=model, tokens=tokens)
+        return self._record("outcome", body, wait)
 
     @recording
     def from_response(
@@ -165,16 +162,16 @@ class Signals(Resource[S]):
             ClockNextError: The call waited, and the server refused the signal or could not be reached.
         """
         check_choice("type", type, get_args(SignalType))
-        check_keywords(fields, ARGUMENTS_OF["outcome"])
+        check_keywords(fields, FIELDS_OF["outcome"])
         given = {name: value for name, value in fields.items() if value is not None}
         for name in given:
-            if name not in ARGUMENTS_OF[type]:
+            if name not in FIELDS_OF[type]:
                 raise invalid(name, f"does not belong to a {type} signal")
         tokens = Tokens.from_usage(response)
         if model is None:
             model = read_model(response)
-        arguments = {"customer_id": customer_id, "model": model, "tokens": tokens, **given}
-        return self._record(type, arguments, wait)
+        body = make_body(type, given, customer_id=customer_id, model=model, tokens=tokens)
+        return self._record(type, body, wait)
 
     @recording
     def track(self, signal: Signal, /, *, wait: bool | None = None) -> TrackResult:
@@ -184,8 +181,8 @@ class Signals(Resource[S]):
             ValidationError: It is not a signal, or can't be encoded; nothing was recorded.
             ClockNextError: The call waited, and the server refused the signal or could not be reached.
         """
-        result: TrackResult = self.runner.record(encode(signal, self._make_key), wait)
-        return result
+        check_instance("signal", signal, Signal)
+        return self._record(signal.type, signal.as_body(), wait)
 
     @endpoint
     def verify(self, signal: Signal, /) -> Operation[UsageLog | None]:
