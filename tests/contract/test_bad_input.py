@@ -37,14 +37,18 @@ NOT_LIMITS: tuple[object, ...] = (-1, 1.5, "1", True, 10**5000)
 
 GOOD_WALLET: Arguments = {"customer_id": "cus_123", "model": "gpt-4o"}
 GOOD_CREDIT: Arguments = {**GOOD_WALLET, "key": "api_credit"}
-DEEP: Any = 1
-for _ in range(100):
-    DEEP = [DEEP]
 GOOD_CUSTOMER: Arguments = {"name": "Acme", "email": "ops@acme.com"}
 TEXT_FIELDS = (
     *("description", "website", "phone", "legal_name", "address_line1", "address_line2", "city", "state"),
     *("country", "pincode", "tax_id", "notes", "logo_url", "currency_code"),
 )
+
+
+def nested(depth: int) -> object:
+    value: object = 1
+    for _ in range(depth):
+        value = [value]
+    return value
 
 
 def each(argument: str, *values: object) -> list[Case]:
@@ -65,7 +69,7 @@ SIGNAL_CASES: list[Case] = [
     *each("custom", [1], "text", 5),
     *each("custom", {"n": float("nan")}, {"n": float("inf")}, {"o": object()}, {"s": SURROGATE}, CYCLE),
     *each("custom", {"b": b"bytes"}, {"s": {1, 2}}, {"long": "x" * 32 * 1024}, {(1, 2): 3}),
-    *each("custom", {"a": [{"__proto__": 1}]}, {"constructor": {"prototype": 1}}, {"deep": DEEP}),
+    *each("custom", {"a": [{"__proto__": 1}]}, {"constructor": {"prototype": 1}}, {"deep": nested(100)}),
     *each("idempotency_key", "", "  ", "x" * 256, 7, SURROGATE),
     *each("metric", {"ref": "pages"}, {"value": 1}, {"ref": "pages", "value": 1, "unit": "x"}, 5, "pages"),
     ("metric.ref", {"metric": {"ref": "customerId", "value": 1}}),
