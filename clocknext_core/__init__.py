@@ -28,17 +28,21 @@ from clocknext_core.errors import (
 from clocknext_core.messages import Answer, Failure, Origin, Request, Response
 from clocknext_core.models import Customer, CustomerPage, Model, PortalToken, TrackResult, Usage, UsageLog
 from clocknext_core.operations import Operation, Pages
-from clocknext_core.outbox import Adopted, Outbox, OutboxOutput, Receipt, Stats
+from clocknext_core.outbox import Outbox, OutboxOutput, Receipt, Stats
 from clocknext_core.outputs import (
     Adopt,
     Closed,
     Delivered,
     Dropped,
+    Emptied,
     Erase,
     FailedSignal,
-    Flushed,
     FlushReport,
+    GivenUp,
     HookEvent,
+    HookOutput,
+    KeyRefused,
+    Mending,
     Quarantine,
     Rejected,
     Retrying,
@@ -48,8 +52,10 @@ from clocknext_core.outputs import (
     Ticket,
     Transmit,
     Wait,
+    WaitReason,
 )
 from clocknext_core.signals import CreditSignal, EncodedSignal, OutcomeSignal, Signal, WalletSignal
+from clocknext_core.spooled import Adopted, SpooledOutbox, SpooledOutput
 from clocknext_core.tokens import Tokens
 
 __all__ = [
@@ -70,15 +76,19 @@ __all__ = [
     "CustomerPage",
     "Delivered",
     "Dropped",
+    "Emptied",
     "EncodedSignal",
     "Engine",
     "Erase",
     "FailedSignal",
     "Failure",
     "FlushReport",
-    "Flushed",
+    "GivenUp",
     "HookEvent",
+    "HookOutput",
     "Issue",
+    "KeyRefused",
+    "Mending",
     "Model",
     "NetworkError",
     "NotFoundError",
@@ -106,6 +116,8 @@ __all__ = [
     "Signal",
     "SpoolDuty",
     "SpoolError",
+    "SpooledOutbox",
+    "SpooledOutput",
     "Stats",
     "Store",
     "Ticket",
@@ -116,6 +128,7 @@ __all__ = [
     "UsageLog",
     "ValidationError",
     "Wait",
+    "WaitReason",
     "WalletSignal",
     "__version__",
 ]

@@ -4,7 +4,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 from clocknext_core.backoff import RandomSource, retry_delay
 from clocknext_core.config import Config
-from clocknext_core.envelope import open_answer, request_line
+from clocknext_core.envelope import Payload, open_answer, request_line
 from clocknext_core.errors import ClockNextError, RateLimitError
 from clocknext_core.gate import Gate
 from clocknext_core.messages import Answer, Failure
@@ -13,7 +13,7 @@ from clocknext_core.outputs import Closed, Retrying, Settled, Ticket, Transmit, 
 
 T = TypeVar("T")
 
-CallOutput: TypeAlias = Transmit | Retrying | Settled[T] | Wait | Closed
+CallOutput: TypeAlias = Transmit | Retrying | Settled[Payload] | Wait | Closed
 
 
 class Call(Generic[T]):
@@ -45,11 +45,11 @@ class Call(Generic[T]):
         self._next_at: float | None = float("-inf")
         """When the next attempt may start; `None` while one is in flight, and in the end."""
         self._retrying: Retrying | None = None
-        self._outcome: T | ClockNextError | None = None
+        self._outcome: Payload | ClockNextError | None = None
         self._is_settled = False
         self._is_told = False
 
-    def poll(self, *, now: float) -> CallOutput[T]:
+    def poll(self, *, now: float) -> CallOutput:
         """Return the next output; `Wait` when there is none until then, `Closed` after `Settled`."""
         self._advance(now)
         if self._retrying is not None:
@@ -70,6 +70,16 @@ class Call(Generic[T]):
         self._in_flight = True
         return Transmit(self._attempt, self._request, self._now + self._config.timeout)
 
+    def result(self, settled: Settled[Payload]) -> T:
+        """Read the result of the payload that the call has settled with, or raise its error.
+
+        This runs the operation's `read`, which may be the user's: call it without any lock.
+        """
+        result = self._operation.read(settled.unwrap())
+        if isinstance(result, ClockNextError):
+            raise result
+        return result
+
     def handle_answer(self, ticket: Ticket, answer: Answer, *, now: float) -> None:
         """Take the answer to an attempt, or its failure. A late or unknown ticket is a no-op."""
         self._advance(now)
@@ -85,7 +95,7 @@ class Call(Generic[T]):
         if isinstance(outcome, ClockNextError):
             self._fail(outcome, certainly_unprocessed=isinstance(answer, Failure) and not answer.processed)
         else:
-            self._settle(self._operation.read(outcome))
+            self._settle(outcome)
 
     def _fail(self, error: ClockNextError, *, certainly_unprocessed: bool) -> None:
         if error.retry_after is not None:
@@ -111,7 +121,7 @@ class Call(Generic[T]):
             retry_after=wait,
         )
 
-    def _settle(self, outcome: T | ClockNextError) -> None:
+    def _settle(self, outcome: Payload | ClockNextError) -> None:
         self._outcome = outcome
         self._is_settled = True
         self._next_at = None

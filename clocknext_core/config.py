@@ -1,11 +1,12 @@
-"""Configuration: checked once, when the client is made, and never changed afterwards."""
+"""Configuration: checked when the client is made, and never changed afterwards."""
 
+import json
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import ip_address
 from typing import Literal, TypeAlias, get_args
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from clocknext_core.checks import check_bool, check_choice, check_instance, check_int, check_seconds
 from clocknext_core.errors import invalid
@@ -16,7 +17,7 @@ __version__ = "0.1.0"
 DEFAULT_BASE_URL = "https://app.clocknext.com"
 USER_AGENT = f"clocknext-sdk-python/{__version__}"
 REDACTED = "cnk_[redacted]"
-"""What stands in every text where the API key would have stood."""
+"""What replaces the API key in every text."""
 
 Mode: TypeAlias = Literal["async", "sync"]
 Overflow: TypeAlias = Literal["drop_newest", "drop_oldest", "block", "raise"]
@@ -25,6 +26,7 @@ Outage: TypeAlias = Literal["hold", "drop"]
 _LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?", re.IGNORECASE)
 _IPV6 = re.compile(r"[0-9a-f:.]+", re.IGNORECASE)
+_BRACKETED = re.compile(r"\[[^]]*](:[0-9]*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ class BatchPolicy:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often and how soon a failed attempt is repeated; see `backoff.backoff_delay`.
+    """How often and how soon a failed attempt is repeated; `backoff.backoff_delay` has the formula.
 
     Raises:
         ValidationError: A value is out of range; it names the field.
@@ -92,7 +94,7 @@ class RetryPolicy:
 
 @dataclass(frozen=True)
 class Config:
-    """Everything a client was told, checked.
+    """All settings of a client, checked.
 
     Raises:
         ValidationError: A value is out of range or of the wrong type; it names the argument, and never
@@ -109,8 +111,8 @@ class Config:
     allow_insecure_http: bool = False
     """Allow plain http to other hosts than this one. The key then crosses the network in the clear."""
     spool_window: float | None = None
-    """Where buffered signals are stored before they are accepted: for how many seconds after that they may be
-    sent. `None`: they are held in memory alone."""
+    """Seconds for which a signal stored in a spool may be sent. `None`: there is no spool, and signals are
+    held in memory alone."""
 
     def __post_init__(self) -> None:
         _check_api_key(self.api_key)
@@ -154,31 +156,121 @@ class Config:
 
     @property
     def patience(self) -> float:
-        """Longest wait, in seconds, that a caller sits through who named none.
+        """Default limit, in seconds, on how long a call or flush waits.
 
-        For an awaited call: a server's Retry-After. For a flush or close: an outage. It is what a call
-        might take by its own policy, all attempts timing out, with the longest back-off after each. A
-        caller who would wait for longer than that is better served by an answer.
+        For an awaited call it limits a server's Retry-After, for a flush or close an outage. It is the time
+        that a call may take by its own policy: every attempt times out and has the longest back-off after it.
         """
         return self.retry.max_attempts * (self.timeout + self.retry.max_delay)
 
-    def redact(self, text: str) -> str:
-        """Return `text` without the API key, which a server or proxy may have echoed."""
-        return self.key_pattern.sub(REDACTED, text)
+    def redact(self, text: str, *, limit: int | None = None) -> str:
+        """Return `text` without the API key, which a server or proxy may have echoed.
+
+        Args:
+            text: Any text.
+            limit: Where given, look only at as much as the first `limit` characters of the result need, so
+                that the time does not grow with the text. What follows is left away.
+        """
+        for spelling in self._exact_spellings:
+            text = text.replace(spelling, REDACTED)
+        if limit is None:
+            return self.key_pattern.sub(REDACTED, text)
+        pieces: list[str] = []
+        at = length = 0
+        while at < len(text) and length <= limit:
+            # A match may begin at the last character that is shown.
+            end = at + limit + 1 - length
+            found = self.key_pattern.search(text, at, end + self._longest_spelling)
+            if found is None or found.start() >= end:
+                pieces.append(text[at:end])
+                break
+            pieces += text[at : found.start()], REDACTED
+            length += found.start() - at + len(REDACTED)
+            at = found.end()
+        return "".join(pieces)
 
     @cached_property
     def key_pattern(self) -> re.Pattern[str]:
-        """How the API key may be spelt in a text: as it is, or escaped as in JSON or a URL, however often."""
-        return re.compile("".join(map(_spellings, self.api_key)))
+        r"""A pattern for the API key in a text, each character as it is or escaped, also more than once.
+
+        Escapes are those of JSON, JavaScript and Python (`\u002f`, `\x2f`, `\/`), URLs (`%2f`), HTML
+        (`&#47;`, `&sol;`) and quoted-printable (`=2F`, with its line breaks), in either case. Backslashes
+        that the key begins with are left away. The time is linear: repeats are possessive and limited.
+        """
+        characters = re.sub(r"\\+", r"\\", self.api_key.lstrip("\\") or "\\")
+        # No backslashes of an escape before the first: they would be tried at every start.
+        others = (
+            _SOFT_BREAK + (_ESCAPING if each != "\\" else "") + _spellings(each) for each in characters[1:]
+        )
+        return re.compile("".join((_spellings(characters[0]), *others)))
+
+    @cached_property
+    def _exact_spellings(self) -> tuple[str, ...]:
+        key = self.api_key
+        return tuple(dict.fromkeys((key, json.dumps(key)[1:-1], quote(key, safe=""))))
+
+    @property
+    def _longest_spelling(self) -> int:
+        return 64 * len(self.api_key)
+
+
+_SOFT_BREAK = r"(?:=\r?\n)?+"
+"""A line break of quoted-printable, which may be between any two characters."""
+_ESCAPING = r"\\{0,32}+"
+"""Backslashes of an escape, more than one where it was escaped again."""
+_PERCENTS, _AMPERSANDS, _EQUALS = "(?:25){0,8}+", "(?:amp;){0,8}+", "(?:3[dD]){0,8}+"
+"""What follows the sign of an escape that was escaped again."""
+_HTML_NAMES = {
+    "!": "excl",
+    '"': "quot",
+    "#": "num",
+    "$": "dollar",
+    "%": "percnt",
+    "&": "amp",
+    "'": "apos",
+    "(": "lpar",
+    ")": "rpar",
+    "*": "ast",
+    "+": "plus",
+    ",": "comma",
+    ".": "period",
+    "/": "sol",
+    ":": "colon",
+    ";": "semi",
+    "<": "lt",
+    "=": "equals",
+    ">": "gt",
+    "?": "quest",
+    "@": "commat",
+    "[": "lsqb",
+    "\\": "bsol",
+    "]": "rsqb",
+    "^": "Hat",
+    "_": "lowbar",
+    "`": "grave",
+    "{": "lcub",
+    "|": "verbar",
+    "}": "rcub",
+}
+"""The usual names of characters in HTML."""
 
 
 def _spellings(character: str) -> str:
-    """Make the pattern for a character of the API key: as it is, or escaped, also more than once."""
-    if character.isalnum():
-        return character
-    code = f"{ord(character):x}"
-    digits = f"{code[0]}[{code[1]}{code[1].upper()}]"
-    return rf"(?:\\*{re.escape(character)}|\\+u00{digits}|%(?:25)*{digits})"
+    """Return the pattern for a character of the API key, without the backslashes of an escape before it."""
+    code = ord(character)
+    digits = f"{code:02x}"
+    hexadecimal = "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in digits)
+    name = f"|{_HTML_NAMES[character]};" if character in _HTML_NAMES else ""
+    escaped = (
+        rf"[uUxX]\{{?0{{0,8}}+{hexadecimal}\}}?",
+        rf"%{_PERCENTS}{hexadecimal}",
+        rf"&{_AMPERSANDS}(?:#(?:[xX]0{{0,8}}+{hexadecimal}|0{{0,8}}+{code})(?!\d);?{name})",
+        rf"={_EQUALS}{hexadecimal}",
+    )
+    if character == "\\":  # a run of them: the pattern's characters are without repeats
+        return rf"(?:\\|{'|'.join(escaped)}){{1,32}}+"
+    literals = {"%": f"%{_PERCENTS}", "&": f"&{_AMPERSANDS}", "=": f"={_EQUALS}"}
+    return rf"(?:{'|'.join(escaped)}|{literals.get(character, re.escape(character))})"
 
 
 def _check_api_key(value: object) -> None:
@@ -193,6 +285,8 @@ def _check_api_key(value: object) -> None:
 def _parse_base_url(value: object, *, allow_insecure_http: bool) -> tuple[Origin, str]:
     if not isinstance(value, str):
         raise invalid("base_url", f"must be a string, not {type(value).__name__}")
+    if any(character <= " " or character == "\x7f" for character in value):
+        raise invalid("base_url", "must not hold blanks, tabs, line ends or other control characters")
     try:
         parts = urlsplit(value)
         host, port = parts.hostname, parts.port
@@ -204,13 +298,15 @@ def _parse_base_url(value: object, *, allow_insecure_http: bool) -> tuple[Origin
         raise invalid("base_url", "must not have port 0")
     if "@" in parts.netloc:
         raise invalid("base_url", "must not hold a user name or password")
+    if parts.netloc.startswith("[") and not _BRACKETED.fullmatch(parts.netloc):
+        raise invalid("base_url", "must have nothing but a port behind an IPv6 address")
     if parts.query or parts.fragment or value.endswith(("?", "#")):
         raise invalid("base_url", "must not have a query or fragment")
     if not all("!" <= character <= "~" for character in parts.path):
         raise invalid("base_url", "must have its path percent-encoded")
     host = _ascii_host(host)
     if parts.scheme == "http":
-        if not allow_insecure_http and not _is_loopback(host):
+        if not allow_insecure_http and not is_loopback(host):
             raise invalid(
                 "base_url",
                 "must use https: plain http would send the API key in the clear "
@@ -220,7 +316,8 @@ def _parse_base_url(value: object, *, allow_insecure_http: bool) -> tuple[Origin
     return Origin("https", host, 443 if port is None else port), parts.path.rstrip("/")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether a host, a name or an address without brackets, is this machine."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -232,10 +329,24 @@ def _ascii_host(host: str) -> str:
         if not _IPV6.fullmatch(host):
             raise invalid("base_url", "has no valid IPv6 address")
         return host
+    if not host.isascii():
+        host = _encoded_host(host)
+    if not _HOST_NAME.fullmatch(host):
+        raise invalid("base_url", "has no valid host name")
+    return host
+
+
+def _encoded_host(host: str) -> str:
+    """Encode an international name, where Python does it as browsers do.
+
+    Python knows IDNA 2003 only, which takes some characters for others: `faß.de` is `fass.de` there and
+    `xn--fa-hia.de` for browsers, a host of somebody else. So the name must come back as it was.
+    """
     try:
-        ascii_host = host if host.isascii() else host.encode("idna").decode("ascii")
+        encoded = host.encode("idna").decode("ascii")
+        is_same = encoded.encode("ascii").decode("idna") == host.lower()
     except UnicodeError:
         raise invalid("base_url", "has no valid host name") from None
-    if not _HOST_NAME.fullmatch(ascii_host):
-        raise invalid("base_url", "has no valid host name")
-    return ascii_host
+    if not is_same:
+        raise invalid("base_url", "must have its host name in ASCII (xn--…): IDNA 2003 and 2008 differ on it")
+    return encoded

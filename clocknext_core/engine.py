@@ -11,6 +11,7 @@ from clocknext_core.errors import ClockNextError
 from clocknext_core.operations import Operation
 from clocknext_core.outbox import Outbox
 from clocknext_core.signals import EncodedSignal, Signal, encode
+from clocknext_core.spooled import SpooledOutbox
 
 T = TypeVar("T")
 
@@ -28,7 +29,10 @@ class Engine:
 
     def __init__(self, config: Config, *, rng: RandomSource, make_key: Callable[[], str]) -> None:
         self.config = config
-        self.outbox = Outbox(config, rng)
+        self.outbox: Outbox | SpooledOutbox = (
+            Outbox(config, rng) if config.spool_window is None else SpooledOutbox(config, rng)
+        )
+        """The buffer. With a spool the `poll` of the spool's keeper takes the place of its own."""
         self._rng = rng
         self.make_key = make_key
 

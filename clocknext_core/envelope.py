@@ -1,4 +1,4 @@
-"""The two envelopes: how the payload, or the error, is taken out of an answer.
+"""The two envelopes: take the payload, or the error, out of an answer.
 
 New: `{statusCode, statusDetail: {status, message}, result}`. Legacy: `{ok, …payload}`, or
 `{ok: false, error}`.
@@ -12,25 +12,31 @@ from clocknext_core.backoff import retry_after
 from clocknext_core.config import Config
 from clocknext_core.errors import ClockNextError, Issue, NetworkError, RequestLine, classify
 from clocknext_core.messages import Answer, Failure, Request, Response
+from clocknext_core.text import printable, shortened
 
 Payload: TypeAlias = dict[str, object]
 
 MAX_MESSAGE_LENGTH = 300
-"""Characters of a raw body (a proxy's HTML page, say) that make it into an error message."""
+"""Most characters of a message, reason or issue in an error. Errors are kept until they are reported, and a
+hostile server, or a proxy's HTML page, could make each as long as an answer."""
+MAX_ISSUES_LENGTH = 3000
+"""Most characters that the issues of one error have together; those beyond are left away."""
 
 
 def open_answer(
     answer: Answer, *, request: Request, config: Config, idempotency_key: str | None = None
 ) -> Payload | ClockNextError:
-    """Take the payload out of an answer, or say as an error value what is wrong with it.
+    """Return the payload of an answer, or an error that says what is wrong with it.
 
-    A 2xx that is not the API's JSON object (HTML, an array, nothing) is a failure, and retryable: taking it
-    for a delivery would lose a bill, and a repeat under the same key is harmless. A 204, or an empty
-    body in answer to a DELETE, is a success without payload.
+    A 2xx that is not the API's JSON object (HTML, an array, nothing) is a failure, and retryable: counted as
+    a delivery it would lose a bill, and a repeat under the same key is harmless. A 204, or an empty body in
+    answer to a DELETE, is a success without payload.
+
+    All texts of the error are without the API key, printable, and short, whatever the server sent.
     """
     if isinstance(answer, Failure):
         return NetworkError(
-            config.redact(answer.message),
+            _clean(answer.message, config),
             retryable=True,
             idempotency_key=idempotency_key,
             request=request_line(request, config),
@@ -46,7 +52,7 @@ def open_answer(
 
 
 def request_line(request: Request, config: Config) -> RequestLine:
-    """Name a request for an error: the query may hold more than an error should show."""
+    """Return a request's line for an error, without the query, which may hold what no error should show."""
     return RequestLine(request.method, config.redact(request.target.partition("?")[0]))
 
 
@@ -79,18 +85,19 @@ def _error(
 ) -> ClockNextError:
     fields = document or {}
     result = as_object(fields.get("result"))
-    message = _message(response, fields, config)
+    said = _said(response, fields)
+    message = _clean(said, config) or f"Request failed with status {response.status}."
     if _is_2xx(response) and document is None:
         kind, retryable = ClockNextError, True
     else:
-        kind, retryable = classify(response.status, message)
+        kind, retryable = classify(response.status, said)
     reason, signal_id = result.get("errorReason"), result.get("signalId")
     return kind(
         message,
         status=response.status,
         retryable=retryable,
         idempotency_key=idempotency_key,
-        reason=config.redact(reason) if isinstance(reason, str) else None,
+        reason=_clean(reason, config) if isinstance(reason, str) else None,
         issues=_issues(result.get("issues"), config),
         request=line,
         retry_after=retry_after(response),
@@ -98,23 +105,42 @@ def _error(
     )
 
 
-def _message(response: Response, fields: Payload, config: Config) -> str:
+def _said(response: Response, fields: Payload) -> str:
+    """Return the server's message, or the body of an answer that has none."""
     for text in (as_object(fields.get("statusDetail")).get("message"), fields.get("error")):
         if isinstance(text, str) and text.strip():
-            return config.redact(text)
-    raw = config.redact(response.body.decode("utf-8", "replace").strip())  # before a cut could halve the key
-    if len(raw) > MAX_MESSAGE_LENGTH:
-        raw = raw[: MAX_MESSAGE_LENGTH - 1] + "…"
-    return raw or f"Request failed with status {response.status}."
+            return text
+    return response.body.decode("utf-8", "replace").strip()
 
 
 def _issues(value: object, config: Config) -> tuple[Issue, ...]:
-    entries = (as_object(entry) for entry in as_list(value))
-    return tuple(
-        Issue(config.redact(str(entry.get("field") or "")), config.redact(str(entry["message"])))
-        for entry in entries
-        if entry.get("message")
-    )
+    issues: list[Issue] = []
+    left = MAX_ISSUES_LENGTH
+    for entry in map(as_object, as_list(value)):
+        if not entry.get("message"):
+            continue
+        issue = Issue(_text_of(entry.get("field"), config), _text_of(entry["message"], config))
+        left -= len(issue.field) + len(issue.message)
+        if left < 0:
+            break
+        issues.append(issue)
+    return tuple(issues)
+
+
+def _text_of(value: object, config: Config) -> str:
+    """Return a text or number as an error shows it; of anything else only the type."""
+    if not value:
+        return ""
+    if isinstance(value, int | float):
+        return str(value)
+    return _clean(value if isinstance(value, str) else f"an object of type {type(value).__name__}", config)
+
+
+def _clean(text: str, config: Config) -> str:
+    """Return a text from outside without the API key, printable, and short."""
+    # First redacted: a cut could halve the key.
+    redacted = config.redact(text, limit=MAX_MESSAGE_LENGTH)
+    return shortened(printable(redacted), MAX_MESSAGE_LENGTH)
 
 
 def without_ok(payload: Payload) -> Payload:
@@ -123,10 +149,10 @@ def without_ok(payload: Payload) -> Payload:
 
 
 def as_object(value: object) -> Payload:
-    """Take a JSON value for an object; anything else is an empty one."""
+    """Return a JSON object as it is, and anything else as an empty one."""
     return cast("Payload", value) if isinstance(value, dict) else {}
 
 
 def as_list(value: object) -> list[object]:
-    """Take a JSON value for a list; anything else is an empty one."""
+    """Return a JSON list as it is, and anything else as an empty one."""
     return cast("list[object]", value) if isinstance(value, list) else []

@@ -50,8 +50,8 @@ class Gate:
 
     @property
     def is_outage(self) -> bool:
-        """Whether the service is down, as far as is known."""
-        return self._failures >= OUTAGE_AFTER
+        """Whether the service is down, as far as is known; never with `outage="drop"`."""
+        return self._sees_outages and self._failures >= OUTAGE_AFTER
 
     def state(self, now: float) -> GateState:
         """Name the state it is in."""
@@ -82,7 +82,7 @@ class Gate:
                 self.width = min(self.width + 1, self._full_width)
         elif is_news:
             self._failures += 1
-            if self.is_outage and self._sees_outages:
+            if self.is_outage:
                 delay = backoff_delay(self._failures - OUTAGE_AFTER + 1, self._policy, rng)
                 self._close(now + delay, now)
 

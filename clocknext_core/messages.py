@@ -1,7 +1,7 @@
-"""What crosses the border between the core and a transport: a request, and one of two answers.
+"""The values that pass between the core and a transport: a request, and one of two answers.
 
 A transport turns a `Request` into bytes and bytes into a `Response`; when no complete answer came, it
-says so with a `Failure`. Neither side raises across the border: an API failure is a value.
+returns a `Failure`. Neither side raises: a failure of the API is a value.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ Header: TypeAlias = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where requests go: what a transport connects to."""
+    """Where requests go: the scheme, host and port that a transport connects to."""
 
     scheme: Literal["https", "http"]
     """`https`, or `http` to a loopback address (elsewhere only with `allow_insecure_http`)."""
@@ -29,6 +29,11 @@ class Origin:
         default = 443 if self.scheme == "https" else 80
         return host if self.port == default else f"{host}:{self.port}"
 
+    @property
+    def server_name(self) -> str:
+        """The name that TLS sends (SNI) and checks the certificate for: the host without a final dot."""
+        return self.host.removesuffix(".")
+
     def __str__(self) -> str:
         return f"{self.scheme}://{self.authority}"
 
@@ -42,13 +47,14 @@ class Request:
 
     method: str
     target: str
-    """Path and query as sent on the request line, with the base URL's prefix, already encoded."""
+    """Path and query as sent on the request line, with the base URL's prefix, already encoded. It begins with
+    `/`: anything else behind the origin could name another host, so transports refuse it."""
     origin: Origin
     headers: tuple[Header, ...] = field(repr=False)
     body: bytes | None = field(default=None, repr=False)
     replay_safe: bool = False
     """Whether a repeat is harmless. A request that is not must never go out on a reused connection: if a
-    stale connection breaks, nobody can tell whether the server processed it."""
+    stale connection breaks, it is unknown whether the server processed it."""
 
     @property
     def url(self) -> str:
@@ -65,11 +71,11 @@ class Response:
     """As received; names compare without case (see `header`)."""
     body: bytes
     received_at: float | None = None
-    """Wall clock on arrival, seconds since 1970: what an HTTP date in Retry-After is measured from when the
+    """Wall clock on arrival, seconds since 1970. An HTTP date in Retry-After is measured from it when the
     server sent no Date."""
 
     def header(self, name: str) -> str | None:
-        """The first value of a header, or `None`. `name` is given in lower case."""
+        """Return the first value of a header, or `None`. `name` is given in lower case."""
         for key, value in self.headers:
             if key.lower() == name:
                 return value

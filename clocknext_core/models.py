@@ -170,8 +170,8 @@ class TrackResult(Model):
     received_at = Field(str)
 
     @property
-    def pending(self) -> bool:
-        """Whether the server refused the body but queued it for a person to correct (202, `PENDING`)."""
+    def mending(self) -> bool:
+        """Whether the server refused the body but keeps it for a person to correct (202, `PENDING`)."""
         return self.raw.get("status") == "PENDING"
 
     def __eq__(self, other: object) -> bool:

@@ -1,11 +1,13 @@
-"""What the machines tell their driver: values that `poll` returns, one at a time.
+"""The outputs of the machines: values that `poll` returns, one at a time.
 
-Each names a duty. `Call` and `Outbox` speak the same grammar, so a driver reads both in the same way.
+Each asks the driver to do something. `Call` and `Outbox` share this grammar, so a driver reads both alike.
+The last section is for a `SpooledOutbox` alone: a driver without a spool never meets it.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeAlias, TypeVar
+from enum import StrEnum
+from typing import Generic, TypeAlias, TypeVar, final
 
 from clocknext_core.errors import ClockNextError
 from clocknext_core.messages import Request
@@ -18,6 +20,7 @@ Ticket: TypeAlias = int
 """Names one attempt, or one waiter, for as long as the machine lives."""
 
 
+@final
 @dataclass(slots=True)
 class Transmit:
     """Start this exchange, and report its answer or failure under the same ticket."""
@@ -28,6 +31,7 @@ class Transmit:
     """When the exchange must have ended, on the clock that `now` is read from."""
 
 
+@final
 @dataclass(slots=True)
 class Settled(Generic[T]):
     """Wake whoever waits for this ticket, with this outcome."""
@@ -40,6 +44,12 @@ class Settled(Generic[T]):
         if isinstance(self.outcome, ClockNextError):
             raise self.outcome
         return self.outcome
+
+
+class HookOutput:
+    """An output that asks for the user's hooks to be run: one of `HookEvent`."""
+
+    __slots__ = ()
 
 
 class _OfSignal:
@@ -55,27 +65,57 @@ class _OfSignal:
         return self.encoded.signal
 
 
+@final
 @dataclass(slots=True)
-class Delivered(_OfSignal):
+class Delivered(_OfSignal, HookOutput):
     """The server acknowledged a signal."""
 
     encoded: EncodedSignal
     result: TrackResult
 
 
+@final
 @dataclass(slots=True)
-class Rejected(_OfSignal):
-    """A buffered signal was refused, or given up after its last attempt. Run `on_error`.
+class Rejected(_OfSignal, HookOutput):
+    """The server refused a signal for good. Run `on_error`, then `on_drop` with `send_failed`."""
 
-    Also where the server took a signal only to have it mended by a person: delivered, but not billed yet.
+    encoded: EncodedSignal
+    error: ClockNextError
+
+
+@final
+@dataclass(slots=True)
+class GivenUp(_OfSignal, HookOutput):
+    """A signal's last attempt failed. Run `on_error`, then `on_drop` with `send_failed`."""
+
+    encoded: EncodedSignal
+    error: ClockNextError
+
+
+@final
+@dataclass(slots=True)
+class Mending(_OfSignal, HookOutput):
+    """The server keeps a signal for a person to mend: delivered, but not billed yet. Run `on_error`."""
+
+    encoded: EncodedSignal
+    error: ClockNextError
+
+
+@final
+@dataclass(slots=True)
+class KeyRefused(_OfSignal, HookOutput):
+    """The server refused the API key; the signal stays in the spool until the key is changed. Run `on_error`.
+
+    Once for each signal, at its first attempt.
     """
 
     encoded: EncodedSignal
     error: ClockNextError
 
 
+@final
 @dataclass(slots=True)
-class Retrying:
+class Retrying(HookOutput):
     """An attempt failed and will be repeated. Run `on_retry`."""
 
     attempt: int
@@ -91,69 +131,62 @@ class Retrying:
         return None if self.encoded is None else self.encoded.signal
 
 
+@final
 @dataclass(slots=True)
-class Dropped(_OfSignal):
-    """A signal will not be sent. Run `on_drop`."""
+class Dropped(_OfSignal, HookOutput):
+    """A signal was dropped for want of room, at the close or for its age. Run `on_drop`."""
 
     encoded: EncodedSignal
     reason: DropReason
 
 
+@final
 @dataclass(slots=True)
-class Flushed:
-    """The buffer has been emptied. Run `on_flush`."""
+class Emptied(HookOutput):
+    """The last held signal has ended. Run `on_flush`."""
 
     count: int
     """Signals delivered since it was last empty."""
 
 
-@dataclass(slots=True)
-class Store:
-    """Put a signal into the spool; when it is durable, report with `handle_stored` under the same ticket."""
+class WaitReason(StrEnum):
+    """What happens at the time that a `Wait` names."""
 
-    ticket: Ticket
-    signal: EncodedSignal
-
-
-@dataclass(slots=True)
-class Erase:
-    """A signal has ended: take it out of the spool. Need not be durable, nor is there anything to report."""
-
-    idempotency_key: str
-
-
-@dataclass(slots=True)
-class Quarantine:
-    """Set a stored signal aside for a person to look at: it is too old to be sent."""
-
-    idempotency_key: str
-    reason: str
+    INTERVAL = "interval"
+    """The batch's interval is over."""
+    BACK_OFF = "back-off"
+    """A failed attempt is repeated."""
+    GATE = "gate"
+    """The host's gate opens: a Retry-After is over, or a probe is due."""
+    FLUSH_DEADLINE = "flush deadline"
+    """A flush or close gives up."""
+    BLOCK_DEADLINE = "block deadline"
+    """A call has waited for room for too long."""
+    ADOPTION = "adoption"
+    """It is time to look for what dead processes left in the spool."""
 
 
-@dataclass(slots=True)
-class Adopt:
-    """Take over signals that dead processes left in the spool; report them with `handle_adopted`."""
-
-    limit: int
-    """Most signals to take over."""
-
-
+@final
 @dataclass(slots=True)
 class Wait:
-    """Drained: sleep until `until` (`None`: for ever), or until the next input."""
+    """There is nothing to do: sleep until `until` (`None`: for ever), or until the next input."""
 
     until: float | None
+    reason: WaitReason | None = field(default=None, compare=False)
+    """What happens then; `None` with `until`. Two waits until the same time are equal."""
 
 
+@final
 @dataclass(slots=True)
 class Closed:
     """Nothing more will come. Stop."""
 
 
-SpoolDuty: TypeAlias = Store | Erase | Quarantine | Adopt
-HookEvent: TypeAlias = Delivered | Rejected | Retrying | Dropped | Flushed
+HookEvent: TypeAlias = Delivered | Rejected | GivenUp | Mending | KeyRefused | Retrying | Dropped | Emptied
+"""The outputs for which hooks are run. Each is a `HookOutput`, so that a driver needs one case for all."""
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class FailedSignal(_OfSignal):
     """A signal that was not delivered, and why."""
@@ -162,15 +195,63 @@ class FailedSignal(_OfSignal):
     error: ClockNextError
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class FlushReport:
-    """What became of the signals recorded before a flush and not told of by an earlier one."""
+    """How the signals ended that were recorded before a flush and that no earlier report covered."""
 
     delivered: int
-    """Signals the server acknowledged."""
+    """Signals the server acknowledged, those adopted from dead processes included."""
     failed: Sequence[FailedSignal] = field(default_factory=list[FailedSignal])
-    """Signals refused, given up or dropped, each with its error. The latest `max_queue_size` of them, if
-    there was no flush for so long that there were more."""
+    """Signals rejected, given up or dropped, each with its error: the latest `max_queue_size` of them."""
     pending: int = 0
-    """Signals that had not ended when the flush ran out of time; they are still held, or after a close with a
+    """Signals that had not ended when the flush ran out of time. They are still held, or after a close with a
     spool still in it."""
+    adopted: int = 0
+    """Of those delivered, how many a dead process had left in the spool."""
+    left_behind: int = 0
+    """Signals of dead processes that were still in the spool and not taken over, as far as is known."""
+
+
+# With a spool
+
+
+@final
+@dataclass(slots=True)
+class Store:
+    """Put a signal into the spool; when it is durable, report with `handle_stored` under the same ticket."""
+
+    ticket: Ticket
+    signal: EncodedSignal
+
+
+@final
+@dataclass(slots=True)
+class Erase:
+    """Take a signal that has ended out of the spool. Need not be durable; there is nothing to report."""
+
+    idempotency_key: str
+
+
+@final
+@dataclass(slots=True)
+class Quarantine:
+    """Set a stored signal aside for a person to look at: it is not sent any more."""
+
+    idempotency_key: str
+    reason: str
+
+
+@final
+@dataclass(slots=True)
+class Adopt:
+    """Take over signals that dead processes left in the spool.
+
+    Report with `handle_adopted`, or with `handle_adoption_failed` where that failed.
+    """
+
+    limit: int
+    """Most signals to take over."""
+
+
+SpoolDuty: TypeAlias = Store | Erase | Quarantine | Adopt

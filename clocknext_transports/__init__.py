@@ -8,16 +8,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from clocknext_transports.asyncio import ClockNext as AsyncClockNext
+    from clocknext_transports.asyncio import AsyncClockNext
     from clocknext_transports.sync import ClockNext
-    from clocknext_transports.trio import ClockNext as TrioClockNext
+    from clocknext_transports.trio import TrioClockNext
 else:
     # Hidden from type checkers, which would take it for leave to import any name.
     def __getattr__(name: str) -> object:
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         try:
-            client: object = import_module(_HOMES[name]).ClockNext
+            client: object = getattr(import_module(_HOMES[name]), name)
         except ModuleNotFoundError as error:
             if error.name != "trio":
                 raise

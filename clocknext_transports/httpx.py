@@ -1,8 +1,8 @@
 """httpx as the transport: for proxies, client certificates, HTTP/2, or whatever your own client is made for.
 
-The client is used as it is, but for this: redirects are not followed; its default headers, cookies and
-authentication are left aside; a compressed or overlong answer is refused; the deadline is ours; an HTTP/1.1
-connection is used once.
+The client is used as it is, with five exceptions: redirects are not followed; its default headers, cookies
+and authentication are not sent; a compressed or overlong answer is refused; this transport keeps the
+deadline; an HTTP/1.1 connection is used once.
 """
 
 import queue
@@ -21,7 +21,7 @@ except ModuleNotFoundError as error:
 from clocknext_core import Answer, Failure, Request, Response
 from clocknext_core.checks import check_instance
 from clocknext_transports.http11 import MAX_ANSWER_BYTES
-from clocknext_transports.http11.sockets import SocketLike, end
+from clocknext_transports.http11.sockets import MAX_WAIT, SocketLike, end
 from clocknext_transports.http11.tls import default_context
 
 
@@ -33,8 +33,8 @@ class HttpxTransport:
 
     Args:
         client: Your client, configured as you like.
-        max_answer_bytes: A longer answer is a failure.
-        owns_client: Whether closing the transport closes the client; else that is yours to do.
+        max_answer_bytes: Most bytes of an answer's body; a longer answer is a failure.
+        owns_client: Whether closing the transport closes the client; otherwise closing it is up to you.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class HttpxTransport:
 
     def exchange(self, request: Request, *, deadline_at: float) -> Answer:
         """Send a request and return its answer, or the failure to get one, before the deadline."""
-        timeout = deadline_at - time.monotonic()
+        timeout = min(deadline_at - time.monotonic(), MAX_WAIT)
         if timeout <= 0:
             return _TOO_LATE
         progress = _Progress()
@@ -61,14 +61,14 @@ class HttpxTransport:
         def carry() -> None:
             try:
                 outcomes.put(self._exchange(request, timeout, progress))
-            except Exception as error:  # noqa: BLE001 - raised where it can be seen, in the caller's thread
+            except Exception as error:  # noqa: BLE001 - raised again in the caller's thread
                 outcomes.put(error)
 
         self._exchanges[outcomes] = progress
         try:
             try:
                 threading.Thread(target=carry, name="clocknext httpx", daemon=True).start()
-            except RuntimeError:  # the interpreter is shutting down, and starts no thread
+            except RuntimeError:  # the interpreter is shutting down and starts no thread
                 carry()
             outcome = outcomes.get(timeout=timeout)
         except queue.Empty:
@@ -81,7 +81,7 @@ class HttpxTransport:
         return outcome
 
     def close(self) -> None:
-        """Fail the exchanges under way, and close the client if it is the transport's own."""
+        """Fail the exchanges in flight, and close the client if the transport owns it."""
         for outcomes, progress in list(self._exchanges.items()):
             outcomes.put(Failure("The client was closed."))
             progress.interrupt()
@@ -116,8 +116,8 @@ class AsyncHttpxTransport:
 
     Args:
         client: Your client, configured as you like.
-        max_answer_bytes: A longer answer is a failure.
-        owns_client: Whether closing the transport closes the client; else that is yours to do.
+        max_answer_bytes: Most bytes of an answer's body; a longer answer is a failure.
+        owns_client: Whether closing the transport closes the client; otherwise closing it is up to you.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class AsyncHttpxTransport:
 
     async def exchange(self, request: Request, *, deadline_at: float) -> Answer:
         """Send a request and return its answer, or the failure to get one, before the deadline."""
-        timeout = deadline_at - anyio.current_time()
+        timeout = min(deadline_at - anyio.current_time(), MAX_WAIT)
         if timeout <= 0:
             return _TOO_LATE
         progress = _Progress()
@@ -148,7 +148,7 @@ class AsyncHttpxTransport:
             progress.interrupt()
 
     async def aclose(self) -> None:
-        """Close the client if it is the transport's own."""
+        """Close the client if the transport owns it."""
         if self._owns_client:
             await self._client.aclose()
 
@@ -184,7 +184,7 @@ class _Proxied(HttpxTransport):
         super().__init__(_client(proxy), owns_client=True)
 
     def restart(self) -> None:
-        """Begin anew after a fork, in the child. What was inherited is left alone."""
+        """Start again after a fork, in the child. The inherited client is left alone."""
         self._inherited = self._client
         self._client = _client(self._proxy)
         self._exchanges.clear()
@@ -196,7 +196,7 @@ class _AsyncProxied(AsyncHttpxTransport):
         super().__init__(_async_client(proxy), owns_client=True)
 
     def restart(self) -> None:
-        """Begin anew after a fork, in the child. What was inherited is left alone."""
+        """Start again after a fork, in the child. The inherited client is left alone."""
         self._inherited = self._client
         self._client = _async_client(self._proxy)
 
@@ -220,7 +220,7 @@ def _async_client(proxy: str) -> httpx.AsyncClient:
 
 
 class _Reading:
-    """One answer on its way in: what is refused of it, and what it comes to."""
+    """Reads one answer, and refuses it where it is compressed or too long."""
 
     def __init__(self, max_answer_bytes: int) -> None:
         self._max_answer_bytes = max_answer_bytes
@@ -244,13 +244,13 @@ class _Reading:
 
 
 class _Progress:
-    """How far an exchange has come, as httpx's trace tells."""
+    """How far an exchange has come, according to httpx's trace."""
 
     def __init__(self) -> None:
         self._is_traced = False
-        """Whether the client's transport tells anything at all; one of the user's own may not."""
+        """Whether the client's transport reports events at all; a user's own may not."""
         self._is_sent = False
-        """Whether a request may have left. A proxy's CONNECT counts too: better too early than too late."""
+        """Whether a request may have left. A proxy's CONNECT counts too, which errs on the safe side."""
         self._socket: SocketLike | None = None
 
     def note(self, event: str, info: Mapping[str, Any]) -> None:
@@ -268,16 +268,16 @@ class _Progress:
         self.note(event, info)
 
     def interrupt(self) -> None:
-        """Wake the thread that waits for the socket, if it still does."""
+        """Shut the socket down, so that a thread that still waits for it ends."""
         if self._socket is not None:
             end(self._socket)
 
     def timed_out(self) -> Failure:
-        """Make the failure of an exchange whose deadline has come."""
+        """Return the failure of an exchange whose deadline has come."""
         return Failure("Timed out waiting for the answer.", processed=self._may_be_processed())
 
     def answer_of(self, error: Exception) -> Answer:
-        """Make the answer of an exchange that raised."""
+        """Return the answer of an exchange that raised."""
         if isinstance(error, httpx.HTTPStatusError):  # a hook of the client's raised for status
             return Response(
                 error.response.status_code, error.response.headers.multi_items(), b"", time.time()
@@ -304,7 +304,7 @@ def _text(error: Exception) -> str:
 def _retire(response: httpx.Response) -> None:
     """End the connection of an HTTP/1.1 answer before httpx takes it back for the next request.
 
-    httpx does not tell whether bytes came after the answer; kept, they would be the next request's answer.
+    httpx does not show whether bytes came after the answer; they would be read as the next request's answer.
     """
     stream = response.extensions.get("network_stream")
     if response.http_version != "HTTP/2" and stream is not None:
@@ -316,10 +316,17 @@ def _retire(response: httpx.Response) -> None:
 def _prepared(
     request: Request, timeout: float, trace: Callable[[str, Mapping[str, Any]], object]
 ) -> httpx.Request:
+    if not request.target.startswith("/"):
+        raise ValueError(
+            "The request's target must begin with /: behind the origin it could name another host."
+        )
+    extensions: dict[str, Any] = {"timeout": httpx.Timeout(timeout).as_dict(), "trace": trace}
+    if request.origin.server_name != request.origin.host:
+        extensions["sni_hostname"] = request.origin.server_name
     return httpx.Request(
         request.method,
         request.url,
         headers=list(request.headers),
         content=request.body,
-        extensions={"timeout": httpx.Timeout(timeout).as_dict(), "trace": trace},
+        extensions=extensions,
     )

@@ -30,7 +30,7 @@ from clocknext_core import Answer, NetworkError, Request, Response, Stats, __ver
 from clocknext_core.gate import GateState
 from clocknext_core.operations import USAGE_PATH
 from clocknext_transports.client.base import ClientBase
-from clocknext_transports.loops.driver import Transport as AsyncTransport
+from clocknext_transports.loops.calls import Transport as AsyncTransport
 from clocknext_transports.process.log import logger
 from clocknext_transports.sync import Transport
 
@@ -118,7 +118,7 @@ LEVELS: Mapping[str, tuple[str, str, Read]] = {
 
 
 def instrument(
-    client: ClientBase[Any, Any],
+    client: ClientBase[Any, Any, Any],
     *,
     meter_provider: MeterProvider | None = None,
     tracer_provider: TracerProvider | None = None,
@@ -155,7 +155,7 @@ class _Observed:
 
     _numbers = count(1)
 
-    def __init__(self, client: ClientBase[Any, Any]) -> None:
+    def __init__(self, client: ClientBase[Any, Any, Any]) -> None:
         self._config = client.config
         origin = self._config.origin
         self.origin: Attributes = {"server.address": origin.host, "server.port": origin.port}

@@ -1,4 +1,4 @@
-"""Draws what a recorded signal can go through, from the code: `outbox.TRANSITIONS`.
+"""Draws what a recorded signal can go through, from the code: `states.TRANSITIONS`.
 
 The places are laid out by hand, the states and their transitions are not: a state or a transition that has
 no place here is an error, and so is a place that nothing needs any more.
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from clocknext_core.outbox import TRANSITIONS, State, Trigger
+from clocknext_core.states import TRANSITIONS, State, Trigger
 
 WIDTH, HEIGHT = 960, 560
 LINE_HEIGHT = 17

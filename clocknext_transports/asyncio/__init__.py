@@ -1,7 +1,7 @@
 """The client for asyncio."""
 
-from clocknext_transports.asyncio.client import ClockNext
+from clocknext_transports.asyncio.client import AsyncClockNext
 from clocknext_transports.asyncio.transport import NativeTransport
-from clocknext_transports.loops.driver import Transport
+from clocknext_transports.loops.calls import Transport
 
-__all__ = ["ClockNext", "NativeTransport", "Transport"]
+__all__ = ["AsyncClockNext", "NativeTransport", "Transport"]

@@ -4,12 +4,12 @@ from typing import final
 
 from clocknext_transports.asyncio.driver import Driver
 from clocknext_transports.asyncio.transport import NativeTransport
-from clocknext_transports.loops import driver as coroutines
-from clocknext_transports.loops.driver import Transport
+from clocknext_transports.loops.calls import Transport
+from clocknext_transports.loops.client import LoopClient
 
 
 @final
-class ClockNext(coroutines.Client[Driver]):
+class AsyncClockNext(LoopClient[Driver]):
     """A client of ClockNext for asyncio: every method is awaited, in tasks of one event loop at a time.
 
     It works with and without `async with`. The first buffered signal starts a background task; `close`, or
@@ -17,8 +17,8 @@ class ClockNext(coroutines.Client[Driver]):
     held (see `pending`), and are sent when the client is used again.
     """
 
-    def _start(self) -> None:
-        self._driver = Driver(self._engine, self._transport, self._hooks)
+    def _make_driver(self, transport: Transport) -> Driver:
+        return Driver(self._engine, transport, self._hooks)
 
     def _native_transport(self) -> Transport:
         return NativeTransport(max_idle=self.config.batch.max_concurrency)

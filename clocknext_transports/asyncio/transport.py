@@ -3,13 +3,16 @@
 import asyncio
 import socket
 import ssl
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from contextlib import suppress
 from functools import partial
-from typing import cast
+from typing import Any, TypeVar, cast
+from weakref import WeakSet
 
 from clocknext_core import Answer, Origin, Request
 from clocknext_transports.http11 import (
     MAX_ANSWER_BYTES,
-    TRUSTED_FOR,
+    Age,
     Connect,
     Connection,
     Exchange,
@@ -17,24 +20,66 @@ from clocknext_transports.http11 import (
     Receive,
     Send,
 )
+from clocknext_transports.http11.race import Address, Race
 from clocknext_transports.http11.sockets import Poller
 from clocknext_transports.http11.tls import default_context
 from clocknext_transports.process import fork as forks
 
+T = TypeVar("T")
+
+
+class Alarm:
+    """Lets one task wait until it is woken or a time has come.
+
+    Instead of `asyncio.timeout` and `asyncio.wait`: a task that is stuck in one of those when its loop is
+    closed, without being cancelled, may be referred to by their timer alone, and CPython crashes when such a
+    task is collected. This timer refers to the alarm, which whoever waits has too.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def is_set(self) -> bool:
+        """Whether a task waits for it."""
+        return self._waiter is not None
+
+    async def wait_until(self, at: float) -> None:
+        """Wait to be woken, at most until then (seconds on the loop's clock)."""
+        self._waiter = self._loop.create_future()
+        timer = self._loop.call_at(at, self.wake)
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+            timer.cancel()
+
+    def wake(self, _: object = None) -> None:
+        """Wake the task that waits, if one does."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
 
 class Stream(asyncio.Protocol):
-    """One connection and its HTTP state."""
+    """One connection and its HTTP state.
 
-    def __init__(self, connection: Connection) -> None:
+    Args:
+        connection: The HTTP state.
+        sock: The socket under asyncio's transport.
+    """
+
+    def __init__(self, connection: Connection, sock: socket.socket) -> None:
         self.connection = connection
+        self._socket = sock
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._poller: Poller | None = None
         self._received: list[bytes] = []
-        self._receiver: asyncio.Future[None] | None = None
+        self._alarm = Alarm()
         self._has_ended = False
         self._error: OSError | None = None
-        self._used_at = self._loop.time()
+        self._age = Age(self._loop.time(), self._loop.time())
         self.closed: asyncio.Future[None] = self._loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -43,16 +88,16 @@ class Stream(asyncio.Protocol):
         self._poller = Poller(transport.get_extra_info("socket"))
 
     def data_received(self, data: bytes) -> None:
-        """Keep bytes for the receiver. Without one, read no more than this: nobody may want it."""
+        """Keep bytes for the receiver. While there is none, read no further: the bytes may be unasked."""
         self._received.append(data)
-        if self._receiver is None and self._transport is not None:
+        if not self._alarm.is_set and self._transport is not None:
             self._transport.pause_reading()
-        self._wake()
+        self._alarm.wake()
 
     def eof_received(self) -> None:
         """Note that the peer has ended; the transport closes itself."""
         self._has_ended = True
-        self._wake()
+        self._alarm.wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the connection is gone, and why."""
@@ -61,65 +106,77 @@ class Stream(asyncio.Protocol):
             self._error = exc if isinstance(exc, OSError) else ConnectionError(str(exc))
         if not self.closed.done():
             self.closed.set_result(None)
-        self._wake()
+        self._alarm.wake()
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: memoryview) -> None:
         """Send all of it; a failure shows in `receive`."""
         if self._transport is not None:
             self._transport.write(data)
 
     async def receive(self, deadline_at: float) -> bytes:
-        """Receive some, before the deadline."""
+        """Receive some bytes, before the deadline."""
         while not self._received and self._loop.time() < deadline_at:
             if self._error is not None:
                 raise self._error
             if self._has_ended:
                 return b""
-            self._receiver = self._loop.create_future()
-            timer = self._loop.call_at(deadline_at, self._wake)
             if self._transport is not None:
                 self._transport.resume_reading()
-            try:
-                await self._receiver
-            finally:
-                self._receiver = None
-                timer.cancel()
-        self._used_at = self._loop.time()
-        if self._used_at >= deadline_at:
+            await self._alarm.wait_until(deadline_at)
+        self._age.used_at = self._loop.time()
+        if self._age.used_at >= deadline_at:
             raise TimeoutError
         data = b"".join(self._received)
         self._received.clear()
         return data
 
     def is_stale(self) -> bool:
-        """Whether the peer has ended or sent what nobody asked for, it is old, or of another event loop."""
-        if self.is_foreign() or self._loop.time() - self._used_at > TRUSTED_FOR:
+        """Return whether the peer ended or sent unasked bytes, it is old, or of another event loop."""
+        if self.is_foreign() or self._age.is_over(self._loop.time()):
             return True
         if self._has_ended or self._received or self._poller is None:
             return True
         return self._poller.is_readable()  # the loop may have been too busy to read what has come
 
     def is_foreign(self) -> bool:
-        """Whether it belongs to another event loop than the running one."""
+        """Return whether it belongs to another event loop than the running one."""
         return self._loop is not asyncio.get_running_loop()
 
     def abort(self) -> None:
         """Close the connection at once."""
-        if self._transport is not None and not self._loop.is_closed():
+        if self._transport is None:
+            return
+        if self._loop.is_closed():
+            self._close_without_loop(self._transport)
+        else:
             self._transport.abort()
 
-    def _wake(self) -> None:
-        if self._receiver is not None and not self._receiver.done():
-            self._receiver.set_result(None)
+    def _close_without_loop(self, transport: asyncio.Transport) -> None:
+        """Close the connection of a loop that was closed before it."""
+        with suppress(RuntimeError):  # it reports to the protocol in the loop's next turn
+            transport.abort()
+        self._socket.close()
+
+
+async def _close_with_loop(streams: WeakSet[Stream]) -> AsyncGenerator[None, None]:
+    """Close connections when their event loop ends: it closes the async generators that it knows first."""
+    try:
+        yield
+    finally:
+        for stream in [*streams]:
+            stream.abort()
 
 
 class NativeTransport:
     """HTTP/1.1 over the event loop.
 
+    Several clients may share one: connections are kept apart by origin, so that each client's key goes to its
+    own server only.
+
     Args:
-        max_idle: Most idle connections kept.
-        max_answer_bytes: A longer answer is a failure.
-        ssl_context: Default: the system's trust store, host names checked.
+        max_idle: Most idle connections kept for each origin.
+        max_answer_bytes: Most bytes of an answer's body; a longer answer is a failure.
+        ssl_context: TLS settings. Default: the system's trust store, host names checked.
     """
 
     def __init__(
@@ -132,15 +189,19 @@ class NativeTransport:
         self._max_idle = max_idle
         self._max_answer_bytes = max_answer_bytes
         self._given_context = ssl_context
-        self._inherited: list[Pool[Stream]] = []
-        """In a forked child: what the parent's event loop still refers to."""
+        self._inherited: list[object] = []
+        """In a forked child: connections that the parent's event loop still refers to."""
         self._begin()
 
     def _begin(self) -> None:
-        self._ssl_context = self._given_context  # one of ours is made anew: OpenSSL has locks, too
+        self._ssl_context = self._given_context  # a default one is made again: OpenSSL has locks, too
         self._pool: Pool[Stream] = Pool(self._max_idle)
         self._sockets: set[socket.socket] = set()
-        """All that are open, and some no longer. Not known weakly: the collector would be quicker."""
+        """All open sockets, and some closed ones. Not weakly: the collector could drop an open one."""
+        self._endings: dict[
+            asyncio.AbstractEventLoop, tuple[WeakSet[Stream], AsyncGenerator[None, None]]
+        ] = {}
+        """The connections of each loop, and what closes them when the loop ends."""
 
     async def exchange(self, request: Request, *, deadline_at: float) -> Answer:
         """Send a request and return its answer, or the failure to get one, before the deadline."""
@@ -151,7 +212,7 @@ class NativeTransport:
             exchange.close()
 
     async def aclose(self) -> None:
-        """Close every idle connection."""
+        """Close every idle connection. Exchanges that begin later open new ones."""
         for stream in self._pool.clear():
             if not stream.is_foreign():
                 await stream.closed
@@ -162,11 +223,11 @@ class NativeTransport:
         return any(sock.fileno() >= 0 for sock in self._sockets)
 
     def restart(self) -> None:
-        """Begin anew after a fork, in the child. Connections live on in the parent."""
+        """Start again after a fork, in the child. Connections live on in the parent."""
         for sock in self._sockets:
             if sock.fileno() >= 0:
-                forks.forsake(sock.fileno())  # closed through the loop, the parent's would hear no more
-        self._inherited.append(self._pool)
+                forks.forsake(sock.fileno())  # closing it through the loop would end the parent's connection
+        self._inherited += [self._pool, self._endings]
         self._begin()
 
     async def _take(
@@ -174,50 +235,159 @@ class NativeTransport:
     ) -> Stream | bytes | None:
         match step:
             case Connect():
-                async with asyncio.timeout_at(deadline_at):
-                    return await self._connect(step.origin, deadline_at)
+                return await self._connect(step.origin, deadline_at)
             case Send():
                 step.stream.send(step.data)
                 return None
             case Receive():
+                if step.after:
+                    now = asyncio.get_running_loop().time()
+                    await asyncio.sleep(min(step.after, max(0.0, deadline_at - now)))
                 return await step.stream.receive(deadline_at)
 
     async def _connect(self, origin: Origin, deadline_at: float) -> Stream:
-        loop = asyncio.get_running_loop()
-        try:
-            addresses = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
-        except RuntimeError:  # the interpreter is shutting down, and starts no thread
-            addresses = socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
-        failed: OSError = OSError("the host name has no address")
-        for tried, (family, kind, protocol, _, address) in enumerate(addresses):
-            # Not by create_connection, which leaks a socket when it is cancelled at the wrong moment.
-            sock = socket.socket(family, kind, protocol)
-            self._sockets = {sock, *(other for other in self._sockets if other.fileno() >= 0)}
+        race = Race(await _look_up(origin, deadline_at), now=asyncio.get_running_loop().time())
+        while True:
+            sock = await self._first_connected(race, deadline_at)
             try:
-                sock.settimeout(0)
-                # An address that swallows packets must leave time for the next one.
-                async with asyncio.timeout((deadline_at - loop.time()) / (len(addresses) - tried)):
-                    await loop.sock_connect(sock, address)
-                return await self._secured(sock, origin)
+                stream = await self._secured(sock, origin, deadline_at)
+                (await self._streams_of_loop()).add(stream)
+                return stream
             except OSError as error:
                 sock.close()
-                failed = error
+                race.handle_failure(error)
             except BaseException:
                 sock.close()
                 raise
-        raise failed
 
-    async def _secured(self, sock: socket.socket, origin: Origin) -> Stream:
-        secure = origin.scheme == "https"
-        if secure and self._ssl_context is None:
+    async def _first_connected(self, race: Race, deadline_at: float) -> socket.socket:
+        """Return the first socket that connects, and close all others."""
+        loop = asyncio.get_running_loop()
+        alarm = Alarm()
+        connecting: dict[asyncio.Task[None], socket.socket] = {}
+        try:
+            while True:
+                while (address := race.next(now=loop.time())) is not None:
+                    try:
+                        sock = self._open(address)
+                    except OSError as error:
+                        race.handle_failure(error)
+                        continue
+                    task = loop.create_task(loop.sock_connect(sock, address[4]))
+                    connecting[task] = sock
+                    task.add_done_callback(alarm.wake)
+                ended = [task for task in connecting if task.done()]
+                for task in ended:
+                    sock = connecting.pop(task)
+                    try:
+                        task.result()
+                    except OSError as error:
+                        sock.close()
+                        race.handle_failure(error)
+                    except BaseException:
+                        sock.close()
+                        raise
+                    else:
+                        return sock
+                if race.error is not None:
+                    raise race.error
+                if loop.time() >= deadline_at:
+                    raise TimeoutError
+                if not ended:
+                    await alarm.wait_until(min(race.wake_at, deadline_at))
+        finally:
+            for task, sock in connecting.items():
+                _discard(task)
+                if loop.is_closed():
+                    sock.close()
+                else:
+                    loop.call_soon(sock.close)  # after the loop has forgotten it
+
+    async def _streams_of_loop(self) -> WeakSet[Stream]:
+        loop = asyncio.get_running_loop()
+        if loop not in self._endings:
+            self._endings = {one: ending for one, ending in self._endings.items() if not one.is_closed()}
+            streams: WeakSet[Stream] = WeakSet()
+            closing = _close_with_loop(streams)
+            await anext(closing)
+            self._endings[loop] = streams, closing
+        return self._endings[loop][0]
+
+    def _open(self, address: Address) -> socket.socket:
+        # Not by create_connection, which leaks a socket when it is cancelled at the wrong moment.
+        family, kind, protocol, _, _ = address
+        sock = socket.socket(family, kind, protocol)
+        sock.settimeout(0)
+        self._sockets = {sock, *(other for other in self._sockets if other.fileno() >= 0)}
+        return sock
+
+    async def _secured(self, sock: socket.socket, origin: Origin, deadline_at: float) -> Stream:
+        loop = asyncio.get_running_loop()
+        connection = Connection(max_answer_bytes=self._max_answer_bytes)
+        if origin.scheme == "http":
+            _, stream = await loop.create_connection(lambda: Stream(connection, sock), sock=sock)
+            return stream
+        if self._ssl_context is None:
             try:
                 self._ssl_context = await asyncio.to_thread(default_context)  # it reads files
-            except RuntimeError:  # the interpreter is shutting down, and starts no thread
+            except RuntimeError:  # the interpreter is shutting down and starts no thread
                 self._ssl_context = default_context()
-        _, stream = await asyncio.get_running_loop().create_connection(
-            lambda: Stream(Connection(max_answer_bytes=self._max_answer_bytes)),
-            sock=sock,
-            ssl=self._ssl_context if secure else None,
-            server_hostname=origin.host if secure else None,
-        )
+        left = deadline_at - loop.time()
+        if left <= 0:
+            raise TimeoutError
+        try:
+            _, stream = await loop.create_connection(
+                lambda: Stream(connection, sock),
+                sock=sock,
+                ssl=self._ssl_context,
+                server_hostname=origin.server_name,
+                ssl_handshake_timeout=left,
+            )
+        except OSError:
+            if loop.time() >= deadline_at:  # asyncio calls this time-out an aborted connection
+                raise TimeoutError from None
+            raise
         return stream
+
+
+async def _look_up(origin: Origin, deadline_at: float) -> Sequence[Address]:
+    """Look the host up: a name in a thread, an address at once."""
+    try:
+        return socket.getaddrinfo(
+            origin.host, origin.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        )
+    except OSError:
+        pass
+    loop = asyncio.get_running_loop()
+    try:
+        return await _before(deadline_at, loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM))
+    except RuntimeError:  # the interpreter is shutting down and starts no thread
+        return socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+
+
+async def _before(deadline_at: float, coroutine: Coroutine[object, object, T]) -> T:
+    """Return the result of a coroutine, before a deadline on the loop's clock.
+
+    Raises:
+        TimeoutError: The deadline came first.
+    """
+    alarm = Alarm()
+    task = asyncio.get_running_loop().create_task(coroutine)
+    task.add_done_callback(alarm.wake)
+    try:
+        if not task.done():
+            await alarm.wait_until(deadline_at)
+        if not task.done():
+            raise TimeoutError
+        return task.result()
+    finally:
+        _discard(task)
+
+
+def _discard(task: "asyncio.Task[Any]") -> None:
+    """Cancel a task whose result is not wanted."""
+    if task.done():
+        if not task.cancelled():
+            task.exception()  # asyncio logs an exception that was not retrieved
+    elif not task.get_loop().is_closed():
+        task.cancel()

@@ -1,4 +1,4 @@
-"""How a command reaches the service: options that say where and with which key, and the client of them."""
+"""The connection of a command: options for the address and the key, and the client made of them."""
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ ClientT = TypeVar("ClientT", ClockNext, TrioClockNext)
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """What the options say."""
+    """The values of the options."""
 
     api_key: str | None = field(repr=False)
     base_url: str | None
@@ -34,7 +34,7 @@ class Connection:
         """Make a client.
 
         Raises:
-            CannotStartError: There is no key, or an option is not as it must be.
+            CannotStartError: There is no key, or an option has a bad value.
         """
         try:
             return kind(
@@ -60,7 +60,7 @@ class Connection:
         console = Console(stderr=True)
 
         def on_retry(event: Retrying) -> None:
-            # Someone who waits wants to know for what; elsewhere the one line of the error says enough.
+            # On a terminal a user waits and wants to know why; elsewhere the line of the error is enough.
             if console.is_terminal:
                 console.print(Text(retry_note(event)), soft_wrap=True)
 

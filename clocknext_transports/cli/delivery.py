@@ -1,4 +1,4 @@
-"""Deliver lines: a fixed number at a time, whatever the length of the input, and stop in good order."""
+"""Deliver lines: a fixed number at a time, whatever the length of the input, with an orderly stop."""
 
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -12,7 +12,7 @@ from clocknext_transports.cli.lines import Line, Splitter, parse
 T = TypeVar("T")
 
 GRACE = 5.0
-"""Seconds that signals in flight have to end in, once the delivery was stopped."""
+"""Seconds that signals in flight have to end, after the delivery was stopped."""
 
 Read: TypeAlias = Callable[[], bytes]
 """Reads some of the input, `b""` at its end. May block: it is called in a thread."""
@@ -55,19 +55,20 @@ class Source:
 
 
 class Delivery(Generic[T]):
-    """Read lines, send each as a signal, and tell what became of it.
+    """Read lines, send each as a signal, and report its result.
 
-    At most `concurrency` lines are under way; besides those, only what one read of the input gave is held.
-    What does not concern a line stops all: a key that is not accepted, an address that is not the API, an
-    input that can't be read, or a service that is down. It is taken for down when a signal has used up its
-    attempts and not one other was delivered meanwhile; else that signal alone counts as refused.
+    At most `concurrency` lines are in flight; besides those, only the bytes of one read of the input are
+    held. A failure that does not concern one line stops the delivery: a key that is not accepted, an address
+    that is not the API, an input that can't be read, or a service that is down. The service counts as down
+    when a signal has used up its attempts and no other was delivered meanwhile; otherwise only that signal is
+    refused.
 
     Args:
-        read: Where the lines come from.
-        track: What sends a signal.
+        read: Reads the input.
+        track: Sends a signal.
         on_delivered: Called with a line, its signal and the answer.
         on_refused: Called with a line and the error. An `OSError` it raises stops the delivery.
-        concurrency: Most lines under way at once.
+        concurrency: Most lines in flight at once.
         source: Part of derived keys.
     """
 
@@ -90,11 +91,11 @@ class Delivery(Generic[T]):
         self._scope = trio.CancelScope()
         self._delivered = 0
         self.in_flight = 0
-        """Lines under way."""
+        """Lines in flight."""
         self.is_stopped = False
         """Whether it was stopped before the end of the input."""
         self.error: ClockNextError | OSError | None = None
-        """What stopped it; `None` if `stop` did."""
+        """The error that stopped it; `None` if `stop` did."""
 
     async def run(self) -> None:
         """Deliver until the end of the input, or until stopped."""
@@ -104,7 +105,7 @@ class Delivery(Generic[T]):
                     nursery.start_soon(self._work)
 
     def stop(self) -> None:
-        """Begin no more lines, and let those under way end within `GRACE` seconds. Again: end at once."""
+        """Begin no more lines, and let those in flight end within `GRACE` seconds. Again: end at once."""
         if self.is_stopped:
             self._scope.cancel()
             return
@@ -144,7 +145,7 @@ class Delivery(Generic[T]):
 
 
 def _concerns_all(error: ClockNextError) -> bool:
-    """Whether every other line would be answered the same: it is the key or the address."""
+    """Return whether every other line would get the same answer: it is the key or the address."""
     status = error.status or 0
     unknown_path = status == 404 and error.reason == "NOT_FOUND"
     return status in (401, 403, 405) or 300 <= status <= 399 or unknown_path

@@ -1,20 +1,28 @@
 """`clocknext emulator`: a ClockNext on this machine, in the foreground."""
 
 from random import Random
-from typing import cast
+from typing import cast, get_args
 
 import click
 
 from clocknext_core import Config
 from clocknext_transports.cli.errors import CannotStartError
 from clocknext_transports.client import environment
-from clocknext_transports.emulator import EmulatorServer, Fault, FaultKind, Faults, Ledger, run
+from clocknext_transports.emulator import (
+    AcceptOnly,
+    EmulatorServer,
+    Fault,
+    FaultKind,
+    Faults,
+    Ledger,
+    run,
+)
 
 
 def _fault_chances(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> list[tuple[Fault, float]]:
-    """Read `NAME=PROBABILITY`: a kind of fault, or an HTTP status, and how often it happens."""
+    """Parse `NAME=PROBABILITY`: a kind of fault or an HTTP status, and its probability."""
     chances: list[tuple[Fault, float]] = []
     for value in values:
         name, _, probability = value.partition("=")
@@ -31,7 +39,10 @@ def _fault_chances(
     "--port", type=click.IntRange(0, 65535), default=8787, show_default=True, help="0: any free one."
 )
 @click.option(
-    "--host", default="127.0.0.1", show_default=True, help="It has no defences: keep it to loopback."
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="It is not made for a network: keep it to loopback.",
 )
 @click.option(
     "--fault",
@@ -39,18 +50,24 @@ def _fault_chances(
     metavar="NAME=PROBABILITY",
     multiple=True,
     callback=_fault_chances,
-    help="What goes wrong and how often, such as 503=0.1 or lost=0.1. May be repeated.",
+    help="A fault and its probability, such as 503=0.1 or lost=0.1. May be repeated.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same faults.")
-def emulator(*, port: int, host: str, chances: list[tuple[Fault, float]], seed: int) -> None:
+@click.option(
+    "--accept-only",
+    type=click.Choice(get_args(AcceptOnly)),
+    help="Answer signals with 202 and unpriced, as the newer ingest does in this state.",
+)
+def emulator(
+    *, port: int, host: str, chances: list[tuple[Fault, float]], seed: int, accept_only: AcceptOnly | None
+) -> None:
     """Run a ClockNext on this machine that bills by the real formulas, until Ctrl-C.
 
-    Any HTTP client can use it. It keeps everything in memory: what it billed can be read back, and is gone
-    when it ends.
+    Any HTTP client can use it. Its state is in memory: it can be read back, and is gone when it ends.
 
     Faults: a status such as 503 or 429; lost (billed, but the answer is lost); reset; latency (1 s); html,
-    empty or array (200, but not the API's answer); truncated, drip, surplus, stale, gzip, huge. They can also
-    be arranged while it runs, with POST /_emulator/faults.
+    empty or array (200, but not the API's answer); truncated, drip, surplus, stale, gzip, huge. POST
+    /_emulator/faults adds more while it runs.
     """
     faults = Faults(Random(seed))  # noqa: S311 - chance for tests, not for secrets
     try:
@@ -58,7 +75,7 @@ def emulator(*, port: int, host: str, chances: list[tuple[Fault, float]], seed: 
             faults.chance(probability, fault)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--fault") from None
-    ledger = Ledger()
+    ledger = Ledger(accept_only=accept_only)
     try:
         run(ledger, faults, port=port, host=host, on_listening=_introduce)
     except OSError as error:

@@ -3,14 +3,21 @@
 import click
 
 from clocknext_core import AuthError, ClockNextError
-from clocknext_transports.cli.tables import one_line
+from clocknext_core.text import printable
 from clocknext_transports.cli.tally import describe
 
 
 class CannotStartError(click.ClickException):
-    """What was asked for can't be done here and now: a key that is missing, a port that is taken."""
+    """The command can't begin: a key is missing, a port is taken, a file can't be read.
+
+    Args:
+        message: What is wrong, a sentence.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class CallFailedError(click.ClickException):
@@ -18,7 +25,7 @@ class CallFailedError(click.ClickException):
 
     Args:
         error: How it failed.
-        hint: What to do about it, a sentence. For a key that is not accepted there is one already.
+        hint: What to do about it, a sentence. A key that is not accepted has a hint of its own.
     """
 
     exit_code = 2
@@ -26,4 +33,4 @@ class CallFailedError(click.ClickException):
     def __init__(self, error: ClockNextError, hint: str = "") -> None:
         if isinstance(error, AuthError):
             hint = "The key is that of --api-key, else of CLOCKNEXT_API_KEY."
-        super().__init__(" ".join(filter(None, (one_line(describe(error)), hint))))
+        super().__init__(" ".join(filter(None, (describe(error), hint))))

@@ -1,4 +1,4 @@
-"""The command `clocknext` itself: its sub-commands, and what all of them do about errors and Ctrl-C."""
+"""The command `clocknext`: its sub-commands, and how all of them treat errors and Ctrl-C."""
 
 import io
 import sys
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import click
 
 from clocknext_core import __version__
+from clocknext_core.text import printable
 from clocknext_transports.cli.balances import balances
 from clocknext_transports.cli.customers import customers
 from clocknext_transports.cli.demo import demo
@@ -14,6 +15,7 @@ from clocknext_transports.cli.emulator import emulator
 from clocknext_transports.cli.models import models
 from clocknext_transports.cli.send import send
 from clocknext_transports.cli.spool import spool
+from clocknext_transports.cli.tables import say
 from clocknext_transports.cli.usage import usage
 from clocknext_transports.cli.verify import verify
 from clocknext_transports.cli.whoami import whoami
@@ -51,12 +53,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a customer's name must not end a run
     try:
-        # Without standalone mode, what a command gave to `Context.exit` is returned.
+        # Without standalone mode, the argument of `Context.exit` is returned.
         status: object = cli.main(arguments, prog_name="clocknext", standalone_mode=False)
     except click.ClickException as error:
+        # It may quote an argument, such as the name of a file. Its type is final, its value is not.
+        vars(error)["message"] = printable(error.message)
         error.show()
         return error.exit_code
     except click.Abort:
-        click.echo("Stopped.", err=True)
+        say("Stopped.", err=True)
         return INTERRUPTED
     return status if isinstance(status, int) else 0

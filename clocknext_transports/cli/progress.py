@@ -1,4 +1,4 @@
-"""How far a delivery is: a bar on a terminal, now and then a plain line elsewhere. On stderr."""
+"""The progress of a delivery, on stderr: a bar on a terminal, a plain line every few seconds elsewhere."""
 
 import time
 from collections.abc import Callable, Generator
@@ -17,6 +17,7 @@ from rich.progress import (
 from rich.text import Text
 
 from clocknext_core import Retrying
+from clocknext_core.text import printable
 from clocknext_transports.cli.tally import describe
 
 INTERVAL = 5.0
@@ -24,10 +25,10 @@ INTERVAL = 5.0
 
 
 class Reporter(Protocol):
-    """Shows how far a delivery is."""
+    """Shows the progress of a delivery."""
 
     def update(self, sums: object, end: int) -> None:
-        """Show sums as their `str`; `end`: bytes of the input dealt with."""
+        """Show sums as their `str`; `end`: bytes of the input that are done."""
         ...
 
     def retrying(self, event: Retrying) -> None:
@@ -56,15 +57,15 @@ class BarReporter:
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
-        self._progress.console.print(Text(text), soft_wrap=True)
+        self._progress.console.print(Text(printable(text)), soft_wrap=True)
 
 
 class PlainReporter:
-    """A line now and then.
+    """A line every `INTERVAL` seconds.
 
     Args:
-        console: Where to.
-        clock: Seconds; only differences mean anything.
+        console: Where to print it.
+        clock: Returns seconds; only differences mean anything.
     """
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
@@ -73,17 +74,17 @@ class PlainReporter:
         self._next_at = clock() + INTERVAL
 
     def update(self, sums: object, end: int) -> None:
-        """Print the sums, if that is due."""
+        """Print the sums, if a line is due."""
         del end
         self._say_if_due(str(sums))
 
     def retrying(self, event: Retrying) -> None:
-        """Print what went wrong, if that is due."""
+        """Print the failure, if a line is due."""
         self._say_if_due(retry_note(event))
 
     def say(self, text: str) -> None:
         """Print a line."""
-        self._console.print(Text(text), soft_wrap=True)
+        self._console.print(Text(printable(text)), soft_wrap=True)
 
     def _say_if_due(self, text: str) -> None:
         if self._clock() >= self._next_at:
@@ -96,7 +97,7 @@ def reporter(console: Console, size: int | None) -> Generator[Reporter, None, No
     """Report on a console for as long as the `with` block lasts.
 
     Args:
-        console: Decides by itself whether it is a terminal.
+        console: The console, which knows whether it is a terminal.
         size: Bytes of the input; `None` if not known.
     """
     if not console.is_terminal:
@@ -115,5 +116,5 @@ def reporter(console: Console, size: int | None) -> Generator[Reporter, None, No
 
 
 def retry_note(event: Retrying) -> str:
-    """Say what went wrong with an attempt, and when the next one is made."""
+    """Return in two sentences why an attempt failed and when the next one is made."""
     return f"{describe(event.error)} Trying again in {event.delay:.1f} s."

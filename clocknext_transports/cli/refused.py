@@ -1,6 +1,7 @@
-"""The file of refused lines: written as they are refused, so that none is lost and none is held."""
+"""The file of refused lines: each is written when it is refused, so that none is lost and none is held."""
 
 import json
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,30 +14,53 @@ from clocknext_transports.cli.tally import describe
 class RefusedFile:
     """JSON Lines of `{"line": number, "reason": …, "original": …}`.
 
+    They go to a new file beside `path`, which replaces an earlier one when the run is over. If the run was
+    stopped, an earlier file stays, since it may name more lines, and the new one stays beside it. Without
+    refused lines, no new file is left, and an earlier one is removed if the run was not stopped.
+
+    The file is this user's alone (0600): lines name customers. A symbolic link is replaced, never followed.
+
     Args:
-        path: Where to. An earlier file is replaced; none is left if nothing was refused.
+        path: The file.
 
     Raises:
         OSError: The file can't be written.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file = path.open("w", encoding="utf-8")
+        self._path = path
+        self._part = path.with_name(path.name + ".part")
+        self._part.unlink(missing_ok=True)  # of a run that was killed
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+        self._file = os.fdopen(os.open(self._part, flags, 0o600), "w", encoding="utf-8")
         self._is_empty = True
+        self._is_complete = False
+        self.written: Path | None = None
+        """Where the refused lines are; `None` before the run is over, and if there are none."""
 
     def __enter__(self) -> Self:
         return self
+
+    def complete(self) -> None:
+        """Note that the run came to the end of its input."""
+        self._is_complete = True
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
         if self._is_empty:
-            self.path.unlink(missing_ok=True)
+            self._part.unlink(missing_ok=True)
+            if self._is_complete:
+                self._path.unlink(missing_ok=True)
+        elif self._is_complete or not os.path.lexists(self._path):
+            self._part.replace(self._path)
+            self.written = self._path
+        else:
+            self.written = self._part
 
     def add(self, line: Line, error: ClockNextError) -> None:
-        """Write one line down, through to the operating system.
+        """Write one line, through to the operating system.
 
         Raises:
             OSError: The disk is full, for example.

@@ -21,6 +21,7 @@ from clocknext_transports.cli.stream import (
     run,
     source_option,
 )
+from clocknext_transports.cli.tables import say
 from clocknext_transports.cli.tally import Tally
 
 GO_ON = "Run the same command again to go on: lines already delivered are not billed twice."
@@ -53,7 +54,8 @@ def send(connection: Connection, *, file: str, concurrency: int, source: str, re
     bill it once between them: put a time or an id into each line, or give each file its own --source.
 
     Refused lines: each is written with its number and the reason to FILE.refused.jsonl, which replaces an
-    earlier one. After a top-up, or when they are mended in FILE, run the same command again.
+    earlier one at the end of the input. A run that is stopped keeps an earlier one, and leaves its own as
+    FILE.refused.jsonl.part. After a top-up, or when they are mended in FILE, run the same command again.
 
     Several signals are in flight at once. Where their order matters, as with the steps of a run, use
     --concurrency 1.
@@ -91,7 +93,9 @@ def send(connection: Connection, *, file: str, concurrency: int, source: str, re
                 source=source,
             )
             run(client, delivery, progress.say)
-    _summarise(tally, refused_file.path)
+            if not delivery.is_stopped:
+                refused_file.complete()
+    _summarise(tally, refused_file.written)
     click.get_current_context().exit(conclude(delivery, refused=bool(tally.refused), stopped=GO_ON))
 
 
@@ -107,7 +111,7 @@ def _refused_file(file: str, refused: Path | None) -> RefusedFile:
         ) from None
 
 
-def _summarise(tally: Tally, refused: Path) -> None:
+def _summarise(tally: Tally, refused: Path | None) -> None:
     console = Console()
     if tally.delivered:
         console.print(tally.billed_table())
@@ -115,6 +119,6 @@ def _summarise(tally: Tally, refused: Path) -> None:
         console.print(f"{tally.to_be_mended:,} of them were queued by the service for a person to mend.")
     if tally.refused:
         console.print(tally.refused_table())
-    click.echo(f"{tally}.")
-    if tally.refused:
-        click.echo(f"Refused lines, each with its reason: {refused}")
+    say(f"{tally}.")
+    if refused is not None:
+        say(f"Refused lines, each with its reason: {refused}")

@@ -27,7 +27,7 @@ from clocknext_transports import ClockNext
 from clocknext_transports.cli.connection import Connection, with_connection
 from clocknext_transports.cli.errors import CallFailedError, CannotStartError
 from clocknext_transports.cli.stream import EXIT_REFUSED, concurrency_option
-from clocknext_transports.cli.tables import Justify, Table, cell, one_line, print_json, print_json_line
+from clocknext_transports.cli.tables import Justify, Table, cell, print_json, print_json_line, say
 from clocknext_transports.cli.tables import show as show_tables
 from clocknext_transports.cli.tally import describe
 from clocknext_transports.spool import SqliteSpool, Stored
@@ -71,14 +71,14 @@ def spool() -> None:
 @path_argument
 @json_option
 def list_files(path: Path, *, as_json: bool) -> None:
-    """List the files of the spool in PATH: whose they are, whether that process lives, what they hold.
+    """List the files of the spool in PATH: their process, whether it lives, and their signals.
 
     What is left behind by a dead process is adopted by the next one that opens the spool, or by `replay`.
     """
     with _reported():
         found = survey(path)
-        quarantined = Quarantine(path).entries()
-    aside = set_aside(path)
+        quarantined = _entries(path)
+        aside = set_aside(path)
     if as_json:
         print_json(
             {
@@ -97,9 +97,12 @@ def list_files(path: Path, *, as_json: bool) -> None:
     ]
     show_tables(Table(_COLUMNS, rows))
     if quarantined:
-        click.echo(f"In quarantine: {len(quarantined):,}. See `clocknext spool quarantine`.")
+        say(f"In quarantine: {len(quarantined):,}. See `clocknext spool quarantine`.")
+    for one in found:
+        if one.damage:
+            say(f"{one.name} can't be read: {one.damage}", err=True)
     for name in aside:
-        click.echo(f"Set aside as damaged: {one_line(name)}")
+        say(f"Set aside as damaged: {name}")
 
 
 @spool.command("show", short_help="The signals in a spool.")
@@ -109,19 +112,22 @@ def show(path: Path, *, key: str | None) -> None:
     """Print the signals in the spool in PATH as JSON Lines, those in quarantine last.
 
     Each line has the signal's idempotency key, when it was recorded, where it is and in what state (alive,
-    left behind, quarantined), and the signal as it is sent.
+    left behind, quarantined), and the signal as it is sent. A file that can't be read is reported on stderr.
     """
     with _reported():
-        for one in survey(path):
+        found = survey(path)
+    for one in found:
+        try:
             if one.damage:
-                click.echo(f"{one_line(one.name)} can't be read: {one_line(one.damage)}", err=True)
-                continue
+                raise DamagedError(one.damage)
             for stored in signals(path, one.name):
                 if key in (None, stored.idempotency_key):
                     print_json_line(_line(stored, _state(one), file=one.name))
-        for entry in Quarantine(path).entries():
-            if key in (None, entry.signal.idempotency_key):
-                print_json_line(_line(entry.signal, "quarantined", reason=entry.reason))
+        except (DamagedError, SpoolError) as error:
+            say(f"{one.name} can't be read: {error}", err=True)
+    for entry in _entries(path):
+        if key in (None, entry.signal.idempotency_key):
+            print_json_line(_line(entry.signal, "quarantined", reason=entry.reason))
 
 
 @spool.command(short_help="Deliver what was left behind.")
@@ -141,7 +147,7 @@ def replay(connection: Connection, *, path: Path, concurrency: int, quarantined:
 
     Each is sent as it was recorded, under its own key, so that what was delivered before is not billed again.
     Signals that the service refuses go into quarantine, with the reason. Files of processes that live are
-    left alone. Stopped in the middle, it leaves what is left: run it again.
+    left alone. When it is stopped, undelivered signals stay: run it again.
 
     \b
     Exit status
@@ -152,17 +158,15 @@ def replay(connection: Connection, *, path: Path, concurrency: int, quarantined:
     """  # noqa: D301 - click's mark of a block to leave as it is
     with _reported(), closing(SqliteSpool(path, window=window * 3600)) as own:
         if quarantined:
-            _release(path, Quarantine(path).entries())
+            _release(path, _entries(path))
         run = _Replay(own)
         try:
             with connection.opened() as client:
                 run.deliver(client, concurrency)
         finally:
-            click.echo(
-                f"{run.delivered:,} delivered, {run.refused:,} refused, {run.expired:,} too old to be sent."
-            )
+            say(f"{run.delivered:,} delivered, {run.refused:,} refused, {run.expired:,} too old to be sent.")
     if run.refused or run.expired:
-        click.echo("What was not delivered is in quarantine: see `clocknext spool quarantine`.")
+        say("The other signals are in quarantine: see `clocknext spool quarantine`.")
         click.get_current_context().exit(EXIT_REFUSED)
 
 
@@ -179,23 +183,22 @@ def quarantine(
     """List what is in the quarantine of the spool in PATH, and why; or decide on it.
 
     A signal is put there when it was older than the window, since the service may have forgotten its key by
-    then and bill it twice; when it was damaged on disk; or when the service refused it in a replay. To
-    release it says that it may be sent after all: its age is counted anew from now.
+    then and bill it twice; when it was damaged on disk; or when the service refused it in a replay. A
+    released signal is sent after all: its age counts from now. One that was damaged in quarantine can't be
+    released.
     """
     if release and delete:
         raise click.UsageError("--release and --delete exclude each other.")
     if (release or delete) and bool(keys) == is_all:
         raise click.UsageError("Say which: --key KEY or --all.")
     with _reported():
-        entries = [
-            one for one in Quarantine(path).entries() if not keys or one.signal.idempotency_key in keys
-        ]
+        entries = [one for one in _entries(path) if not keys or one.signal.idempotency_key in keys]
         if release:
-            _release(path, entries)
+            entries = _release(path, entries)
         elif delete:
             Quarantine(path).remove(entries)
     if release or delete:
-        click.echo(f"{len(entries):,} {'released' if release else 'deleted'}.")
+        say(f"{len(entries):,} {'released' if release else 'deleted'}.")
     elif as_json:
         for one in entries:
             print_json_line(_line(one.signal, "quarantined", reason=one.reason))
@@ -236,7 +239,7 @@ class _Replay:
             problems = self._own.take_problems()
             for problem in problems:
                 self.expired += problem.signal is not None
-                click.echo(one_line(problem.message), err=True)
+                say(problem.message, err=True)
             if not wave and not problems:
                 return
             yield wave
@@ -253,7 +256,7 @@ class _Replay:
 
 
 def _send(client: ClockNext, stored: Stored) -> ClockNextError | None:
-    """Send a signal, byte for byte as it was recorded, and return why it was not delivered."""
+    """Send a signal, byte for byte as it was recorded; return the error if it was not delivered."""
 
     def read(payload: Payload) -> TrackResult:
         return TrackResult(payload, idempotency_key=stored.idempotency_key)
@@ -266,18 +269,34 @@ def _send(client: ClockNext, stored: Stored) -> ClockNextError | None:
 
 
 def _is_about_the_signal(error: ClockNextError) -> bool:
-    """Whether another signal might be answered otherwise. A path that is unknown is so for all of them."""
+    """Return whether another signal might get another answer. An unknown path is unknown for all of them."""
     if isinstance(error, NotFoundError):
         return error.reason != "NOT_FOUND"
     return isinstance(error, ValidationError | PlanError | AllowanceError) or error.status == 413
 
 
-def _release(path: Path, entries: Sequence[Quarantined]) -> None:
-    """Leave signals to whoever adopts them next. Cut short, it leaves them in quarantine too."""
+def _entries(path: Path) -> list[Quarantined]:
+    """Return the signals in quarantine; none, with a report on stderr, if it can't be read."""
+    try:
+        return Quarantine(path).entries()
+    except (DamagedError, SpoolError) as error:
+        say(f"The quarantine can't be read: {error}", err=True)
+        return []
+
+
+def _release(path: Path, entries: Sequence[Quarantined]) -> list[Quarantined]:
+    """Leave sound signals to the next process that adopts, and return them.
+
+    Interrupted, it leaves them in quarantine too.
+    """
+    sound = [one for one in entries if one.is_sound]
+    if len(sound) < len(entries):
+        say(f"{len(entries) - len(sound):,} are damaged and stay in quarantine.", err=True)
     now = time.time()
     with closing(SqliteSpool(path)) as own:
-        own.append([Stored(one.signal.idempotency_key, one.signal.body, now) for one in entries])
-        Quarantine(path).remove(entries)
+        own.append([Stored(one.signal.idempotency_key, one.signal.body, now) for one in sound])
+        Quarantine(path).remove(sound)
+    return sound
 
 
 def _described(one: Surveyed) -> dict[str, object]:
@@ -296,7 +315,7 @@ def _described(one: Surveyed) -> dict[str, object]:
 def _line(stored: Stored, state: str, **more: str) -> dict[str, object]:
     try:
         body: object = json.loads(stored.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         body = stored.body.decode("utf-8", "backslashreplace")
     return {
         "idempotencyKey": stored.idempotency_key,
@@ -314,4 +333,9 @@ def _state(one: Surveyed) -> str:
 
 
 def _time(at: float | None) -> str:
-    return "" if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+    if at is None:
+        return ""
+    try:
+        return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+    except (TypeError, ValueError, OverflowError, OSError):  # of a damaged row
+        return "unknown"

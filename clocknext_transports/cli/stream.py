@@ -17,7 +17,7 @@ from clocknext_core import ClockNextError
 from clocknext_transports import TrioClockNext
 from clocknext_transports.cli.delivery import GRACE, Delivery, Read
 from clocknext_transports.cli.errors import CannotStartError
-from clocknext_transports.cli.tables import one_line
+from clocknext_transports.cli.tables import say
 from clocknext_transports.cli.tally import describe
 
 T = TypeVar("T")
@@ -84,10 +84,10 @@ def conclude(delivery: Delivery[T], *, refused: bool, stopped: str) -> int:
         case None:
             status, why = EXIT_INTERRUPTED, "Interrupted."
         case ClockNextError() as error:
-            status, why = EXIT_STOPPED, f"Stopped: {one_line(describe(error))}"
+            status, why = EXIT_STOPPED, f"Stopped: {describe(error)}"
         case error:
             status, why = EXIT_STOPPED, f"Stopped: {error}."
-    click.echo(f"{why} {stopped}", err=True)
+    say(f"{why} {stopped}", err=True)
     return status
 
 

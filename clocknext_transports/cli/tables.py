@@ -1,7 +1,10 @@
-"""What commands print: tables with lines on a terminal, aligned text elsewhere, JSON for machines."""
+"""The output of commands: tables with lines on a terminal, aligned text elsewhere, JSON for machines.
+
+All text from a server, an input file or a file's name goes through `printable` before it is printed: it could
+move the cursor, hide text, or make the terminal do something.
+"""
 
 import json
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -12,6 +15,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
+
+from clocknext_core.text import printable
 
 Justify: TypeAlias = Literal["left", "right"]
 
@@ -33,12 +38,12 @@ class Table:
     """Whether the last row is the sum of the others."""
 
     def framed(self, width: int) -> RichTable | None:
-        """Make it for a terminal so many cells wide, texts folded as needed; `None` if it is too narrow."""
+        """Return it for a terminal of this width in cells, texts folded; `None` if that is too narrow."""
         framed = RichTable(title=self.title or None, title_justify="left")
         needed = 1
         for (heading, justify), full in zip(self.columns.items(), self._widths(), strict=True):
             least = full if justify == "right" else min(full, _LEAST_WIDTH)
-            needed += least + 3  # with a blank on either side and a line
+            needed += least + 3  # a blank on either side, and a line
             framed.add_column(heading, justify=justify, overflow="fold", min_width=least)
         for number, row in enumerate(self.rows, 1):
             if self.has_total and number == len(self.rows):
@@ -47,7 +52,7 @@ class Table:
         return framed if needed <= width else None
 
     def aligned(self) -> str:
-        """Make it for a file or another program: a line a row, columns two blanks apart, nothing cut."""
+        """Return it for a file or another program: a line for each row, columns two blanks apart, uncut."""
         widths = self._widths()
         text = [
             "  ".join(
@@ -75,18 +80,23 @@ def show(*tables: Table) -> None:
             console.print(framed)
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """Print one line on stdout, or on stderr."""
+    click.echo(printable(text), err=err)
+
+
 def print_json(value: object) -> None:
-    """Print one JSON document on stdout. In ASCII, so that no locale can spoil it."""
-    click.echo(json.dumps(value, indent=2))
+    """Print one JSON document on stdout. In ASCII, which every locale and terminal can show."""
+    click.echo(_json(value, indent=2))
 
 
 def print_json_line(value: object) -> None:
     """Print one line of JSON Lines on stdout."""
-    click.echo(json.dumps(value))
+    click.echo(_json(value))
 
 
 def fields_table(payload: Mapping[str, object], title: str = "") -> Table:
-    """Make a table with a row for each field that is not `null`; those of an object are `outer.inner`."""
+    """Return a table with a row for each field that is not `null`; those of an object are `outer.inner`."""
     rows: list[tuple[str, str]] = []
     for name, value in payload.items():
         if isinstance(value, dict):
@@ -94,26 +104,27 @@ def fields_table(payload: Mapping[str, object], title: str = "") -> Table:
             rows += [(f"{name}.{inner}", cell(one)) for inner, one in nested.items() if one is not None]
         elif value is not None:
             rows.append((name, cell(value)))
-    return Table({"Field": "left", "Value": "left"}, [(one_line(name), shown) for name, shown in rows], title)
+    return Table(
+        {"Field": "left", "Value": "left"}, [(printable(name), shown) for name, shown in rows], title
+    )
 
 
 def cell(value: object) -> str:
-    """Write a value of a payload, whatever it is, as one line. `None` gives nothing."""
+    """Return a value of a payload, of any type, as one line. `None` is empty."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float):
         return f"{Decimal(str(value)):,f}".removesuffix(".0")
-    return one_line(value if isinstance(value, str) else json.dumps(value))
+    return printable(value if isinstance(value, str) else _json(value))
 
 
-def one_line(text: str) -> str:
-    """Write what would move the cursor, or do worse to a terminal, as escapes."""
-    return "".join(
-        char if char.isprintable() or unicodedata.category(char) == "Zs" else repr(char)[1:-1]
-        for char in text
-    )
+def _json(value: object, *, indent: int | None = None) -> str:
+    try:
+        return json.dumps(value, indent=indent)
+    except RecursionError:
+        return json.dumps("(nested too deeply to be shown)")
 
 
 def _pad(text: str, width: int, justify: Justify) -> str:

@@ -1,18 +1,20 @@
-"""What became of the lines: sums that take the same memory however many lines there are, and their tables."""
+"""Sums over the lines of an input, and their tables. Their memory does not grow with the lines."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from math import isfinite
 
 from rich.table import Table
 from rich.text import Text
 
 from clocknext_core import ClockNextError, Signal, TrackResult, UsageLog
+from clocknext_core.text import printable, shortened
 
 _MAX_EXAMPLE = 200
 
 BILLED_HEADINGS = ("Signals", "Input tokens", "Output tokens", "Cache tokens", "Cost (USD)")
-"""Of the columns for `Billed`."""
+"""The headings of the columns for `Billed`."""
 
 
 @dataclass(slots=True)
@@ -32,7 +34,7 @@ class Billed:
         self.input_tokens += _count(log.input_tokens)
         self.output_tokens += _count(log.output_tokens)
         self.cache_tokens += _count(log.cache_tokens)
-        if isinstance(log.customer_cost, int | float):
+        if isinstance(log.customer_cost, int | float) and isfinite(log.customer_cost):
             self.cost += Decimal(str(log.customer_cost))
 
     def include(self, other: "Billed") -> None:
@@ -44,7 +46,7 @@ class Billed:
         self.cost += other.cost
 
     def cells(self) -> list[str]:
-        """Write the sums under `BILLED_HEADINGS`."""
+        """Return the sums as cells under `BILLED_HEADINGS`."""
         counts = (self.signals, self.input_tokens, self.output_tokens, self.cache_tokens)
         return [*(f"{count:,}" for count in counts), f"{self.cost:,.6f}"]
 
@@ -60,7 +62,7 @@ class Refusals:
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the lines so far."""
+    """The sums over the lines so far."""
 
     delivered: int = 0
     unpriced: int = 0
@@ -74,7 +76,7 @@ class Tally:
 
     @property
     def lines_refused(self) -> int:
-        """How many lines were refused."""
+        """The number of refused lines."""
         return sum(refusals.lines for refusals in self.refused.values())
 
     def __str__(self) -> str:
@@ -83,7 +85,7 @@ class Tally:
     def add_delivered(self, signal: Signal, result: TrackResult) -> None:
         """Count a delivered signal."""
         self.delivered += 1
-        self.to_be_mended += result.pending
+        self.to_be_mended += result.mending
         if result.usage_log is None:
             self.unpriced += 1
         else:
@@ -91,10 +93,10 @@ class Tally:
 
     def add_refused(self, error: ClockNextError) -> None:
         """Count a refused line."""
-        self.refused.setdefault(kind_of(error), Refusals(error.message)).lines += 1
+        self.refused.setdefault(kind_of(error), Refusals(_example(error))).lines += 1
 
     def billed_table(self) -> Table:
-        """Make the table of what was billed, by type of signal."""
+        """Return the table of billed signals, by type of signal."""
         table = Table("Billed", title="Delivered signals", title_justify="left")
         for heading in BILLED_HEADINGS:
             table.add_column(heading, justify="right")
@@ -108,31 +110,31 @@ class Tally:
         return table
 
     def refused_table(self) -> Table:
-        """Make the table of what was refused, by kind of reason."""
+        """Return the table of refused lines, by kind of reason."""
         table = Table("Reason", title="Refused lines", title_justify="left")
         table.add_column("Lines", justify="right")
         table.add_column("For example", overflow="fold")
         for name, refusals in sorted(self.refused.items()):
-            table.add_row(name, f"{refusals.lines:,}", Text(_short(refusals.example)))
+            table.add_row(name, f"{refusals.lines:,}", Text(refusals.example))
         return table
 
 
 def kind_of(error: ClockNextError) -> str:
-    """Name the kind of an error, such as `PlanError 422`: there are few, so they can be counted."""
+    """Return the kind of an error, such as `PlanError 422`. There are few, so they can be counted."""
     return type(error).__name__ + ("" if error.status is None else f" {error.status}")
 
 
 def describe(error: ClockNextError) -> str:
-    """Say in a sentence what went wrong."""
-    return f"{kind_of(error)}: {error.message.rstrip('.')}."
+    """Return in a sentence what went wrong, fit for a terminal."""
+    return printable(f"{kind_of(error)}: {error.message.rstrip('.')}.")
 
 
 def billed_rows(rows: Mapping[tuple[str, ...], Billed], unpriced: int = 0) -> list[list[str]]:
-    """Write sums as rows of a table, sorted by their labels, and a last row with the total.
+    """Return sums as rows of a table, sorted by their labels, and a last row with the total.
 
     Args:
-        rows: Sums by their labels, which are the first cells of a row; `BILLED_HEADINGS` go with the others.
-        unpriced: Signals to be counted in the total that are in no row.
+        rows: Sums by their labels, which are the first cells of a row; the others are `BILLED_HEADINGS`.
+        unpriced: Number of signals that are in no row and count in the total.
     """
     total = Billed(unpriced)
     written: list[list[str]] = []
@@ -144,9 +146,9 @@ def billed_rows(rows: Mapping[tuple[str, ...], Billed], unpriced: int = 0) -> li
 
 
 def _count(value: object) -> int:
-    # Typed as the server documents it, which it does not promise to keep to.
+    # The type is the documented one; a server may send another.
     return value if isinstance(value, int) else 0
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= _MAX_EXAMPLE else text[:_MAX_EXAMPLE] + "…"
+def _example(error: ClockNextError) -> str:
+    return shortened(printable(error.message[: 2 * _MAX_EXAMPLE]), _MAX_EXAMPLE)

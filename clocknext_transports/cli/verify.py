@@ -1,4 +1,4 @@
-"""`clocknext verify`: what the signals of a file would cost, with none of them billed."""
+"""`clocknext verify`: what the signals of a file would cost. None is billed."""
 
 from dataclasses import dataclass, field
 
@@ -6,6 +6,7 @@ import click
 from rich.console import Console
 
 from clocknext_core import ClockNextError, Signal, UsageLog
+from clocknext_core.text import shortened
 from clocknext_transports import TrioClockNext
 from clocknext_transports.cli.connection import Connection, with_connection
 from clocknext_transports.cli.delivery import Delivery
@@ -19,15 +20,19 @@ from clocknext_transports.cli.stream import (
     run,
     source_option,
 )
-from clocknext_transports.cli.tables import Justify, Table, cell, one_line, show
+from clocknext_transports.cli.tables import Justify, Table, cell, say, show
 from clocknext_transports.cli.tally import BILLED_HEADINGS, Billed, billed_rows, describe
+
+MAX_MODELS = 1000
+"""Most models of which the sums are kept apart."""
+MAX_MODEL_LENGTH = 200
 
 NOTHING_BILLED = "What was priced so far was not billed."
 
 
 @dataclass(slots=True)
 class Estimate:
-    """What signals would cost. It grows with the customers and the models, not with the signals."""
+    """What signals would cost. Its memory grows with the customers and models, not with the signals."""
 
     customers: dict[tuple[str, ...], Billed] = field(default_factory=dict[tuple[str, ...], Billed])
     models: dict[tuple[str, ...], Billed] = field(default_factory=dict[tuple[str, ...], Billed])
@@ -42,8 +47,12 @@ class Estimate:
         """Add a signal and what the service says it would cost."""
         self.priced += 1
         self.customers.setdefault((cell(signal.customer_id),), Billed()).add(log)
-        # The server's spelling, since it matches models without case.
-        self.models.setdefault((cell(log.model or signal.model), signal.type), Billed()).add(log)
+        # The server's spelling, since it matches models without case. It may answer with any text.
+        model = shortened(cell(log.model or signal.model), MAX_MODEL_LENGTH)
+        label = (model, signal.type)
+        if label not in self.models and len(self.models) >= MAX_MODELS:
+            label = ("(others)", signal.type)
+        self.models.setdefault(label, Billed()).add(log)
 
     def tables(self) -> tuple[Table, Table]:
         """Make the tables by customer, and by model and type."""
@@ -105,7 +114,7 @@ def verify(connection: Connection, *, file: str, concurrency: int, source: str) 
                 stop_at(line)
                 return
             estimate.refused += 1
-            progress.say(f"Line {line.number}: {one_line(describe(error))}")
+            progress.say(f"Line {line.number}: {describe(error)}")
             progress.update(estimate, line.end)
 
         delivery = Delivery(
@@ -119,5 +128,5 @@ def verify(connection: Connection, *, file: str, concurrency: int, source: str) 
         run(client, delivery, progress.say)
     if estimate.priced:
         show(*estimate.tables())
-    click.echo(f"{estimate}." if delivery.is_stopped else f"{estimate}. Nothing was billed.")
+    say(f"{estimate}." if delivery.is_stopped else f"{estimate}. Nothing was billed.")
     click.get_current_context().exit(conclude(delivery, refused=estimate.refused > 0, stopped=NOTHING_BILLED))

@@ -4,7 +4,6 @@ import codecs
 import importlib
 import os
 import random
-import traceback
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -15,11 +14,12 @@ from clocknext_core import (
     Config,
     EncodedSignal,
     Engine,
-    Failure,
     Operation,
     Origin,
+    Outbox,
     RandomSource,
     RetryPolicy,
+    SpooledOutbox,
     Stats,
 )
 from clocknext_core.checks import check_seconds
@@ -40,15 +40,19 @@ from clocknext_core.resources.units import Units
 from clocknext_core.resources.webhooks import Webhooks
 from clocknext_core.resources.workspace import Workspace
 from clocknext_transports.client import environment
+from clocknext_transports.client.driver import Driver
 from clocknext_transports.client.hooks import Hooks, OnDrop, OnError, OnFlush, OnRetry
-from clocknext_transports.process import fork as forks
-from clocknext_transports.process.log import logger
+from clocknext_transports.process import fork
 
 if TYPE_CHECKING:
     from clocknext_transports.spool.keeper import Keeper
     from clocknext_transports.spool.protocol import Spool
 
 TransportT = TypeVar("TransportT")
+D = TypeVar("D", bound=Driver[Any])
+
+HURRIED_CLOSE_TIMEOUT = 2.0
+"""Seconds that the end of a block waits for held signals when an exception ends it."""
 
 
 class EngineFactory(Protocol):
@@ -59,32 +63,7 @@ class EngineFactory(Protocol):
         ...
 
 
-class Driving(Protocol):
-    """What a client asks of its driver when the process does something to both."""
-
-    owns_transport: bool
-    """Whether nobody else uses the transport."""
-    _transport: Any
-
-    @property
-    def is_unclosed(self) -> bool:
-        """Whether there is something that closing would end or deliver."""
-        ...
-
-    def keep(self, keeper: "Keeper") -> None:
-        """Store every signal before it is accepted."""
-        ...
-
-    def orphan(self) -> None:
-        """Go on without the client, which was dropped: deliver what is held, then end."""
-        ...
-
-    def restart(self, engine: Engine) -> None:
-        """Begin anew after a fork, in the child, with nothing of the parent's."""
-        ...
-
-
-class ClientBase(ABC, Generic[S, TransportT]):
+class ClientBase(ABC, Generic[S, TransportT, D]):
     """A client of ClockNext.
 
     Args:
@@ -105,6 +84,8 @@ class ClientBase(ABC, Generic[S, TransportT]):
         allow_insecure_http: Allow plain http to other hosts than this one.
         spool: Where every buffered signal is stored before the call that records it returns, so that it
             survives this process: a directory, or a `Spool` of your own. Default: in memory alone.
+        close_timeout: Seconds that the end of a `with` or `async with` block waits for held signals. After an
+            exception other than SystemExit it waits 2 seconds at most.
 
     Raises:
         SpoolError: The directory can't be used.
@@ -113,6 +94,7 @@ class ClientBase(ABC, Generic[S, TransportT]):
     """
 
     is_async: bool
+    _driver: D
     _is_started = False
     make_engine: ClassVar[EngineFactory] = Engine
     """What makes the engine of a new client: a trace recorder puts its own here."""
@@ -133,8 +115,9 @@ class ClientBase(ABC, Generic[S, TransportT]):
         transport: TransportT | None = None,
         allow_insecure_http: bool = False,
         spool: "str | os.PathLike[str] | Spool | None" = None,
+        close_timeout: float = 10.0,
     ) -> None:
-        kept = None if spool is None else _opened(spool)
+        window = None if spool is None else _checked_spool(spool)
         self.config = Config(
             environment.api_key_or_default(api_key),
             base_url=environment.base_url_or_default(base_url),
@@ -143,24 +126,24 @@ class ClientBase(ABC, Generic[S, TransportT]):
             batch=BatchPolicy() if batch is None else batch,
             retry=RetryPolicy() if retry is None else retry,
             allow_insecure_http=allow_insecure_http,
-            spool_window=None if kept is None else kept.window,
+            spool_window=window,
         )
         self._hooks = Hooks(on_error=on_error, on_flush=on_flush, on_retry=on_retry, on_drop=on_drop)
+        self.close_timeout = check_seconds("close_timeout", close_timeout)
+        if transport is not None:
+            _check_transport(transport, "aclose" if self.is_async else "close")
         self._engine = self._new_engine()
         self.make_key = self._engine.make_key
         """Makes a new idempotency key or run id: 128 random bits, in hex."""
-        if transport is not None:
-            _check_transport(transport, "aclose" if self.is_async else "close")
-        self._transport = self._default_transport() if transport is None else transport
-        self._start()
-        self._driving.owns_transport = transport is None
+        used: TransportT = self._default_transport() if transport is None else transport
+        self._driver = self._make_driver(used)
+        self._driver.owns_transport = transport is None
+        # Last of all, since it locks a file: whatever could be refused has been.
+        if spool is not None:
+            self._driver.keep(_opened(spool, self._engine.outbox))
         _import_for_connections(self.config.origin)
-        forks.register(self, type(self)._restart)  # noqa: SLF001 - its own
+        fork.register(self, type(self)._restart)  # noqa: SLF001 - its own
         self._is_started = True
-        if kept is not None:
-            from clocknext_transports.spool.keeper import Keeper
-
-            self._driving.keep(Keeper(kept))
         self.credits: Credits[S] = Credits(self)
         self.customers: Customers[S] = Customers(self)
         self.invoices: Invoices[S] = Invoices(self)
@@ -198,13 +181,15 @@ class ClientBase(ABC, Generic[S, TransportT]):
     def record(self, encoded: EncodedSignal, wait: bool | None = None, /) -> Any:
         """Buffer a signal, or send it and wait (`None`: as the client's mode says)."""
 
-    @abstractmethod
     def hold(self, encoded: EncodedSignal, /) -> None:
-        """Buffer a signal without waiting for anything, also where the caller is cancelled.
+        """Buffer a signal without waiting, neither for room in the queue nor for the spool.
+
+        With an event loop, call it where the loop runs; it works in a task that is cancelled.
 
         Raises:
             QueueFullError: The queue is full and its overflow policy is `raise`.
         """
+        self._driver.hold(encoded)
 
     def stats_at(self, now: float) -> Stats:
         """Count as `stats` does, at a time on the driver's clock, in any thread.
@@ -218,27 +203,28 @@ class ClientBase(ABC, Generic[S, TransportT]):
 
         It has to pass everything on to the one within.
         """
-        self._transport = wrap(self._transport)
-        self._driving._transport = self._transport  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        self._driver.transport = wrap(self._driver.transport)
+
+    def _block_timeout(self, error: BaseException | None) -> float:
+        """Return how long the end of a block waits for held signals, by the exception that ends it."""
+        if error is None or isinstance(error, SystemExit):
+            return self.close_timeout
+        return min(self.close_timeout, HURRIED_CLOSE_TIMEOUT)
 
     @abstractmethod
-    def _start(self) -> None:
-        """Make what is the driver's own; the engine, the hooks and the transport are there."""
-
-    @property
-    @abstractmethod
-    def _driving(self) -> Driving: ...
+    def _make_driver(self, transport: TransportT) -> D:
+        """Make what serves the outbox; the engine and the hooks are there."""
 
     def __del__(self) -> None:
-        if self._is_started and self._driving.is_unclosed:
+        if self._is_started and self._driver.is_unclosed:
             message = f"unclosed {self!r}: close it, or use it in a `with` block"
-            self._driving.orphan()
+            self._driver.orphan()
             warnings.warn(message, ResourceWarning, stacklevel=1, source=self)
 
     def _new_engine(self) -> Engine:
         # The engine must not know the client, or the threads that know the engine would keep it alive.
         engine = self.make_engine(self.config, rng=random.Random(), make_key=environment.new_key)  # noqa: S311
-        self._hooks.journal.watch(engine.outbox.gate)
+        self._hooks.log.watch(engine.outbox.gate)
         return engine
 
     def _restart(self) -> None:
@@ -246,11 +232,11 @@ class ClientBase(ABC, Generic[S, TransportT]):
         was_closed = self._engine.outbox.is_closing
         self._engine = self._new_engine()
         if was_closed:
-            self._engine.outbox.close(now=0.0)
-        restart_transport: object = getattr(self._transport, "restart", None)
+            self._engine.outbox.close()
+        restart_transport: object = getattr(self._driver.transport, "restart", None)
         if callable(restart_transport):
             restart_transport()
-        self._driving.restart(self._engine)
+        self._driver.restart(self._engine)
 
     @abstractmethod
     def _native_transport(self) -> TransportT: ...
@@ -280,15 +266,23 @@ def _import_for_connections(origin: Origin) -> None:
         importlib.import_module("ssl")
 
 
-def _opened(spool: object) -> "Spool":
+def _checked_spool(spool: object) -> float:
+    """Check what was given as a spool, without opening anything; return its window."""
     if isinstance(spool, str | os.PathLike):
-        from clocknext_transports.spool.sqlite import SqliteSpool
+        from clocknext_transports.spool.sqlite import WINDOW
 
-        return SqliteSpool(cast("str | os.PathLike[str]", spool))
+        return WINDOW
     for method in ("append", "erase", "adopt", "quarantine", "suspend", "resume", "restart", "close"):
         if isinstance(spool, type) or not callable(getattr(spool, method, None)):
             raise invalid("spool", f"must be a path or a Spool, not an object of type {type(spool).__name__}")
-    return cast("Spool", spool)
+    return cast("Spool", spool).window
+
+
+def _opened(spool: "str | os.PathLike[str] | Spool", outbox: Outbox | SpooledOutbox) -> "Keeper":
+    from clocknext_transports.spool.keeper import Keeper
+    from clocknext_transports.spool.sqlite import SqliteSpool
+
+    return Keeper(SqliteSpool(spool) if isinstance(spool, str | os.PathLike) else spool, outbox)
 
 
 def _check_transport(transport: object, closing: str) -> None:
@@ -303,10 +297,3 @@ def _check_transport(transport: object, closing: str) -> None:
 def checked_timeout(timeout: object) -> float | None:
     """Check how long a flush or close may take."""
     return None if timeout is None else check_seconds("timeout", timeout)
-
-
-def broken_transport(error: Exception, config: Config) -> Failure:
-    """Turn what a transport should not have raised into a failure, so that no signal is lost by it."""
-    trace = config.redact("".join(traceback.format_exception(error)))
-    logger.error("The transport raised; the attempt has failed.\n%s", trace)
-    return Failure(f"The transport raised {type(error).__name__}.")

@@ -1,20 +1,22 @@
-"""What a client takes from its surroundings: settings and proxies from the environment, keys, randomness."""
+"""What a client takes from its surroundings: key, address and proxy from the environment, and randomness."""
 
 import os
-from ipaddress import ip_address
+from importlib.util import find_spec
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from urllib.parse import urlsplit
 
 from clocknext_core import ClockNextError, Origin, ValidationError
-from clocknext_core.config import DEFAULT_BASE_URL
+from clocknext_core.config import DEFAULT_BASE_URL, is_loopback
 
 API_KEY = "CLOCKNEXT_API_KEY"
 BASE_URL = "CLOCKNEXT_BASE_URL"
 
 
 def api_key_or_default(api_key: str | None) -> str:
-    """Return the argument, else what `CLOCKNEXT_API_KEY` says.
+    """Return the argument, or the value of `CLOCKNEXT_API_KEY` where it is `None`.
 
     Raises:
-        ValidationError: Neither is there.
+        ValidationError: There is neither.
     """
     found = os.environ.get(API_KEY, "") if api_key is None else api_key
     if not found and api_key is None:
@@ -23,67 +25,106 @@ def api_key_or_default(api_key: str | None) -> str:
 
 
 def base_url_or_default(base_url: str | None) -> str:
-    """Return the argument, else what `CLOCKNEXT_BASE_URL` says, else the service's own address."""
+    """Return the argument, or the value of `CLOCKNEXT_BASE_URL`, or the service's own address."""
     return os.environ.get(BASE_URL) or DEFAULT_BASE_URL if base_url is None else base_url
 
 
 def new_key() -> str:
-    """Make an idempotency key: 128 random bits from the system, which a fork does not repeat."""
+    """Return a new idempotency key: 128 random bits from the system, which a fork does not repeat."""
     return os.urandom(16).hex()
 
 
 def proxy_for(origin: Origin) -> str | None:
-    """Return the proxy the environment names for an origin, or `None`.
+    """Return the URL of the proxy that the environment names for an origin, or `None`.
 
-    `HTTPS_PROXY` (or `HTTP_PROXY`) and `ALL_PROXY` name it, in either case; hosts in `NO_PROXY` are
-    reached directly. Loopback addresses are no exception: the environment can make them one.
+    `HTTPS_PROXY` (or `HTTP_PROXY`) and `ALL_PROXY` name it. The lower-case name wins, also with an empty
+    value, which switches the upper-case one off. Hosts in `NO_PROXY` (names, domains, addresses and networks,
+    each with a port if need be) are reached directly, and so is plain http to a loopback address: it would
+    hand the API key over to the proxy in the clear.
+
+    Raises:
+        ClockNextError: The value can't be used as a proxy; the message names the variable, and does not show
+            the value, which may hold a password.
     """
-    # Under CGI, HTTP_PROXY may come from a request's Proxy header: there only the lower-case name counts.
-    upper = (
-        ()
-        if origin.scheme == "http" and "REQUEST_METHOD" in os.environ
-        else (f"{origin.scheme}_PROXY".upper(),)
-    )
-    names = (f"{origin.scheme}_proxy", *upper, "all_proxy", "ALL_PROXY")
-    proxy = next((value for name in names if (value := os.environ.get(name))), None)
-    if proxy is None or _is_exempt(origin):
+    if origin.scheme == "http" and is_loopback(origin.host):
         return None
-    return proxy if "://" in proxy else f"http://{proxy}"
+    for name in (f"{origin.scheme}_proxy", "all_proxy"):
+        # Under CGI, HTTP_PROXY may come from a request's Proxy header: there only the lower-case name counts.
+        is_forgeable = name == "http_proxy" and "REQUEST_METHOD" in os.environ
+        variable = name if name in os.environ or is_forgeable else name.upper()
+        if value := os.environ.get(variable):
+            return None if _is_exempt(origin) else _checked(variable, value)
+    return None
 
 
 def httpx_is_missing() -> ClockNextError:
-    """Make the error for a proxy that can't be used because httpx is not installed."""
+    """Return the error for a proxy that can't be used because httpx is not installed."""
     return ClockNextError(
         "The environment names a proxy for this host, and connecting around it would be wrong. "
         "Proxies need httpx: pip install 'clocknext[httpx]', or name the host in NO_PROXY."
     )
 
 
+def _checked(variable: str, value: str) -> str:
+    """Return the value as the URL of a proxy; without a scheme it is `http`."""
+
+    def unusable(problem: str) -> ClockNextError:
+        return ClockNextError(
+            f"The environment variable {variable} can't be used as a proxy: {problem}. Correct it, or name "
+            "the host in NO_PROXY."
+        )
+
+    if not value.isascii() or not value.isprintable() or any(character in " \"'<>\\" for character in value):
+        raise unusable("it holds blanks, quotes or other characters that no URL may hold")
+    url = value if "://" in value else f"http://{value}"
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise unusable("it is not a URL") from None
+    if parts.scheme not in ("http", "https", "socks5", "socks5h"):
+        raise unusable(f"its scheme must be http, https, socks5 or socks5h, not {parts.scheme!r}")
+    if not host or port == 0 or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise unusable("it must be scheme://host:port, with user:password@ before the host if need be")
+    if parts.scheme.startswith("socks5") and find_spec("socksio") is None:
+        raise unusable("SOCKS needs socksio: pip install 'httpx[socks]'")
+    return url
+
+
 def _is_exempt(origin: Origin) -> bool:
-    entries = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    entries = os.environ.get("no_proxy", os.environ.get("NO_PROXY", ""))
     return any(_matches(entry.strip().lower(), origin) for entry in entries.split(",") if entry.strip())
 
 
 def _matches(entry: str, origin: Origin) -> bool:
-    host = origin.host.lower()
+    host = origin.server_name.lower()
+    address = _address(host)
     if entry == "*":
         return True
+    if "/" in entry:
+        return address is not None and _is_in(address, entry)
     name, colon, port = entry.rpartition(":")
     if colon and _is_port(port) and (name.count(":") == 0 or name.startswith("[")):
         if int(port) != origin.port:
             return False
         entry = name
-    entry = entry.strip("[]").removeprefix("*").removeprefix(".")
-    return host == entry or (host.endswith(f".{entry}") and not _is_address(host))
+    entry = entry.strip("[]").removeprefix("*").removeprefix(".").removesuffix(".")
+    return host == entry or (host.endswith(f".{entry}") and address is None)
+
+
+def _is_in(address: IPv4Address | IPv6Address, network: str) -> bool:
+    try:
+        return address in ip_network(network, strict=False)
+    except ValueError:
+        return False
 
 
 def _is_port(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 5
 
 
-def _is_address(host: str) -> bool:
+def _address(host: str) -> IPv4Address | IPv6Address | None:
     try:
-        ip_address(host)
+        return ip_address(host)
     except ValueError:
-        return False
-    return True
+        return None

@@ -1,4 +1,4 @@
-"""The journal: a log record for each event, its particulars as attributes of the record too.
+"""Logs the events of a client: one log record an event, with its details as attributes of the record.
 
 Silent unless the program configures logging. A record names a signal by its idempotency key. What it is
 about stays out, and so does what the service said in words: neither customers nor members, no body and no
@@ -10,19 +10,41 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import assert_never
 
-from clocknext_core import ClockNextError, Delivered, Dropped, Flushed, HookEvent, Rejected, Retrying
+from clocknext_core import (
+    ClockNextError,
+    Delivered,
+    Dropped,
+    Emptied,
+    GivenUp,
+    HookEvent,
+    KeyRefused,
+    Mending,
+    Rejected,
+    Retrying,
+)
 from clocknext_core.gate import Gate
 
 LEVELS: Mapping[type[HookEvent], int] = {
     Delivered: logging.DEBUG,
     Retrying: logging.DEBUG,
-    Flushed: logging.INFO,
+    Emptied: logging.INFO,
     Rejected: logging.WARNING,
+    GivenUp: logging.WARNING,
+    Mending: logging.WARNING,
+    KeyRefused: logging.WARNING,
     Dropped: logging.WARNING,
 }
 
+_FAILED: Mapping[type[HookEvent], tuple[str, str]] = {
+    Rejected: ("rejected", "Signal %r was rejected: %s."),
+    GivenUp: ("given_up", "Signal %r was given up: %s."),
+    Mending: ("mending", "Signal %r was not billed, a person has to mend it: %s."),
+    KeyRefused: ("key_refused", "Signal %r stays in the spool, the API key was refused: %s."),
+}
+"""The name and the text of the records that tell of an error."""
 
-class Journal:
+
+class EventLog:
     """Writes the events of one client to a logger.
 
     Args:
@@ -39,13 +61,18 @@ class Journal:
         self._gate = gate
         self._is_outage = False
 
+    def wants(self, event: HookEvent) -> bool:
+        """Return whether `note` would write anything."""
+        is_outage = self._is_outage if self._gate is None else self._gate.is_outage
+        return is_outage is not self._is_outage or self._logger.isEnabledFor(LEVELS[type(event)])
+
     def note(self, event: HookEvent) -> None:
         """Write an event, after the outage that began or ended with it. Never raises."""
         if self._gate is not None and (is_outage := self._gate.is_outage) is not self._is_outage:
             self._is_outage = is_outage
             self._note_outage(is_outage=is_outage)
         if self._logger.isEnabledFor(LEVELS[type(event)]):
-            with suppress(Exception):  # a handler or filter may; there is nobody left to tell
+            with suppress(Exception):  # a log handler or filter may raise
                 self._write(event)
 
     def _note_outage(self, *, is_outage: bool) -> None:
@@ -59,20 +86,15 @@ class Journal:
         match event:
             case Delivered():
                 self._log(event, "delivered", "Signal %r was delivered.", event.encoded.idempotency_key)
-            case Rejected():
-                self._log(
-                    event,
-                    "rejected",
-                    "Signal %r was not billed: %s.",
-                    event.encoded.idempotency_key,
-                    _shown(event.error),
-                    **_told(event.error),
-                )
+            case Rejected() | GivenUp() | Mending() | KeyRefused():
+                name, message = _FAILED[type(event)]
+                key, error = event.encoded.idempotency_key, event.error
+                self._log(event, name, message, key, _shown(error), **_told(error))
             case Retrying():
                 self._log(
                     event,
                     "retrying",
-                    "Attempt %d failed: %s. The next one is %.3f seconds away, or more.",
+                    "Attempt %d failed: %s. Retrying in at least %.3f s.",
                     event.attempt,
                     _shown(event.error),
                     event.delay,
@@ -89,11 +111,11 @@ class Journal:
                     event.reason,
                     reason=event.reason,
                 )
-            case Flushed():
+            case Emptied():
                 self._log(
                     event,
-                    "flushed",
-                    "The buffer has been emptied; delivered since the last time: %d.",
+                    "emptied",
+                    "No signal is held any more; delivered since the last time: %d.",
                     event.count,
                     count=event.count,
                 )
@@ -101,7 +123,7 @@ class Journal:
                 assert_never(event)
 
     def _log(self, event: HookEvent, name: str, message: str, *arguments: object, **fields: object) -> None:
-        encoded = None if isinstance(event, Flushed) else event.encoded
+        encoded = None if isinstance(event, Emptied) else event.encoded
         if encoded is not None:
             fields |= {"idempotency_key": encoded.idempotency_key, "signal_type": encoded.type}
         self._logger.log(LEVELS[type(event)], message, *arguments, extra={"event_name": name, **fields})

@@ -1,9 +1,10 @@
-"""Hooks: the caller's functions, run on the machines' events. One that raises never stops delivery.
+"""Hooks: the user's functions, run on the machines' events. One that raises never stops delivery.
 
-Every event that leaves the machines passes here, so the journal is written here too.
+Every event that leaves the machines passes here, so this is where events are logged.
 """
 
 import inspect
+import threading
 from collections.abc import Callable
 from typing import TypeAlias, assert_never
 
@@ -11,15 +12,18 @@ from clocknext_core import (
     ClockNextError,
     Delivered,
     Dropped,
-    Flushed,
+    Emptied,
+    GivenUp,
     HookEvent,
+    KeyRefused,
+    Mending,
     Rejected,
     Retrying,
     Signal,
     ValidationError,
 )
 from clocknext_core.models import DropReason
-from clocknext_transports.client.events_log import Journal
+from clocknext_transports.client.events_log import EventLog
 from clocknext_transports.process.log import logger
 
 OnError: TypeAlias = Callable[[ClockNextError, Signal], object]
@@ -54,34 +58,61 @@ class Hooks:
         self._on_flush = on_flush
         self._on_retry = on_retry
         self._on_drop = on_drop
-        self.journal = Journal(logger)
+        self.log = EventLog(logger)
 
-    def fire(self, event: HookEvent) -> None:
-        """Log an event and run the hook it calls for. What that raises is logged, with the traceback."""
-        self.journal.note(event)
-        try:
-            self._run(event)
-        except Exception:  # noqa: BLE001 - a hook of the user must not stop delivery
-            logger.exception("A hook raised on %s; delivery goes on.", type(event).__name__)
+    def wants(self, event: HookEvent) -> bool:
+        """Return whether an event has a hook or is logged: if not, `fire` would do nothing."""
+        return self.log.wants(event) or (not isinstance(event, Delivered) and bool(self._hooks_of(event)))
 
-    def _run(self, event: HookEvent) -> None:
+    def fire(self, event: HookEvent, *, in_background: bool = False) -> None:
+        """Log an event and run its hook. What the hook raises is logged, with the traceback.
+
+        Args:
+            event: The event.
+            in_background: The hook runs in a thread or task of the driver. Then nothing that it raises is
+                raised here, but for a Ctrl-C that comes while it runs.
+        """
+        self.log.note(event)
+        for hook in self._hooks_of(event):
+            try:
+                hook()
+            except Exception:  # noqa: BLE001 - a hook must not stop delivery
+                logger.exception("A hook raised on %s; delivery goes on.", type(event).__name__)
+            except BaseException as error:
+                is_interrupt = isinstance(error, KeyboardInterrupt)
+                if not in_background or (
+                    is_interrupt and threading.current_thread() is threading.main_thread()
+                ):
+                    raise
+                logger.exception("A hook raised on %s; delivery goes on.", type(event).__name__)
+
+    def _hooks_of(self, event: HookEvent) -> list[Callable[[], object]]:
+        """Return the hooks of an event, in order, each to be called without arguments."""
+        on_error, on_drop, on_retry, on_flush = self._on_error, self._on_drop, self._on_retry, self._on_flush
+        hooks: list[Callable[[], object]] = []
         match event:
-            case Rejected():
-                if self._on_error is not None:
-                    self._on_error(event.error, event.signal)
+            case Rejected() | GivenUp():
+                if on_error is not None:
+                    hooks.append(lambda: on_error(event.error, event.signal))
+                if on_drop is not None:
+                    hooks.append(lambda: on_drop(event.signal, "send_failed"))
+            case Mending() | KeyRefused():
+                if on_error is not None:
+                    hooks.append(lambda: on_error(event.error, event.signal))
             case Dropped():
-                if self._on_drop is not None:
-                    self._on_drop(event.signal, event.reason)
+                if on_drop is not None:
+                    hooks.append(lambda: on_drop(event.signal, event.reason))
             case Retrying():
-                if self._on_retry is not None:
-                    self._on_retry(event)
-            case Flushed():
-                if self._on_flush is not None:
-                    self._on_flush(event.count)
+                if on_retry is not None:
+                    hooks.append(lambda: on_retry(event))
+            case Emptied():
+                if on_flush is not None:
+                    hooks.append(lambda: on_flush(event.count))
             case Delivered():
                 pass
             case _:
                 assert_never(event)
+        return hooks
 
 
 def _check_hook(name: str, hook: object) -> None:

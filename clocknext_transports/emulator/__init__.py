@@ -1,4 +1,4 @@
-"""A ClockNext that runs on loopback, bills by the real formulas, and misbehaves on request.
+"""A ClockNext that runs on loopback, bills by the real formulas, and fails on request.
 
 ```python
 from clocknext_transports.emulator import Fault, emulator
@@ -9,10 +9,11 @@ with emulator() as server:
     assert server.ledger.bill("cus_123").signals == 1
 ```
 
-The ledger is pure and works alone: `Ledger().handle(request, now=...)`. Only a server needs trio.
+The ledger is pure and works without a server: `Ledger().handle(request, now=...)`. Only a server needs trio.
 """
 
-from clocknext_transports.emulator.api.exchange import Gate, Received, Reply, Responder
+from clocknext_transports.emulator.api.exchange import Hold, Received, Reply, Responder
+from clocknext_transports.emulator.api.ingest import AcceptOnly
 from clocknext_transports.emulator.api.ledger import (
     DEFAULT_API_KEY,
     EXPIRED_API_KEY,
@@ -25,6 +26,7 @@ from clocknext_transports.emulator.books.catalogue import (
     Component,
     Credit,
     Customer,
+    Listed,
     Model,
     Outcome,
     Plan,
@@ -32,16 +34,18 @@ from clocknext_transports.emulator.books.catalogue import (
     Unit,
 )
 from clocknext_transports.emulator.books.pricing import Tier
-from clocknext_transports.emulator.books.records import Counters, Held, Signal, Totals, UnitEvent
+from clocknext_transports.emulator.books.records import Booked, Counters, Held, Totals, UnitEvent
 from clocknext_transports.emulator.server.faults import Fault, FaultKind, Faults
-from clocknext_transports.emulator.server.scripted import Answer, Gated, ScriptedServer, scripted
+from clocknext_transports.emulator.server.scripted import Answer, OnHold, ScriptedServer, scripted
 from clocknext_transports.emulator.server.server import EmulatorServer, emulator, run, serve
 
 __all__ = [
     "DEFAULT_API_KEY",
     "EXPIRED_API_KEY",
+    "AcceptOnly",
     "Answer",
     "Bill",
+    "Booked",
     "Catalogue",
     "Component",
     "Counters",
@@ -51,11 +55,12 @@ __all__ = [
     "Fault",
     "FaultKind",
     "Faults",
-    "Gate",
-    "Gated",
     "Held",
+    "Hold",
     "Ledger",
+    "Listed",
     "Model",
+    "OnHold",
     "Outcome",
     "Plan",
     "Received",
@@ -63,7 +68,6 @@ __all__ = [
     "RequestRecord",
     "Responder",
     "ScriptedServer",
-    "Signal",
     "Step",
     "Tier",
     "Totals",

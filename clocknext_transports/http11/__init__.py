@@ -2,8 +2,10 @@
 
 from clocknext_transports.http11.exchange import (
     ENDS,
+    MAX_AGE,
     MAX_ANSWER_BYTES,
     TRUSTED_FOR,
+    Age,
     Connect,
     Connection,
     Exchange,
@@ -16,8 +18,10 @@ from clocknext_transports.http11.exchange import (
 
 __all__ = [
     "ENDS",
+    "MAX_AGE",
     "MAX_ANSWER_BYTES",
     "TRUSTED_FOR",
+    "Age",
     "Connect",
     "Connection",
     "Exchange",

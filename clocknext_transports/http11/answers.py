@@ -1,4 +1,4 @@
-"""HTTP/1.1 answers of every kind, read by h11: in pieces, in chunks, until the end, and whatever is none."""
+"""HTTP/1.1 answers of every kind, read by h11: in pieces, in chunks, until the peer closes, or invalid."""
 
 import re
 from collections.abc import Callable
@@ -11,27 +11,33 @@ MAX_HEAD_BYTES = 64 * 1024
 """Most bytes of an answer's head, together with the interim answers before it."""
 MAX_FRAMING_BYTES = 2048
 """Most bytes of a chunk's size and extension, or of the trailers, that h11 holds while it is incomplete."""
+FREE_FRAMING_BYTES = 16 * 1024
+"""Bytes of chunk sizes, extensions and trailers beyond which they may be no more than the body's bytes.
+
+Reading a chunk takes the same time whatever its length: a MiB in chunks of one byte would take ten seconds of
+CPU time.
+"""
 
 _NOT_HTTP = "The answer is not valid HTTP."
 _HEAD_END = re.compile(rb"\n\r?\n")
 _SPOILT = re.compile(rb"[\0\v\f]|\r[^\n]")
-"""What no head may hold. h11 refuses it too, but its time grows with the square of the blanks before it:
-a minute for an answer of 64 KiB. No deadline can interrupt that."""
+"""Bytes that no head may hold. h11 refuses them too, but its time grows with the square of the blanks before
+them: a minute for an answer of 64 KiB, which no deadline can interrupt."""
 
 
 class Reader:
     """Reads one answer.
 
     Args:
-        method: What it answers.
-        max_answer_bytes: A longer body is a failure.
-        wall_clock: Seconds since 1970, to stamp the answer with.
+        method: The request's method.
+        max_answer_bytes: Most bytes of the body; a longer one is a failure.
+        wall_clock: Returns the seconds since 1970, to stamp the answer with.
     """
 
     def __init__(self, method: str, *, max_answer_bytes: int, wall_clock: Callable[[], float]) -> None:
-        # Of a head this limits nothing: h11 is given each complete.
+        # This does not limit a head: h11 gets each head complete.
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_FRAMING_BYTES)
-        # What was sent is the caller's affair; of the request only the method tells how to read the answer.
+        # h11 writes no request here; it needs the method to know how to read the answer.
         self._h11.send(h11.Request(method=method, target="/", headers=[("Host", "")]))
         self._h11.send(h11.EndOfMessage())
         self._max_answer_bytes = max_answer_bytes
@@ -39,8 +45,10 @@ class Reader:
         self._head: h11.Response | None = None
         self._head_bytes = 0
         self._unread = bytearray()
-        """What has come and h11 was not given yet."""
+        """Bytes that have come and that h11 has not got yet."""
         self._body = bytearray()
+        self._body_bytes_given = 0
+        """Bytes behind the head that h11 has got, framing included."""
         self.is_clean = False
         """Whether the next exchange may go over the same connection. Set when an answer has ended well."""
 
@@ -57,13 +65,13 @@ class Reader:
                     return answer
             return self._read_body(has_ended=not data)
         except h11.RemoteProtocolError:
-            # Without h11's own words, which may quote the peer, and the peer our key.
+            # Without h11's message, which may quote the server, which may quote the key.
             if not data:
                 return Failure("The connection was closed in the middle of the answer.")
             return Failure(_NOT_HTTP)
 
     def _read_heads(self, start: int) -> Answer | None:
-        """Give h11 the head and the interim answers before it, each once it is complete."""
+        """Pass the head and the interim answers before it to h11, each once it is complete."""
         while self._head is None:
             found = _HEAD_END.search(self._unread, start)
             end = len(self._unread) if found is None else found.end()
@@ -80,14 +88,18 @@ class Reader:
         return None
 
     def _read_body(self, *, has_ended: bool) -> Answer | None:
-        # Little at a time: h11 limits only what is incomplete, so it accepts no more than twice the limit.
+        # In small pieces: h11 limits only what is incomplete, so it accepts no more than twice the limit.
         while self._unread:
+            self._body_bytes_given += min(MAX_FRAMING_BYTES, len(self._unread))
             if (answer := self._give(MAX_FRAMING_BYTES)) is not None:
                 return answer
+            framing = self._body_bytes_given - len(self._body) - MAX_FRAMING_BYTES
+            if framing > FREE_FRAMING_BYTES + len(self._body):
+                return Failure("The answer came in too many small chunks.")
         return self._give(0) if has_ended else None
 
     def _give(self, count: int) -> Answer | None:
-        """Give h11 so many bytes of what has come (none: the peer closed), and see what it makes of them."""
+        """Pass `count` bytes to h11 (0: the peer closed), and return the answer if they complete it."""
         data = bytes(self._unread[:count])
         del self._unread[:count]
         self._h11.receive_data(data)
@@ -113,7 +125,7 @@ class Reader:
 
     def _finish(self) -> Response:
         head = self._head
-        assert head is not None  # h11 ends no message it has not begun
+        assert head is not None  # h11 reports no end before a head
         surplus, has_ended = self._h11.trailing_data
         self.is_clean = (
             not surplus
@@ -135,7 +147,7 @@ def _refused_encoding(head: h11.Response) -> Failure | None:
 
 
 def _is_framed_doubtfully(head: h11.Response) -> bool:
-    """Whether the server may think that its answer goes on: the rest would pass for the next answer."""
+    """Return whether the server may go on with its answer, which would be read as the next answer."""
     names = (b"content-length", b"transfer-encoding")
     framing = {name: value for name, value in head.headers if name in names}
     if head.status_code == 204:

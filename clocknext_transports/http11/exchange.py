@@ -18,10 +18,35 @@ MAX_ANSWER_BYTES = 1024 * 1024
 """Most bytes of an answer's body that are read, by default."""
 
 TRUSTED_FOR = 60.0
-"""Seconds that a kept connection is trusted. Beyond them, whatever lies between may have forgotten it.
+"""Seconds of idleness after which a kept connection is not used again: a firewall or a load balancer between
+may have forgotten it.
 
 A function that was frozen for hours, or a machine that slept, finds such connections when it goes on.
 """
+
+MAX_AGE = 300.0
+"""Seconds after it was opened at which a connection is not used again, so that a client that never idles
+follows a host name that has moved."""
+
+
+@dataclass(slots=True)
+class Age:
+    """How old a connection is, in seconds on its transport's clock."""
+
+    opened_at: float
+    used_at: float
+    """When bytes were received over it last."""
+
+    def is_over(self, now: float) -> bool:
+        """Return whether the connection has been idle, or open, for too long to be used again."""
+        return now - self.used_at > TRUSTED_FOR or now - self.opened_at > MAX_AGE
+
+
+FREE_RECEIVES = 256
+"""Receives of one answer that are never delayed; each `BYTES_PER_RECEIVE` bytes received allow one more."""
+BYTES_PER_RECEIVE = 256
+PAUSE = 0.005
+"""Seconds before each receive beyond those, so that an answer in tiny pieces takes little CPU time."""
 
 
 class Connection:
@@ -39,28 +64,33 @@ class Connection:
         self._wall_clock = wall_clock
         self._method = ""
         self._reader: Reader | None = None
-        """What reads the answer, once it has turned out not to be a plain one."""
-        self._head_of: object = None
-        """The request whose head was written last, without its body: the next one's is the same, mostly."""
+        """Reads the answer, once it has turned out not to be a plain one."""
+        self._head_of: Request | None = None
+        """The request whose head was written last: consecutive requests mostly have the same head."""
         self._head = b""
+        self.origin: Origin | None = None
+        """Where the connection leads to: the origin of its first request. It carries no other's."""
         self.has_received = False
         """Whether any byte came since the request was sent: until then a reused connection may be stale."""
         self.is_reusable = False
         """Whether the next request may go over this connection. Set when an exchange has ended well."""
 
     def send(self, request: Request) -> bytes:
-        """Begin an exchange: return the bytes of the request.
+        """Begin an exchange and return the bytes of the request.
 
         Raises:
-            ValueError: It would not arrive as what it is.
+            ValueError: The request can't be sent over HTTP/1.1 as it is, or it is for another origin than the
+                connection.
         """
+        if self.origin not in (None, request.origin):
+            raise ValueError(f"A connection to {self.origin} can't carry a request to {request.origin}.")
+        self.origin = request.origin
         self.has_received = self.is_reusable = False
         self._reader = None
         self._method = request.method
-        head_of = (request.method, request.target, request.origin, request.headers)
-        if head_of != self._head_of:
+        if self._head_of is None or not _have_same_head(self._head_of, request):
             self._head = write_head(request)
-            self._head_of = head_of
+            self._head_of = request
         body = request.body or b""
         if body or request.method not in ("GET", "DELETE"):
             return b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(body), body)
@@ -87,13 +117,22 @@ class Connection:
         return Reader(self._method, max_answer_bytes=self._max_answer_bytes, wall_clock=self._wall_clock)
 
 
+def _have_same_head(one: Request, other: Request) -> bool:
+    return (
+        one.method == other.method
+        and one.target == other.target
+        and one.origin == other.origin
+        and one.headers == other.headers
+    )
+
+
 class Stream(Protocol):
     """A transport's connection: a socket of its kind, with the HTTP state that belongs to it."""
 
     connection: Connection
 
     def is_stale(self) -> bool:
-        """Whether an idle connection has been closed by the peer, or has received bytes nobody asked for."""
+        """Return whether an idle connection is unfit: too old, closed by the peer, or with unasked bytes."""
         ...
 
     def abort(self) -> None:
@@ -105,26 +144,31 @@ S = TypeVar("S", bound=Stream)
 
 
 class Pool(Generic[S]):
-    """Idle keep-alive connections, the latest used on top. Thread-safe.
+    """Idle keep-alive connections by origin, the latest used on top. Thread-safe.
+
+    A transport that serves several clients has one pool. A connection is only ever given out for the origin
+    (scheme, host and port) it leads to, so that no server sees the API key of another. TLS settings are the
+    transport's, and so the same for all connections of a pool.
 
     Args:
-        limit: Most connections kept.
+        limit: Most connections kept for each origin.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._idle: list[S] = []
+        self._idle: dict[Origin, list[S]] = {}
         self._lock = threading.Lock()
         self.epoch = 0
         """How often it has been cleared."""
 
-    def take(self) -> S | None:
-        """Take an idle connection that still looks alive."""
+    def take(self, origin: Origin) -> S | None:
+        """Return an idle connection to an origin that still looks alive, `None` if there is none."""
         while True:
             with self._lock:
-                if not self._idle:
+                idle = self._idle.get(origin)
+                if not idle:
                     return None
-                stream = self._idle.pop()
+                stream = idle.pop()
             if not stream.is_stale():
                 return stream
             stream.abort()
@@ -132,20 +176,26 @@ class Pool(Generic[S]):
     def give(self, stream: S, *, epoch: int = 0) -> None:
         """Keep a connection for later, or close it: there are enough, or its exchange began in another epoch.
 
-        What was in use when the pool was cleared would be left open, with nobody to clear again.
+        A connection that was in use when the pool was cleared would stay open, since no other clearing may
+        follow.
         """
-        with self._lock:
-            is_kept = epoch == self.epoch and len(self._idle) < self._limit
-            if is_kept:
-                self._idle.append(stream)
+        origin = stream.connection.origin
+        is_kept = False
+        if origin is not None:
+            with self._lock:
+                idle = self._idle.setdefault(origin, [])
+                is_kept = epoch == self.epoch and len(idle) < self._limit
+                if is_kept:
+                    idle.append(stream)
         if not is_kept:
             stream.abort()
 
     def clear(self) -> list[S]:
-        """Close every idle connection and return them. Those in use now will be closed after it."""
+        """Close every idle connection and return them. Those in use are closed when their exchange ends."""
         with self._lock:
             self.epoch += 1
-            streams, self._idle = self._idle, []
+            streams = [stream for idle in self._idle.values() for stream in idle]
+            self._idle = {}
         for stream in streams:
             stream.abort()
         return streams
@@ -160,10 +210,14 @@ class Connect:
 
 @dataclass(slots=True)
 class Send(Generic[S]):
-    """Send all of these bytes, and resume with nothing."""
+    """Send all of these bytes, and resume with nothing.
+
+    The bytes hold the API key. They are a view, whose repr shows nothing of them: where an exception strikes
+    a blocking send, tracebacks and error reports show the variables of its frames.
+    """
 
     stream: S
-    data: bytes
+    data: memoryview
 
 
 @dataclass(slots=True)
@@ -171,11 +225,13 @@ class Receive(Generic[S]):
     """Receive some bytes, and resume with them (`b""`: the peer closed)."""
 
     stream: S
+    after: float = 0.0
+    """Seconds to wait first: more than 0 where the answer comes in too many small pieces."""
 
 
 Step: TypeAlias = Connect | Send[S] | Receive[S]
 ENDS = (Response, Failure)
-"""What is no step, but the end of an exchange. A union in its place would be made each time anew."""
+"""The classes that end an exchange. As a tuple: a union would be built at each `isinstance`."""
 _Script: TypeAlias = Generator[Step[S], "S | bytes | None", Answer]
 
 
@@ -186,15 +242,19 @@ class Exchange(Generic[S]):
     next step, or the answer, which is the end. `close` at the end in any case: it closes what is not kept.
 
     Args:
-        request: What to send.
+        request: The request to send.
         pool: Where connections come from and go back to.
     """
 
     def __init__(self, request: Request, pool: Pool[S]) -> None:
+        self._pool = pool
         self._script = _script(request, pool)
+        self.epoch = pool.epoch
+        """The pool's epoch when the exchange began."""
 
     def start(self) -> Step[S] | Answer:
         """Return the first step."""
+        self.epoch = self._pool.epoch
         return self.resume(None)
 
     def resume(self, result: S | bytes | None) -> Step[S] | Answer:
@@ -242,12 +302,12 @@ class Exchange(Generic[S]):
 
 def _script(request: Request, pool: Pool[S]) -> _Script[S]:
     epoch = pool.epoch
-    # A request that must not be repeated gets a connection that can't be stale.
-    stream = pool.take() if request.replay_safe else None
+    # A request that must not be repeated gets a new connection, which can't be stale.
+    stream = pool.take(request.origin) if request.replay_safe else None
     if stream is not None:
         answer = yield from _attempt(request, stream, pool, epoch)
-        # The server closed it while it was idle, most likely. Whether it processed the request can't be told:
-        # a repeat is safe, or it would not have gone out here. Once, and never after the deadline.
+        # `None`: most likely the server closed it while it was idle. Whether it processed the request is not
+        # known, but a repeat is safe, or the request would not have gone out here. It is repeated once.
         if answer is not None:
             return answer
     was_sent = stream is not None
@@ -257,7 +317,7 @@ def _script(request: Request, pool: Pool[S]) -> _Script[S]:
         return Failure(f"Timed out connecting to {request.origin}.", processed=was_sent)
     except OSError as error:
         return Failure(f"Could not connect to {request.origin}: {error}", processed=was_sent)
-    assert not isinstance(connected, bytes | None)  # the transport keeps its side of the bargain
+    assert not isinstance(connected, bytes | None)  # a transport resumes `Connect` with a stream
     answer = yield from _attempt(request, connected, pool, epoch)
     assert answer is not None  # a fresh connection is not stale
     return answer
@@ -270,11 +330,13 @@ def _attempt(
     connection = stream.connection
     is_reused = connection.is_reusable
     answer: Answer | None = None
+    allowed = FREE_RECEIVES
     try:
-        yield Send(stream, connection.send(request))
+        yield Send(stream, memoryview(connection.send(request)))
         while answer is None:
-            data = yield Receive(stream)
-            assert isinstance(data, bytes)  # the transport keeps its side of the bargain
+            data = yield Receive(stream, 0.0 if allowed > 0 else PAUSE)
+            assert isinstance(data, bytes)  # a transport resumes `Receive` with bytes
+            allowed += len(data) // BYTES_PER_RECEIVE - 1
             answer = connection.receive(data)
     except TimeoutError:
         return Failure("Timed out waiting for the answer.")

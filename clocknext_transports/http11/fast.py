@@ -1,8 +1,8 @@
-"""The plain part of HTTP/1.1, by itself: writing a request's head, and reading an ordinary answer in one go.
+"""The simple part of HTTP/1.1: writing a request's head, and reading an ordinary answer at once.
 
-Most answers are alike: a few headers, a length, a short body, all in one piece. Such a one is read here, in a
-tenth of the time that a parser of everything takes. Whatever is not exactly that is left to `answers`, from
-its first byte on, so it never matters who has read an answer.
+Most answers are alike: a few headers, a length, a short body, all in one piece. They are read here, in a
+tenth of the time that a complete parser takes. Everything else is left to `answers`, from its first byte on.
+What is accepted here must be a subset of what h11 accepts, with the same result.
 """
 
 import re
@@ -15,27 +15,27 @@ MAX_PLAIN_HEAD = 4096
 
 _TOKEN_CHARACTERS = r"!#$%&'*+.^_`|~0-9A-Za-z-"  # noqa: S105 - HTTP's word for such a name
 _TOKEN = re.compile(f"[{_TOKEN_CHARACTERS}]+")
-_TARGET = re.compile("[!-~]+")
+_TARGET = re.compile("/[!-~]*")  # without the slash, a URL made of it could lead to another host
 _VALUE = re.compile("(?:[!-~](?:[\t -~]*[!-~])?)?")
 _CONNECTION_HEADERS = ("connection", "content-length", "host", "transfer-encoding", "upgrade")
-"""What a request must leave to its transport: who sets one of these decides how the connection is read."""
+"""Headers that only a transport may set: they decide how the server reads the connection."""
 
 _HEAD = re.compile(
     rf"HTTP/1\.1 ([2-5]\d\d) [\t -~]*\r\n((?:[{_TOKEN_CHARACTERS}]+:[\t -~]*\r\n)+)\r\n".encode(),
 )
 _DELICATE = frozenset({"connection", "content-encoding", "content-length", "transfer-encoding"})
-"""Headers that say how to read what follows."""
+"""Headers that decide how the rest of the answer is read."""
 _BODILESS = (204, 304)
-"""Statuses whose answers end with the head, whatever length it names."""
+"""Statuses whose answers have no body, whatever length the head gives."""
 _FRAMED_ODDLY = ("HEAD", "CONNECT")
-"""Methods whose answers do."""
+"""Methods whose answers are framed by other rules."""
 
 
 def write_head(request: Request) -> bytes:
-    """Write a request's head, up to where its length belongs.
+    """Return a request's head without its length and its end.
 
     Raises:
-        ValueError: It would not arrive as what it is.
+        ValueError: The request can't be sent over HTTP/1.1 unchanged.
     """
     headers = (("Host", request.origin.authority), *request.headers)
     is_sound = _TOKEN.fullmatch(request.method) and _TARGET.fullmatch(request.target)
@@ -48,13 +48,13 @@ def write_head(request: Request) -> bytes:
 
 
 def read_plain(method: str, data: bytes, *, max_answer_bytes: int, received_at: float) -> Response | None:
-    """Read an ordinary answer that is all there, and nothing with it; `None`: it is something else.
+    """Return an ordinary answer that is complete, with nothing behind it; `None`: it is something else.
 
     Args:
-        method: What it answers.
-        data: All that has come.
-        max_answer_bytes: Longest body.
-        received_at: Seconds since 1970, to stamp the answer with.
+        method: The request's method.
+        data: All bytes that have come.
+        max_answer_bytes: Most bytes of the body.
+        received_at: When it came, in seconds since 1970.
     """
     found = _HEAD.match(data, 0, MAX_PLAIN_HEAD)
     if found is None or method in _FRAMED_ODDLY:

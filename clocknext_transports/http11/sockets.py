@@ -1,4 +1,4 @@
-"""What the transports ask of sockets, whoever owns them."""
+"""Helpers for sockets, whether a transport or an event loop owns them."""
 
 import select
 import socket
@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Protocol
 
 MAX_WAIT = 86400.0
-"""Seconds. The system counts in milliseconds, and not far."""
+"""Most seconds of one wait: the system's calls count in milliseconds, and overflow beyond some weeks."""
 
 
 class SocketLike(Protocol):
@@ -22,7 +22,7 @@ class SocketLike(Protocol):
 
 
 class Poller:
-    """Asks one socket whether it can be read from. It is kept, since to make it costs as much as to ask.
+    """Asks one socket whether it is readable. It is kept, since making one costs as much as asking.
 
     Args:
         sock: The socket.
@@ -36,7 +36,7 @@ class Poller:
             self._poll.register(sock.fileno(), select.POLLIN)
 
     def is_readable(self, timeout: float = 0.0) -> bool:
-        """Tell whether there is anything to read, were it only the end; wait so many seconds for it."""
+        """Return whether the socket is readable (data or EOF), waiting up to `timeout` seconds."""
         descriptor = self._sock.fileno()
         if descriptor < 0:
             return True
@@ -47,8 +47,8 @@ class Poller:
 
 
 def end(sock: SocketLike) -> None:
-    """End a connection under whoever uses it: they find it closed, and close it themselves."""
-    with suppress(OSError):  # not connected yet, or no more
+    """Shut the socket down, so that the thread blocked on it fails and closes it."""
+    with suppress(OSError):  # it is not connected, or no longer
         if isinstance(sock, socket.socket):
             # Past SSLSocket.shutdown, which would pull its state away under another thread.
             socket.socket.shutdown(sock, socket.SHUT_RDWR)

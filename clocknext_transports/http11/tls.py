@@ -1,5 +1,6 @@
 """TLS settings of the native transports."""
 
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,9 +11,15 @@ def default_context() -> "ssl.SSLContext":
     """Make the context for a client that verifies: the system's trust store, host names checked.
 
     OpenSSL's own SSL_CERT_FILE and SSL_CERT_DIR say where the trust store is if it is elsewhere.
+    SSLKEYLOGFILE has no effect: it would have the secrets of every connection written to a file.
     """
     import ssl  # a plain connection needs none of it
 
-    context = ssl.create_default_context()
+    # Not ssl.create_default_context, which heeds SSLKEYLOGFILE. This class verifies by default.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if sys.version_info >= (3, 13):  # as ssl.create_default_context does from then on
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
+    context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     context.set_alpn_protocols(["http/1.1"])
     return context

@@ -1,6 +1,6 @@
-"""What an event loop left behind when it ended, sent by threads as the interpreter exits.
+"""Threads take over the outbox of an event loop that has ended, as the interpreter exits.
 
-The machine is the same, so the thread driver takes it as it is: signals keep their order, keys and back-off.
+The outbox is the same in all worlds, so signals keep their order, keys and back-off.
 """
 
 import time
@@ -42,7 +42,7 @@ class _Carrier:
         self._transport.close()
 
 
-def stand_in(engine: Engine, hooks: Hooks, *, ahead: float) -> Driver:
+def take_over(engine: Engine, hooks: Hooks, *, ahead: float) -> Driver:
     """Make the driver that takes over.
 
     Args:

@@ -8,10 +8,13 @@ from clocknext_core import (
     Closed,
     Delivered,
     Dropped,
+    Emptied,
     Erase,
     Failure,
-    Flushed,
     FlushReport,
+    GivenUp,
+    KeyRefused,
+    Mending,
     Operation,
     Quarantine,
     Receipt,
@@ -79,8 +82,23 @@ def _(value: Dropped) -> object:
 
 
 @describe.register
-def _(value: Flushed) -> object:
-    return {"flushed": value.count}
+def _(value: GivenUp) -> object:
+    return {"given_up": value.encoded.idempotency_key, "error": value.error}
+
+
+@describe.register
+def _(value: Mending) -> object:
+    return {"mending": value.encoded.idempotency_key, "error": value.error}
+
+
+@describe.register
+def _(value: KeyRefused) -> object:
+    return {"key_refused": value.encoded.idempotency_key, "error": value.error}
+
+
+@describe.register
+def _(value: Emptied) -> object:
+    return {"emptied": value.count}
 
 
 @describe.register
@@ -105,7 +123,7 @@ def _(value: Adopt) -> object:
 
 @describe.register
 def _(value: Wait) -> object:
-    return {"wait": value.until}
+    return {"wait": value.until, "reason": value.reason}
 
 
 @describe.register(Closed)
@@ -131,7 +149,13 @@ def _(value: TrackResult) -> object:
 @describe.register
 def _(value: FlushReport) -> object:
     failed = [[each.encoded.idempotency_key, each.error] for each in value.failed]
-    return {"delivered": value.delivered, "failed": failed, "pending": value.pending}
+    return {
+        "delivered": value.delivered,
+        "failed": failed,
+        "pending": value.pending,
+        "adopted": value.adopted,
+        "left_behind": value.left_behind,
+    }
 
 
 @describe.register

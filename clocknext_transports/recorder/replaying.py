@@ -19,6 +19,7 @@ from clocknext_core import (
     Operation,
     Response,
     RetryPolicy,
+    SpooledOutbox,
     SpoolError,
 )
 from clocknext_core.config import REDACTED
@@ -97,14 +98,6 @@ class Replay:
                 )
             case "record":
                 outbox.record(_encoded(line["key"], line["body"]), now=line["now"])
-            case "handle_stored":
-                error = None if line["error"] is None else SpoolError(line["error"]["message"])
-                outbox.handle_stored(line["ticket"], error, now=line["now"])
-            case "handle_adopted":
-                signals = [Adopted(_encoded(key, body), age) for key, body, age in line["signals"]]
-                outbox.handle_adopted(signals, now=line["now"])
-            case "handle_expired":
-                outbox.handle_expired(_encoded(line["key"], line["body"]), now=line["now"])
             case "abandon":
                 outbox.abandon(line["ticket"], now=line["now"])
             case "withdraw":
@@ -113,6 +106,26 @@ class Replay:
                 outbox.flush(now=line["now"], deadline_at=line["deadline_at"])
             case "close":
                 outbox.close(now=line["now"], deadline_at=line["deadline_at"])
+            case _:
+                self._repeat_of_spool(line)
+
+    def _repeat_of_spool(self, line: Mapping[str, Any]) -> None:
+        outbox, now = self._engine.outbox, line["now"]
+        if not isinstance(outbox, SpooledOutbox):
+            raise LookupError(line["input"])
+        match line["input"]:
+            case "handle_stored":
+                said = line["error"]
+                error = None if said is None else SpoolError(said["message"], retryable=said["retryable"])
+                outbox.handle_stored(line["ticket"], error, now=now)
+            case "handle_adopted":
+                signals = [Adopted(_encoded(key, body), age) for key, body, age in line["signals"]]
+                is_last, left_behind = line["is_last"], line["left_behind"]
+                outbox.handle_adopted(signals, is_last=is_last, left_behind=left_behind, now=now)
+            case "handle_adoption_failed":
+                outbox.handle_adoption_failed(is_final=line["is_final"], now=now)
+            case "handle_expired":
+                outbox.handle_expired(_encoded(line["key"], line["body"]), now=now)
             case unknown:
                 raise LookupError(unknown)
 

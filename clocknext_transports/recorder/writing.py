@@ -7,7 +7,7 @@ import threading
 from base64 import b64encode
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 from typing import TypeVar
@@ -17,7 +17,6 @@ from clocknext_core import (
     Answer,
     Call,
     CallOutput,
-    ClockNextError,
     Config,
     EncodedSignal,
     Engine,
@@ -26,12 +25,12 @@ from clocknext_core import (
     OutboxOutput,
     RandomSource,
     Receipt,
-    Settled,
+    SpooledOutbox,
+    SpooledOutput,
     SpoolError,
     Ticket,
     __version__,
 )
-from clocknext_core.envelope import Payload
 from clocknext_core.gate import Gate
 from clocknext_transports.client.base import ClientBase
 from clocknext_transports.process.log import logger
@@ -39,7 +38,7 @@ from clocknext_transports.recorder.describing import describe
 
 T = TypeVar("T")
 
-FORMAT = 1
+FORMAT = 2
 """Version of the format; a replay refuses any other."""
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -132,6 +131,12 @@ class Log:
                 line["draws"] = self.dice.drawn
             self._tape.write(line)
 
+    def record(self, encoded: EncodedSignal, record: Callable[..., Receipt], now: float) -> Receipt:
+        """Write the recording of a signal."""
+        with self.step("record", now=now, key=encoded.idempotency_key, body=encoded.body) as line:
+            line["output"] = receipt = record(encoded, now=now)
+            return receipt
+
 
 class RecordingOutbox(Outbox):
     """An outbox that writes down every input and output."""
@@ -142,33 +147,14 @@ class RecordingOutbox(Outbox):
 
     def record(self, encoded: EncodedSignal, *, now: float) -> Receipt:
         """Take a signal into the buffer."""
-        key, body = encoded.idempotency_key, encoded.body
-        with self._log.step("record", now=now, key=key, body=body) as line:
-            line["output"] = receipt = super().record(encoded, now=now)
-            return receipt
+        return self._log.record(encoded, super().record, now)
 
     def handle_answer(self, ticket: Ticket, answer: Answer, *, now: float) -> None:
         """Take the answer to an attempt."""
         with self._log.step("handle_answer", now=now, ticket=ticket, answer=answer):
             super().handle_answer(ticket, answer, now=now)
 
-    def handle_stored(self, ticket: Ticket, error: SpoolError | None, *, now: float) -> None:
-        """Take note that a signal is in the spool."""
-        with self._log.step("handle_stored", now=now, ticket=ticket, error=error):
-            super().handle_stored(ticket, error, now=now)
-
-    def handle_adopted(self, signals: Sequence[Adopted], *, now: float) -> None:
-        """Take over signals from the spool."""
-        adopted = [[each.signal.idempotency_key, each.signal.body, each.age] for each in signals]
-        with self._log.step("handle_adopted", now=now, signals=adopted):
-            super().handle_adopted(signals, now=now)
-
-    def handle_expired(self, encoded: EncodedSignal, *, now: float) -> None:
-        """Take note that a stored signal was too old."""
-        with self._log.step("handle_expired", now=now, key=encoded.idempotency_key, body=encoded.body):
-            super().handle_expired(encoded, now=now)
-
-    def abandon(self, ticket: Ticket, *, now: float) -> None:
+    def abandon(self, ticket: Ticket, *, now: float | None = None) -> None:
         """Take back an attempt."""
         with self._log.step("abandon", now=now, ticket=ticket):
             super().abandon(ticket, now=now)
@@ -184,13 +170,83 @@ class RecordingOutbox(Outbox):
             line["output"] = ticket = super().flush(now=now, deadline_at=deadline_at)
             return ticket
 
-    def close(self, *, now: float, deadline_at: float | None = None) -> Ticket:
+    def close(self, *, now: float | None = None, deadline_at: float | None = None) -> Ticket:
         """Refuse new signals and flush."""
         with self._log.step("close", now=now, deadline_at=deadline_at) as line:
             line["output"] = ticket = super().close(now=now, deadline_at=deadline_at)
             return ticket
 
     def poll(self, *, now: float) -> OutboxOutput:
+        """Return the next output."""
+        with self._log.step("poll", now=now) as line:
+            line["output"] = output = super().poll(now=now)
+            return output
+
+
+class RecordingSpooledOutbox(SpooledOutbox):
+    """An outbox with a spool that writes down every input and output."""
+
+    def __init__(self, config: Config, rng: RandomSource, tape: Tape) -> None:
+        self._log = Log(tape, "outbox", rng)
+        super().__init__(config, self._log.dice)
+
+    def record(self, encoded: EncodedSignal, *, now: float) -> Receipt:
+        """Have a signal stored."""
+        return self._log.record(encoded, super().record, now)
+
+    def handle_stored(self, ticket: Ticket, error: SpoolError | None, *, now: float) -> None:
+        """Take note that a signal is in the spool."""
+        with self._log.step("handle_stored", now=now, ticket=ticket, error=error):
+            super().handle_stored(ticket, error, now=now)
+
+    def handle_adopted(
+        self, signals: Sequence[Adopted], *, is_last: bool, left_behind: int = 0, now: float
+    ) -> None:
+        """Take over signals from the spool."""
+        adopted = [[each.signal.idempotency_key, each.signal.body, each.age] for each in signals]
+        with self._log.step(
+            "handle_adopted", now=now, signals=adopted, is_last=is_last, left_behind=left_behind
+        ):
+            super().handle_adopted(signals, is_last=is_last, left_behind=left_behind, now=now)
+
+    def handle_adoption_failed(self, *, is_final: bool = False, now: float) -> None:
+        """Take note that the spool could not be looked into."""
+        with self._log.step("handle_adoption_failed", now=now, is_final=is_final):
+            super().handle_adoption_failed(is_final=is_final, now=now)
+
+    def handle_expired(self, encoded: EncodedSignal, *, now: float) -> None:
+        """Take note that a stored signal was too old."""
+        with self._log.step("handle_expired", now=now, key=encoded.idempotency_key, body=encoded.body):
+            super().handle_expired(encoded, now=now)
+
+    def handle_answer(self, ticket: Ticket, answer: Answer, *, now: float) -> None:
+        """Take the answer to an attempt."""
+        with self._log.step("handle_answer", now=now, ticket=ticket, answer=answer):
+            super().handle_answer(ticket, answer, now=now)
+
+    def abandon(self, ticket: Ticket, *, now: float | None = None) -> None:
+        """Take back an attempt."""
+        with self._log.step("abandon", now=now, ticket=ticket):
+            super().abandon(ticket, now=now)
+
+    def withdraw(self, ticket: Ticket, *, now: float) -> None:
+        """Forget a signal that waits for room or for the spool."""
+        with self._log.step("withdraw", now=now, ticket=ticket):
+            super().withdraw(ticket, now=now)
+
+    def flush(self, *, now: float, deadline_at: float | None = None) -> Ticket:
+        """Send everything held, and what dead processes left."""
+        with self._log.step("flush", now=now, deadline_at=deadline_at) as line:
+            line["output"] = ticket = super().flush(now=now, deadline_at=deadline_at)
+            return ticket
+
+    def close(self, *, now: float | None = None, deadline_at: float | None = None) -> Ticket:
+        """Refuse new signals and flush."""
+        with self._log.step("close", now=now, deadline_at=deadline_at) as line:
+            line["output"] = ticket = super().close(now=now, deadline_at=deadline_at)
+            return ticket
+
+    def poll(self, *, now: float) -> SpooledOutput:
         """Return the next output."""
         with self._log.step("poll", now=now) as line:
             line["output"] = output = super().poll(now=now)
@@ -204,28 +260,19 @@ class RecordingCall(Call[T]):
         self, operation: Operation[T], config: Config, rng: RandomSource, gate: Gate, *, tape: Tape, name: str
     ) -> None:
         self._log = Log(tape, name, rng)
-        self._read = operation.read
-        self._payload: Payload = {}
         with self._log.step("begin", operation=operation):
-            super().__init__(replace(operation, read=self._keep), config, self._log.dice, gate)
+            super().__init__(operation, config, self._log.dice, gate)
 
     def handle_answer(self, ticket: Ticket, answer: Answer, *, now: float) -> None:
         """Take the answer to an attempt."""
         with self._log.step("handle_answer", now=now, ticket=ticket, answer=answer):
             super().handle_answer(ticket, answer, now=now)
 
-    def poll(self, *, now: float) -> CallOutput[T]:
+    def poll(self, *, now: float) -> CallOutput:
         """Return the next output."""
         with self._log.step("poll", now=now) as line:
             line["output"] = output = super().poll(now=now)
-            if isinstance(output, Settled) and not isinstance(output.outcome, ClockNextError):
-                # What was made of the payload is the caller's affair, and may be of any type.
-                line["output"] = Settled(output.ticket, self._payload)
             return output
-
-    def _keep(self, payload: Payload) -> T | ClockNextError:
-        self._payload = payload
-        return self._read(payload)
 
 
 class RecordingEngine(Engine):
@@ -249,7 +296,8 @@ class RecordingEngine(Engine):
         super().__init__(config, rng=rng, make_key=make_key)
         self._tape = Tape(config, write)
         self._numbers = count(1)
-        self.outbox = RecordingOutbox(config, rng, self._tape)
+        outbox = RecordingOutbox if config.spool_window is None else RecordingSpooledOutbox
+        self.outbox = outbox(config, rng, self._tape)
 
     def call(self, operation: Operation[T]) -> Call[T]:
         """Begin an operation."""

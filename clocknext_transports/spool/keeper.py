@@ -1,7 +1,7 @@
-"""What stands between a client's outbox and its spool: carries duties to the writer's thread, results back.
+"""What stands between a client's outbox and its spool: duties go to the writer's thread, results come back.
 
 The outbox decides, the writer waits for the disk. Results come in the writer's thread and wait here until the
-driver brings them to the outbox, where it brings everything else: under its lock, or in its event loop.
+driver collects them, where it gives the outbox everything else: under its lock, or in its event loop.
 """
 
 import time
@@ -16,11 +16,12 @@ from clocknext_core import (
     Adopted,
     Erase,
     Outbox,
+    OutboxOutput,
     Quarantine,
     SpoolDuty,
+    SpooledOutbox,
     SpoolError,
     Store,
-    Ticket,
     ValidationError,
 )
 from clocknext_core.signals import decode
@@ -30,24 +31,33 @@ from clocknext_transports.spool.protocol import Problem, Spool, Stored
 from clocknext_transports.spool.writer import SpoolWriter
 
 Later: TypeAlias = Callable[[], object]
-"""Has the driver bring results soon. Called in any thread."""
+"""Has the driver collect results soon. Called in any thread."""
+Result: TypeAlias = Callable[[SpooledOutbox, float], None]
+"""Tells the outbox the result of a duty, given the time."""
 
 CLOSE_TIMEOUT = 5.0
 """Seconds that closing waits for the disk."""
 
 
 class Keeper:
-    """Carries out an outbox's duties to its spool.
+    """Carries out an outbox's duties to its spool, so that its driver need not know of them.
 
     Args:
-        spool: The spool, from now on this keeper's alone.
+        spool: The spool; from now on only this keeper uses it.
+        outbox: The client's.
         wall: The wall clock, seconds since 1970: what the age of a stored signal is measured by.
     """
 
-    def __init__(self, spool: Spool, wall: Callable[[], float] = time.time) -> None:
-        self._writer = SpoolWriter(spool, self._note)
+    def __init__(
+        self, spool: Spool, outbox: Outbox | SpooledOutbox, wall: Callable[[], float] = time.time
+    ) -> None:
+        self._outbox = _spooled(outbox)
         self._wall = wall
-        self._results: deque[Callable[[Outbox, float], None]] = deque()
+        self._writer = SpoolWriter(
+            spool, on_stored=self._stored, on_adopted=self._adopted, on_problem=self._note, wall=wall
+        )
+        self._results: deque[Result] = deque()
+        self._warnings: list[str] = []
         self._later: Later = _nobody
         _keepers.add(self)
 
@@ -55,29 +65,24 @@ class Keeper:
         """Call this from now on, in the writer's thread, when there is something to `bring`."""
         self._later = later
 
-    def obey(self, duty: SpoolDuty) -> None:
-        """Begin a duty. What comes of it is there to `bring` later, or at once if it can't be begun."""
-        try:
-            match duty:
-                case Store():
-                    encoded = duty.signal
-                    stored = Stored(encoded.idempotency_key, encoded.body, self._wall())
-                    self._writer.append(stored, partial(self._stored, duty.ticket))
-                case Erase():
-                    self._writer.erase(duty.idempotency_key)
-                case Quarantine():
-                    self._writer.quarantine(duty.idempotency_key, duty.reason)
-                case Adopt():
-                    self._writer.adopt(duty.limit, self._adopted)
-                case _:
-                    assert_never(duty)
-        except SpoolError as error:
-            self._refused(duty, error)
+    def poll(self, *, now: float) -> OutboxOutput:
+        """Poll the outbox in place of its own `poll`: duties to the spool are carried out here."""
+        while True:
+            self.bring(now=now)
+            output = self._outbox.poll(now=now)
+            if not isinstance(output, Store | Erase | Quarantine | Adopt):
+                return output
+            self._begin(output)
 
-    def bring(self, outbox: Outbox, *, now: float) -> None:
-        """Bring the results there are to the outbox."""
+    def bring(self, *, now: float) -> None:
+        """Give the results there are to the outbox."""
         while self._results:
-            self._results.popleft()(outbox, now)
+            self._results.popleft()(self._outbox, now)
+
+    def take_warnings(self) -> list[str]:
+        """Return what is to be logged, and forget it: no log handler runs under the driver's lock."""
+        taken, self._warnings = self._warnings, []
+        return taken
 
     def close(self, done: Callable[[], object] | None = None) -> None:
         """Have everything carried out and the spool closed; `done` is called last, in any thread."""
@@ -96,41 +101,62 @@ class Keeper:
         """Go on after a fork, in the parent."""
         self._writer.resume()
 
-    def restart(self) -> None:
-        """Begin anew after a fork, in the child."""
+    def restart(self, outbox: Outbox | SpooledOutbox) -> None:
+        """Begin anew after a fork, in the child, with an outbox of its own."""
+        self._outbox = _spooled(outbox)
         self._results = deque()
         self._writer.restart()
 
-    def _refused(self, duty: SpoolDuty, error: SpoolError) -> None:
-        match duty:
-            case Store():
-                # Nobody is told: whoever gave the order is here, under its lock, and brings this next.
-                self._results.append(lambda outbox, now: outbox.handle_stored(duty.ticket, error, now=now))
-            case Adopt():
-                self._results.append(lambda outbox, now: outbox.handle_adopted((), now=now))
-            case Erase() | Quarantine():
-                logger.warning("The spool is closed; a signal that has ended stays in it: %s", error)
-            case _:
-                assert_never(duty)
+    def _begin(self, duty: SpoolDuty) -> None:
+        try:
+            self._writer.put(duty)
+        except SpoolError as error:
+            # No wake-up: the caller collects results next.
+            match duty:
+                case Store():
+                    self._results.append(partial(_tell_stored, duty, error))
+                case Adopt():
+                    # That there is no thread may pass; a writer that is closed stays so.
+                    self._results.append(partial(_tell_adoption_failed, not error.retryable))
+                case Erase() | Quarantine():
+                    self._warnings.append(
+                        f"The spool is closed; a signal that has ended stays in it: {error}"
+                    )
+                case _:
+                    assert_never(duty)
 
     # In the writer's thread
 
-    def _stored(self, ticket: Ticket, error: SpoolError | None) -> None:
-        self._put(lambda outbox, now: outbox.handle_stored(ticket, error, now=now))
+    def _stored(self, duty: Store, error: SpoolError | None) -> None:
+        self._put(partial(_tell_stored, duty, error))
 
-    def _adopted(self, found: Sequence[Stored] | SpoolError) -> None:
+    def _adopted(self, found: Sequence[Stored] | SpoolError, left_behind: int) -> None:
         if isinstance(found, SpoolError):
-            logger.warning("Signals of dead processes could not be taken over: %s", found)
-            found = ()
+            logger.warning("Signals of dead processes could not be taken over, for now: %s", found)
+            self._put(partial(_tell_adoption_failed, False))  # noqa: FBT003
+            return
         adopted: list[Adopted] = []
+        unreadable = 0
         for stored in found:
             try:
                 signal = decode(stored.body)
             except ValidationError as error:
-                self._writer.quarantine(stored.idempotency_key, str(error))
+                unreadable += 1
+                self._put_aside(stored, str(error))
             else:
                 adopted.append(Adopted(signal, max(0.0, self._wall() - stored.recorded_at)))
-        self._put(lambda outbox, now: outbox.handle_adopted(adopted, now=now))
+        if unreadable:
+            logger.warning(
+                "%d signals of dead processes can't be read by this version: they were put in quarantine.",
+                unreadable,
+            )
+        self._put(partial(_tell_adopted, adopted, not found, left_behind))
+
+    def _put_aside(self, stored: Stored, reason: str) -> None:
+        try:
+            self._writer.put(Quarantine(stored.idempotency_key, reason))
+        except SpoolError:
+            return  # it is closing: the next process comes across it
 
     def _note(self, problem: Problem) -> None:
         logger.warning("%s", problem.message)
@@ -141,13 +167,32 @@ class Keeper:
                 return
             self._put(lambda outbox, now: outbox.handle_expired(expired, now=now))
 
-    def _put(self, result: Callable[[Outbox, float], None]) -> None:
+    def _put(self, result: Result) -> None:
         self._results.append(result)
         self._later()
 
 
+def _tell_stored(duty: Store, error: SpoolError | None, outbox: SpooledOutbox, now: float) -> None:
+    outbox.handle_stored(duty.ticket, error, now=now)
+
+
+def _tell_adopted(
+    signals: Sequence[Adopted], is_last: bool, left_behind: int, outbox: SpooledOutbox, now: float
+) -> None:
+    outbox.handle_adopted(signals, is_last=is_last, left_behind=left_behind, now=now)
+
+
+def _tell_adoption_failed(is_final: bool, outbox: SpooledOutbox, now: float) -> None:
+    outbox.handle_adoption_failed(is_final=is_final, now=now)
+
+
+def _spooled(outbox: Outbox | SpooledOutbox) -> SpooledOutbox:
+    assert isinstance(outbox, SpooledOutbox)  # the configuration names a window
+    return outbox
+
+
 def _nobody() -> None:
-    """Stand in until the first duty: nobody has asked for anything."""
+    """Do nothing until the first duty: no driver has asked for results yet."""
 
 
 _keepers: WeakSet[Keeper] = WeakSet()

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something a spool had to do by itself, which somebody should hear of."""
+    """Something that a spool had to do unasked, and that is to be reported."""
 
     message: str
     """What happened, a sentence. It holds nothing of a signal but its idempotency key."""
@@ -95,4 +95,19 @@ class Spool(Protocol):
 
     def close(self) -> None:
         """End. Signals still stored are from then on left behind, to be adopted by whoever comes next."""
+        ...
+
+
+@runtime_checkable
+class CountingSpool(Protocol):
+    """A spool that can also count what it has not adopted yet. It need not be able to."""
+
+    def left_behind(self) -> int:
+        """Count the signals of dead processes that are still to be adopted, as far as is known.
+
+        It is called after each `adopt`, and must be quick.
+
+        Raises:
+            SpoolError: They can't be counted now.
+        """
         ...

@@ -1,22 +1,26 @@
-"""A spool of SQLite files, one a process.
+"""A spool of SQLite files, one for each process.
 
-Two connections that write to one file wait for each other, and SQLite has lost commits so. Hence a process
-has a file of its own, and what makes it its own is a lease (see `lease`). A file whose lease is free was left
-behind. A process that has no file yet takes such a file as its own, signals and all. From others it moves
-them, so that the number of files does not grow. A signal that is moved is, at any moment, even that of a
-power cut:
+Two connections that write to one file wait for each other, and SQLite has lost commits that way. So each
+process has a file of its own, which a lease guards (see `lease`). A file whose lease is free was left behind.
+A process that has no file yet takes such a file as its own, with its signals. From others it moves the
+signals, so that the number of files does not grow. A signal that is moved is at every moment, also that of a
+power cut, in one of these states:
 
-- in the file it was left in, alone, until it is durable in the adopter's;
-- in both, until its removal is durable: it may be adopted once more, a duplicate under its key;
-- in the adopter's, alone.
+- only in the file it was left in, until it is durable in the adopter's;
+- in both, until its removal is durable: it may be adopted once more, as a duplicate under its key;
+- only in the adopter's.
 
-So none is lost. A file is removed when it is empty, its lock file last and with the lease held: who comes too
-late finds the lock of nothing.
+So none is lost. An empty file is removed, its lock file last and with the lease held: a process that comes
+too late locks an unlinked file, and notices.
 
-A damaged file is read row by row into a new one, which is then as one that was left behind, and set aside
-under another name for a person to look at. Only after the new file is durable, so this too can be cut short.
+A damaged file is read row by row into a new one, which is then treated as left behind, and set aside under
+another name for a person to look at, once the new file is durable. So this can be interrupted too.
+
+Only regular files of this user alone are opened (see `trust`). Others are reported once, and left as they
+are. A file that can't be read is passed by, so that it does not keep others from adoption.
 """
 
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -25,13 +29,28 @@ from pathlib import Path
 from typing import TypeVar
 
 from clocknext_core import SpoolError
+from clocknext_core.text import printable
+from clocknext_transports.spool import survey
 from clocknext_transports.spool.files import lease
 from clocknext_transports.spool.files.claim import Claim, names
 from clocknext_transports.spool.files.database import DamagedError, Row, SignalFile, failures, salvage, unread
 from clocknext_transports.spool.files.quarantine import Quarantine
+from clocknext_transports.spool.files.trust import UntrustedError, check_directory
 from clocknext_transports.spool.protocol import Problem, Stored
 
 T = TypeVar("T")
+
+_OF_ONE_FILE = frozenset(
+    {
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_NOLFS,
+    }
+)
+"""Result codes of SQLite that concern the file alone, and not the disk or the process."""
 
 WINDOW = 24 * 3600.0
 """Seconds for which the service is taken to know a key again. It publishes none."""
@@ -43,12 +62,13 @@ class SqliteSpool:
     Args:
         path: The directory, on a local file system. It is made if it is not there (for this user alone,
             0700); its parent is not, so that a volume that is not mounted is noticed.
-        window: Seconds after which a signal left behind is not given out any more but put in quarantine: the
-            service may have forgotten its key by then, and bill it twice. Default: 24 hours.
+        window: Seconds after which a signal left behind is put in quarantine instead of adopted: the service
+            may have forgotten its key by then, and bill it twice. Default: 24 hours.
         clock: Seconds since 1970.
 
     Raises:
-        SpoolError: The path is no directory or can't be written to, or the platform is Windows.
+        SpoolError: The path is no directory or can't be written to, somebody else owns it or may write to it
+            (`trust.UntrustedError`), or the platform is Windows.
     """
 
     def __init__(
@@ -73,16 +93,19 @@ class SqliteSpool:
         """The file that is being adopted from, which may be the same."""
         self._undo_after: int | None = None
         """Rows after this one are of an append that failed, although they may have reached the disk."""
+        self._left: int | None = None
+        """Signals left behind that were not adopted yet, counted when a series of looks began."""
+        self._reported: set[str] = set()
+        """Problems of files that were passed by: each is reported once."""
         self._passed_by: set[str] = set()
-        """Files of other users, which were told of."""
+        """Names of files that can't be adopted now."""
         self._problems: list[Problem] = []
 
     def _new_claim(self) -> Claim:
         with failures(self.path):
-            try:
+            with suppress(FileExistsError):  # something else than a directory, as the next check finds
                 self.path.mkdir(mode=0o700, exist_ok=True)
-            except FileExistsError:
-                raise SpoolError(f"The spool's path {self.path} is not a directory.") from None
+            check_directory(self.path)
         return Claim.new(self.path, now=self._clock())
 
     def __repr__(self) -> str:
@@ -115,7 +138,7 @@ class SqliteSpool:
         self._on_own(insert)
 
     def erase(self, keys: Sequence[str]) -> None:
-        """Forget signals that have ended, for each key the oldest one. It waits for no disk.
+        """Forget signals that have ended, for each key the oldest one. It does not wait for the disk.
 
         Raises:
             SpoolError: None is forgotten.
@@ -150,7 +173,7 @@ class SqliteSpool:
                     self._undo_after = None
                 return action(file)
             except DamagedError as error:
-                # What it holds is held in memory too. It is left behind, and salvaged when it is adopted.
+                # Its signals are held in memory too. It is left behind, and salvaged when it is adopted.
                 self._say(f"The spool's file {claim.path} is damaged ({error}). A new one was begun.")
                 self._forget(claim)
                 claim.leave()
@@ -182,16 +205,19 @@ class SqliteSpool:
     def adopt(self, limit: int) -> Sequence[Stored]:
         """Take over signals left behind by dead processes, oldest files first, in the order recorded.
 
-        Those past the window, or damaged, go into quarantine and are told of as problems: an empty answer
-        with problems means that there may be more.
+        Those past the window, or damaged, go into quarantine and are reported as problems: an empty answer
+        with problems means that there may be more. A file that can't be read is reported and passed by; it is
+        tried again when there is nothing else to adopt.
 
         Raises:
             SpoolError: The disk is full, for example; nothing was taken over.
         """
+        if self._left is None:
+            self._left = survey.left_behind(self.path)
         while (claim := self._source or self._next_source()) is not None:
             self._source = claim
             try:
-                rows = claim.file(now=self._clock()).between(claim.position, claim.last, limit)
+                rows = self._next_rows(claim, limit)
                 if rows:
                     return self._take_over(claim, rows)
             except DamagedError as error:
@@ -204,28 +230,44 @@ class SqliteSpool:
             self._source = None
             if claim is not self._own:
                 claim.remove()
+        self._passed_by.clear()
+        self._left = None
         return ()
+
+    def left_behind(self) -> int:
+        """Count the signals of dead processes that are still to be adopted, as far as is known.
+
+        They were counted when the first of them was adopted; 0 where nothing is being adopted.
+        """
+        return self._left or 0
+
+    def _next_rows(self, claim: Claim, limit: int) -> Sequence[Row]:
+        return claim.file(now=self._clock()).between(claim.position, claim.last, limit)
 
     def _next_source(self) -> Claim | None:
         for name in names(self.path):
-            claim = self._claim(name)
-            if claim is not None and (claim := self._looked_over(claim)) is not None:
-                return claim
+            if name in self._passed_by:
+                continue
+            try:
+                claim = Claim.take(self.path, name)
+                if claim is not None and (claim := self._looked_over(claim)) is not None:
+                    return claim
+            except SpoolError as error:
+                if not _concerns_one_file(error):
+                    raise
+                self._pass_by(name, error)
         return None
 
-    def _claim(self, name: str) -> Claim | None:
-        try:
-            return Claim.take(self.path, name)
-        except SpoolError as error:
-            if not isinstance(error.__cause__, PermissionError):
-                raise
-            if name not in self._passed_by:
-                self._passed_by.add(name)
-                self._say(f"{error.message} It is another user's, who has to adopt what is in it.")
-            return None
+    def _pass_by(self, name: str, error: SpoolError) -> None:
+        self._passed_by.add(name)
+        if error.message not in self._reported:
+            self._reported.add(error.message)
+            self._say(
+                f"{error.message} It was passed by: if it is another user's, that user has to adopt it."
+            )
 
     def _looked_over(self, claim: Claim) -> Claim | None:
-        """Read all of a file that was left behind; `None` if there is nothing in it."""
+        """Read all of a file that was left behind; `None` if it has no signals."""
         try:
             if claim.is_made:
                 if unread(claim.path):
@@ -244,7 +286,7 @@ class SqliteSpool:
         return self._settled(claim)
 
     def _salvaged(self, claim: Claim, error: DamagedError) -> Claim | None:
-        """Read what can be read of a damaged file into a new one, and set it aside."""
+        """Copy the readable signals of a damaged file into a new one, and set the damaged file aside."""
         claim.shut()
         new = self._new_claim()
         count = 0
@@ -274,7 +316,7 @@ class SqliteSpool:
             if self._own is not None:
                 self._own.remove()
             self._own = claim
-            with suppress(SpoolError, DamagedError):  # it is for people only
+            with suppress(SpoolError, DamagedError):  # the owner is for people only
                 claim.file(now=self._clock()).take_over(now=self._clock())
         return claim
 
@@ -287,7 +329,8 @@ class SqliteSpool:
         self._put_in_quarantine([row.signal for row in expired], "older than the window")
         if claim is not self._own and taken:
             self.append(taken)
-        # From here on they are this process's. What can't be removed comes back one day, as a duplicate.
+        self._left = max(0, (self._left or 0) - len(rows))
+        # From here on they are this process's. One that can't be removed comes back later, as a duplicate.
         claim.position = rows[-1].number
         try:
             claim.file(now=self._clock()).delete([*damaged, *expired] if claim is self._own else rows)
@@ -316,15 +359,15 @@ class SqliteSpool:
                 return
         raise SpoolError(f"The quarantine in {self.path} can't be written: new files are damaged at once.")
 
-    # What is to be told
+    # Problems to report
 
     def take_problems(self) -> Sequence[Problem]:
-        """Return what went wrong since the last time, oldest first."""
+        """Return the problems since the last time, oldest first."""
         problems, self._problems = self._problems, []
         return problems
 
     def _say(self, message: str, signal: Stored | None = None) -> None:
-        self._problems.append(Problem(message, signal))
+        self._problems.append(Problem(printable(message), signal))
 
     # Fork and end
 
@@ -337,13 +380,13 @@ class SqliteSpool:
         """Go on after a fork, in the parent. Files are opened when they are needed."""
 
     def restart(self) -> None:
-        """Begin anew after a fork, in the child. The parent's files and leases stay the parent's."""
+        """Start again after a fork, in the child. The parent's files and leases stay the parent's."""
         for claim in self._claims():
             claim.leave()
         self._begin(None)
 
     def close(self) -> None:
-        """Remove the files that are empty, and leave the others to whoever comes next."""
+        """Remove the files that are empty, and leave the others to the next process."""
         for claim in self._claims():
             try:
                 is_empty = not claim.is_made or claim.file(now=self._clock()).last == 0
@@ -357,6 +400,14 @@ class SqliteSpool:
         self._own = self._source = None
 
     def _claims(self) -> list[Claim]:
-        """Return what is held: each claim once."""
+        """Return the claims that are held, each once."""
         others = [] if self._source is self._own else [self._source]
         return [claim for claim in (self._own, *others) if claim is not None]
+
+
+def _concerns_one_file(error: SpoolError) -> bool:
+    """Return whether other files may be read nevertheless: not where the disk is full, for example."""
+    cause = error.__cause__
+    if isinstance(cause, sqlite3.Error):
+        return (getattr(cause, "sqlite_errorcode", 0) & 0xFF) in _OF_ONE_FILE
+    return isinstance(error, UntrustedError) or isinstance(cause, PermissionError)

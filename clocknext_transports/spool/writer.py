@@ -1,73 +1,62 @@
 """The thread that writes to a spool.
 
-A commit waits for the disk, so it is never made by the thread that records a signal. All jobs go into one
+A commit waits for the disk, so it is never made by the thread that records a signal. All duties go into one
 queue; whatever was queued while a commit ran goes into the next one, so the slower the disk, the larger the
-groups and the fewer its waits. There is no timer: a job that finds the thread idle is done at once.
+groups and the fewer its waits. There is no timer: a duty that finds the thread idle is carried out at once.
 
 Within a group, what is to be stored comes first, then what is to be erased: no erasure can come before its
 signal, and an erasure, which needs no wait for the disk, never delays an append by one.
 """
 
 import threading
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import ParamSpec, TypeAlias, TypeVar, assert_never
 
-from clocknext_core import SpoolError
+from clocknext_core import Adopt, Erase, Quarantine, SpoolDuty, SpoolError, Store
 from clocknext_transports.process.log import logger
-from clocknext_transports.spool.protocol import Problem, Spool, Stored
+from clocknext_transports.spool.protocol import CountingSpool, Problem, Spool, Stored
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-AppendDone: TypeAlias = Callable[[SpoolError | None], object]
-"""Told that a signal is durable (`None`), or why it is not stored."""
-AdoptDone: TypeAlias = Callable[[Sequence[Stored] | SpoolError], object]
-"""Told which signals were taken over, or why none."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Append:
-    stored: Stored
-    done: AppendDone
-
-
-@dataclass(frozen=True, slots=True)
-class _Erase:
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Quarantine:
-    key: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Adopt:
-    limit: int
-    done: AdoptDone
-
-
-_Job: TypeAlias = _Append | _Erase | _Quarantine | _Adopt
+OnStored: TypeAlias = Callable[[Store, SpoolError | None], object]
+"""Called when a signal is durable (`None`), or can't be stored."""
+OnAdopted: TypeAlias = Callable[[Sequence[Stored] | SpoolError, int], object]
+"""Called with the signals taken over, none if there are no more, and the number known to be left; or with the
+reason why none could be."""
 
 
 class SpoolWriter:
-    """Carry out jobs on a spool in a thread of its own, in groups. Any thread may call its methods.
+    """Carry out duties on a spool in its own thread, in groups. Any thread may call its methods.
 
     Callbacks run in that thread: they must be quick and must not wait for the writer; what they raise is
-    logged. No method but `suspend` and `join` waits for the disk. The first job starts the thread. It is a
+    logged. No method but `suspend` and `join` waits for the disk. The first duty starts the thread. It is a
     daemon, so it never holds up the interpreter's exit: to have everything carried out, `close` and `join`.
 
     Args:
         spool: The spool; from now on only the writer calls it.
-        on_problem: Told of what no other callback tells: what the spool did by itself, and erasures and
-            quarantines that failed.
+        on_stored: Called with the result of each `Store`.
+        on_adopted: Called with the result of each `Adopt`.
+        on_problem: Called with everything else that went wrong: what the spool had to do unasked, and
+            erasures and quarantines that failed.
+        wall: The wall clock, seconds since 1970: when a signal was recorded.
     """
 
-    def __init__(self, spool: Spool, on_problem: Callable[[Problem], object]) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        *,
+        on_stored: OnStored,
+        on_adopted: OnAdopted,
+        on_problem: Callable[[Problem], object],
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         self._spool = spool
+        self._on_stored = on_stored
+        self._on_adopted = on_adopted
         self._on_problem = on_problem
+        self._wall = wall
         self._is_closing = False
         self._is_closed = False
         self._begin()
@@ -75,54 +64,30 @@ class SpoolWriter:
     def _begin(self) -> None:
         # Reentrant, because the garbage collector may close a client that was dropped, anywhere, even here.
         self._wake = threading.Condition(threading.RLock())
-        self._jobs: list[_Job] = []
+        self._queue: list[tuple[SpoolDuty, float]] = []
+        """Duties, each with the time at which it was queued."""
         self._unerased: list[str] = []
         """Keys whose erasure has failed: it is tried again with the next group."""
         self._thread: threading.Thread | None = None
         self._is_suspended = False
         self._on_closed: list[Callable[[], object]] = []
 
-    # Jobs
+    # Duties
 
-    def append(self, stored: Stored, done: AppendDone) -> None:
-        """Store a signal; `done(None)` is called when it is durable, else `done(error)`.
+    def put(self, duty: SpoolDuty) -> None:
+        """Queue a duty.
 
-        Raises:
-            SpoolError: The writer is closed, or no thread can be started any more; `done` is not called.
-        """
-        self._put(_Append(stored, done))
-
-    def adopt(self, limit: int, done: AdoptDone) -> None:
-        """Take over at most `limit` signals of dead processes; `done` gets them, or the error.
+        What is erased may come back after a crash, as a duplicate request.
 
         Raises:
-            SpoolError: As for `append`.
+            SpoolError: The writer is closed, or no thread can be started any more; no callback is called.
         """
-        self._put(_Adopt(limit, done))
-
-    def erase(self, key: str) -> None:
-        """Forget a signal that has ended. After a crash it may come back, as a duplicate request.
-
-        Raises:
-            SpoolError: As for `append`.
-        """
-        self._put(_Erase(key))
-
-    def quarantine(self, key: str, reason: str) -> None:
-        """Set a stored signal aside for a person to look at.
-
-        Raises:
-            SpoolError: As for `append`.
-        """
-        self._put(_Quarantine(key, reason))
-
-    def _put(self, job: _Job) -> None:
         with self._wake:
             if self._is_closing:
                 raise SpoolError("The spool is closed.")
             if not self._is_suspended and not self._call_thread():
                 raise SpoolError("The spool can't write: no thread can be started any more.", retryable=True)
-            self._jobs.append(job)
+            self._queue.append((duty, self._wall()))
 
     def _call_thread(self) -> bool:
         """Wake the thread, or start it. The lock is held, so it finds what is queued after this."""
@@ -184,7 +149,7 @@ class SpoolWriter:
             self._attempt(self._spool.resume)
         with self._wake:
             self._is_suspended = False
-            if self._jobs or (self._is_closing and not self._is_closed):
+            if self._queue or (self._is_closing and not self._is_closed):
                 self._call_thread()
 
     def restart(self) -> None:
@@ -199,41 +164,43 @@ class SpoolWriter:
     # The thread
 
     def _work(self) -> None:
-        while jobs := self._next_group():
-            self._carry_out(jobs)
+        while group := self._next_group():
+            self._carry_out(group)
         if not self._is_suspended:
             self._end()
 
-    def _next_group(self) -> list[_Job]:
-        """Wait for jobs and take all there are; none when it is time to stop."""
+    def _next_group(self) -> list[tuple[SpoolDuty, float]]:
+        """Wait for duties and take all there are; none when it is time to stop."""
         with self._wake:
-            while not (self._jobs or self._is_closing or self._is_suspended):
+            while not (self._queue or self._is_closing or self._is_suspended):
                 self._wake.wait()
             if self._is_suspended:
                 return []
-            jobs, self._jobs = self._jobs, []
-            return jobs
+            group, self._queue = self._queue, []
+            return group
 
-    def _carry_out(self, jobs: Sequence[_Job]) -> None:
-        self._append([job for job in jobs if isinstance(job, _Append)])
-        self._erase([job.key for job in jobs if isinstance(job, _Erase)])
-        for job in jobs:
-            match job:
-                case _Quarantine():
-                    self._report(self._attempt(self._spool.quarantine, [job.key], job.reason))
-                case _Adopt():
-                    self._adopt(job)
-                case _Append() | _Erase():
+    def _carry_out(self, group: Sequence[tuple[SpoolDuty, float]]) -> None:
+        self._store([(duty, at) for duty, at in group if isinstance(duty, Store)])
+        self._erase([duty.idempotency_key for duty, _ in group if isinstance(duty, Erase)])
+        for duty, _ in group:
+            match duty:
+                case Quarantine():
+                    keys = [duty.idempotency_key]
+                    self._report(self._attempt(self._spool.quarantine, keys, duty.reason))
+                case Adopt():
+                    self._adopt(duty)
+                case Store() | Erase():
                     pass
                 case _:
-                    assert_never(job)
+                    assert_never(duty)
         self._tell_problems()
 
-    def _append(self, jobs: Sequence[_Append]) -> None:
-        if jobs:
-            failed = self._attempt(self._spool.append, [job.stored for job in jobs])
-            for job in jobs:
-                self._tell(job.done, failed)
+    def _store(self, duties: Sequence[tuple[Store, float]]) -> None:
+        if duties:
+            signals = [Stored(duty.signal.idempotency_key, duty.signal.body, at) for duty, at in duties]
+            failed = self._attempt(self._spool.append, signals)
+            for duty, _ in duties:
+                self._tell(self._on_stored, duty, failed)
 
     def _erase(self, keys: Sequence[str]) -> None:
         is_known = bool(self._unerased)
@@ -246,13 +213,14 @@ class SpoolWriter:
         elif not is_known:
             self._report(failed)
 
-    def _adopt(self, job: _Adopt) -> None:
+    def _adopt(self, duty: Adopt) -> None:
         self._tell_problems()
-        found = self._attempt(self._spool.adopt, job.limit)
+        found = self._attempt(self._spool.adopt, duty.limit)
         # All that was looked at may have gone into quarantine: there may be more.
         while self._tell_problems() and not isinstance(found, SpoolError) and not found:
-            found = self._attempt(self._spool.adopt, job.limit)
-        self._tell(job.done, found)
+            found = self._attempt(self._spool.adopt, duty.limit)
+        left = self._attempt(self._spool.left_behind) if isinstance(self._spool, CountingSpool) else 0
+        self._tell(self._on_adopted, found, 0 if isinstance(left, SpoolError) else left)
 
     def _end(self) -> None:
         self._report(self._attempt(self._spool.close))

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 @final
-class ClockNext(ClientBase[Blocking, Transport]):
+class ClockNext(ClientBase[Blocking, Transport, Driver]):
     """A client of ClockNext for threads: every method blocks, and any thread may call any method.
 
     Foreground calls run in the caller's thread. The first buffered signal starts the background threads;
@@ -23,9 +23,6 @@ class ClockNext(ClientBase[Blocking, Transport]):
     """
 
     is_async = False
-
-    def _start(self) -> None:
-        self._driver = Driver(self._engine, self._transport, self._hooks, Clock())
 
     def run(self, operation: Operation[T], /) -> T:
         """Carry out an operation, one of the resources' or your own, and return its result.
@@ -41,20 +38,12 @@ class ClockNext(ClientBase[Blocking, Transport]):
             return self._driver.perform(self._engine.call(signal_operation(encoded)))
         return self._driver.record(encoded)
 
-    def hold(self, encoded: EncodedSignal, /) -> None:
-        """Buffer a signal without waiting, neither for room in the queue nor for the spool.
-
-        Raises:
-            QueueFullError: The queue is full and its overflow policy is `raise`.
-        """
-        self._driver.hold(encoded)
-
     def stats(self) -> Stats:
-        """Count the buffered signals and what became of them, and tell how the service does."""
+        """Count the buffered signals by state, and say how the service does."""
         return self._driver.stats()
 
     def flush(self, timeout: float | None = None) -> FlushReport:
-        """Send everything held, wait for it, and report what became of it.
+        """Send everything held, wait for it, and report how it ended.
 
         Args:
             timeout: Seconds to wait at most. Then the report says how many signals are pending; they stay
@@ -84,11 +73,10 @@ class ClockNext(ClientBase[Blocking, Transport]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self.close(self._block_timeout(error))
 
-    @property
-    def _driving(self) -> Driver:
-        return self._driver
+    def _make_driver(self, transport: Transport) -> Driver:
+        return Driver(self._engine, transport, self._hooks, Clock())
 
     def _native_transport(self) -> Transport:
         return NativeTransport(max_idle=self.config.batch.max_concurrency)

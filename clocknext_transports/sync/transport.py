@@ -1,16 +1,19 @@
 """Blocking sockets: the native transport for threads."""
 
+import errno
+import os
 import queue
+import selectors
 import socket
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 from clocknext_core import Answer, Origin, Request
 from clocknext_transports.http11 import (
     ENDS,
     MAX_ANSWER_BYTES,
-    TRUSTED_FOR,
+    Age,
     Connect,
     Connection,
     Exchange,
@@ -18,7 +21,8 @@ from clocknext_transports.http11 import (
     Receive,
     Send,
 )
-from clocknext_transports.http11.sockets import Poller, end
+from clocknext_transports.http11.race import Address, Race
+from clocknext_transports.http11.sockets import MAX_WAIT, Poller, end
 from clocknext_transports.http11.tls import default_context
 from clocknext_transports.sync.clock import Clock
 
@@ -27,22 +31,25 @@ if TYPE_CHECKING:
 
 CHUNK = 65536
 
-Addresses: TypeAlias = Sequence[tuple[int, int, int, str, Any]]
+Addresses: TypeAlias = Sequence[Address]
+
+_CONNECTING = (0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY, errno.EISCONN)
+"""Results of `connect_ex` that are no failure."""
 
 
 class Transport(Protocol):
     """Carries requests. Used by several threads at a time.
 
-    A method `restart()`, where there is one, is called in a forked child, before anything else: it leaves the
-    parent's connections alone, and begins anew.
+    A method `restart()`, where there is one, is called in a forked child before anything else: it must leave
+    the parent's connections alone and start again without them.
     """
 
     def exchange(self, request: Request, *, deadline_at: float) -> Answer:
         """Send a request and return its answer, or the failure to get one, before the deadline.
 
         Args:
-            request: What to send; redirects are not followed, and nothing is repeated.
-            deadline_at: When to give up, on the clock of `time.monotonic`.
+            request: The request; redirects are not followed, and nothing is repeated.
+            deadline_at: When to give up, in seconds on the clock of `time.monotonic`.
         """
         ...
 
@@ -54,19 +61,19 @@ class Transport(Protocol):
 class Stream:
     """One socket and its HTTP state.
 
-    The socket does not block, and is waited for only where it must be: every call that might block gives the
-    interpreter's lock to another thread, and with many at work it is long until it comes back.
+    The socket does not block, and is waited for only where necessary: every call that might block hands the
+    interpreter's lock to another thread, and with many threads at work it takes long to get it back.
     """
 
     def __init__(self, sock: socket.socket, connection: Connection, clock: Clock) -> None:
         self.socket = sock
         self.connection = connection
         self._clock = clock
-        self._used_at = clock.now()
+        self._age = Age(clock.now(), clock.now())
         self._poller = Poller(sock)
         sock.settimeout(0)
 
-    def send(self, data: bytes, timeout: float) -> None:
+    def send(self, data: memoryview, timeout: float) -> None:
         """Send all of it."""
         try:
             sent = self.socket.send(data)
@@ -78,9 +85,9 @@ class Stream:
             self.socket.settimeout(0)
 
     def receive(self, timeout: float) -> bytes:
-        """Receive some."""
+        """Receive some bytes."""
         data = self._read(timeout)
-        self._used_at = self._clock.now()
+        self._age.used_at = self._clock.now()
         return data
 
     def _read(self, timeout: float) -> bytes:
@@ -89,8 +96,8 @@ class Stream:
         return self.socket.recv(CHUNK)
 
     def is_stale(self) -> bool:
-        """Whether there is anything to read, were it only the end, or it has been idle for too long."""
-        return self._clock.now() - self._used_at > TRUSTED_FOR or self._poller.is_readable()
+        """Return whether the socket is readable (data or EOF) or too old."""
+        return self._age.is_over(self._clock.now()) or self._poller.is_readable()
 
     def abort(self) -> None:
         """Close the socket."""
@@ -98,11 +105,11 @@ class Stream:
 
 
 class SecureStream(Stream):
-    """A socket with TLS: what it has to wait for, only its own methods know."""
+    """A socket with TLS. It may have to wait for more than the socket shows, so its own methods wait."""
 
     socket: "ssl.SSLSocket"
 
-    def send(self, data: bytes, timeout: float) -> None:
+    def send(self, data: memoryview, timeout: float) -> None:
         """Send all of it."""
         self.socket.settimeout(timeout)
         self.socket.sendall(data)
@@ -112,18 +119,21 @@ class SecureStream(Stream):
         return self.socket.recv(CHUNK)
 
     def is_stale(self) -> bool:
-        """Whether it is stale as any socket, or holds bytes that were decrypted and not read."""
+        """Return whether it is stale as any socket, or holds bytes that were decrypted and not read."""
         return self.socket.pending() > 0 or super().is_stale()
 
 
 class NativeTransport:
     """HTTP/1.1 over sockets.
 
+    Several clients may share one: connections are kept apart by origin, so that each client's key goes to its
+    own server only. After `close` it can be used again, and opens new connections.
+
     Args:
-        max_idle: Most idle connections kept.
-        max_answer_bytes: A longer answer is a failure.
-        ssl_context: Default: the system's trust store, host names checked.
-        clock: Where deadlines are read.
+        max_idle: Most idle connections kept for each origin.
+        max_answer_bytes: Most bytes of an answer's body; a longer answer is a failure.
+        ssl_context: TLS settings. Default: the system's trust store, host names checked.
+        clock: The clock of the deadlines.
     """
 
     def __init__(
@@ -138,18 +148,17 @@ class NativeTransport:
         self._max_answer_bytes = max_answer_bytes
         self._given_context = ssl_context
         self._clock = clock or Clock()
-        self._is_closed = False
         self._begin()
 
     def _begin(self) -> None:
-        self._ssl_context = self._given_context  # one of ours is made anew: OpenSSL has locks, too
+        self._ssl_context = self._given_context  # a default one is made again: OpenSSL has locks, too
         self._pool: Pool[Stream] = Pool(self._max_idle)
         self._sockets: set[socket.socket] = set()
-        """All that are open, and some no longer. Not known weakly: the collector would be quicker."""
-        self._busy: dict[Exchange[Stream], socket.socket] = {}
-        """The sockets that are connected, sent to or received from right now, by who does it."""
+        """All open sockets, and some closed ones. Not weakly: the collector could drop an open one."""
+        self._busy: dict[Exchange[Stream], tuple[socket.socket, ...]] = {}
+        """The sockets that each exchange is connecting, sending to or receiving from now."""
         self._addresses: dict[Origin, Addresses] = {}
-        """What was looked up last."""
+        """The result of each origin's last look-up."""
         self._lock = threading.Lock()
 
     def exchange(self, request: Request, *, deadline_at: float) -> Answer:
@@ -171,12 +180,15 @@ class NativeTransport:
                 self._busy.pop(exchange, None)
 
     def close(self) -> None:
-        """Close every connection, also those in use: their exchanges fail."""
+        """Close every connection, also those in use: their exchanges fail.
+
+        Exchanges that begin later open new connections.
+        """
         with self._lock:
-            self._is_closed = True
-            for sock in self._busy.values():
-                end(sock)
-        self._pool.clear()
+            self._pool.clear()
+            for sockets in self._busy.values():
+                for sock in sockets:
+                    end(sock)
 
     @property
     def is_open(self) -> bool:
@@ -189,9 +201,9 @@ class NativeTransport:
             self._lock.release()
 
     def restart(self) -> None:
-        """Begin anew after a fork, in the child. Connections are closed there, and live on in the parent."""
+        """Start again after a fork, in the child. Connections are closed there, and live on in the parent."""
         for sock in self._sockets:
-            sock.close()  # without a word to the peer: it would be the parent's word
+            sock.close()  # without TLS's closing message, which would end the parent's connection
         self._begin()
 
     def _take(
@@ -204,53 +216,93 @@ class NativeTransport:
             case Connect():
                 return self._connect(step.origin, exchange, deadline_at)
             case Send():
-                self._use(step.stream.socket, exchange)
+                self._use(exchange, step.stream.socket)
                 step.stream.send(step.data, self._left(deadline_at))
                 return None
             case Receive():
+                if step.after:
+                    self._clock.sleep_until(min(self._clock.now() + step.after, deadline_at))
                 return step.stream.receive(self._left(deadline_at))
 
-    def _use(self, sock: socket.socket, exchange: Exchange[Stream]) -> None:
-        """Let `close` interrupt what happens to a socket, until the exchange ends or uses another."""
+    def _use(self, exchange: Exchange[Stream], *sockets: socket.socket) -> None:
+        """Let `close` interrupt an exchange at these sockets, until it ends or uses others."""
         with self._lock:
-            if self._is_closed:
+            if exchange.epoch != self._pool.epoch:
                 raise ConnectionAbortedError("the client was closed")
-            self._busy[exchange] = sock
+            self._busy[exchange] = sockets
 
     def _left(self, deadline_at: float) -> float:
         left = deadline_at - self._clock.now()
         if left <= 0:
             raise TimeoutError
-        return left
+        return min(left, MAX_WAIT)
 
     def _connect(self, origin: Origin, exchange: Exchange[Stream], deadline_at: float) -> Stream:
-        addresses = self._look_up(origin, deadline_at)
-        failed: OSError = OSError("the host name has no address")
-        for tried, (family, kind, protocol, _, address) in enumerate(addresses):
-            # An address that swallows packets must leave time for the next one.
-            timeout = self._left(deadline_at) / (len(addresses) - tried)
-            sock = socket.socket(family, kind, protocol)
-            self._note(sock)
+        race = Race(self._look_up(origin, deadline_at), now=self._clock.now())
+        while True:
+            sock = self._first_connected(race, exchange, deadline_at)
             try:
-                sock.settimeout(timeout)
-                self._use(sock, exchange)
-                sock.connect(address)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 return self._secured(sock, origin, exchange, deadline_at)
             except OSError as error:
                 sock.close()
-                failed = error
+                race.handle_failure(error)
             except BaseException:
                 sock.close()
                 raise
-        raise failed
+
+    def _first_connected(self, race: Race, exchange: Exchange[Stream], deadline_at: float) -> socket.socket:
+        """Return the first socket that connects, and close all others."""
+        connecting: list[socket.socket] = []
+        with selectors.DefaultSelector() as selector:
+            try:
+                while True:
+                    while (address := race.next(now=self._clock.now())) is not None:
+                        try:
+                            connecting.append(self._start_connecting(address))
+                        except OSError as error:
+                            race.handle_failure(error)
+                        else:
+                            selector.register(connecting[-1], selectors.EVENT_WRITE)
+                            self._use(exchange, *connecting)
+                    if race.error is not None:
+                        raise race.error
+                    left = min(self._left(deadline_at), max(0.0, race.wake_at - self._clock.now()))
+                    for ready, _ in selector.select(left):
+                        sock = cast(socket.socket, ready.fileobj)
+                        selector.unregister(sock)
+                        connecting.remove(sock)
+                        try:
+                            _check_connected(sock)
+                        except OSError as error:
+                            sock.close()
+                            race.handle_failure(error)
+                        else:
+                            return sock
+            finally:
+                for sock in connecting:
+                    sock.close()
+
+    def _start_connecting(self, address: Address) -> socket.socket:
+        family, kind, protocol, _, target = address
+        sock = socket.socket(family, kind, protocol)
+        self._note(sock)
+        try:
+            sock.settimeout(0)
+            result = sock.connect_ex(target)
+            if result not in _CONNECTING:
+                raise OSError(result, os.strerror(result))
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
     def _note(self, sock: socket.socket) -> None:
         with self._lock:
             self._sockets = {sock, *(other for other in self._sockets if other.fileno() >= 0)}
 
     def _look_up(self, origin: Origin, deadline_at: float) -> Addresses:
-        """Look the host up. The system's resolver knows no time-out, so a name is looked up in a thread."""
+        """Look the host up: a name in a thread, since the system's resolver has no time-out."""
         if origin.host.lower() == "localhost":
             return _addresses(origin)
         try:
@@ -268,7 +320,7 @@ class NativeTransport:
         try:
             threading.Thread(target=look_up, name="clocknext look-up", daemon=True).start()
         except RuntimeError:
-            # The interpreter is shutting down, and starts no thread. An old address beats an endless wait.
+            # The interpreter is shutting down and starts no thread. An old address beats an endless wait.
             return self._addresses.get(origin) or _addresses(origin)
         try:
             outcome = outcomes.get(timeout=self._left(deadline_at))
@@ -284,22 +336,31 @@ class NativeTransport:
     ) -> Stream:
         connection = Connection(max_answer_bytes=self._max_answer_bytes)
         if origin.scheme != "https":
+            self._use(exchange, sock)
             return Stream(sock, connection, self._clock)
         if self._ssl_context is None:
             self._ssl_context = default_context()
         sock.settimeout(self._left(deadline_at))
-        # Wrapping takes the descriptor over, so what `close` may interrupt is the wrapped socket.
-        secured = self._ssl_context.wrap_socket(
-            sock, server_hostname=origin.host, do_handshake_on_connect=False
-        )
-        self._note(secured)
-        try:
-            self._use(secured, exchange)
-            secured.do_handshake()
-        except BaseException:
-            secured.close()
-            raise
+        # Wrapping takes the descriptor over, so `close` gets a second one. The handshake belongs to wrapping:
+        # truststore before 0.10.5 verifies the peer there.
+        with sock.dup() as interruptible:
+            self._note(interruptible)
+            self._use(exchange, interruptible)
+            secured = self._ssl_context.wrap_socket(sock, server_hostname=origin.server_name)
+            self._note(secured)
+            try:
+                self._use(exchange, secured)
+            except BaseException:
+                secured.close()
+                raise
         return SecureStream(secured, connection, self._clock)
+
+
+def _check_connected(sock: socket.socket) -> None:
+    """Raise the error of an attempt to connect that has ended, if it failed."""
+    if result := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+        raise OSError(result, os.strerror(result))
+    sock.getpeername()  # raises where `close` shut the socket down meanwhile
 
 
 def _addresses(origin: Origin, flags: int = 0) -> Addresses:

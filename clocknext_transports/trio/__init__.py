@@ -1,7 +1,7 @@
 """The client for trio."""
 
-from clocknext_transports.loops.driver import Transport
-from clocknext_transports.trio.client import ClockNext
+from clocknext_transports.loops.calls import Transport
+from clocknext_transports.trio.client import TrioClockNext
 from clocknext_transports.trio.transport import NativeTransport
 
-__all__ = ["ClockNext", "NativeTransport", "Transport"]
+__all__ = ["NativeTransport", "Transport", "TrioClockNext"]

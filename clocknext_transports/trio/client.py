@@ -6,14 +6,14 @@ from typing import Self, final
 
 import trio
 
-from clocknext_transports.loops import driver as coroutines
-from clocknext_transports.loops.driver import Transport
+from clocknext_transports.loops.calls import Transport
+from clocknext_transports.loops.client import LoopClient
 from clocknext_transports.trio.driver import Driver
 from clocknext_transports.trio.transport import NativeTransport
 
 
 @final
-class ClockNext(coroutines.Client[Driver]):
+class TrioClockNext(LoopClient[Driver]):
     """A client of ClockNext for trio: every method is awaited, in any task.
 
     Signals are buffered and sent inside `async with`: the block's nursery holds the background tasks, and
@@ -22,8 +22,8 @@ class ClockNext(coroutines.Client[Driver]):
     no block.
     """
 
-    def _start(self) -> None:
-        self._driver = Driver(self._engine, self._transport, self._hooks)
+    def _make_driver(self, transport: Transport) -> Driver:
+        return Driver(self._engine, transport, self._hooks)
 
     async def __aenter__(self) -> Self:
         self._nursery = trio.open_nursery()
@@ -35,7 +35,7 @@ class ClockNext(coroutines.Client[Driver]):
     ) -> None:
         try:
             if trio.current_effective_deadline() > -math.inf:  # else the block has been cancelled
-                await self.close()
+                await self.close(self._block_timeout(error))
         finally:
             await self._driver.halt()
             # The block's own error goes on by itself: the nursery would wrap it in a group.

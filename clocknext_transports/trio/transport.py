@@ -9,7 +9,7 @@ import trio
 from clocknext_core import Answer, Origin, Request
 from clocknext_transports.http11 import (
     MAX_ANSWER_BYTES,
-    TRUSTED_FOR,
+    Age,
     Connect,
     Connection,
     Exchange,
@@ -17,6 +17,7 @@ from clocknext_transports.http11 import (
     Receive,
     Send,
 )
+from clocknext_transports.http11.race import ATTEMPT_DELAY
 from clocknext_transports.http11.sockets import Poller, SocketLike
 from clocknext_transports.http11.tls import default_context
 from clocknext_transports.process import fork as forks
@@ -27,16 +28,16 @@ CHUNK = 65536
 class Stream:
     """One connection and its HTTP state.
 
-    Over the socket itself: trio's stream would let every other task run before each send.
+    It uses the socket itself: trio's stream lets every other task run before each send.
     """
 
     def __init__(self, sock: socket.socket, connection: Connection) -> None:
         self._socket = sock
         self._poller = Poller(sock)
         self.connection = connection
-        self._used_at = trio.current_time()
+        self._age = Age(trio.current_time(), trio.current_time())
 
-    async def send(self, data: bytes) -> None:
+    async def send(self, data: memoryview) -> None:
         """Send all of it."""
         while data:
             try:
@@ -45,17 +46,17 @@ class Stream:
                 await trio.lowlevel.wait_writable(self._socket)
 
     async def receive(self) -> bytes:
-        """Receive some."""
+        """Receive some bytes."""
         while True:
             await trio.lowlevel.wait_readable(self._socket)
             with suppress(BlockingIOError):
                 data = self._socket.recv(CHUNK)
-                self._used_at = trio.current_time()
+                self._age.used_at = trio.current_time()
                 return data
 
     def is_stale(self) -> bool:
-        """Whether there is anything to read, were it only the end, or it has been idle for too long."""
-        return trio.current_time() - self._used_at > TRUSTED_FOR or self._poller.is_readable()
+        """Return whether the socket is readable (data or EOF) or too old."""
+        return self._age.is_over(trio.current_time()) or self._poller.is_readable()
 
     def abort(self) -> None:
         """Close the connection at once."""
@@ -75,27 +76,27 @@ class SecureStream:
         self._tcp = tcp
         self._secured = secured
         self.connection = connection
-        self._used_at = trio.current_time()
+        self._age = Age(trio.current_time(), trio.current_time())
 
-    async def send(self, data: bytes) -> None:
+    async def send(self, data: memoryview) -> None:
         """Send all of it."""
         await self._secured.send_all(data)
 
     async def receive(self) -> bytes:
-        """Receive some."""
+        """Receive some bytes."""
         data = bytes(await self._secured.receive_some(CHUNK))
-        self._used_at = trio.current_time()
+        self._age.used_at = trio.current_time()
         return data
 
     def is_stale(self) -> bool:
-        """Whether there is anything to read, were it only the end, or it has been idle for too long."""
-        if trio.current_time() - self._used_at > TRUSTED_FOR:
+        """Return whether the socket is readable (data or EOF) or too old, or TLS holds unread bytes."""
+        if self._age.is_over(trio.current_time()):
             return True
         return self._tcp.socket.is_readable() or self._has_undecrypted()
 
     def _has_undecrypted(self) -> bool:
-        """Whether the TLS layer holds bytes that were received and not read."""
-        # There is no public way to ask. Should it go, connections are no longer reused, which is safe.
+        """Return whether the TLS layer holds bytes that were received and not read."""
+        # There is no public way to ask. Without the attribute, connections are not reused, which is safe.
         incoming: ssl.MemoryBIO | None = getattr(self._secured, "_incoming", None)
         return incoming is None or incoming.pending > 0
 
@@ -107,10 +108,13 @@ class SecureStream:
 class NativeTransport:
     """HTTP/1.1 over sockets, or trio's streams with TLS.
 
+    Several clients may share one: connections are kept apart by origin, so that each client's key goes to its
+    own server only.
+
     Args:
-        max_idle: Most idle connections kept.
-        max_answer_bytes: A longer answer is a failure.
-        ssl_context: Default: the system's trust store, host names checked.
+        max_idle: Most idle connections kept for each origin.
+        max_answer_bytes: Most bytes of an answer's body; a longer answer is a failure.
+        ssl_context: TLS settings. Default: the system's trust store, host names checked.
     """
 
     def __init__(
@@ -124,14 +128,14 @@ class NativeTransport:
         self._max_answer_bytes = max_answer_bytes
         self._given_context = ssl_context
         self._inherited: list[Pool[Stream | SecureStream]] = []
-        """In a forked child: what the parent's run still refers to."""
+        """In a forked child: connections that the parent's run still refers to."""
         self._begin()
 
     def _begin(self) -> None:
-        self._ssl_context = self._given_context  # one of ours is made anew: OpenSSL has locks, too
+        self._ssl_context = self._given_context  # a default one is made again: OpenSSL has locks, too
         self._pool: Pool[Stream | SecureStream] = Pool(self._max_idle)
         self._sockets: set[SocketLike] = set()
-        """All that are open, and some no longer. Not known weakly: the collector would be quicker."""
+        """All open sockets, and some closed ones. Not weakly: the collector could drop an open one."""
 
     async def exchange(self, request: Request, *, deadline_at: float) -> Answer:
         """Send a request and return its answer, or the failure to get one, before the deadline."""
@@ -144,7 +148,7 @@ class NativeTransport:
             exchange.close()
 
     async def aclose(self) -> None:
-        """Close every idle connection."""
+        """Close every idle connection. Exchanges that begin later open new ones."""
         self._pool.clear()
 
     @property
@@ -153,7 +157,7 @@ class NativeTransport:
         return any(sock.fileno() >= 0 for sock in self._sockets)
 
     def restart(self) -> None:
-        """Begin anew after a fork, in the child. Connections live on in the parent."""
+        """Start again after a fork, in the child. Connections live on in the parent."""
         for sock in self._sockets:
             if sock.fileno() >= 0:
                 forks.forsake(sock.fileno())  # closing it would need the parent's run
@@ -171,14 +175,16 @@ class NativeTransport:
                     await step.stream.send(step.data)
                     return None
                 case Receive():
+                    if step.after:
+                        await trio.sleep(step.after)
                     return await step.stream.receive()
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:  # as a socket would say it
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise ConnectionError(str(error.__cause__ or error) or "the connection was closed") from error
 
     async def _connect(self, origin: Origin) -> Stream | SecureStream:
         try:
-            tcp = await trio.open_tcp_stream(origin.host, origin.port)
-        except RuntimeError as error:  # the interpreter shuts down: no thread for the look-up
+            tcp = await trio.open_tcp_stream(origin.host, origin.port, happy_eyeballs_delay=ATTEMPT_DELAY)
+        except RuntimeError as error:  # the interpreter is shutting down and starts no thread
             raise OSError(str(error)) from error
         connection = Connection(max_answer_bytes=self._max_answer_bytes)
         if origin.scheme == "http":
@@ -192,7 +198,7 @@ class NativeTransport:
             if self._ssl_context is None:
                 self._ssl_context = await trio.to_thread.run_sync(default_context)  # it reads files
             secured = trio.SSLStream(
-                tcp, self._ssl_context, server_hostname=origin.host, https_compatible=True
+                tcp, self._ssl_context, server_hostname=origin.server_name, https_compatible=True
             )
             await secured.do_handshake()
         except BaseException:

@@ -15,9 +15,13 @@ from twisted.internet.endpoints import HostnameEndpoint
 from twisted.python.failure import Failure
 
 from clocknext_core import Answer, ClockNextError, Origin, Request, Transmit, Wait
+from clocknext_transports.client.serving import Serving
 from clocknext_transports.http11 import Connect, Connection, Exchange, Pool, Receive, Send
 from clocknext_transports.http11.sockets import Poller
-from clocknext_transports.loops import driver as coroutines
+from clocknext_transports.loops.calls import Calls
+from clocknext_transports.loops.calls import Transport as AnyTransport
+from clocknext_transports.loops.client import LoopClient
+from clocknext_transports.loops.tasks import Tasks
 
 reactor = cast(ReactorBase, installed_reactor)
 clock = cast(interfaces.IReactorTime, installed_reactor)
@@ -70,7 +74,7 @@ class Transport:
             case Connect(origin):
                 return self._connect(origin)
             case Send(stream, data):
-                return succeed(stream.transport.write(data))
+                return succeed(stream.transport.write(bytes(data)))
             case Receive(stream):
                 stream.transport.resumeProducing()
                 # A turn later, all that TLS had in the same segment is there, and a surplus shows.
@@ -88,7 +92,7 @@ class Transport:
             if isinstance(result, Failure):
                 result = Failure(OSError(result.getErrorMessage()))  # as which the exchange knows errors
             elif isinstance(result, Stream) and origin.scheme == "https":
-                self._tls = self._tls or ssl.optionsForClientTLS(origin.host)
+                self._tls = self._tls or ssl.optionsForClientTLS(origin.server_name)
                 result.transport.startTLS(self._tls)
             if not connected.called:
                 connected.callback(result)
@@ -99,22 +103,48 @@ class Transport:
 
 
 class Event(Deferred[None]):
-    """Wakes the one coroutine that waits for it."""
+    """Wakes the one coroutine that waits for it. Any thread may set it, and the driver's lock may be held."""
 
     def set(self) -> None:
-        self.callback(None)
+        reactor.callFromThread(lambda: None if self.called else self.callback(None))
 
-    async def wait(self) -> None:
+    async def wait(self, until: float | None = None) -> None:  # noqa: ARG002 - the outbox has the deadline
         await self
 
 
-class Driver(coroutines.Driver):
-    """Polls after every input, and when time is up."""
+class Background(Tasks):
+    """Serves when it is called, and when time is up."""
+
+    timer: DelayedCall | None = None
+    attempts: tuple[Deferred[None], ...] = ()
+
+    @property
+    def is_working(self) -> bool:
+        return self.timer is not None and self.timer.active()
+
+    def wake(self) -> None:
+        self.work_at(reactor.seconds())
+
+    def work_at(self, at: float | None) -> None:
+        if self.timer is not None and self.timer.active():
+            self.timer.cancel()
+        if at is not None:
+            self.timer = reactor.callLater(max(0.0, at - reactor.seconds()), self.work)
+
+    def work(self) -> None:
+        output = self.serve_all(self.start)
+        self.work_at(output.until if isinstance(output, Wait) else None)
+
+    def start(self, transmit: Transmit) -> None:
+        attempt = Deferred.fromCoroutine(self.send(transmit))
+        attempt.addErrback(Failure.trap, CancelledError)
+        self.attempts = (*(each for each in self.attempts if not each.called), attempt)
+
+
+class Driver(Calls[Background]):
+    """Carries calls out in the caller's coroutine."""
 
     cancellations = (CancelledError,)
-    _attempts: tuple[Deferred[None], ...] = ()
-    _alarm: DelayedCall | None = None
-    _is_polling = False
 
     def _now(self) -> float:
         return reactor.seconds()
@@ -122,41 +152,25 @@ class Driver(coroutines.Driver):
     def _make_event(self) -> Event:
         return Event()
 
+    def _make_background(self, serving: Serving) -> Background:
+        return Background(serving, self._exchange, Event)
+
     async def _sleep_until(self, at: float) -> None:
         await task.deferLater(clock, max(0.0, at - reactor.seconds()))
 
-    def _nudge(self) -> None:
-        if self._is_polling:
-            return  # this comes from something woken below, and the loop goes on
-        self._is_polling = True
-        try:
-            while isinstance(output := self._serve(), Transmit):
-                attempt = Deferred.fromCoroutine(self._carry(output))
-                attempt.addErrback(Failure.trap, *self.cancellations)
-                self._attempts = (*(each for each in self._attempts if not each.called), attempt)
-        finally:
-            self._is_polling = False
-        self._set_alarm(output.until if isinstance(output, Wait) else None)
-
-    def _set_alarm(self, at: float | None) -> None:
-        if self._alarm is not None and self._alarm.active():
-            self._alarm.cancel()
-        if at is not None:
-            self._alarm = reactor.callLater(max(0.0, at - reactor.seconds()), self._nudge)
-
     async def halt(self) -> None:
-        for attempt in self._attempts:
+        for attempt in self._background.attempts:
             attempt.cancel()
-        self._set_alarm(None)
-        await self._transport.aclose()
+        self._background.work_at(None)
+        await self.transport.aclose()
 
 
 @final
-class TwistedClockNext(coroutines.Client[Driver]):
+class TwistedClockNext(LoopClient[Driver]):
     """A client of ClockNext for the reactor's thread: its methods are coroutine functions."""
 
-    def _start(self) -> None:
-        self._driver = Driver(self._engine, self._transport, self._hooks)
+    def _make_driver(self, transport: AnyTransport) -> Driver:
+        return Driver(self._engine, transport, self._hooks)
 
     def _native_transport(self) -> Transport:
         return Transport(self.config.batch.max_concurrency)

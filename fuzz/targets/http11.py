@@ -226,7 +226,7 @@ def _check_exchange(parts: Sequence[bytes], request: Request, kept: str | None, 
                 step = exchange.fail(BrokenPipeError("broken pipe"))
                 sent.append(b"")
             else:
-                sent.append(step.data)
+                sent.append(bytes(step.data))
                 step = exchange.resume(None)
         elif is_kept and kept == "ends":
             step = exchange.resume(b"")

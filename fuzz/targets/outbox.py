@@ -12,7 +12,7 @@ Allowed exceptions: none. What the overflow policy `raise` raises, the model exp
 
 from typing import get_args
 
-from clocknext_core import BatchPolicy, OutboxOutput, RetryPolicy, Transmit, Wait
+from clocknext_core import Adopt, BatchPolicy, RetryPolicy, SpooledOutput, Store, Transmit, Wait
 from clocknext_core.config import Outage, Overflow
 from fuzz.decoding import Decoder
 from tests.core.outbox_model import REPLIES, World
@@ -27,6 +27,9 @@ INTERVALS = (0.0, 0.5, 2.0)
 BYTES = (10**6, 300, 900)
 PATIENCE = (0.0, 1.0, 10.0)
 JUMPS = (0.0, 0.05, 0.2, 1.0, 2.0, 3.0, 30.0, 900.0, -0.1, -50.0)
+WINDOWS = (None, 5.0, 86400.0)
+"""Of the spool, where there is one."""
+AGES = (0.0, 1.0, 4.0, 90000.0)
 DEADLINES = (None, 0.0, 0.05, 1.0, 3.0, 30.0, 900.0)
 NAMES = sorted(REPLIES)
 
@@ -49,7 +52,7 @@ TOKENS = (
 
 
 def check(data: bytes) -> None:
-    """Run operations: nine bytes for the policies, then two an operation: which one, and on what."""
+    """Run operations: ten bytes for the policies, then two an operation: which one, and on what."""
     decoder = Decoder(data)
     batch = BatchPolicy(
         max_size=1 + decoder.below(4),
@@ -62,12 +65,13 @@ def check(data: bytes) -> None:
         outage=decoder.pick(OUTAGES),
     )
     choice = decoder.below(256)
+    spool_window = decoder.pick(WINDOWS)
     retry = RetryPolicy(
         max_attempts=1 + choice % 4,
         base_delay=(0.0, 0.2)[choice // 4 % 2],
         max_delay=(0.3, 10.0)[choice // 8 % 2],
     )
-    world = World(batch, retry, choice // 16)
+    world = World(batch, retry, choice // 16, spool_window)
     _Operations(world).run(decoder)
     world.recover()
 
@@ -89,7 +93,7 @@ class _Operations:
         for _ in range(MAX_OPERATIONS):
             if decoder.has_ended:
                 return
-            self._do(decoder.below(16), decoder.below(256))
+            self._do(decoder.below(18), decoder.below(256))
 
     def _do(self, operation: int, argument: int) -> None:
         world = self._world
@@ -116,9 +120,25 @@ class _Operations:
                     world.jump(max(0.0, self._wakes_at - world.clock))
             case 14:
                 self._live_through(NAMES[argument % len(NAMES)], 4 * (1 + argument // len(NAMES)))
+            case 15 if world.storing:
+                tickets = list(world.storing)
+                world.store(tickets[argument % len(tickets)], fails=argument >= 240)
+            case 16 if world.adopting is not None:
+                self._end_look(world.adopting, argument)
             case _:
                 for _ in range(1 + argument % 4):
                     self._poll()
+
+    def _end_look(self, limit: int, argument: int) -> None:
+        """Report what a look into the spool has found, or that it failed."""
+        if argument % 8 == 0:
+            self._world.fail_to_adopt()
+        elif argument % 8 == 1:
+            self._world.expire()
+        else:
+            count = min(argument // 8 % 3, limit)
+            ages = [AGES[(argument + number) % len(AGES)] for number in range(count)]
+            self._world.adopt(count, ages, is_last=argument % 2 == 0)
 
     def _live_through(self, name: str, steps: int) -> None:
         """Let every attempt be answered alike for a while, and time pass: one by one, outages are rare."""
@@ -126,6 +146,10 @@ class _Operations:
             match self._poll():
                 case Transmit(ticket):
                     self._world.answer(ticket, name)
+                case Store(ticket):
+                    self._world.store(ticket)
+                case Adopt():
+                    self._world.adopt(0, [], is_last=True)
                 case Wait(until=float(until)):
                     self._world.jump(max(0.0, until - self._world.clock))
                 case _:
@@ -137,7 +161,7 @@ class _Operations:
             return argument
         return self._sent[-1 - argument // 32 % len(self._sent)]
 
-    def _poll(self) -> OutboxOutput:
+    def _poll(self) -> SpooledOutput:
         output = self._world.poll()
         if isinstance(output, Transmit):
             self._sent.append(output.ticket)

@@ -18,7 +18,7 @@ def test_what_it_prints_works() -> None:
         assert f"export CLOCKNEXT_BASE_URL={url}\n" in text
         assert f"export CLOCKNEXT_API_KEY={DEFAULT_API_KEY}\n" in text
         assert f"curl {url}/_emulator/ledger" in text
-        assert "export NO_PROXY=127.0.0.1" in text
+        assert "NO_PROXY" not in text, "a loopback address is never reached through a proxy"
         body = text.partition("-d '")[2].partition("'")[0]
         headers = {"Authorization": f"Bearer {DEFAULT_API_KEY}", "Content-Type": "application/json"}
         with httpx.Client(trust_env=False, timeout=TIMEOUT) as client:
@@ -50,9 +50,24 @@ def test_faults_by_chance() -> None:
     assert set(seen[0]) == {401, 503, None}
 
 
+def test_it_imitates_the_newer_ingest() -> None:
+    arguments = ("--port", "0", "--accept-only", "thick-queued")
+    with started("emulator", *arguments, env=environment()) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[-1]
+        headers = {"Authorization": f"Bearer {DEFAULT_API_KEY}"}
+        answer = httpx.post(
+            f"{url}/api/v1/signal", json={}, headers=headers, trust_env=False, timeout=TIMEOUT
+        )
+        assert (answer.status_code, answer.json()["result"]["status"]) == (202, "PENDING")
+        process.terminate()
+        assert process.wait(TIMEOUT) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        (("--accept-only", "fat"), "'fat' is not one of 'thin', 'thick', 'thick-queued'"),
         (("--fault", "moon=0.1"), "No fault is called 'moon'"),
         (("--fault", "503"), "'503'"),
         (("--fault", "503=much"), "'503=much'"),

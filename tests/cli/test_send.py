@@ -14,9 +14,9 @@ from clocknext_transports.emulator import (
     EmulatorServer,
     Fault,
     Faults,
-    Gate,
-    Gated,
+    Hold,
     Ledger,
+    OnHold,
     Received,
     emulator,
     scripted,
@@ -137,7 +137,7 @@ def test_refused_lines_are_written_down_and_the_rest_delivered(server: EmulatorS
         6: "ValidationError: line: is not UTF-8 at",
         7: "NotFoundError 404: No customer with id",
         8: "AllowanceError 422: Insufficient credi",
-        9: 'PlanError 422: No model "gpt-9" is ena',
+        9: 'PlanError 422: Model "gpt-9" is not a ',
         10: "ValidationError: custom: must be at mo",
         12: "ValidationError: line: is not a JSON o",
     }
@@ -253,9 +253,9 @@ def test_an_address_that_is_not_the_api_stops(not_the_api: str, usage: Path) -> 
 
 
 def test_ctrl_c_lets_those_in_flight_end(usage: Path) -> None:
-    gate = Gate()
+    gate = Hold()
     usage.write_bytes(many(100))
-    with scripted([Gated(gate, (200, {"content-type": "application/json"}, ACCEPTED))]) as server:
+    with scripted([OnHold(gate, (200, {"content-type": "application/json"}, ACCEPTED))]) as server:
         with started("send", usage, env=connected(server.url)) as process:
             assert process.stderr is not None
             assert gate.wait_arrived(TIMEOUT, count=8)

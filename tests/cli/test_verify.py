@@ -12,9 +12,9 @@ from clocknext_transports.emulator import (
     EmulatorServer,
     Fault,
     Faults,
-    Gate,
-    Gated,
+    Hold,
     Ledger,
+    OnHold,
     emulator,
     scripted,
 )
@@ -123,7 +123,7 @@ def test_refused_lines_go_to_stderr_with_the_reason(server: EmulatorServer, tmp_
     assert {number: reason[:36] for number, reason in reasons.items()} == {
         "2": "ValidationError: customer_id: is req",
         "3": "NotFoundError 404: No customer with ",
-        "4": 'PlanError 422: No model "gpt-9" is e',
+        "4": 'PlanError 422: Model "gpt-9" is not ',
         "6": "ValidationError: line: is not JSON: ",
     }
     assert "2 priced, 4 refused. Nothing was billed." in done.stdout
@@ -188,10 +188,10 @@ def test_a_service_that_gives_no_price_may_have_billed_so_it_stops(usage: Path) 
 
 
 def test_ctrl_c_shows_what_was_priced(usage: Path) -> None:
-    gate = Gate()
+    gate = Hold()
     usage.write_bytes(many(100))
     with (
-        scripted([Gated(gate, (200, JSON, PRICED))]) as server,
+        scripted([OnHold(gate, (200, JSON, PRICED))]) as server,
         started("verify", usage, env=connected(server.url)) as process,
     ):
         assert process.stderr is not None

@@ -7,11 +7,11 @@ from threading import Lock
 from typing import TypeAlias
 
 from clocknext_core import Response, TrackResult
-from clocknext_transports.emulator import Gate, Gated, Received, Reply, ScriptedServer
+from clocknext_transports.emulator import Hold, OnHold, Received, Reply, ScriptedServer
 from tests.contract.clients import Client
 
-Answerer: TypeAlias = Callable[[Received], Reply | Gated]
-Answer: TypeAlias = Reply | Gated | Answerer
+Answerer: TypeAlias = Callable[[Received], Reply | OnHold]
+Answer: TypeAlias = Reply | OnHold | Answerer
 
 _JSON = {"content-type": "application/json"}
 
@@ -46,33 +46,33 @@ def found(**customer: object) -> Reply:
     return _json_reply(200, {"ok": True, "customer": {"id": "cus_1", **customer}}, {})
 
 
-def by_key(answers: Mapping[str, Answer], otherwise: Reply | Gated | None = None) -> Answerer:
+def by_key(answers: Mapping[str, Answer], otherwise: Reply | OnHold | None = None) -> Answerer:
     """Answer each signal as its idempotency key says; any other with a price, or as told."""
     default = otherwise or priced()
 
-    def answer(request: Received) -> Reply | Gated:
+    def answer(request: Received) -> Reply | OnHold:
         chosen = answers.get(key_of(request), default)
         return chosen(request) if callable(chosen) else chosen
 
     return answer
 
 
-def in_turn(*answers: Reply | Gated) -> Answerer:
+def in_turn(*answers: Reply | OnHold) -> Answerer:
     """Answer one after the other, the last one again and again."""
     left = list(answers)
 
-    def answer(_: Received) -> Reply | Gated:
+    def answer(_: Received) -> Reply | OnHold:
         return left.pop(0) if len(left) > 1 else left[0]
 
     return answer
 
 
-def held(gate: Gate, answer: Reply | None = None) -> Gated:
+def held(gate: Hold, answer: Reply | None = None) -> OnHold:
     """Answer when a gate is released."""
-    return Gated(gate, answer or priced())
+    return OnHold(gate, answer or priced())
 
 
-def counted(gate: Gate) -> Gated:
+def counted(gate: Hold) -> OnHold:
     """Answer at once, and count the request in at the gate."""
     gate.release()
     return held(gate)
@@ -90,7 +90,7 @@ class Timed:
         self._lock = Lock()
         self._times: list[tuple[str, float]] = []
 
-    def __call__(self, request: Received) -> Reply | Gated:
+    def __call__(self, request: Received) -> Reply | OnHold:
         with self._lock:
             self._times.append((key_of(request), time.monotonic()))
         return self._answer(request)

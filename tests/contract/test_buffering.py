@@ -6,7 +6,7 @@ import time
 import pytest
 
 from clocknext_core import AllowanceError, BatchPolicy, ClockNextError, NetworkError, ServerError
-from clocknext_transports.emulator import Gate, scripted
+from clocknext_transports.emulator import Hold, scripted
 from tests.contract.answers import (
     Answer,
     by_key,
@@ -53,7 +53,7 @@ async def test_a_key_is_made_for_a_signal_without_one(world: World) -> None:
 
 
 async def test_a_full_batch_is_sent_by_itself(world: World) -> None:
-    gate = Gate()
+    gate = Hold()
     with scripted([by_key({"": found()}, counted(gate))]) as server:
         batch = BatchPolicy(max_size=3, max_interval=3600.0)
         async with world.open(server.url, batch=batch) as client:
@@ -67,7 +67,7 @@ async def test_a_full_batch_is_sent_by_itself(world: World) -> None:
 
 
 async def test_a_batch_is_sent_after_its_interval(world: World) -> None:
-    gate = Gate()
+    gate = Hold()
     with scripted([counted(gate)]) as server:
         batch = BatchPolicy(max_size=100, max_interval=0.03)
         async with world.open(server.url, batch=batch) as client:
@@ -120,7 +120,7 @@ async def test_a_flush_reports_what_was_delivered_and_what_was_not(world: World)
 
 
 async def test_a_flush_that_runs_out_of_time_says_what_is_pending(world: World) -> None:
-    gate = Gate()
+    gate = Hold()
     with scripted([by_key({"slow": held(gate), "slower": held(gate)})]) as server:
         async with world.open(server.url, batch=PATIENT_BATCH) as client:
             await record_all(client, ["slow", "quick", "slower"])
@@ -137,7 +137,7 @@ async def test_a_flush_that_runs_out_of_time_says_what_is_pending(world: World) 
 
 
 async def test_later_signals_do_not_delay_a_flush(world: World) -> None:
-    gate = Gate()
+    gate = Hold()
     with scripted([by_key({"early": held(gate)})]) as server:
         async with world.open(server.url, batch=PATIENT_BATCH) as client, world.tasks() as tasks:
             await record(client, "early")
@@ -153,7 +153,7 @@ async def test_later_signals_do_not_delay_a_flush(world: World) -> None:
 
 
 async def test_a_flush_does_not_count_later_signals(world: World) -> None:
-    gate = Gate()
+    gate = Hold()
     with scripted([by_key({"early": held(gate), "late": refused(400)})]) as server:
         async with world.open(server.url, batch=PATIENT_BATCH) as client, world.tasks() as tasks:
             await record(client, "early")
@@ -168,7 +168,7 @@ async def test_a_flush_does_not_count_later_signals(world: World) -> None:
 
 
 async def test_two_flushes_at_the_same_time_both_tell(world: World) -> None:
-    gate = Gate()
+    gate = Hold()
     with scripted([held(gate)]) as server:
         async with world.open(server.url, batch=PATIENT_BATCH) as client, world.tasks() as tasks:
             await record_all(client, ["a", "b"])
@@ -275,7 +275,7 @@ async def test_closing_refuses_what_comes_after(world: World) -> None:
 
 
 async def test_closing_with_a_hanging_server_ends_in_time(world: World) -> None:
-    gate = Gate()
+    gate = Hold()
     with scripted([held(gate)]) as server:
         batch = BatchPolicy(max_size=1000, max_interval=3600.0, max_concurrency=2)
         async with world.open(server.url, batch=batch, timeout=3600.0) as client, world.tasks() as tasks:
@@ -310,7 +310,7 @@ async def test_a_server_that_cannot_be_reached_is_a_network_error(world: World) 
 
 
 async def test_an_answer_that_does_not_come_in_time_is_a_network_error(world: World) -> None:
-    gate = Gate()
+    gate = Hold()
     with scripted([by_key({"a": in_turn(held(gate), priced())}, held(gate))]) as server:
         async with world.open(server.url, batch=PATIENT_BATCH, timeout=0.1) as client:
             await record(client, "a")
@@ -359,7 +359,7 @@ async def test_threads_are_started_only_for_buffered_signals(world: World) -> No
     def running() -> int:
         return sum(thread.name == "clocknext" for thread in threading.enumerate())
 
-    gate = Gate()
+    gate = Hold()
     with scripted([by_key({"": found()}, held(gate))]) as server:
         batch = BatchPolicy(max_size=1, max_concurrency=3)
         async with world.open(server.url, batch=batch) as client:

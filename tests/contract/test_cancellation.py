@@ -8,7 +8,7 @@ import pytest
 
 from clocknext_core import BatchPolicy, RetryPolicy
 from clocknext_transports import AsyncClockNext
-from clocknext_transports.emulator import Gate, Gated, Ledger, Received, Reply, emulator, scripted
+from clocknext_transports.emulator import Hold, Ledger, OnHold, Received, Reply, emulator, scripted
 from tests.contract.answers import by_key, held, in_turn, priced, record, record_all, refused, sent_to
 from tests.contract.clients import Client
 from tests.contract.worlds import KEY, PATIENT_BATCH, QUICK, World, in_tasks
@@ -20,13 +20,13 @@ KEYS = ["a", "b", "c"]
 class Answerer(Protocol):
     """A function that answers requests."""
 
-    def __call__(self, request: Received, /) -> Gated: ...
+    def __call__(self, request: Received, /) -> OnHold: ...
 
 
-def billed_but_held(ledger: Ledger, gate: Gate) -> Answerer:
+def billed_but_held(ledger: Ledger, gate: Hold) -> Answerer:
     """Bill a signal at once, and hold its answer back."""
 
-    def answer(request: Received) -> Gated:
+    def answer(request: Received) -> OnHold:
         return held(gate, Reply(ledger.handle(request, now=time.time())))
 
     return answer
@@ -34,7 +34,7 @@ def billed_but_held(ledger: Ledger, gate: Gate) -> Answerer:
 
 @in_tasks
 async def test_a_cancelled_flush_leaves_the_signals_in_flight(world: World) -> None:
-    gate = Gate()
+    gate = Hold()
     with scripted([held(gate)]) as server:
         async with world.open(server.url, batch=PATIENT_BATCH) as client:
             await record_all(client, ["a", "b"])
@@ -52,7 +52,7 @@ async def test_a_cancelled_flush_leaves_the_signals_in_flight(world: World) -> N
 
 @in_tasks
 async def test_a_cancelled_call_ends_at_once_and_can_be_repeated_under_its_key(world: World) -> None:
-    ledger, gate = Ledger(), Gate()
+    ledger, gate = Ledger(), Hold()
     with scripted([billed_but_held(ledger, gate)]) as server:
         async with world.open(server.url) as client:
 
@@ -71,7 +71,7 @@ async def test_a_cancelled_call_ends_at_once_and_can_be_repeated_under_its_key(w
 
 @in_tasks
 async def test_a_cancelled_block_leaves_its_signals_held_and_the_next_delivers_them(world: World) -> None:
-    ledger, gate = Ledger(), Gate()
+    ledger, gate = Ledger(), Hold()
     with scripted([billed_but_held(ledger, gate)]) as server:
         client = world.create(server.url, batch=AT_ONCE)
 
@@ -95,7 +95,7 @@ async def test_a_cancelled_block_leaves_its_signals_held_and_the_next_delivers_t
 
 @in_tasks
 async def test_an_attempt_that_was_cancelled_is_not_counted(world: World) -> None:
-    gate = Gate()
+    gate = Hold()
     with scripted([by_key({"a": in_turn(held(gate), refused(503), priced())})]) as server:
         retry = RetryPolicy(max_attempts=2, base_delay=0.001, max_delay=0.001)
         client = world.create(server.url, batch=AT_ONCE, retry=retry)
@@ -116,7 +116,7 @@ async def test_an_attempt_that_was_cancelled_is_not_counted(world: World) -> Non
 
 @in_tasks
 async def test_a_block_cancelled_in_its_flush_leaves_its_signals_held(world: World) -> None:
-    ledger, gate = Ledger(), Gate()
+    ledger, gate = Ledger(), Hold()
     with scripted([billed_but_held(ledger, gate)]) as server:
         client = world.create(server.url, batch=PATIENT_BATCH)
 
@@ -135,7 +135,7 @@ async def test_a_block_cancelled_in_its_flush_leaves_its_signals_held(world: Wor
 
 @in_tasks
 async def test_a_block_cancelled_while_it_closes_leaves_its_signals_held_and_no_task(world: World) -> None:
-    ledger, gate = Ledger(), Gate()
+    ledger, gate = Ledger(), Hold()
     with scripted([billed_but_held(ledger, gate)]) as server:
         client = world.create(server.url, batch=PATIENT_BATCH)
 
@@ -154,7 +154,7 @@ async def test_a_block_cancelled_while_it_closes_leaves_its_signals_held_and_no_
 
 @in_tasks
 async def test_after_a_cancelled_close_the_block_can_be_left(world: World) -> None:
-    gate = Gate()
+    gate = Hold()
     with scripted([held(gate)]) as server:
         async with world.open(server.url, batch=PATIENT_BATCH) as client:
             await record(client, "a")
@@ -172,7 +172,7 @@ async def test_after_a_cancelled_close_the_block_can_be_left(world: World) -> No
 
 @in_tasks
 async def test_a_cancelled_wait_for_room_records_nothing(world: World) -> None:
-    gate = Gate()
+    gate = Hold()
     with scripted([held(gate)]) as server:
         async with world.open(server.url, batch=AT_ONCE) as client:
             await record_all(client, KEYS)
@@ -237,7 +237,7 @@ class _Block:
 
 
 def test_a_client_of_asyncio_outlives_its_event_loop() -> None:
-    ledger, gate = Ledger(), Gate()
+    ledger, gate = Ledger(), Hold()
     answer = billed_but_held(ledger, gate)
     with scripted([answer]) as server:
         client = AsyncClockNext(KEY, base_url=server.url, batch=AT_ONCE, retry=QUICK)

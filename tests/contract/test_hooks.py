@@ -12,7 +12,7 @@ from clocknext_core import (
     ServerError,
     Signal,
 )
-from clocknext_transports.emulator import Gate, scripted
+from clocknext_transports.emulator import Hold, scripted
 from tests.contract.answers import (
     Answer,
     by_key,
@@ -142,7 +142,7 @@ async def test_hooks_that_raise_are_logged_and_stop_nothing(world: World, log: L
         assert sent_to(server).count("busy") == 2
     lines = log.take()
     assert [line.partition(";")[0] for line in lines] == [
-        f"A hook raised on {event}" for event in ("Rejected", "Dropped", "Retrying", "Flushed", "Flushed")
+        f"A hook raised on {event}" for event in ("Rejected", "Rejected", "Retrying", "Emptied", "Emptied")
     ]
     assert all("LookupError: This hook is broken." in line for line in lines)
     assert not any(KEY in line for line in lines)
@@ -165,7 +165,7 @@ async def test_a_hook_may_record_another_signal(world: World) -> None:
         world.hooks.on_error(error, signal)
         world.from_hook(record(clients[0], f"after {signal.idempotency_key}"))
 
-    gate = Gate()
+    gate = Hold()
     with scripted(
         [by_key({"a": refused(400), "after a": refused(400), "after after a": held(gate)})]
     ) as server:

@@ -9,7 +9,7 @@ import trio
 
 from clocknext_core import BatchPolicy
 from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext
-from clocknext_transports.emulator import EmulatorServer, Gate, emulator, scripted
+from clocknext_transports.emulator import EmulatorServer, Hold, emulator, scripted
 from tests.contract.answers import held, priced, record, sent_to
 from tests.contract.worlds import PATIENT_BATCH, World, in_tasks
 
@@ -114,8 +114,8 @@ async def test_the_steps_of_a_cancelled_block_are_held(world: World, wait: bool 
 
 @in_tasks
 async def test_a_step_whose_awaited_recording_is_cancelled_is_held(world: World) -> None:
-    gate = Gate()
-    with scripted([held(gate)]) as server:
+    hold = Hold()
+    with scripted([held(hold)]) as server:
         async with world.open(server.url, batch=PATIENT_BATCH) as client:
 
             async def block() -> None:
@@ -123,9 +123,9 @@ async def test_a_step_whose_awaited_recording_is_cancelled_is_held(world: World)
                     await run.step("a")
                     await run.step("b")  # sends a, and waits
 
-            await world.cancelled(block, when=lambda: world.arrived(gate))
+            await world.cancelled(block, when=lambda: world.arrived(hold))
             assert client.pending == 2
-            gate.release()
+            hold.release()
             assert (await client.flush()).delivered == 2
         assert sorted(sent_to(server)) == ["r/a/1", "r/a/1", "r/b/1"]
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 from clocknext_core import BatchPolicy, RateLimitError, RetryPolicy
-from clocknext_transports.emulator import Gate, scripted
+from clocknext_transports.emulator import Hold, scripted
 from tests.contract.answers import (
     Timed,
     by_key,
@@ -26,7 +26,7 @@ PAUSE = 0.08
 
 
 async def test_no_more_are_in_flight_than_allowed(world: World) -> None:
-    gate = Gate()
+    gate = Hold()
     with scripted([held(gate)]) as server:
         batch = BatchPolicy(max_size=1, max_concurrency=3)
         async with world.open(server.url, batch=batch) as client:
@@ -43,7 +43,7 @@ async def test_no_more_are_in_flight_than_allowed(world: World) -> None:
 
 
 async def test_a_slow_signal_does_not_hold_up_the_others(world: World) -> None:
-    slow, others = Gate(), Gate()
+    slow, others = Hold(), Hold()
     keys = [f"k{number}" for number in range(30)]
     with scripted([by_key({"slow": held(slow)}, counted(others))]) as server:
         batch = BatchPolicy(max_size=1, max_concurrency=2)

@@ -22,7 +22,7 @@ import trio.testing
 
 from clocknext_core import BatchPolicy, RetryPolicy
 from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext
-from clocknext_transports.emulator import DEFAULT_API_KEY, Gate
+from clocknext_transports.emulator import DEFAULT_API_KEY, Hold
 from clocknext_transports.httpx import AsyncHttpxTransport, HttpxTransport
 from tests.contract.clients import PATIENCE, AwaitedClient, Client, Hooks, Options, Seen
 from tests.contract.tasks import AsyncioTasks, Tasks, ThreadTask, ThreadTasks, driven, show_stacks, trio_tasks
@@ -86,7 +86,7 @@ class World(ABC):
         }
         return self._create(url, {**defaults, **options})
 
-    async def arrived(self, gate: Gate, count: int = 1) -> None:
+    async def arrived(self, gate: Hold, count: int = 1) -> None:
         """Wait until so many requests have come to a gate."""
         assert await self.blocking(lambda: gate.wait_arrived(PATIENCE, count=count)), (
             f"{gate.arrived} requests have come, not {count}"
@@ -336,7 +336,7 @@ without_block = pytest.mark.parametrize(
 
 
 class LogKeeper(logging.Handler):
-    """Keeps what the clients and asyncio log, but for the journal, for the scenario to look at."""
+    """Keeps what the clients and asyncio log, but for the log of events, for the scenario to look at."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -344,7 +344,7 @@ class LogKeeper(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a record as it would be printed, with its traceback."""
-        if not hasattr(record, "event_name"):  # else it is of the journal, and hooks tell the same
+        if not hasattr(record, "event_name"):  # else it is an event, and hooks tell the same
             self._lines.append(self.format(record))
 
     def take(self) -> list[str]:

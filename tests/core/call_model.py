@@ -41,7 +41,7 @@ from clocknext_core.operations import Method, json_body, path_of, signal_operati
 from tests.core.support import KEY, answer, config, encoded, no_key, refusal, success
 
 AnyCall: TypeAlias = "Call[Payload] | Call[TrackResult]"
-AnyOutput: TypeAlias = "CallOutput[Payload] | CallOutput[TrackResult]"
+AnyOutput: TypeAlias = CallOutput
 
 NEVER = float("inf")
 DAY = 24 * 3600.0

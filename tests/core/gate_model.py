@@ -51,7 +51,7 @@ class GateBook:
     @property
     def is_outage(self) -> bool:
         """Whether five attempts failed in a row, and none of them by the signal's fault."""
-        return self._failures >= 5
+        return self._is_holding and self._failures >= 5
 
     def counts_against_signal(self, health: Health, *, tried_at: float) -> bool:
         """Tell whether a failed attempt is one of the signal's own, which are bounded."""
@@ -71,7 +71,7 @@ class GateBook:
                 self.width = min(self.width + 1, self._full)
         elif is_news:
             self._failures += 1
-            if self.is_outage and self._is_holding:
+            if self.is_outage:
                 ceiling = min(self._retry.base_delay * 2 ** (self._failures - 5), self._retry.max_delay)
                 self._close(now, ceiling / 2, ceiling)
         self.pause(retry_after, now=now)

@@ -19,31 +19,46 @@ from clocknext_core import (
     Closed,
     Delivered,
     Dropped,
+    Emptied,
     EncodedSignal,
     Erase,
     Failure,
-    Flushed,
     FlushReport,
+    GivenUp,
+    HookEvent,
+    KeyRefused,
+    Mending,
     Outbox,
-    OutboxOutput,
     Quarantine,
     QueueFullError,
     Rejected,
     Retrying,
     RetryPolicy,
     Settled,
+    SpooledOutbox,
+    SpooledOutput,
     SpoolError,
     Store,
     TrackResult,
     Transmit,
     Wait,
+    WaitReason,
 )
+from clocknext_core.adoption import LOOK_INTERVAL, LOOKS
 from tests.core.gate_model import GateBook, health_of
 from tests.core.support import KEY, answer, config, credit, encoded, refusal, success
 
 Event: TypeAlias = tuple[str, *tuple[object, ...]]
 
 NEVER = float("inf")
+
+DUTIES = ("store", "erase", "quarantine")
+ERRORS: Mapping[type[HookEvent], str] = {
+    Rejected: "rejected",
+    GivenUp: "given up",
+    Mending: "mending",
+    KeyRefused: "key refused",
+}
 
 
 @dataclass(frozen=True)
@@ -103,6 +118,7 @@ class Book:
     retry_after: float = 0.0
     expires_at: float = NEVER
     is_in_spool: bool = False
+    is_adopted: bool = False
 
     @property
     def key(self) -> str:
@@ -128,6 +144,10 @@ class FlushBook:
     began_at: float
     deadline_at: float | None
     closes: bool
+    look: int | None
+    """The look into the spool that it waits for."""
+    adopts_until: float
+    waits_for_adopted: bool = True
 
 
 @dataclass(eq=False)
@@ -153,27 +173,38 @@ class World:
 
     def __post_init__(self) -> None:
         self.config = replace(config(self.batch, self.retry), spool_window=self.spool_window)
-        self.outbox = Outbox(self.config, Random(self.seed))
+        machine = Outbox if self.spool_window is None else SpooledOutbox
+        self.outbox: Outbox | SpooledOutbox = machine(self.config, Random(self.seed))
         self.now = -NEVER
         self.books: dict[str, Book] = {}
         self.recorded: list[Book] = []
         self.ended: list[Book] = []
         self.told: set[Book] = set()
         self.fresh: list[Book] = []
+        self.adopted: list[Book] = []
+        """Fresh ones that dead processes left; they wait for no batch."""
         self.waiting: list[Book] = []
         self.flying: dict[int, Book] = {}
         self.blocked: list[BlockedBook] = []
         self.storing: dict[int, Book] = {}
         self.withdrawn: set[int] = set()
-        self.may_adopt = self.is_durable
+        self.looks_from = -NEVER
+        """When the next look is due, at the earliest; `NEVER` while one is under way."""
+        self.looks_by = -NEVER
+        """And at the latest, which is not the same where there is jitter."""
+        if not self.is_durable:
+            self.looks_from = self.looks_by = NEVER
         self.adopting: int | None = None
+        self.looks = 0
+        self.is_asked_again = False
+        self.failed_looks = 0
+        self.left_behind = 0
         self.flushes: list[FlushBook] = []
-        self.reports: dict[int, tuple[int, Counter[str], int]] = {}
+        self.reports: dict[int, tuple[int, int, Counter[str], int]] = {}
         self.admissions: dict[int, tuple[str, str | None]] = {}
         self.expected: Counter[Event] = Counter()
         self.tickets: set[int] = set()
         self.spent: list[int] = []
-        self.first_sent: list[Book] = []
         self.gate = GateBook(self.config)
         self.sending = False
         self.interval_at: float | None = None
@@ -181,7 +212,6 @@ class World:
         self.closing = False
         self.closed = False
         self.last_wait: Wait | None = None
-        self.last_event: Event = ("none",)
         self.log: list[str] = []
 
     # Inputs
@@ -191,6 +221,9 @@ class World:
         signal = book.signal
         self._touch()
         full = not self._has_room_for(book)
+        if full and not self.closing:
+            self._start_sending()
+            self.seen["full"] += not self.flying
         refuses = full and not self.closing and self.batch.overflow == "raise"
         try:
             receipt = self.outbox.record(signal, now=self.clock)
@@ -211,10 +244,14 @@ class World:
             self.blocked.append(BlockedBook(receipt.ticket, book, self.now + self.batch.block_timeout))
             book.place = "blocked"
             self.seen["blocked"] += 1
-        elif full and self.batch.overflow == "drop_oldest" and self._has_room_for(book, without=self.fresh):
+        elif (
+            full
+            and self.batch.overflow == "drop_oldest"
+            and self._has_room_for(book, without=[*self.adopted, *self.fresh])
+        ):
             oldest: list[Book] = []
             while not self._has_room_for(book):
-                oldest.append(self.fresh.pop(0))
+                oldest.append((self.adopted or self.fresh).pop(0))
             self._take_in(book, receipt.ticket)
             self.sending = self.sending and bool(self.fresh)
             for each in oldest:
@@ -234,6 +271,7 @@ class World:
         """Report what became of a signal on its way into the spool."""
         self._touch()
         error = SpoolError("The disk is full.") if fails else None
+        assert isinstance(self.outbox, SpooledOutbox)
         self.outbox.handle_stored(ticket, error, now=self.clock)
         book = self.storing.pop(ticket, None)
         if book is None:
@@ -261,28 +299,64 @@ class World:
         self._settle_finished()
         self.check()
 
-    def adopt(self, count: int, ages: Sequence[float]) -> None:
+    def adopt(self, count: int, ages: Sequence[float], *, is_last: bool = False) -> None:
         """Report what was taken over from the spool."""
         self._touch()
         books = [self._new_book() for _ in range(count)]
         adopted = [Adopted(book.signal, age) for book, age in zip(books, ages, strict=False)]
-        self.outbox.handle_adopted(adopted, now=self.clock)
-        self.may_adopt, self.adopting = bool(adopted), None
+        assert isinstance(self.outbox, SpooledOutbox)
+        self.outbox.handle_adopted(adopted, is_last=is_last, left_behind=len(self.books), now=self.clock)
+        self.left_behind = len(self.books)
+        self.adopting, self.failed_looks = None, 0
         for book, age in zip(books, ages, strict=False):
-            book.is_in_spool = True
+            book.is_in_spool = book.is_adopted = True
             if self.closed:
                 self._park(book)
             else:
                 self._hold(book, age)
             self.seen["adopted"] += 1
-        if adopted:
-            self._start_sending()
+        if is_last and not self.is_asked_again:
+            self._look_again(LOOK_INTERVAL, LOOK_INTERVAL)
+        else:
+            self._look_again(0.0, 0.0)
+        if is_last:
+            self._end_looks()
         self.check()
+
+    def fail_to_adopt(self) -> None:
+        """Report that the spool could not be looked into."""
+        self._touch()
+        assert isinstance(self.outbox, SpooledOutbox)
+        self.outbox.handle_adoption_failed(now=self.clock)
+        self.adopting = None
+        self.failed_looks += 1
+        self.seen["look failed"] += 1
+        is_over = self.failed_looks >= LOOKS.max_attempts
+        if is_over and self.is_asked_again:
+            self._look_again(0.0, 0.0)
+        else:
+            ceiling = min(LOOKS.base_delay * 2 ** (self.failed_looks - 1), LOOKS.max_delay)
+            self._look_again(ceiling / 2, ceiling)
+        if is_over:
+            self._end_looks()
+        self.check()
+
+    def _look_again(self, least: float, most: float) -> None:
+        if not self.closed:
+            self.looks_from = self.now + least if least else -NEVER
+            self.looks_by = self.now + most if most else -NEVER
+
+    def _end_looks(self) -> None:
+        for flush in self.flushes:
+            if flush.look is not None and flush.look <= self.looks:
+                flush.look = None
+        self._settle_finished()
 
     def expire(self) -> None:
         """Report a signal in the spool that was too old to be taken over."""
         book = self._new_book()
         self._touch()
+        assert isinstance(self.outbox, SpooledOutbox)
         self.outbox.handle_expired(book.signal, now=self.clock)
         self._refuse(book, "expired")
         self.check()
@@ -315,7 +389,7 @@ class World:
             if (
                 reply.verdict == "mended"
             ):  # taken, but the caller must be able to see that nothing is billed yet
-                self._expect("rejected", book.key)
+                self._expect("mending", book.key)
                 self.seen["to be mended"] += 1
             self._end(book)
         else:
@@ -324,7 +398,7 @@ class World:
             if is_locked_out:
                 self.seen["key refused"] += 1
                 if book.attempts == 1:
-                    self._expect("rejected", book.key)
+                    self._expect("key refused", book.key)
             self._fail(book, reply, is_locked_out=is_locked_out)
         self.check()
 
@@ -373,7 +447,15 @@ class World:
         if self.flushes:  # one that still waits may yet tell of what an earlier report told
             tells += [book for book in self.flushes[-1].tells if book in self.told]
         awaited = [book for book in self.recorded if book.is_held]
-        flush = FlushBook(ticket, awaited, tells, self.now, deadline_at, closes)
+        look: int | None = None
+        if self.is_durable and not self.closed:
+            look = self.looks + 1
+            if self.adopting is not None:
+                self.is_asked_again = True
+            else:
+                self._look_again(0.0, 0.0)
+        adopts_until = self.now + self.config.patience if deadline_at is None else deadline_at
+        flush = FlushBook(ticket, awaited, tells, self.now, deadline_at, closes, look, adopts_until)
         self.flushes.append(flush)
         self._start_sending()
         self._settle_finished()
@@ -386,7 +468,7 @@ class World:
 
     # Output
 
-    def poll(self) -> OutboxOutput:
+    def poll(self) -> SpooledOutput:
         self._touch()
         wait = self.last_wait
         quiet = (
@@ -394,12 +476,21 @@ class World:
             and (wait.until is None or self.now < wait.until)
             and not self.outbox.wakes_before(wait.until)
         )
-        if not self.expected:
-            self._fire_timers()
-        told = bool(self.expected)
         output = self.outbox.poll(now=self.clock)
-        if not told and isinstance(output, Quarantine):
-            self._expire(output)
+        if isinstance(output, Adopt):
+            assert not any(name in DUTIES for name, *_ in self.expected)
+            assert self._may_look(self.looks_from)
+            assert output.limit == min(500, 1 + self.batch.max_queue_size // 2)
+            self.looks_from = self.looks_by = NEVER
+            self.adopting = output.limit
+            self.looks += 1
+            self.is_asked_again = False
+        elif not isinstance(output, Store | Erase | Quarantine):
+            assert not self._may_look(self.looks_by)
+            if not self.expected:
+                self._fire_timers()
+            if not self.expected and isinstance(output, Dropped):
+                self._expire(str(output.signal.idempotency_key))
         assert KEY not in repr(output)
         self.log.append(repr(output))
         if quiet:
@@ -414,10 +505,7 @@ class World:
                 assert not self.expected
                 assert self.outbox.poll(now=self.clock) == Closed()
             case Adopt():
-                assert not self.expected
-                assert self._wants_to_adopt()
-                assert output.limit == min(500, 1 + self.batch.max_queue_size // 2)
-                self.may_adopt, self.adopting = False, output.limit
+                pass
             case _:
                 self._check_event(output)
         self.check()
@@ -436,7 +524,7 @@ class World:
         for ticket in list(self.storing):
             self.store(ticket)
         if self.adopting is not None:
-            self.adopt(0, [])
+            self.adopt(0, [], is_last=True)
         # A signal needs a transmission, its event and a settled waiter, and there is a wait between any two.
         steps = 20 + 12 * (self.held + len(self.blocked) + len(self.flushes) + self.expected.total())
         for _ in range(steps):
@@ -446,8 +534,10 @@ class World:
                 case Store():
                     self.store(output.ticket)
                 case Adopt():
-                    self.adopt(0, [])
+                    self.adopt(0, [], is_last=True)
                 case Wait(until=None) | Closed():
+                    break
+                case Wait() if not (self.held or self.flushes or self.blocked or self.storing):
                     break
                 case Wait(until=float(until)):
                     self.clock = max(self.clock, until)
@@ -483,9 +573,10 @@ class World:
         )
         assert stats.parked == places["parked"]
         assert stats.storing == len(self.storing)
+        assert stats.left_behind == self.left_behind
         assert stats.recorded == len(self.recorded)
         assert stats.held == self.outbox.held == self.held
-        assert stats.held_bytes == self.held_bytes
+        assert stats.held_bytes == self.outbox.held_bytes == self.held_bytes
         assert stats.in_flight == len(self.flying) <= self.batch.max_concurrency
         assert stats.delivered == places["delivered"]
         assert stats.rejected == places["refused"]
@@ -508,11 +599,12 @@ class World:
 
     @property
     def held(self) -> int:
-        return len(self.fresh) + len(self.waiting) + len(self.flying)
+        return len(self.fresh) + len(self.adopted) + len(self.waiting) + len(self.flying)
 
     @property
     def held_bytes(self) -> int:
-        return sum(len(book.body) for book in [*self.fresh, *self.waiting, *self.flying.values()])
+        held = [*self.fresh, *self.adopted, *self.waiting, *self.flying.values()]
+        return sum(len(book.body) for book in held)
 
     @property
     def is_durable(self) -> bool:
@@ -535,6 +627,8 @@ class World:
     def _store(self, book: Book, ticket: int) -> None:
         book.place = "storing"
         self.storing[ticket] = book
+        if self._is_full():
+            self._start_sending()
         self._expect("store", ticket, book.key)
 
     def _park(self, book: Book) -> None:
@@ -550,13 +644,14 @@ class World:
             book.is_in_spool = False
             self._expect("erase", book.key)
 
-    def _wants_to_adopt(self) -> bool:
+    def _may_look(self, due_at: float) -> bool:
+        """Tell whether it is to look into the spool, if that was due at some time."""
         taken = self.held + len(self.storing)
-        return self.may_adopt and not self.closing and taken < self.batch.max_queue_size / 2
+        return not self.closed and due_at <= self.now and taken < self.batch.max_queue_size / 2
 
-    def _expire(self, output: Quarantine) -> None:
+    def _expire(self, key: str) -> None:
         """Take note that the next to be sent had grown too old."""
-        book = self.books[output.idempotency_key]
+        book = self.books[key]
         assert self.now >= self.gate.opens_at
         assert len(self.flying) < self.gate.width
         assert book.expires_at <= self.now
@@ -564,12 +659,18 @@ class World:
             assert book is self._next_repeat()
             self.waiting.remove(book)
         else:
-            assert self.sending
-            assert book is self.fresh.pop(0)
-            self.sending = bool(self.fresh)
+            assert book is self._pop_fresh()
         book.is_in_spool = False
         self._expect("quarantine", book.key)
         self._drop(book, "expired")
+
+    def _pop_fresh(self) -> Book:
+        """Take the fresh signal whose turn it is: the process's own go before those adopted."""
+        if not self.sending:
+            return self.adopted.pop(0)
+        book = self.fresh.pop(0)
+        self.sending = bool(self.fresh)
+        return book
 
     def _has_room_for(self, book: Book, *, without: Sequence[Book] = ()) -> bool:
         held = self.held + len(self.storing) - len(without)
@@ -612,16 +713,23 @@ class World:
         book.place, book.tried_at = "fresh", self.now
         if self.spool_window is not None:
             book.expires_at = self.now - age + self.spool_window
+        is_closing = False
         for flush in self.flushes:
-            if flush.closes:
+            is_closing |= flush.closes
+            if flush.look is not None if book.is_adopted else is_closing:
                 flush.awaited.append(book)
                 flush.tells.append(book)
-        self.fresh.append(book)
-        if not self.sending:
-            if self.closing or len(self.fresh) >= self.batch.max_size:
+        (self.adopted if book.is_adopted else self.fresh).append(book)
+        if self.fresh and not self.sending:
+            if self.closing or len(self.fresh) >= self.batch.max_size or self._is_full():
                 self._start_sending()
             elif self.interval_at is None:
                 self.interval_at = self.now + self.batch.max_interval
+
+    def _is_full(self) -> bool:
+        size = self.held_bytes + sum(len(each.body) for each in self.storing.values())
+        count = self.held + len(self.storing)
+        return count >= self.batch.max_queue_size or size >= self.batch.max_queue_bytes
 
     def _refuse(self, book: Book, reason: str) -> None:
         self.recorded.append(book)
@@ -661,8 +769,7 @@ class World:
         book.place = "refused" if reply.verdict == "refused" else "send_failed"
         self.seen[book.place] += 1
         self._erase(book)
-        self._expect("rejected", book.key)
-        self._expect("dropped", book.key, "send_failed")
+        self._expect("rejected" if reply.verdict == "refused" else "given up", book.key)
         self._end(book)
 
     def _drop(self, book: Book, reason: str) -> None:
@@ -677,13 +784,17 @@ class World:
         self.ended.append(book)
         self._admit_blocked()
         if self.held == 0 and not self.closed:
-            self._expect("flushed", self.delivered_since_empty)
+            self._expect("emptied", self.delivered_since_empty)
             self.delivered_since_empty = 0
         self._settle_finished()
 
     def _settle_finished(self) -> None:
         for flush in list(self.flushes):
-            is_waiting = any(book.is_held for book in flush.awaited) or (flush.closes and self.storing)
+            is_waiting = any(
+                book.is_held and (flush.waits_for_adopted or not book.is_adopted) for book in flush.awaited
+            )
+            is_waiting |= flush.look is not None and flush.waits_for_adopted
+            is_waiting |= flush.closes and bool(self.storing)
             if flush in self.flushes and not is_waiting:
                 self._settle(flush)
 
@@ -692,8 +803,9 @@ class World:
         ended = [book for book in flush.tells if not book.is_held and book.place != "parked"]
         self.told.update(ended)
         failed = Counter(book.key for book in ended if book.place != "delivered")
+        adopted = sum(book.is_adopted for book in ended if book.place == "delivered")
         pending = sum(book.is_held for book in flush.awaited)
-        self.reports[flush.ticket] = (len(ended) - failed.total(), failed, pending)
+        self.reports[flush.ticket] = (len(ended) - failed.total(), adopted, failed, pending)
         self._expect("settled", flush.ticket)
         if pending:
             self.seen["flush out of time"] += 1
@@ -704,7 +816,8 @@ class World:
         self.closed = True
         left = [book for book in self.recorded if book.is_held]
         self.spent += self.flying
-        self.flying, self.waiting, self.fresh = {}, [], []
+        self.flying, self.waiting, self.fresh, self.adopted = {}, [], [], []
+        self.looks_from = self.looks_by = NEVER
         for book in left:
             if self.is_durable:
                 book.place = "held at the close"
@@ -729,6 +842,11 @@ class World:
             if flush in self.flushes:
                 self.seen["out of patience"] += flush.deadline_at is None
                 self._settle(flush)
+        for flush in self.flushes:
+            if flush.adopts_until <= self.now:
+                self.seen["waits for its own alone"] += flush.waits_for_adopted
+                flush.waits_for_adopted = False
+        self._settle_finished()
 
     # Checks of outputs
 
@@ -746,7 +864,8 @@ class World:
         if book.place == "waiting":
             assert book is repeat, "not the one whose turn it is"
             assert book.not_before <= self.now, "sent before its own back-off"
-            assert not (self.sending and self.gate.is_outage), "a probe that is not fresh"
+            is_fresh_there = self.sending or bool(self.adopted)
+            assert not (is_fresh_there and self.gate.is_outage), "a probe that is not fresh"
             self.waiting.remove(book)
             if book.price:
                 book.is_on_loan = not self.gate.pay(book.price)
@@ -755,10 +874,8 @@ class World:
         else:
             assert book.place == "fresh"
             assert not is_due or self.gate.is_outage, "a fresh one before one that waited"
-            assert self.sending, "sent without a trigger"
-            assert book is self.fresh.pop(0), "first attempts out of order"
-            self.first_sent.append(book)
-            self.sending = bool(self.fresh)
+            assert self.sending or book.is_adopted, "sent without a trigger"
+            assert book is self._pop_fresh(), "first attempts out of order"
         book.place = "in flight"
         book.attempts += 1
         book.sent_at = self.now
@@ -770,18 +887,31 @@ class World:
     def _check_wait(self, output: Wait) -> None:
         assert not self.expected, f"waits with events untold: {self.expected}"
         assert not any(book.not_before == NEVER for book in self.waiting)
-        assert not self._wants_to_adopt()
         times = [self._gives_up_at(flush) for flush in self.flushes]
+        for flush in self.flushes:
+            waits = flush.look is not None or any(each.is_adopted and each.is_held for each in flush.awaited)
+            if flush.waits_for_adopted and waits:
+                times.append(flush.adopts_until)
         times += [blocked.deadline_at for blocked in self.blocked]
         if self.interval_at is not None:
             times.append(self.interval_at)
         if len(self.flying) < self.gate.width:
             repeat = self._next_repeat()
             ready = [] if repeat is None else [repeat.not_before]
-            if self.sending:
+            if self.sending or self.adopted:
                 ready.append(-NEVER)
             if ready:
                 times.append(max(min(ready), self.gate.opens_at))
+        if output.reason is WaitReason.ADOPTION:
+            assert output.until is not None
+            assert self.looks_from <= output.until <= self.looks_by
+            self.looks_from = self.looks_by = output.until
+        if self.now < self.looks_by < NEVER:
+            times.append(
+                self.looks_by
+                if output.until is None
+                else max(self.looks_from, min(output.until, self.looks_by))
+            )
         assert output.until == min(times, default=None)
         assert output.until is None or output.until > self.now, "wakes up in the past"
         if self.held and not self.flying:
@@ -792,16 +922,7 @@ class World:
 
     def _check_event(
         self,
-        output: Store
-        | Erase
-        | Quarantine
-        | Delivered
-        | Rejected
-        | Retrying
-        | Dropped
-        | Flushed
-        | Settled[FlushReport]
-        | Settled[TrackResult],
+        output: Store | Erase | Quarantine | HookEvent | Settled[FlushReport] | Settled[TrackResult],
     ) -> None:
         event: Event
         match output:
@@ -809,8 +930,8 @@ class World:
                 event = ("delivered", output.signal.idempotency_key)
                 assert output.result.idempotency_key == output.signal.idempotency_key
                 assert not output.result.queued
-            case Rejected():
-                event = ("rejected", output.signal.idempotency_key)
+            case Rejected() | GivenUp() | Mending() | KeyRefused():
+                event = (ERRORS[type(output)], output.signal.idempotency_key)
                 assert output.error.idempotency_key == output.signal.idempotency_key
             case Retrying():
                 assert output.signal is not None
@@ -818,10 +939,8 @@ class World:
                 self._check_delay(output, self.books[str(output.signal.idempotency_key)])
             case Dropped():
                 event = ("dropped", output.signal.idempotency_key, output.reason)
-                if output.reason == "send_failed":
-                    assert self.last_event == ("rejected", output.signal.idempotency_key)
-            case Flushed():
-                event = ("flushed", output.count)
+            case Emptied():
+                event = ("emptied", output.count)
             case Store():
                 event = ("store", output.ticket, output.signal.idempotency_key)
             case Erase():
@@ -836,7 +955,6 @@ class World:
         assert self.expected[event], f"{event} was not due; due are {self.expected}"
         self.expected[event] -= 1
         self.expected += Counter()  # forget zeros
-        self.last_event = event
 
     def _check_delay(self, event: Retrying, book: Book) -> None:
         ceiling = min(self.retry.base_delay * 2 ** (event.attempt - 1), self.retry.max_delay)
@@ -853,8 +971,8 @@ class World:
             key, dropped = self.admissions.pop(output.ticket)
             assert (value.idempotency_key, value.dropped, value.queued) == (key, dropped, True)
             return
-        delivered, failed, pending = self.reports.pop(output.ticket)
-        assert (value.delivered, value.pending) == (delivered, pending)
+        delivered, adopted, failed, pending = self.reports.pop(output.ticket)
+        assert (value.delivered, value.adopted, value.pending) == (delivered, adopted, pending)
         told = Counter(str(each.error.idempotency_key) for each in value.failed)
         assert told == Counter(str(each.signal.idempotency_key) for each in value.failed)
         if failed.total() <= self.batch.max_queue_size:

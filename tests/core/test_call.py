@@ -20,7 +20,6 @@ from clocknext_core import (
     RetryPolicy,
     ServerError,
     Settled,
-    TrackResult,
     Transmit,
     ValidationError,
     Wait,
@@ -55,7 +54,7 @@ def transmission(call: Call[Any], now: float) -> Transmit:
 
 def play(
     call: Call[T], answers: Sequence[Answer]
-) -> tuple[Settled[T], list[Transmit], list[Retrying], float]:
+) -> tuple[Settled[Payload], list[Transmit], list[Retrying], float]:
     """Answer each attempt at once, the last answer again and again, and sleep as long as told to."""
     now = 100.0
     attempts: list[Transmit] = []
@@ -253,8 +252,7 @@ def test_an_awaited_signal_is_a_call_and_a_buffered_one_is_not() -> None:
     settled, attempts, retries, _ = play(
         awaited, [refusal(500), success({"usageLog": {"id": "log_1"}, "later": 1})]
     )
-    result = settled.unwrap()
-    assert isinstance(result, TrackResult)
+    result = awaited.result(settled)
     assert (result.idempotency_key, result.queued, result.dropped) == ("key-1", False, None)
     assert result.usage_log is not None
     assert result.usage_log.id == "log_1"

@@ -2,12 +2,16 @@
 
 import json
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import FrozenInstanceError
+from html.entities import codepoint2name
 from typing import Any, get_args
 from urllib.parse import quote
 
+import hypothesis.strategies as st
 import pytest
+from hypothesis import example, given
 
 from clocknext_core import BatchPolicy, Config, Origin, RetryPolicy, ValidationError
 from clocknext_core.config import DEFAULT_BASE_URL, REDACTED, Overflow
@@ -156,6 +160,98 @@ def test_the_key_is_redacted_however_it_is_spelt(key: str) -> None:
         assert (redacted.startswith("before "), redacted.endswith(" after")) == (True, True)
 
 
+HTML_NAMES: dict[str, str] = {chr(code): f"{name};" for code, name in codepoint2name.items()} | {
+    "/": "sol;",
+    "+": "plus;",
+    "_": "lowbar;",
+    "=": "equals;",
+}
+ENCODERS: dict[str, Callable[[str], str]] = {
+    "JSON, all": lambda char: f"\\u{ord(char):04x}",
+    "JSON, all, upper case": lambda char: f"\\u{ord(char):04X}",
+    "JSON, punctuation": lambda char: char if char.isalnum() else f"\\u{ord(char):04X}",
+    "a backslash before punctuation": lambda char: char if char.isalnum() else f"\\{char}",
+    "Python, long": lambda char: f"\\U{ord(char):08x}",
+    "Python or JavaScript, short": lambda char: f"\\x{ord(char):02X}",
+    "JavaScript, braces": lambda char: f"\\u{{{ord(char):x}}}",
+    "URL, all": lambda char: f"%{ord(char):02x}",
+    "URL, all, upper case": lambda char: f"%{ord(char):02X}",
+    "URL, twice": lambda char: f"%25{ord(char):02x}",
+    "URL, three times": lambda char: f"%2525{ord(char):02x}",
+    "HTML, decimal": lambda char: f"&#{ord(char)};",
+    "HTML, decimal, padded": lambda char: f"&#{ord(char):05d};",
+    "HTML, hexadecimal": lambda char: f"&#x{ord(char):x};",
+    "HTML, hexadecimal, upper case": lambda char: f"&#X{ord(char):X};",
+    "HTML, twice": lambda char: f"&amp;#{ord(char)};",
+    "HTML, names": lambda char: char if char.isalnum() or char not in HTML_NAMES else f"&{HTML_NAMES[char]}",
+    "quoted-printable": lambda char: f"={ord(char):02X}",
+    "quoted-printable, lower case": lambda char: f"={ord(char):02x}",
+    "quoted-printable, broken lines": lambda char: f"{char}=\r\n",
+}
+VISIBLE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=8, max_size=40)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@given(key=VISIBLE)
+@example("cnk_live_9Qv4Lr7Zx/Kb2+Nw=")
+@example("\\\\\\cnk/\\x")
+@example("uUxX0%&=;u%")
+def test_the_key_is_redacted_in_every_encoding(encoder: str, key: str) -> None:
+    encoded = "".join(map(ENCODERS[encoder], key))
+    for text in (key, encoded):
+        redacted = Config(key).redact(f"< {text} >")
+        assert REDACTED in redacted, redacted
+        # All that may be left is backslashes before it, however they are spelt, and the end of an escape.
+        left = r"< (\\|5c|5C|[uU]0*|[xX{}%&#;=\r\n0]|amp|bsol|92|25)*"
+        assert re.fullmatch(left + re.escape(REDACTED) + r"(=\r\n|;|amp;|25|3[dD])* >", redacted), redacted
+
+
+def test_redaction_of_a_beginning_finds_keys_that_go_on_behind_it() -> None:
+    made_of = config()
+    url = "".join(f"%{ord(char):02x}" for char in KEY)
+    for before in range(60):
+        for text in (KEY, url):
+            redacted = made_of.redact("x" * before + text * 20 + "y" * 1000, limit=50)
+            assert redacted.startswith(("x" * before + REDACTED * 20)[:50])
+            assert KEY not in redacted
+            assert "%" not in redacted
+    assert made_of.redact("abc", limit=50) == "abc"
+    assert made_of.redact("abcdef", limit=2) == "abc"
+
+
+HOSTILE = [
+    "\\",
+    "%",
+    "%25",
+    "&",
+    "&amp;",
+    "=",
+    "=\n",
+    "=3D",
+    "\\u005c",
+    "u005c",
+    "0",
+    "a",
+    "&#x0",
+    "&#0",
+    "%5c",
+]
+
+
+@pytest.mark.parametrize(
+    "key", ["\\\\x", "\\" * 30, "a\\b\\c", "%25%25x", "&amp;&x", "==3D=x", "a" * 30, "0" * 20]
+)
+@pytest.mark.parametrize("unit", HOSTILE)
+def test_redaction_takes_linear_time(key: str, unit: str) -> None:
+    made_of = Config(key + "!")
+    size = 200_000
+    began = time.perf_counter()
+    made_of.redact(unit * (size // len(unit)))
+    made_of.redact(key[:-1] + unit * (size // len(unit)))
+    # Quadratic time would be minutes.
+    assert time.perf_counter() - began < 3.0
+
+
 def test_patience_is_what_a_call_might_have_taken_by_its_own_policy() -> None:
     assert Config(KEY, timeout=2.0, retry=RetryPolicy(max_attempts=3, max_delay=4.0)).patience == 18.0
 
@@ -179,6 +275,8 @@ def test_patience_is_what_a_call_might_have_taken_by_its_own_policy() -> None:
         ("https://x.example/~", "https://x.example", "/~"),
         ("https://under_score.example", "https://under_score.example", ""),
         ("https://x.example.", "https://x.example.", ""),
+        ("https://BÜCHER.example", "https://xn--bcher-kva.example", ""),
+        ("https://[2001:db8::1]:/p", "https://[2001:db8::1]", "/p"),
         ("https://bücher.example", "https://xn--bcher-kva.example", ""),
         ("https://例え.jp/p", "https://xn--r8jz45g.jp", "/p"),
         ("https://192.0.2.1", "https://192.0.2.1", ""),
@@ -234,6 +332,28 @@ def test_base_urls(base_url: str, origin: str, prefix: str) -> None:
             "https://x\\.example",
             "https://x,y.example",
         ),
+        *(
+            "https://[::1]x",
+            "https://[::1]x:80",
+            "https://[::1].evil.example",
+            "https://[::1]]",
+            "https://[::1]8",
+        ),
+        *("https://x.exa\tmple", "https://x.example/a\nb", "\nhttps://x.example", "https://x.example\r"),
+        *("https://\x00x.example", "\x1fhttps://x.example", "https://x.example\x7f"),
+        *(
+            "https://faß.de",
+            "https://FAẞ.de",
+            "https://\u03b2\u03cc\u03bb\u03bf\u03c2.gr",
+            "https://a\u200cb.example",
+            "https://a\u200db.ir",
+        ),
+        *(
+            "https://\uff58.example",
+            "https://x\u3002example",
+            "https://x\u00ad.example",
+            "https://\uff21.example",
+        ),
         *("https://" + "ü" * 64 + ".example", "https://\ud800.example", "https://x.example\\@evil.example"),
     ],
 )
@@ -273,6 +393,11 @@ def test_plain_http_to_anything_but_loopback_needs_permission(base_url: str) -> 
     with pytest.raises(ValidationError, match="allow_insecure_http"):
         Config(KEY, base_url)
     assert Config(KEY, base_url, allow_insecure_http=True).origin.scheme == "http"
+
+
+def test_a_final_dot_is_no_part_of_the_name_that_tls_checks() -> None:
+    assert Config(KEY, "https://x.example.").origin.server_name == "x.example"
+    assert Config(KEY, "https://x.example").origin.server_name == "x.example"
 
 
 def test_an_origin_leaves_the_default_port_out_of_the_authority() -> None:

@@ -1,6 +1,8 @@
 """The two envelopes: what is a success, and what an error says."""
 
 import json
+import math
+import time
 from collections.abc import Mapping
 
 import hypothesis.strategies as st
@@ -24,6 +26,7 @@ from clocknext_core import (
 )
 from clocknext_core.config import REDACTED
 from clocknext_core.envelope import MAX_MESSAGE_LENGTH, Payload, open_answer
+from clocknext_core.text import printable
 from tests.core.support import KEY, answer, config, refusal, success
 
 CONFIG = config()
@@ -44,6 +47,7 @@ def error_of(what: Answer, method: str = "POST") -> ClockNextError:
 
 
 def cut(text: str) -> str:
+    text = printable(text)
     return text if len(text) <= MAX_MESSAGE_LENGTH else text[: MAX_MESSAGE_LENGTH - 1] + "…"
 
 
@@ -151,13 +155,54 @@ def test_where_the_message_comes_from(document: object, message: str) -> None:
     assert (type(error), error.status, error.message) == (ServerError, 502, message)
 
 
-def test_raw_text_is_cut_short_and_the_apis_own_message_is_not() -> None:
+def test_every_text_is_cut_short() -> None:
     page = "<p>" + "x" * 5000
     error = error_of(answer(502, page))
     assert len(error.message) == MAX_MESSAGE_LENGTH == 300
     assert error.message == cut(page) != page
     assert error_of(answer(502, "y" * MAX_MESSAGE_LENGTH)).message == "y" * MAX_MESSAGE_LENGTH
-    assert error_of(refusal(400, "z" * 5000)).message == "z" * 5000
+    long = {"errorReason": "R" * 5000, "issues": [{"field": "f" * 5000, "message": "m" * 5000}]}
+    error = error_of(refusal(400, "z" * 5000, long))
+    assert error.message == cut("z" * 5000)
+    assert error.reason == cut("R" * 5000)
+    assert error.issues == (Issue(cut("f" * 5000), cut("m" * 5000)),)
+    assert error_of(Failure("f" * 5000)).message == cut("f" * 5000)
+
+
+def test_an_error_takes_little_memory_whatever_the_server_sends() -> None:
+    issue = {"field": "\x1b" * 500, "message": "\x1b" * 500}
+    error = error_of(
+        refusal(400, "\x1b" * 300_000, {"errorReason": "\x1b" * 300_000, "issues": [issue] * 1000})
+    )
+    assert len(error.issues) == 5
+    assert len(repr(vars(error))) + len(str(error)) < 10_000
+    many = error_of(refusal(400, "no", {"issues": [{"field": "f", "message": "m"}] * 5000}))
+    assert len(many.issues) == 1500
+
+
+def test_the_end_of_a_long_message_still_tells_an_allowance() -> None:
+    assert isinstance(error_of(refusal(422, "x" * 1000 + " insufficient credits")), AllowanceError)
+
+
+def test_what_an_error_says_fits_a_line_of_a_log() -> None:
+    said = "two\nlines, \x1b[31mred\x07, \u202eturned"
+    shown = "two\\nlines, \\x1b[31mred\\x07, \\u202eturned"
+    result = {"errorReason": said, "issues": [{"field": said, "message": said}]}
+    error = error_of(refusal(400, said, result))
+    assert (error.message, error.reason, error.issues) == (shown, shown, (Issue(shown, shown),))
+    assert error_of(answer(502, said)).message == shown
+    assert error_of(Failure(said)).message == shown
+
+
+def test_a_message_of_a_megabyte_is_no_burden_for_a_loop() -> None:
+    for unit in ("%", "\\", "&", "=", "c", "cn", "\x1b", "ä"):
+        what = answer(502, unit * (1_000_000 // len(unit)))
+        best = math.inf
+        for _ in range(3):
+            began = time.perf_counter()
+            error_of(what)
+            best = min(best, time.perf_counter() - began)
+        assert best < 0.05
 
 
 def test_an_error_says_what_the_server_said_of_it() -> None:

@@ -1,106 +1,42 @@
 """The outbox, promise by promise, in the smallest cases; `test_outbox_properties` has all of them at once."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import pytest
 
 from clocknext_core import (
-    Adopt,
-    Adopted,
     AllowanceError,
     BatchPolicy,
     Closed,
     Delivered,
     Dropped,
-    Erase,
+    Emptied,
     Failure,
-    Flushed,
     FlushReport,
-    Outbox,
-    OutboxOutput,
-    Quarantine,
+    GivenUp,
+    Mending,
     QueueFullError,
     Rejected,
-    Response,
     Retrying,
     RetryPolicy,
     ServerError,
     Settled,
-    SpoolError,
-    Store,
     TrackResult,
     Transmit,
     Wait,
+    WaitReason,
 )
-from clocknext_core.outbox import TRANSITIONS, State, Trigger
-from tests.core.support import Dice, body_of, config, credit, encoded, refusal, success
+from clocknext_core.config import Overflow
+from clocknext_core.states import TRANSITIONS, State, Trigger
+from tests.core.bench import Bench, failed_keys, only, report_of, settlement
+from tests.core.support import credit, encoded, refusal, success
 
 T = TypeVar("T")
-
-
-class Bench:
-    """An outbox and what it said."""
-
-    def __init__(self, batch: BatchPolicy | None = None, retry: RetryPolicy | None = None) -> None:
-        self.config = config(batch, retry)
-        self.outbox = Outbox(self.config, Dice(0.0))
-        self.names: dict[int, str] = {}
-
-    def record(self, *keys: str, now: float = 0.0) -> None:
-        for key in keys:
-            self.outbox.record(encoded(key), now=now)
-
-    def poll(self, now: float = 0.0) -> OutboxOutput:
-        output = self.outbox.poll(now=now)
-        if isinstance(output, Transmit):
-            body = body_of(output.request)
-            assert isinstance(body, dict)
-            self.names[output.ticket] = body["idempotencyKey"]
-        return output
-
-    def drain(self, now: float = 0.0) -> list[OutboxOutput]:
-        """Poll until there is nothing more; that `Wait` or `Closed` is the last of what comes back."""
-        outputs = [self.poll(now)]
-        while not isinstance(outputs[-1], Wait | Closed):
-            outputs.append(self.poll(now))
-        return outputs
-
-    def sent(self, now: float = 0.0) -> list[str]:
-        """Drain, and name what was sent."""
-        return [self.names[output.ticket] for output in self.drain(now) if isinstance(output, Transmit)]
-
-    def ticket(self, key: str) -> int:
-        """The latest ticket of a signal."""
-        return max(ticket for ticket, name in self.names.items() if name == key)
-
-    def answer(self, key: str, answer: Response | Failure, now: float = 0.0) -> None:
-        self.outbox.handle_answer(self.ticket(key), answer, now=now)
-
-
-def only(kind: type[T], outputs: Sequence[object]) -> T:
-    found = [output for output in outputs if isinstance(output, kind)]
-    assert len(found) == 1, outputs
-    return found[0]
-
-
-def settlement(outputs: list[OutboxOutput]) -> Settled[FlushReport] | Settled[TrackResult]:
-    (found,) = [output for output in outputs if isinstance(output, Settled)]
-    return found
-
-
-def report_of(outputs: list[OutboxOutput]) -> FlushReport:
-    report = settlement(outputs).unwrap()
-    assert isinstance(report, FlushReport)
-    return report
-
-
-def failed_keys(report: FlushReport) -> list[str | None]:
-    return [failed.signal.idempotency_key for failed in report.failed]
-
 
 # When sending starts
 
@@ -270,7 +206,7 @@ def test_a_signal_that_the_service_chokes_on_holds_up_no_other_and_is_given_up()
                 bench.answer(key, refusal(500) if key in poison else success(), now)
             case Wait(until=float(until)):
                 now = until
-            case Dropped():
+            case GivenUp():
                 ended.add(output.signal.idempotency_key)
             case _:
                 pass
@@ -289,9 +225,8 @@ def test_the_last_failure_counts_only_if_the_service_has_worked_since_the_one_be
     bench.sent(1.0)
     bench.answer("b", success(), 1.0)
     bench.answer("a", refusal(500), 2.0)
-    rejected, dropped = (output for output in bench.drain(2.0) if isinstance(output, Rejected | Dropped))
-    assert isinstance(rejected, Rejected)
-    assert dropped == Dropped(encoded("a"), "send_failed")
+    assert only(GivenUp, bench.drain(2.0)).encoded == encoded("a")
+    assert bench.outbox.stats(now=2.0).dropped["send_failed"] == 1
 
 
 def test_a_flush_without_a_deadline_sits_out_an_outage_of_up_to_the_patience() -> None:
@@ -344,19 +279,19 @@ def test_a_delivered_signal_is_told_with_the_servers_answer() -> None:
     assert isinstance(delivered, Delivered)
     assert delivered.signal == credit("a")
     assert delivered.result == TrackResult({"usageLog": {"id": "log_1"}}, idempotency_key="a")
-    assert (flushed, wait) == (Flushed(1), Wait(None))
+    assert (flushed, wait) == (Emptied(1), Wait(None))
 
 
-def test_a_refused_signal_is_told_of_twice_and_not_sent_again() -> None:
+def test_a_signal_that_the_server_refuses_is_rejected_and_not_sent_again() -> None:
     bench = Bench(BatchPolicy(max_size=1))
     bench.record("a")
     bench.sent()
     bench.answer("a", refusal(422, "Insufficient balance."))
-    rejected, dropped, flushed, wait = bench.drain()
+    rejected, emptied, wait = bench.drain()
     assert isinstance(rejected, Rejected)
     assert isinstance(rejected.error, AllowanceError)
     assert rejected.error.idempotency_key == "a"
-    assert (dropped, flushed, wait) == (Dropped(encoded("a"), "send_failed"), Flushed(0), Wait(None))
+    assert (emptied, wait) == (Emptied(0), Wait(None))
     assert bench.outbox.stats(now=0.0).rejected == 1
 
 
@@ -365,16 +300,16 @@ def test_a_signal_taken_only_to_be_mended_is_delivered_and_told_of_as_an_error()
     bench.record("a")
     bench.sent()
     bench.answer("a", success({"status": "PENDING"}, 202))
-    delivered, rejected, flushed, _ = bench.drain()
+    delivered, mending, emptied, _ = bench.drain()
     assert isinstance(delivered, Delivered)
-    assert delivered.result.pending
-    assert isinstance(rejected, Rejected)
-    assert (rejected.error.status, rejected.error.retryable, rejected.error.idempotency_key) == (
+    assert delivered.result.mending
+    assert isinstance(mending, Mending)
+    assert (mending.error.status, mending.error.retryable, mending.error.idempotency_key) == (
         202,
         False,
         "a",
     )
-    assert flushed == Flushed(1)
+    assert emptied == Emptied(1)
     assert (bench.outbox.stats(now=0.0).delivered, bench.outbox.stats(now=0.0).rejected) == (1, 0)
 
 
@@ -389,10 +324,10 @@ def test_a_signal_is_given_up_after_its_last_attempt_with_its_last_error() -> No
     assert wait == Wait(1.0)
     assert bench.sent(1.0) == ["a"]
     bench.answer("a", refusal(503, "down"), 1.0)
-    rejected, dropped, *_ = bench.drain(1.0)
-    assert isinstance(rejected, Rejected)
-    assert isinstance(rejected.error, ServerError)
-    assert dropped == Dropped(encoded("a"), "send_failed")
+    given_up = bench.drain(1.0)[0]
+    assert isinstance(given_up, GivenUp)
+    assert isinstance(given_up.error, ServerError)
+    assert given_up.encoded == encoded("a")
     assert bench.outbox.stats(now=0.0).dropped == {
         "queue_full": 0,
         "send_failed": 1,
@@ -436,9 +371,9 @@ def test_the_newest_is_dropped_by_default_and_the_call_is_told() -> None:
     bench.record("a", "b")
     receipt = bench.outbox.record(encoded("c"), now=0.0)
     assert (receipt.result.dropped, receipt.result.queued, receipt.ticket) == ("queue_full", True, None)
-    assert bench.drain() == [Dropped(encoded("c"), "queue_full"), Wait(2.0)]
-    bench.outbox.flush(now=0.0)
-    assert bench.sent() == ["a", "b"]
+    dropped, *sent, _ = bench.drain()
+    assert dropped == Dropped(encoded("c"), "queue_full")
+    assert len(sent) == 2
 
 
 def test_what_is_in_flight_or_backing_off_counts_as_held() -> None:
@@ -464,18 +399,111 @@ def test_the_oldest_that_was_never_attempted_makes_room() -> None:
 def test_dropping_the_oldest_of_one_does_not_empty_the_buffer() -> None:
     bench = Bench(BatchPolicy(max_queue_size=1, overflow="drop_oldest"))
     bench.record("a", "b")
-    assert bench.drain() == [Dropped(encoded("a"), "queue_full"), Wait(2.0)]
+    dropped, transmit, _ = bench.drain()
+    assert dropped == Dropped(encoded("a"), "queue_full")
+    assert isinstance(transmit, Transmit)
 
 
-def test_dropping_the_oldest_does_not_make_a_batch_full() -> None:
-    batch = BatchPolicy(max_size=2, max_queue_size=2, max_concurrency=1, overflow="drop_oldest")
-    bench = Bench(batch, RetryPolicy(base_delay=60.0, max_delay=60.0))
+# A full queue
+
+
+@pytest.mark.parametrize("overflow", get_args(Overflow))
+@pytest.mark.parametrize("limit", ["count", "bytes"])
+def test_a_queue_that_is_full_is_sent_at_once(overflow: Overflow, limit: str) -> None:
+    size = len(encoded("a").body)
+    batch = BatchPolicy(max_size=1000, max_interval=60.0, overflow=overflow, block_timeout=60.0)
+    if limit == "count":
+        bench = Bench(replace(batch, max_queue_size=3))
+    else:
+        bench = Bench(replace(batch, max_queue_bytes=3 * size))
+    bench.record("a", "b")
+    assert bench.sent() == []
+    bench.record("c")
+    assert bench.sent() == ["a", "b", "c"]
+    bench.answer("a", success())
+    bench.drain()
+    bench.record("d")
+    assert bench.sent() == ["d"]
+
+
+@pytest.mark.parametrize("overflow", get_args(Overflow))
+def test_a_queue_that_has_no_room_for_one_more_is_sent_at_once(overflow: Overflow) -> None:
+    size = len(encoded("a").body)
+    bench = Bench(BatchPolicy(max_interval=60.0, overflow=overflow, max_queue_bytes=3 * size - 1))
+    bench.record("a", "b")
+    assert bench.sent() == []
+    with suppress(QueueFullError):
+        bench.record("c")
+    assert bench.sent() == (["b", "c"] if overflow == "drop_oldest" else ["a", "b"])
+
+
+def test_an_outage_that_may_drop_is_none_and_repeats_that_are_due_go_first() -> None:
+    bench = Bench(
+        BatchPolicy(max_size=1, max_concurrency=1, outage="drop"),
+        RetryPolicy(max_attempts=9, base_delay=2.0, max_delay=2.0),
+    )
+    for number in range(5):
+        bench.record(f"{number}")
+        assert bench.sent() == [f"{number}"]
+        bench.answer(f"{number}", refusal(503))
+        bench.drain()
+    assert not bench.outbox.gate.is_outage
+    assert bench.outbox.stats(now=0.0).gate == "open"
+    bench.record("fresh", now=1.0)
+    assert bench.sent(1.0) == ["0"]
+
+
+# What a wait is for
+
+
+def test_a_wait_says_what_it_is_for() -> None:
+    bench = Bench(
+        BatchPolicy(max_size=2, max_queue_size=2, overflow="block", block_timeout=1.0),
+        RetryPolicy(base_delay=60.0, max_delay=60.0),
+    )
+    reasons: list[tuple[float | None, WaitReason | None]] = []
+
+    def wait(now: float) -> None:
+        output = bench.drain(now)[-1]
+        assert isinstance(output, Wait)
+        reasons.append((output.until, output.reason))
+
+    wait(0.0)
     bench.record("a")
-    assert bench.sent(2.0) == ["a"]
-    bench.answer("a", refusal(500), 2.0)
-    bench.drain(2.0)
-    bench.record("b", "c", now=2.0)
-    assert bench.drain(2.0) == [Dropped(encoded("b"), "queue_full"), Wait(4.0)]
+    wait(0.0)
+    bench.record("b")
+    bench.record("c")
+    wait(0.0)
+    bench.answer("a", refusal(500))
+    bench.answer("b", refusal(503, retry_after="900"))
+    wait(1.0)
+    bench.outbox.flush(now=2.0, deadline_at=3.0)
+    wait(2.0)
+    patient = Bench(BatchPolicy(max_size=1), RetryPolicy(base_delay=60.0, max_delay=60.0))
+    patient.record("a")
+    patient.sent()
+    patient.answer("a", refusal(500))
+    output = patient.drain()[-1]
+    assert isinstance(output, Wait)
+    assert (output.until, output.reason) == (30.0, WaitReason.BACK_OFF)
+    assert reasons == [
+        (None, None),
+        (2.0, WaitReason.INTERVAL),
+        (1.0, WaitReason.BLOCK_DEADLINE),
+        (900.0, WaitReason.GATE),
+        (3.0, WaitReason.FLUSH_DEADLINE),
+    ]
+
+
+def test_an_attempt_can_be_abandoned_and_an_outbox_closed_where_there_is_no_clock() -> None:
+    bench = Bench(BatchPolicy(max_size=1))
+    bench.record("a", now=5.0)
+    assert bench.sent(5.0) == ["a"]
+    bench.outbox.abandon(bench.ticket("a"))
+    assert bench.sent(5.0) == ["a"]
+    bench.answer("a", success(), 5.0)
+    bench.outbox.close()
+    assert bench.drain(5.0)[-1] == Closed()
 
 
 def test_attempted_signals_are_not_dropped_for_new_ones() -> None:
@@ -519,7 +547,7 @@ def test_a_full_queue_may_raise_and_then_nothing_was_recorded() -> None:
         bench.record("b")
     assert (caught.value.idempotency_key, caught.value.retryable) == ("b", True)
     assert bench.outbox.stats(now=0.0).recorded == 1
-    assert bench.drain() == [Wait(2.0)]
+    assert bench.sent() == ["a"]
 
 
 def blocking_bench() -> Bench:
@@ -705,235 +733,8 @@ def test_the_buffer_is_told_empty_each_time_with_what_was_delivered_since() -> N
         bench.sent()
         for key in keys:
             bench.answer(key, refusal(400) if key in bad else success())
-        counts += [output.count for output in bench.drain() if isinstance(output, Flushed)]
+        counts += [output.count for output in bench.drain() if isinstance(output, Emptied)]
     assert counts == [2, 2, 0]
-
-
-# With a spool
-
-
-def spool_bench(batch: BatchPolicy | None = None, window: float = 3600.0) -> Bench:
-    """Make a bench with a spool in which nobody has left anything."""
-    bench = Bench(batch)
-    bench.config = replace(bench.config, spool_window=window)
-    bench.outbox = Outbox(bench.config, Dice(0.0))
-    assert bench.drain() == [Adopt(min(bench.config.batch.max_queue_size // 2 + 1, 500)), Wait(None)]
-    bench.outbox.handle_adopted([], now=0.0)
-    assert bench.drain() == [Wait(None)]
-    return bench
-
-
-def stored(bench: Bench, *keys: str, now: float = 0.0) -> None:
-    """Record signals, and have them stored."""
-    for key in keys:
-        ticket = bench.outbox.record(encoded(key), now=now).ticket
-        assert ticket is not None
-        bench.outbox.handle_stored(ticket, None, now=now)
-
-
-def test_a_signal_is_held_once_it_is_in_the_spool_and_its_call_waits_for_that() -> None:
-    bench = spool_bench()
-    receipt = bench.outbox.record(encoded("a"), now=0.0)
-    assert receipt.ticket is not None
-    assert bench.drain() == [Store(receipt.ticket, encoded("a")), Wait(None)]
-    stats = bench.outbox.stats(now=0.0)
-    assert (stats.recorded, stats.held, stats.storing) == (0, 0, 1)
-    assert bench.outbox.has_work
-    bench.outbox.handle_stored(receipt.ticket, None, now=1.0)
-    assert bench.drain(1.0) == [Settled(receipt.ticket, receipt.result), Wait(3.0)]
-    stats = bench.outbox.stats(now=1.0)
-    assert (stats.recorded, stats.held, stats.storing) == (1, 1, 0)
-    assert bench.sent(3.0) == ["a"]
-    bench.answer("a", success(), 4.0)
-    assert bench.drain(4.0)[0] == Erase("a")
-    assert not bench.outbox.has_work
-
-
-def test_what_could_not_be_stored_is_not_recorded_and_its_call_fails() -> None:
-    bench = spool_bench()
-    ticket = bench.outbox.record(encoded("a"), now=0.0).ticket
-    assert ticket is not None
-    error = SpoolError("The disk is full.")
-    bench.outbox.handle_stored(ticket, error, now=0.0)
-    *_, settled, wait = bench.drain()
-    assert (settled, wait) == (Settled(ticket, error), Wait(None))
-    assert bench.outbox.stats(now=0.0).recorded == 0
-    bench.outbox.handle_stored(ticket, None, now=0.0)  # late: a no-op
-    assert bench.drain() == [Wait(None)]
-
-
-def test_signals_on_their_way_into_the_spool_fill_the_queue() -> None:
-    bench = spool_bench(BatchPolicy(max_queue_size=2))
-    for key in "ab":
-        assert bench.outbox.record(encoded(key), now=0.0).result.dropped is None
-    assert bench.outbox.record(encoded("c"), now=0.0).result.dropped == "queue_full"
-    size = len(encoded("a").body)
-    bench = spool_bench(BatchPolicy(max_queue_bytes=2 * size))
-    for key in "ab":
-        assert bench.outbox.record(encoded(key), now=0.0).result.dropped is None
-    assert bench.outbox.record(encoded("c"), now=0.0).result.dropped == "queue_full"
-
-
-def test_a_signal_on_its_way_into_the_spool_is_not_sent_in_place_of_the_one_it_drove_out() -> None:
-    bench = spool_bench(BatchPolicy(max_size=1, max_queue_size=1, overflow="drop_oldest"))
-    stored(bench, "a")
-    ticket = bench.outbox.record(encoded("b"), now=0.0).ticket
-    assert ticket is not None
-    outputs = bench.drain()
-    assert [output for output in outputs if isinstance(output, Transmit)] == []
-    assert Erase("a") in outputs
-    assert Dropped(encoded("a"), "queue_full") in outputs
-    bench.outbox.handle_stored(ticket, None, now=0.0)
-    assert bench.sent() == ["b"]
-
-
-def test_a_call_that_gave_up_while_its_signal_was_being_stored_has_recorded_nothing() -> None:
-    bench = spool_bench()
-    ticket = bench.outbox.record(encoded("a"), now=0.0).ticket
-    assert ticket is not None
-    bench.outbox.withdraw(ticket, now=0.0)
-    bench.outbox.handle_stored(ticket, None, now=0.0)
-    assert bench.drain()[1:] == [Erase("a"), Wait(None)]
-    assert bench.outbox.stats(now=0.0).recorded == 0
-
-
-def test_what_is_in_the_spool_is_given_up_for_no_failure() -> None:
-    bench = spool_bench(BatchPolicy(max_size=1, outage="drop"))
-    stored(bench, "a")
-    now = 0.0
-    for _ in range(20):
-        outputs = bench.drain(now)
-        assert not any(isinstance(output, Dropped | Rejected) for output in outputs)
-        wait = outputs[-1]
-        if isinstance(wait, Wait) and wait.until is not None:
-            now = wait.until
-        else:
-            bench.answer("a", refusal(500), now)
-    assert bench.outbox.held == 1
-
-
-@pytest.mark.parametrize("status", [401, 403])
-def test_a_refused_key_is_told_once_and_the_signal_waits_for_another(status: int) -> None:
-    bench = spool_bench(BatchPolicy(max_size=1))
-    stored(bench, "a")
-    assert bench.sent() == ["a"]
-    bench.answer("a", refusal(status))
-    rejected, retrying, wait = bench.drain()
-    assert isinstance(rejected, Rejected)
-    assert rejected.error.status == status
-    assert isinstance(retrying, Retrying)
-    assert isinstance(wait, Wait)
-    assert wait.until is not None
-    assert bench.sent(wait.until) == ["a"]
-    bench.answer("a", refusal(status), wait.until)
-    assert not any(isinstance(output, Rejected) for output in bench.drain(wait.until))
-    assert bench.outbox.held == 1
-
-
-@pytest.mark.parametrize("status", [400, 404, 422])
-def test_any_other_refusal_ends_a_stored_signal_too(status: int) -> None:
-    bench = spool_bench(BatchPolicy(max_size=1))
-    stored(bench, "a")
-    bench.sent()
-    bench.answer("a", refusal(status))
-    outputs = bench.drain()
-    assert outputs[0] == Erase("a")
-    assert Dropped(encoded("a"), "send_failed") in outputs
-
-
-def test_what_is_left_at_the_close_stays_in_the_spool() -> None:
-    bench = spool_bench(BatchPolicy(max_size=1, max_concurrency=1))
-    stored(bench, "a", "b", "c")
-    assert bench.sent() == ["a"]
-    bench.answer("a", Failure("refused"))
-    late = bench.outbox.record(encoded("d"), now=0.0).ticket
-    assert late is not None
-    bench.drain()
-    bench.outbox.close(now=0.0, deadline_at=5.0)
-    first = bench.outbox.flush(now=0.0)
-    outputs = bench.drain(5.0)
-    assert not any(isinstance(output, Dropped | Erase) for output in outputs)
-    reports = [output.unwrap() for output in outputs if isinstance(output, Settled)]
-    assert [report.pending for report in reports if isinstance(report, FlushReport)] == [3, 3]
-    assert first in [output.ticket for output in outputs if isinstance(output, Settled)]
-    bench.outbox.handle_stored(late, None, now=6.0)
-    settled, closed = bench.drain(6.0)
-    assert isinstance(settled, Settled)
-    assert closed == Closed()
-    stats = bench.outbox.stats(now=6.0)
-    assert (stats.recorded, stats.parked, stats.held, stats.held_bytes) == (4, 4, 0, 0)
-    bench.outbox.handle_adopted([Adopted(encoded("e"), 0.0)], now=6.0)
-    assert bench.outbox.stats(now=6.0).parked == 5
-
-
-def test_a_close_waits_for_what_is_on_its_way_into_the_spool() -> None:
-    bench = spool_bench()
-    ticket = bench.outbox.record(encoded("a"), now=0.0).ticket
-    assert ticket is not None
-    close = bench.outbox.close(now=0.0)
-    assert not any(isinstance(output, Settled) for output in bench.drain())
-    bench.outbox.handle_stored(ticket, None, now=0.0)
-    assert bench.sent() == ["a"]
-    bench.answer("a", success())
-    outputs = bench.drain()
-    assert Settled(close, FlushReport(1, [], 0)) in outputs
-    assert outputs[-1] == Closed()
-
-
-def test_a_signal_past_the_window_is_put_aside_and_not_sent() -> None:
-    bench = spool_bench(BatchPolicy(max_size=1, max_concurrency=1), window=100.0)
-    stored(bench, "old", "young")
-    assert bench.sent() == ["old"]
-    bench.answer("old", refusal(503, retry_after="99.5"))
-    bench.outbox.handle_adopted([Adopted(encoded("older"), 60.0)], now=0.0)
-    assert bench.sent(99.5) == ["old"]
-    bench.answer("old", refusal(503), 99.75)
-    outputs = bench.drain(100.0)
-    put_aside = [output.idempotency_key for output in outputs if isinstance(output, Quarantine)]
-    dropped = [output for output in outputs if isinstance(output, Dropped)]
-    assert put_aside == ["young", "old", "older"] or sorted(put_aside) == ["old", "older", "young"]
-    assert {output.reason for output in dropped} == {"expired"}
-    assert not any(isinstance(output, Transmit | Erase) for output in outputs)
-    assert bench.outbox.stats(now=100.0).dropped["expired"] == 3
-
-
-def test_where_nothing_was_left_behind_the_batch_goes_on_filling() -> None:
-    bench = Bench(BatchPolicy(max_size=2, max_interval=60.0))
-    bench.config = replace(bench.config, spool_window=100.0)
-    bench.outbox = Outbox(bench.config, Dice(0.0))
-    bench.poll()
-    stored(bench, "a")
-    bench.outbox.handle_adopted([], now=0.0)
-    assert bench.sent() == []
-    bench.outbox.handle_adopted([Adopted(encoded("b"), 1.0)], now=0.0)
-    assert bench.sent() == ["a", "b"]
-
-
-def test_a_stored_signal_that_was_too_old_to_be_taken_over_is_told_and_counted() -> None:
-    bench = spool_bench()
-    bench.outbox.handle_expired(encoded("old"), now=1.0)
-    assert bench.drain(1.0) == [Dropped(encoded("old"), "expired"), Wait(None)]
-    stats = bench.outbox.stats(now=1.0)
-    assert (stats.recorded, stats.dropped["expired"], stats.held) == (1, 1, 0)
-    bench.outbox.flush(now=1.0)
-    assert failed_keys(report_of(bench.drain(1.0))) == ["old"]
-
-
-def test_the_signals_of_dead_processes_are_taken_over_while_there_is_room() -> None:
-    bench = Bench(BatchPolicy(max_queue_size=4, max_concurrency=1))
-    bench.config = replace(bench.config, spool_window=100.0)
-    bench.outbox = Outbox(bench.config, Dice(0.0))
-    assert bench.outbox.has_work
-    assert bench.outbox.wakes_before(None)
-    assert bench.poll() == Adopt(3)
-    assert not bench.outbox.wakes_before(None)
-    bench.outbox.handle_adopted([Adopted(encoded(key), 1.0) for key in "abc"], now=0.0)
-    assert bench.sent() == ["a"]
-    bench.answer("a", success())
-    assert bench.sent() == ["b"]
-    bench.answer("b", success())
-    outputs = bench.drain()
-    assert [type(output) for output in outputs] == [Erase, Delivered, Adopt, Transmit, Wait]
 
 
 # Close
@@ -950,7 +751,7 @@ def test_close_flushes_then_refuses_and_reports_what_comes_after() -> None:
     bench.answer("a", success())
     delivered, flushed, settled, closed = bench.drain()
     assert isinstance(delivered, Delivered)
-    assert flushed == Flushed(1)
+    assert flushed == Emptied(1)
     assert settled == Settled(ticket, FlushReport(1, [], 0))
     assert closed == Closed()
     bench.record("c")
@@ -1008,10 +809,6 @@ def test_a_clock_set_back_stands_still() -> None:
     assert bench.sent(102.0) == ["a", "b"]
     bench.record("c", now=0.0)
     assert bench.drain(50.0) == [Wait(104.0)]
-    told = Bench(BatchPolicy(max_interval=2.0))
-    told.outbox.handle_expired(encoded("old"), now=100.0)
-    told.record("a", now=0.0)
-    assert told.drain(0.0)[-1] == Wait(102.0)
 
 
 def test_a_late_or_unknown_ticket_changes_nothing() -> None:

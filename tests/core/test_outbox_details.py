@@ -10,19 +10,19 @@ from clocknext_core import (
     Closed,
     FailedSignal,
     FlushReport,
+    Mending,
     Quarantine,
     QueueFullError,
-    Rejected,
     RetryPolicy,
     Settled,
     SpoolError,
 )
-from clocknext_core import outbox as outbox_module
+from clocknext_core import states as states_module
 from clocknext_core.budget import CAPACITY, PRICES
-from clocknext_core.outbox import TRANSITIONS, State, Trigger
+from clocknext_core.states import TRANSITIONS, State, Trigger
 from clocknext_core.verdicts import Verdict
+from tests.core.bench import Bench, only, report_of, spool_bench
 from tests.core.support import encoded, refusal, success
-from tests.core.test_outbox import Bench, only, report_of, spool_bench, stored
 
 # What its errors say
 
@@ -64,10 +64,12 @@ def test_a_drop_is_an_error_that_says_why_and_that_sending_again_may_help() -> N
 
 def test_a_signal_put_aside_for_its_age_says_so_to_the_spool_and_to_a_flush() -> None:
     bench = spool_bench(window=100.0)
-    stored(bench, "old")
+    bench.store("old")
     bench.drain()
     bench.outbox.flush(now=100.0)
     outputs = bench.drain(100.0)
+    bench.adopt(is_last=True, now=100.0)
+    outputs += bench.drain(100.0)
     assert only(Quarantine, outputs) == Quarantine("old", "too old to be sent")
     (failed,) = report_of(outputs).failed
     assert failed.error.message == "The signal was dropped: expired."
@@ -89,7 +91,7 @@ def test_a_signal_to_be_mended_says_who_has_it_now() -> None:
     bench.record("a")
     bench.sent()
     bench.answer("a", success({"status": "PENDING"}, 202))
-    assert only(Rejected, bench.drain()).error.message == (
+    assert only(Mending, bench.drain()).error.message == (
         "The server refused the signal's body, but keeps it for a person to mend."
     )
 
@@ -121,6 +123,7 @@ def test_a_close_is_over_when_the_last_one_does_not_come_out_of_the_spool(error:
     close = bench.outbox.close(now=0.0)
     bench.outbox.withdraw(ticket, now=0.0)
     bench.drain()
+    bench.adopt(is_last=True)
     bench.outbox.handle_stored(ticket, error, now=1.0)
     outputs = bench.drain(1.0)
     assert Settled(close, FlushReport(0, [], 0)) in outputs
@@ -159,7 +162,7 @@ def test_states_and_triggers_are_named_as_the_diagram_shows_them() -> None:
         *("delivered", "rejected", "dropped", "parked"),
     ]
     assert [*Trigger] == [
-        *("transmit", "acknowledged", "failed, retryable", "refused", "failed, last attempt"),
+        *("transmit", "acknowledged", "failed, to be repeated", "refused", "failed, last attempt"),
         *("attempt abandoned", "queue full, closed, or too old", "closed, with a spool"),
     ]
 
@@ -181,7 +184,7 @@ def test_signals_make_every_move_of_the_diagram_and_end_where_they_are_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = Counter[tuple[State, Trigger]]()
-    monkeypatch.setattr(outbox_module, "TRANSITIONS", {state: Row(state, made) for state in State})
+    monkeypatch.setattr(states_module, "TRANSITIONS", {state: Row(state, made) for state in State})
 
     bench = Bench(
         BatchPolicy(max_size=1, max_queue_size=6, overflow="drop_oldest", outage="drop"),
@@ -203,7 +206,7 @@ def test_signals_make_every_move_of_the_diagram_and_end_where_they_are_counted(
     assert bench.drain(1.0)[-1] == Closed()
 
     spooled = spool_bench(BatchPolicy(max_size=1, max_concurrency=2))
-    stored(spooled, *"abc")
+    spooled.store(*"abc")
     assert spooled.sent() == ["a", "b"]
     spooled.answer("a", refusal(500))
     spooled.outbox.close(now=0.0, deadline_at=0.0)

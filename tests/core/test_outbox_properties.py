@@ -108,14 +108,20 @@ class OutboxMachine(RuleBasedStateMachine):
         tickets = list(self.world.storing)
         self.world.store(tickets[which % len(tickets)], fails=fails)
 
+    @precondition(lambda self: self.world.is_durable)
     @rule(ticket=st.integers(0, 60))
     def store_any_ticket(self, ticket: int) -> None:
         self.world.store(ticket)
 
     @precondition(lambda self: self.world.adopting is not None)
-    @rule(ages=st.lists(st.sampled_from([0.0, 1.0, 4.0, 90000.0]), max_size=3))
-    def adopt(self, ages: list[float]) -> None:
-        self.world.adopt(min(len(ages), self.world.adopting or 0), ages)
+    @rule(ages=st.lists(st.sampled_from([0.0, 1.0, 4.0, 90000.0]), max_size=3), is_last=st.booleans())
+    def adopt(self, ages: list[float], is_last: bool) -> None:
+        self.world.adopt(min(len(ages), self.world.adopting or 0), ages, is_last=is_last)
+
+    @precondition(lambda self: self.world.adopting is not None)
+    @rule()
+    def fail_to_adopt(self) -> None:
+        self.world.fail_to_adopt()
 
     @precondition(lambda self: self.world.adopting is not None)
     @rule()
@@ -183,10 +189,11 @@ def wander(rng: Random, overflow: Overflow, steps: int, spool_window: float | No
         overflow=overflow,
         block_timeout=rng.choice([0.5, 5.0]),
         max_queue_bytes=rng.choice([300, 900, 10**6]),
-        outage=rng.choice(OUTAGES),
+        outage=rng.choice(("hold", "hold", "hold", *OUTAGES)),
     )
     world = World(batch, RetryPolicy(max_attempts=rng.randint(1, 3)), rng.randint(0, 99), spool_window)
-    names = sorted(REPLIES)
+    # With a spool, a refused key is another matter than any other refusal.
+    names = [*sorted(REPLIES), *(["401", "403 with a wait"] if spool_window is not None else [])]
     for step in range(steps):
         # A service that is down for a while fails every signal alike.
         troubles = DOWN if step % 100 < 30 and rng.random() < 0.9 else names
@@ -201,10 +208,13 @@ def wander(rng: Random, overflow: Overflow, steps: int, spool_window: float | No
                 world.abandon(rng.choice(list(world.flying)))
             case 8 | 16 | 17 if world.storing:
                 world.store(rng.choice(list(world.storing)), fails=rng.random() < 0.2)
-            case 18 if world.adopting is not None and rng.random() < 0.2:
+            case 18 | 19 if world.adopting is not None and rng.random() < 0.2:
                 world.expire()
-            case 18 if world.adopting is not None:
-                world.adopt(min(2, world.adopting), [rng.choice([0.0, 3.0, 99.0]), 0.0])
+            case 18 | 19 if world.adopting is not None and rng.random() < 0.3:
+                world.fail_to_adopt()
+            case 18 | 19 if world.adopting is not None:
+                ages = [rng.choice([0.0, 3.0, 99.0]), 0.0]
+                world.adopt(rng.randint(0, min(2, world.adopting)), ages, is_last=rng.random() < 0.4)
             case 18 if world.storing and rng.random() < 0.2:
                 world.withdraw(rng.choice(list(world.storing)))
             case 11 if world.blocked and rng.random() < 0.5:
@@ -269,7 +279,7 @@ def test_a_seeded_run_keeps_every_promise_and_meets_every_trouble(overflow: Over
 def test_with_a_spool_too(overflow: Overflow) -> None:
     rng = Random(f"{overflow}/spool")
     seen: Counter[str] = Counter()
-    for _ in range(60):
+    for _ in range(100):
         seen += wander(rng, overflow, 200, spool_window=rng.choice([5.0, 60.0])).seen
     happened = {
         "stored",
@@ -279,15 +289,18 @@ def test_with_a_spool_too(overflow: Overflow) -> None:
         "parked",
         "key refused",
         "withdrawn while it is stored",
+        "look failed",
+        "full",
     }
     assert {name for name in happened if seen[name] < 5} == set()
+    assert seen["waits for its own alone"] > 0
     assert not seen["closed"] or not seen["send_failed"]
 
 
 def test_where_half_of_all_attempts_fail_the_budget_bounds_the_repeats_and_parks_the_rest() -> None:
     world = World(BatchPolicy(max_size=1, max_concurrency=4), RetryPolicy(max_attempts=4))
     rng = Random(7)
-    for _ in range(150):
+    for _ in range(100):
         world.record()
     for _ in range(4000):
         match world.poll():

@@ -7,27 +7,27 @@ from typing import Any, assert_never
 import pytest
 
 from clocknext_core import (
-    Adopt,
     Call,
     ClockNextError,
     Closed,
     Config,
     Delivered,
     Dropped,
+    Emptied,
     EncodedSignal,
     Engine,
-    Erase,
-    Flushed,
     FlushReport,
+    GivenUp,
     HookEvent,
+    KeyRefused,
+    Mending,
     Operation,
-    Quarantine,
+    Outbox,
     Rejected,
     Request,
     Response,
     Retrying,
     Settled,
-    Store,
     TrackResult,
     Transmit,
     Wait,
@@ -120,7 +120,7 @@ class CoreClient(Blocking):
                 case Retrying():
                     self.hooks.on_retry(output)
                 case Settled():
-                    return output.unwrap()
+                    return call.result(output)
                 case Wait():
                     assert output.until is not None
                     self.now = output.until
@@ -132,6 +132,7 @@ class CoreClient(Blocking):
     def flush_and_close(self) -> FlushReport:
         """Deliver what is buffered: answers come only when everything that may be in flight is."""
         outbox = self.engine.outbox
+        assert isinstance(outbox, Outbox)  # there is no spool
         ticket = outbox.flush(now=self.now)
         report: FlushReport | None = None
         in_flight: list[tuple[int, Response]] = []
@@ -156,20 +157,21 @@ class CoreClient(Blocking):
                 case Closed():
                     assert report is not None
                     return report
-                case Store() | Erase() | Quarantine() | Adopt():
-                    raise AssertionError("there is no spool")
                 case _:
                     self._run_hook(output)
 
     def _run_hook(self, event: HookEvent) -> None:
         match event:
-            case Rejected():
+            case Rejected() | GivenUp():
+                self.hooks.on_error(event.error, event.signal)
+                self.hooks.on_drop(event.signal, "send_failed")
+            case Mending() | KeyRefused():
                 self.hooks.on_error(event.error, event.signal)
             case Dropped():
                 self.hooks.on_drop(event.signal, event.reason)
             case Retrying():
                 self.hooks.on_retry(event)
-            case Flushed():
+            case Emptied():
                 self.hooks.on_flush(event.count)
             case Delivered():
                 pass

@@ -11,7 +11,7 @@ from clocknext_core import (
     Closed,
     Config,
     CreditSignal,
-    Flushed,
+    Emptied,
     FlushReport,
     Operation,
     Origin,
@@ -22,8 +22,8 @@ from clocknext_core import (
     ValidationError,
     Wait,
 )
-from clocknext_core.outbox import OutboxOutput
 from clocknext_core.resources.payloads import nothing
+from clocknext_core.spooled import SpooledOutput
 from tests.core.support import KEY
 
 PUBLIC = {
@@ -31,7 +31,7 @@ PUBLIC = {
     for name, value in ((name, getattr(clocknext_core, name)) for name in clocknext_core.__all__)
     if isinstance(value, type) and is_dataclass(value)
 }
-OUTPUTS = {"Receipt", *((get_origin(kind) or kind).__name__ for kind in get_args(OutboxOutput))}
+OUTPUTS = {"Receipt", *((get_origin(kind) or kind).__name__ for kind in get_args(SpooledOutput))}
 """What the outbox makes one of for each step of each signal: freezing them would cost more than it guards."""
 
 
@@ -80,7 +80,7 @@ def test_tokens_are_taken_as_they_are_and_nothing_is_no_tokens() -> None:
 
 def test_values_are_equal_by_what_they_hold() -> None:
     assert Wait(1.0) == Wait(1.0) != Wait(None)
-    assert Flushed(1) == Flushed(1) != Flushed(2)
+    assert Emptied(1) == Emptied(1) != Emptied(2)
     assert Closed() == Closed()
     assert Tokens(input=1) == Tokens(input=1, output=0) != Tokens(input=1, cache=0)
 

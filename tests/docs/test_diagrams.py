@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from clocknext_core.outbox import TRANSITIONS, State, Trigger
+from clocknext_core.states import TRANSITIONS, State, Trigger
 from tests.docs import DOCS
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -12,10 +12,12 @@ from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import TypeAlias
 
-from clocknext_transports.emulator import Fault, Ledger
+from clocknext_transports.emulator import AcceptOnly, Fault, Ledger
 from tests.emulator.ledger_tables import (
+    ADJUSTMENTS,
     CATALOGUE,
     CREDITS,
+    FUNDED,
     PLANS,
     PRICES,
     RATES,
@@ -69,7 +71,9 @@ class Line:
     charged: Fraction = Fraction(0)
     debit: Fraction = Fraction(0)
     """What its holding loses."""
-    run: tuple[str, str, str] | None = None
+    funding: Fraction = Fraction(0)
+    """What it takes from the wallet besides, where that funds what is used in arrear."""
+    run: str | None = None
     """The run whose outcome it bills."""
 
 
@@ -95,6 +99,10 @@ class Account:
     events: list[tuple[Document, Fraction, float]] = field(
         default_factory=list[tuple[Document, Fraction, float]]
     )
+    funded_events: list[tuple[Fraction, float]] = field(default_factory=list[tuple[Fraction, float]])
+
+    def funds(self, holding: Holding) -> bool:
+        return holding.arrear and self.purchase is not None and self.purchase.row["planId"] == FUNDED
 
     def matches(self, q: str) -> bool:
         return any(q.lower() in self.row[name].lower() for name in ("name", "email"))
@@ -127,7 +135,7 @@ def total(amounts: Sequence[Fraction]) -> Fraction:
 class World:
     """A ledger, the wire to it, and the book."""
 
-    accept_only: bool = False
+    accept_only: AcceptOnly | None = None
     seen: Counter[str] = field(default_factory=Counter[str])
     """What did happen, to tell a run that proves something from one that does not."""
 
@@ -144,7 +152,8 @@ class World:
         self.lines: list[Line] = []
         self.first: dict[str, Line] = {}
         """By idempotency key."""
-        self.runs: set[tuple[str, str, str]] = set()
+        self.billed: Counter[str] = Counter()
+        self.runs: set[str] = set()
         self.events: list[Fraction] = []
         self.waiting: list[tuple[int, Document]] = []
         """Signals taken with 202 and not billed: the status they would have got, and the body."""
@@ -179,8 +188,11 @@ class World:
             self.check()
             return
         verdict = self._judge(body)
-        is_dry = body.get("dryRun") is True
-        is_taken = self.accept_only and not is_dry
+        is_dry = body.get("dryRun") is True and self.accept_only != "thin"
+        is_invalid = isinstance(verdict, Refused) and verdict.status == 400
+        is_taken = self.accept_only in {"thin", "thick-queued"} or (
+            self.accept_only == "thick" and not is_invalid
+        )
         refused = verdict if isinstance(verdict, Refused) and not is_taken else None
         shown = self.wire.send("POST", USAGE, body, fault, refused=refused, status=202 if is_taken else 200)
         if isinstance(verdict, Refused):
@@ -196,7 +208,7 @@ class World:
         else:
             self._record(verdict, key)
         if shown is not None and is_taken:
-            self._check_taken(shown, is_invalid=isinstance(verdict, Refused) and verdict.status == 400)
+            self._check_taken(shown, is_pending=is_invalid and self.accept_only == "thick-queued")
         elif shown is not None and isinstance(verdict, Line):
             assert set(shown) == ({"usageLog", "dryRun"} if is_dry else {"usageLog"})
             if is_dry:
@@ -210,14 +222,14 @@ class World:
         before = self.wire.snapshot()
         response = self.wire.respond("POST", USAGE, body, None, **how)
         assert response is not None
-        is_taken = self.accept_only and refused.reason == "INVALID_BODY"
+        is_taken = self.accept_only == "thick-queued" and refused.status != 401
         shown, _ = self.wire.opened("POST", USAGE, response, 202 if is_taken else refused.status)
-        if refused.reason == "INVALID_BODY":
-            assert refused.says in {issue["field"] for issue in shown["issues"]}
         if is_taken:
-            self._check_taken(shown, is_invalid=True)
-            self.waiting.append((400, body))
+            self._check_taken(shown, is_pending=True)
+            self.waiting.append((refused.status, body))
         else:
+            if refused.reason == "INVALID_BODY":
+                assert refused.says in {issue["field"] for issue in shown["issues"]}
             self.wire.refusals += 1
             assert shown["errorReason"] == refused.reason
             assert self.wire.snapshot() == before, "a refusal left a trace"
@@ -232,7 +244,7 @@ class World:
         account, refused = self._find(customer_id)
         holding = account.held.get(("unit", unit))
         if refused is None and unit not in UNITS:
-            refused = Refused(422, f'No unit with key "{unit}"')
+            refused = Refused(422, f'No unit with agent key "{unit}" in this workspace.')
         elif refused is None and holding is None:
             refused = Refused(422, "has no unit")
         elif holding is not None and not holding.bears(Fraction(1)):
@@ -245,6 +257,9 @@ class World:
             row = {**body, "id": None, "unitId": unit, "member": None}
             row |= {"customerCost": float(cost), "createdAt": when(self.now)}
             account.events.append((row, cost, self.now))
+            if account.funds(holding):
+                self._fund(account, cost)
+                account.funded_events.append((cost, self.now))
             self.events.append(cost)
             self.seen["unit event"] += 1
             self.seen["unit event in arrear"] += holding.left < 0
@@ -356,7 +371,7 @@ class World:
     def wallet_entry(self, customer_id: str, kind: str, amount: float) -> None:
         account, refused = self._find(customer_id)
         change = Fraction(str(amount)) * (-1 if kind == "DEBIT" else 1)
-        if refused is None and kind != "ADJUSTMENT" and amount <= 0:
+        if refused is None and amount <= 0:
             refused = Refused(400, "amount")
         elif refused is None and change < 0 and not (account.wallet or Holding()).bears(-change):
             refused = Refused(422, "Insufficient")
@@ -443,7 +458,7 @@ class World:
         assert len(self.ledger.unit_events) == len(self.events)
         assert [(held.status, held.body) for held in self.ledger.held] == self.waiting
         for key in self.keys:
-            assert self.ledger.billed(key) == (key in self.first)
+            assert self.ledger.billed(key) == self.billed[key] <= (1 if self.accept_only is None else 1000)
         for name, account in self.accounts.items():
             if account.wallet is not None:
                 assert Fraction(self.ledger.balance(name)) == account.wallet.left
@@ -466,7 +481,7 @@ class World:
             shown = self.wire.get(f"{CUSTOMERS}?limit={limit}&cursor={cursor}")
             listed += shown["customers"]
             cursor = shown["nextCursor"]
-        assert listed == [account.row for account in self.accounts.values()]
+        assert listed == [account.row for account in reversed(self.accounts.values())]
         self._audit_listing("purchases", [purchase.row for purchase in self.purchases], limit)
         self._audit_listing("invoices", self.invoices, limit)
         for payment, invoice in self.paid:
@@ -520,14 +535,16 @@ class World:
         shown = self.wire.get(f"{path}?limit=1000")
         left = (account.wallet or Holding()).left
         assert shown["balance"] == float(left)
-        usage = [line for line in account.lines if line.row["type"] == "wallet"]
+        usage = [(line.charged, line.at) for line in account.lines if line.row["type"] == "wallet"]
+        usage += [(line.funding, line.at) for line in account.lines if line.funding]
+        usage += [(cost, at) for cost, at in account.funded_events if cost]
         due = Counter((kind, float(amount), when(at)) for kind, amount, at in account.entries)
-        due.update(("USAGE", float(-line.charged), when(line.at)) for line in usage)
+        due.update(("USAGE", float(-debit), when(at)) for debit, at in usage)
         entries = [(row["type"], row["amount"], row["createdAt"]) for row in shown["transactions"]]
         assert Counter(entries) == due
         assert len({row["id"] for row in shown["transactions"]}) == len(entries)
         booked = total([amount for _, amount, _ in account.entries])
-        assert booked - total([line.charged for line in usage]) == left
+        assert booked - total([debit for debit, _ in usage]) == left
         assert self.wire.get(f"{path}?limit={limit}")["transactions"] == shown["transactions"][:limit]
         if not self.was_set_back:
             times = [at for _, _, at in entries]
@@ -551,20 +568,26 @@ class World:
         for line, signal in zip(self.lines, self.ledger.signals, strict=True):
             assert Fraction(signal.customer_cost) == line.charged
             assert Fraction(signal.credits_used) == line.used
+            in_wallet = line.charged if signal.type == "wallet" else line.funding
+            assert Fraction(signal.wallet_debit) == in_wallet
             figures = {"wallet": signal.customer_cost, "credit": signal.credits_used}
             debit = Fraction(figures.get(signal.type, int(signal.bills_outcome)))
             lost[line.holding] = lost.get(line.holding, Fraction(0)) + debit
         for account in self.accounts.values():
-            wallet = [] if account.wallet is None else [account.wallet]
-            for holding in (*wallet, *account.held.values()):
+            for holding in account.held.values():
                 assert holding.put - holding.left == lost.get(holding, 0) + holding.events
+            if account.wallet is not None:
+                spent = total([line.funding for line in account.lines])
+                spent += total([cost for cost, _ in account.funded_events])
+                assert account.wallet.put - account.wallet.left == lost.get(account.wallet, 0) + spent
         bill = self.ledger.bill()
         assert bill.signals == len(self.lines)
         assert Fraction(bill.customer_cost) == total([line.charged for line in self.lines]) + total(
             self.events
         )
         keys = [signal.idempotency_key for signal in self.ledger.signals]
-        assert all(keys.count(key) == 1 for key in keys if key is not None), "billed twice"
+        most = 1 if self.accept_only is None else len(keys)
+        assert all(keys.count(key) <= most for key in keys if key is not None), "billed twice"
 
     def _audit_listing(self, name: str, rows: Sequence[Document], limit: int) -> None:
         path = f"/api/v1/{name}"
@@ -581,11 +604,11 @@ class World:
                 found = self.wire.get(f"{path}?limit=1000&{by}={value}")[name]
                 assert found == [row for row in shown if row[by] == value]
 
-    def _check_taken(self, shown: Document, *, is_invalid: bool) -> None:
+    def _check_taken(self, shown: Document, *, is_pending: bool) -> None:
         self._learn(shown["signalId"])
         assert shown["receivedAt"] == when(self.now)
         assert (shown.get("accepted"), shown.get("status")) == (
-            (None, "PENDING") if is_invalid else (True, None)
+            (None, "PENDING") if is_pending else (True, None)
         )
 
     def _same(self, row: Document, shown: Document) -> None:
@@ -607,14 +630,14 @@ class World:
         if self.accept_only and kind == "outcome" and run is None:
             return Refused(400, "runId")
         key = body.get("idempotencyKey")
-        if key in self.first and body.get("dryRun") is not True:
+        if key in self.first and body.get("dryRun") is not True and self.accept_only is None:
             return self.first[key]
         account, refused = self._find(customer_id)
         if refused is not None:
             return refused
         model = str(body["model"]).lower()
         if model not in RATES:
-            return Refused(422, "is not active" if model == "off" else "No model")
+            return Refused(422, "is not active" if model == "off" else "is not a valid model.")
         counts = [body.get(tokens, 0) for tokens in TOKENS]
         rates = [Fraction(rate) for rate in RATES[model]]
         cost = total([number * rate for number, rate in zip(counts, rates, strict=True)]) / 1_000_000
@@ -627,7 +650,7 @@ class World:
             "agentKey": agent_key,
             **dict(zip(TOKENS, counts, strict=True)),
             **{name: body.get(name) for name in ("member", "custom", "idempotencyKey")},
-            "status": body.get("status", "SUCCESS"),
+            "status": "SUCCESS" if self.accept_only else body.get("status", "SUCCESS"),
             "createdAt": when(self.now),
         }
         if kind != "wallet" and "seats" in body:
@@ -652,7 +675,7 @@ class World:
                 line.charged = line.debit = rounded(cost)
             case "credit":
                 if key not in CREDITS:
-                    return Refused(422, "No credit with key")
+                    return Refused(422, "No credit with agent key")
                 if ("credit", key) not in account.held:
                     return Refused(422, "has no credit")
                 base, margin = (Fraction(figure) for figure in CREDITS[key])
@@ -667,10 +690,12 @@ class World:
                     return Refused(422, "has no outcome")
                 line.holding = account.held["outcome", outcome]
                 run, complete = body.get("runId"), body.get("complete")
-                line.run = None if run is None else (account.row["id"], outcome, run)
+                line.run = run
                 if complete is True and line.run not in self.runs:
                     line.charged, line.debit = Fraction(PRICES[outcome]), Fraction(1)
                 line.row.update(outcomeKey=outcome, runId=run, complete=complete)
+        if account.funds(line.holding):
+            line.funding = line.charged
         return None
 
     def _record(self, line: Line, key: str | None) -> None:
@@ -679,7 +704,11 @@ class World:
         self.lines.append(line)
         self.accounts[line.row["customerId"]].lines.append(line)
         if key is not None:
-            self.first[key] = line
+            self.billed[key] += 1
+            self.first.setdefault(key, line)
+        if line.funding:
+            self._fund(self.accounts[line.row["customerId"]], line.funding)
+            self.seen["funded by the wallet"] += 1
         if line.run is not None and line.debit:
             self.runs.add(line.run)
         self.seen[f"{line.row['type']} recorded"] += 1
@@ -699,6 +728,11 @@ class World:
         account.wallet.book(amount)
         account.entries.append((kind, amount, at))
         return account.wallet
+
+    def _fund(self, account: Account, amount: Fraction) -> None:
+        assert account.wallet is not None
+        account.wallet.left -= amount
+        self.seen["wallet overdrawn"] += account.wallet.left < 0
 
     def _grant(
         self, account: Account, plan: str, new_id: str, *, at: float, stand_in: bool = False
@@ -737,7 +771,9 @@ class World:
                 self.seen["starter money taken back"] += 1
 
     def _invoice(self, purchase: Purchase) -> None:
-        prices = [price_of(part) for part in PLANS[purchase.row["planId"]] if not part[3]]
+        plan = purchase.row["planId"]
+        prices = [price_of(part) for part in PLANS[plan] if not part[3]]
+        prices += [Fraction(ADJUSTMENTS[plan])] if plan in ADJUSTMENTS else []
         if total(prices):
             copied = {name: purchase.row[name] for name in ("customerId", "planId", "createdAt")}
             copied |= {"id": None, "purchaseId": purchase.row["id"], "status": "OPEN", "paidAt": None}

@@ -47,8 +47,19 @@ PLANS: Mapping[str, tuple[Part, ...]] = {
         ("OUTCOME", "p", "1", False),
         ("UNIT", "flat", "0", True),
     ),
+    "funded": (
+        ("WALLET", None, "0.75", False),
+        ("CREDIT", "x", "0", True),
+        ("CREDIT", "y", "50", False),
+        ("OUTCOME", "p", "0", True),
+        ("UNIT", "volume", "0", True),
+    ),
 }
-"""`starter` is what customers created over the API begin with; `retired`, besides these, is not sold."""
+"""`starter` is the plan of customers created over the API; `retired`, besides these, is not sold."""
+FUNDED = "funded"
+"""The plan whose usage in arrear is debited from the wallet."""
+ADJUSTMENTS: Mapping[str, str] = {"funded": "-0.5", "arrears": "7"}
+"""What is added to the price of a plan; of one that is not invoiced, nothing is."""
 
 CATALOGUE = Catalogue(
     models=[
@@ -67,7 +78,12 @@ CATALOGUE = Catalogue(
     ],
     plans=[
         *(
-            Plan(name, components=[Component(kind, amount, item, late) for kind, item, amount, late in parts])
+            Plan(
+                name,
+                components=[Component(kind, amount, item, late) for kind, item, amount, late in parts],
+                wallet_funded_arrear=name == FUNDED,
+                price_adjustment=ADJUSTMENTS.get(name, 0),
+            )
             for name, parts in PLANS.items()
         ),
         Plan("retired", wallet=1, active=False),
@@ -75,6 +91,7 @@ CATALOGUE = Catalogue(
     customers=[
         Customer("full", plan="full"),
         Customer("late", plan="arrears"),
+        Customer("prepaid", plan="funded"),
         Customer("poor", wallet="0.01", credits={"x": "0.5"}, outcomes={"o": 1}, units={"flat": 1}),
         Customer("bare"),
     ],
@@ -88,7 +105,7 @@ def rounded(amount: Fraction) -> Fraction:
 
 
 def unit_price(unit: str, quantity: int) -> Fraction:
-    """Price the first so many events."""
+    """Return the price of the first events."""
     kind, tiers = UNITS[unit]
     in_force = [
         next(Fraction(p) for end, p in tiers if end is None or n <= end) for n in range(1, quantity + 1)

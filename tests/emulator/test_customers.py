@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from clocknext_transports.emulator import Catalogue, Customer, Ledger
@@ -118,16 +120,16 @@ def test_pages_follow_the_cursor_to_the_end() -> None:
     first, cursor = names(ledger, "?limit=2")
     second, cursor_2 = names(ledger, f"?limit=2&cursor={cursor}")
     third, end = names(ledger, f"?limit=2&cursor={cursor_2}")
-    assert (first, second, third, end) == (["cus_0", "cus_1"], ["cus_2", "cus_3"], ["cus_4"], None)
+    assert (first, second, third, end) == (["cus_4", "cus_3"], ["cus_2", "cus_1"], ["cus_0"], None)
     assert names(ledger, "?limit=5")[1] is None
-    assert names(ledger, "?cursor=&limit=") == ([f"cus_{n}" for n in range(5)], None)
+    assert names(ledger, "?cursor=&limit=") == ([f"cus_{n}" for n in (4, 3, 2, 1, 0)], None)
 
 
 def test_a_cursor_survives_the_deletion_of_what_it_points_at() -> None:
     ledger = Ledger(Catalogue(customers=[Customer(f"cus_{n}") for n in range(4)]))
     _, cursor = names(ledger, "?limit=2")
-    call(ledger, "DELETE", "/api/v1/customers/cus_1")
-    assert names(ledger, f"?limit=9&cursor={cursor}") == (["cus_2", "cus_3"], None)
+    call(ledger, "DELETE", "/api/v1/customers/cus_2")
+    assert names(ledger, f"?limit=9&cursor={cursor}") == (["cus_1", "cus_0"], None)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +137,7 @@ def test_a_cursor_survives_the_deletion_of_what_it_points_at() -> None:
     [
         ("GLOB", ["cus_456"]),
         ("initech.example", ["cus_789"]),
-        ("ac", ["cus_123", "cus_789"]),
+        ("ac", ["cus_789", "cus_123"]),
         ("nobody", []),
     ],
 )
@@ -149,8 +151,8 @@ def test_search_and_pages_go_together() -> None:
     )
     first, cursor = names(ledger, "?q=odd&limit=2")
     assert (first, names(ledger, f"?q=odd&limit=2&cursor={cursor}")) == (
-        ["cus_1", "cus_3"],
-        (["cus_5"], None),
+        ["cus_5", "cus_3"],
+        (["cus_1"], None),
     )
 
 
@@ -188,6 +190,8 @@ def test_the_plan_shows_its_components(ledger: Ledger) -> None:
         "billingCycle": "MONTHLY",
         "currencyCode": "USD",
         "isActive": True,
+        "walletFundedArrear": False,
+        "priceAdjustment": 0.0,
         "components": [{"type": "WALLET", "billingMode": "ADVANCE", "amount": 100.0}],
     }
     assert content["purchase"]["planId"] == "plan_wallet"
@@ -249,6 +253,7 @@ def test_the_workspace_and_its_models(ledger: Ledger) -> None:
     models = call(ledger, "GET", "/api/v1/models")[1]["models"]
     assert {
         "modelId": "gpt-4o",
+        "provider": "openai",
         "inputPrice": 2.5,
         "outputPrice": 10.0,
         "cachePrice": 1.25,
@@ -258,3 +263,98 @@ def test_the_workspace_and_its_models(ledger: Ledger) -> None:
     assert [model["modelId"] for model in inactive] == ["gpt-4"]
     assert len(call(ledger, "GET", "/api/v1/models?active=true")[1]["models"]) == len(models) - 1
     assert call(ledger, "GET", "/api/v1/models?active=yes")[0] == 400
+
+
+def bulk(ledger: Ledger, rows: object) -> tuple[int, dict[str, Any]]:
+    return call(ledger, "POST", "/api/v1/customers/bulk", {"customers": rows})
+
+
+def test_many_customers_are_created_in_one_call_and_a_bad_row_stops_none(ledger: Ledger) -> None:
+    create(ledger, email="taken@b.c")
+    status, content = bulk(
+        ledger,
+        [
+            {"name": "A", "email": "a@b.c", "notes": "first"},
+            {"name": "B"},
+            {"email": "c@b.c", "name": " "},
+            "no row",
+            {"name": "D", "email": "taken@b.c"},
+            {"name": "E", "email": "a@b.c"},
+            {"name": "F", "email": 7},
+            {"name": "G", "email": "g@b.c"},
+        ],
+    )
+    assert status == 200
+    rows = content["results"]
+    assert [(row["email"], row.get("error")) for row in rows] == [
+        ("a@b.c", None),
+        (None, "email: is required"),
+        ("c@b.c", "name: must not be blank"),
+        (None, "name: is required; email: is required"),
+        ("taken@b.c", 'Another customer has the address "taken@b.c".'),
+        ("a@b.c", 'Another customer has the address "a@b.c".'),
+        (7, "email: must be a string"),
+        ("g@b.c", None),
+    ]
+    first = call(ledger, "GET", f"/api/v1/customers/{rows[0]['id']}")[1]["customer"]
+    assert (first["name"], first["notes"]) == ("A", "first")
+    assert names(ledger, "?limit=2")[0] == [rows[7]["id"], rows[0]["id"]]
+    assert send(ledger, customerId=rows[7]["id"], model="gpt-4o")[0] == 200
+
+
+def test_a_bulk_call_takes_one_to_two_hundred_rows(ledger: Ledger) -> None:
+    rows = [{"name": "A", "email": f"{n}@b.c", "notes": "x" * 1000} for n in range(201)]
+    refused: list[object] = [[], rows, None, {}]
+    for each in refused:
+        assert bulk(ledger, each) == (
+            400,
+            {"ok": False, "error": "customers: must be a list of 1 to 200"},
+        )
+    assert call(ledger, "POST", "/api/v1/customers/bulk", {})[1]["error"] == "customers: is required"
+    assert len(bulk(ledger, rows[:200])[1]["results"]) == 200
+
+
+def enable(ledger: Ledger, provider: object, model: object, **more: object) -> tuple[int, dict[str, Any]]:
+    body = {"provider": provider, "modelId": model, "pricingMode": "AUTO", **more}
+    return call(ledger, "POST", "/api/v1/models", body)
+
+
+def test_a_listed_model_is_enabled_once_at_its_price(ledger: Ledger) -> None:
+    assert send(ledger, customerId="cus_123", model="gpt-4.1")[0] == 422
+    status, content = enable(ledger, "OpenAI", "GPT-4.1")
+    assert (status, content["model"]) == (
+        201,
+        {
+            "modelId": "gpt-4.1",
+            "provider": "openai",
+            "inputPrice": 2.0,
+            "outputPrice": 8.0,
+            "cachePrice": 0.5,
+            "isActive": True,
+        },
+    )
+    assert enable(ledger, "openai", "gpt-4.1") == (200, content)
+    assert send(ledger, customerId="cus_123", model="gpt-4.1")[0] == 200
+    ids = [model["modelId"] for model in call(ledger, "GET", "/api/v1/models")[1]["models"]]
+    assert ids.count("gpt-4.1") == 1
+
+
+def test_a_model_that_is_enabled_already_is_a_success(ledger: Ledger) -> None:
+    status, content = enable(ledger, "openai", "gpt-4o")
+    assert (status, content["model"]["inputPrice"]) == (200, 2.5)
+    assert enable(ledger, "openai", "gpt-4")[1]["model"]["isActive"] is False
+
+
+def test_a_model_without_a_listed_price_is_enabled_at_nothing(ledger: Ledger) -> None:
+    model = enable(ledger, "meta", "llama-preview")[1]["model"]
+    assert (model["inputPrice"], model["outputPrice"], model["cachePrice"]) == (0.0, 0.0, 0.0)
+
+
+def test_an_unknown_model_and_an_unknown_provider_are_refused_alike(ledger: Ledger) -> None:
+    unknown = [enable(ledger, "openai", "nope"), enable(ledger, "nobody", "gpt-4.1")]
+    assert [status for status, _ in unknown] == [404, 404]
+    texts = [
+        content["error"].replace("nope", "gpt-4.1").replace("nobody", "openai") for _, content in unknown
+    ]
+    assert texts[0] == texts[1]
+    assert enable(ledger, "openai", "gpt-4.1", pricingMode="MANUAL")[0] == 400

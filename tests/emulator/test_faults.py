@@ -81,6 +81,15 @@ def test_clearing_keeps_the_counts_and_resetting_starts_over() -> None:
         lambda: Fault("latency", seconds=-1),
         lambda: Fault("drip", bytes_per_second=0),
         lambda: Fault("huge", size=-1),
+        lambda: Fault("huge", size=2**40),
+        lambda: Fault("latency", seconds=float("inf")),
+        lambda: Fault("latency", seconds=float("nan")),
+        lambda: Fault("drip", bytes_per_second=float("inf")),
+        lambda: Fault("drip", bytes_per_second=float("nan")),
+        lambda: Fault("status", retry_after="1\r\nx: y"),
+        lambda: Fault("status", retry_after_ms="\0"),
+        lambda: Fault("status", retry_after="\ud800"),
+        lambda: Fault("status", retry_after=" 1"),
         lambda: Fault("status", status=99),
         lambda: Faults().chance(1.1, Fault("lost")),
         lambda: Faults().chance(-0.1, Fault("lost")),
@@ -229,6 +238,15 @@ def test_faults_can_be_ordered_as_json() -> None:
         {"kind": "latency", "seconds": "1"},
         {"kind": "latency", "seconds": -1},
         {"kind": "drip", "bytesPerSecond": 0},
+        {"kind": "status", "retryAfter": "1\r\nx: y"},
+        {"kind": "status", "retryAfterMs": "\0"},
+        {"kind": "status", "retryAfter": "\ud800"},
+        b'{"kind": "latency", "seconds": 1e999}',
+        b'{"kind": "drip", "bytesPerSecond": 1e999}',
+        b'{"kind": "huge", "size": 1e999}',
+        {"kind": "huge", "size": 2**31},
+        b'{"kind": "lost", "probability": 1e999}',
+        b'{"kind": "lost", "times": 1e999}',
         b"not json",
     ],
 )
@@ -237,6 +255,26 @@ def test_bad_orders_are_refused(body: object) -> None:
     status, content = control(service, "POST", "faults", body)
     assert (status, content["ok"]) == (400, False)
     assert service.faults.pending == 0
+
+
+def test_a_fault_for_many_requests_takes_no_room_for_each() -> None:
+    faults = Faults()
+    faults.script(Fault("lost"), None, times=10**12)
+    assert (faults.pending, kinds(faults, 3)) == (2 * 10**12, ["lost", None, "lost"])
+    assert faults.pending == 2 * 10**12 - 3
+    faults.script(times=5)
+    assert faults.pending == 2 * 10**12 - 3
+
+
+def test_the_number_of_orders_is_bounded() -> None:
+    service = Service(Ledger(EXAMPLE), Faults())
+    for _ in range(10_000):
+        service.faults.script(Fault("lost"), path="/never")
+    with pytest.raises(ValueError, match="10,000 scripts and chances"):
+        service.faults.chance(0.1, Fault("lost"))
+    assert control(service, "POST", "faults", {"kind": "lost"})[0] == 400
+    assert control(service, "DELETE", "faults")[0] == 200
+    assert control(service, "POST", "faults", {"kind": "lost"})[0] == 200
 
 
 def test_orders_that_come_to_more_than_one_are_refused() -> None:

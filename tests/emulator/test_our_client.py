@@ -7,9 +7,11 @@ import pytest
 
 from clocknext_core import (
     AllowanceError,
+    ConflictError,
     CreditSignal,
     NotFoundError,
     PlanError,
+    RetryPolicy,
     Tokens,
     ValidationError,
 )
@@ -30,7 +32,8 @@ def server() -> Iterator[EmulatorServer]:
 
 @pytest.fixture
 def cnk(server: EmulatorServer) -> Iterator[ClockNext]:
-    with ClockNext(server.api_key, base_url=server.url) as client:
+    retry = RetryPolicy(base_delay=0.001, max_delay=0.001)  # a conflict is tried again
+    with ClockNext(server.api_key, base_url=server.url, retry=retry) as client:
         yield client
 
 
@@ -140,7 +143,7 @@ def test_plans_purchases_invoices_and_payments(cnk: ClockNext, server: EmulatorS
     assert payment.id is not None
     paid = cnk.payments.get(payment.id)
     assert (paid.payment, paid.plan) == (payment, plan)
-    with pytest.raises(PlanError, match="not open but PAID"):
+    with pytest.raises(ConflictError, match="not open but PAID"):
         cnk.invoices.pay_link(invoice.id)
 
     with pytest.raises(PlanError, match="in use by the purchase"):
@@ -152,7 +155,8 @@ def test_plans_purchases_invoices_and_payments(cnk: ClockNext, server: EmulatorS
     renamed = cnk.plans.update(plan.id, name="P", billing_cycle="YEARLY", components=components[:1])
     assert (renamed.billing_cycle, len(renamed.components)) == ("YEARLY", 1)
     assert cnk.plans.set_active(plan.id, is_active=False).is_active is False
-    cnk.plans.delete(plan.id)
+    with pytest.raises(PlanError, match="in use by the purchase"):
+        cnk.plans.delete(plan.id)
     cancel = next(r for r in server.ledger.requests if r.target.endswith("/cancel"))
     assert (cancel.raw_body, cancel.content_type) == (b"", None)
 

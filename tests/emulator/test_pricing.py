@@ -9,23 +9,25 @@ from clocknext_transports.emulator.books.pricing import (
     exact,
     price_credit,
     price_outcome,
-    price_per_credit,
     price_wallet,
     subtract,
+    with_margin,
 )
 
 RATES = Rates(Decimal(3), Decimal(15), Decimal("1.5"))
 
 
 def test_the_protocols_example_comes_out_to_the_digit() -> None:
-    price = price_credit(RATES, 1500, 750, 250, base_price=Decimal("0.645"), margin_percent=Decimal(30))
+    price = price_credit(
+        RATES, 1500, 750, 250, base_price=Decimal("0.645"), price_per_credit=Decimal("0.8385")
+    )
     assert price.provided_cost == Decimal("0.016125")
     assert price.credits_used == Decimal("0.025")
     assert price.customer_cost == Decimal("0.0209625")
 
 
 def test_a_credit_costs_its_base_price_and_the_margin() -> None:
-    assert price_per_credit(Decimal("0.645"), Decimal(30)) == Decimal("0.8385")
+    assert with_margin(Decimal("0.645"), Decimal(30)) == Decimal("0.8385")
 
 
 def test_a_wallet_pays_the_cost_without_margin() -> None:

@@ -29,13 +29,29 @@ PRO = Plan(
 )
 CATALOGUE = Catalogue(
     models=EXAMPLE.models,
-    credits=[Credit("gold", base_price="0.5", margin_percent=30), Credit("silver", base_price="0.001")],
+    credits=[
+        Credit("gold", base_price="0.5", margin_percent=30),
+        Credit("silver", base_price="0.001"),
+        Credit("example", base_price="0.645", margin_percent=30),
+    ],
     outcomes=[Outcome("won", steps=["won.it"], price="0.375")],
-    units=[Unit("page", pricing="SLAB", tiers=TIERS)],
+    units=[Unit("page", pricing="SLAB", tiers=TIERS), Unit("four", flat_price=4)],
     plans=[
         PRO,
         Plan("basic", name="Basic", wallet=5),
-        Plan("free", billing_cycle="FREE", credits={"gold": 0}),
+        Plan("free", billing_cycle="FREE", wallet=7, credits={"gold": 10}),
+        Plan("rounded", wallet=10, price_adjustment="-0.01"),
+        Plan("late", wallet=3, arrear=True, price_adjustment=5),
+        Plan(
+            "funded",
+            wallet="0.01",
+            wallet_funded_arrear=True,
+            components=[
+                Component("CREDIT", None, "example", arrear=True),
+                Component("OUTCOME", None, "won", arrear=True),
+                Component("UNIT", None, "four", arrear=True),
+            ],
+        ),
     ],
     customers=[Customer("cus_1"), Customer("cus_2", plan="basic")],
     default_plan="basic",
@@ -102,9 +118,98 @@ def test_what_is_billed_in_advance_is_invoiced_exactly(ledger: Ledger) -> None:
     assert fetch(ledger, "payments")["payments"] == []
 
 
-def test_nothing_due_makes_no_invoice(ledger: Ledger) -> None:
-    buy(ledger, "free")
+@pytest.mark.parametrize("plan", ["free", "late"])
+def test_a_free_plan_and_one_all_in_arrear_are_not_invoiced(ledger: Ledger, plan: str) -> None:
+    buy(ledger, plan)
     assert fetch(ledger, "invoices")["invoices"] == []
+    assert ledger.balance("cus_1") in {7, 3}
+
+
+def test_a_price_adjustment_is_due_with_the_rest(ledger: Ledger) -> None:
+    buy(ledger, "rounded")
+    (invoice,) = fetch(ledger, "invoices")["invoices"]
+    assert invoice["amount"] == 9.99
+    assert [(line["type"], line["price"]) for line in invoice["lines"]] == [
+        ("WALLET", 10.0),
+        ("ADJUSTMENT", -0.01),
+    ]
+
+
+def test_the_wallet_funds_what_is_used_in_arrear_at_the_customers_price(ledger: Ledger) -> None:
+    buy(ledger, "funded")
+    assert fetch(ledger, "invoices")["invoices"][0]["amount"] == 0.01
+    assert send(ledger, agentKey="example", idempotencyKey="a")[0] == 200
+    assert ledger.balance("cus_1") == Decimal("-0.0109625")
+    done = {"type": "outcome", "agentKey": "won.it", "complete": True, "runId": "r"}
+    assert send(ledger, idempotencyKey="b", **done)[0] == 200
+    event = {"customerId": "cus_1", "agentKey": "four"}
+    assert call(ledger, "POST", "/api/v1/units", event)[0] == 200
+    assert ledger.balance("cus_1") == Decimal("-4.3859625")
+    bill = ledger.bill("cus_1")
+    assert (bill.wallet, bill.customer_cost) == (Decimal("4.3959625"), Decimal("4.3959625"))
+    status, message = 422, "Insufficient wallet balance"
+    answer = send(ledger, type="wallet", idempotencyKey="c")
+    assert (answer[0], answer[1]["statusDetail"]["message"][:27]) == (status, message)
+    wallet = fetch(ledger, "customers/cus_1/wallet")
+    assert [(entry["type"], entry["amount"]) for entry in wallet["transactions"]] == [
+        ("USAGE", -0.375),
+        ("USAGE", -0.0209625),
+        ("USAGE", -4.0),
+        ("GRANT", 0.01),
+    ]
+    top_up = {"type": "TOPUP", "amount": 5}
+    assert call(ledger, "POST", "/api/v1/customers/cus_1/wallet", top_up)[1]["balance"] == 0.6140375
+    assert len(fetch(ledger, "invoices")["invoices"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("day", "message"),
+    [
+        ("2026-06-30", "billingDate: must not be in the past"),
+        ("2026-7-1", "billingDate: must be a date, YYYY-MM-DD"),
+        ("2026-02-30", "billingDate: must be a date, YYYY-MM-DD"),
+        ("20260701", "billingDate: must be a date, YYYY-MM-DD"),
+        ("2026-07-01T00:00:00Z", "billingDate: must be a date, YYYY-MM-DD"),
+        ("", "billingDate: must be a date, YYYY-MM-DD"),
+        (1, "billingDate: must be a string or null"),
+    ],
+)
+def test_a_billing_date_is_a_day_that_is_not_past(ledger: Ledger, day: object, message: str) -> None:
+    body = {"customerId": "cus_1", "planId": "pro", "billingDate": day}
+    status, error = refused(ledger, "POST", "purchases", body)
+    assert (status, error.split(";")[0]) == (400, message)
+
+
+def test_a_purchase_activates_on_its_billing_date_and_cancels_the_one_before(ledger: Ledger) -> None:
+    first = buy(ledger, "basic")
+    later = buy(ledger, billingDate="2026-07-03")
+    assert (later["status"], later["billingDate"]) == ("SCHEDULED", "2026-07-03")
+    assert fetch(ledger, "customers/cus_1/plan")["purchase"]["id"] == first["id"]
+    assert len(fetch(ledger, "invoices")["invoices"]) == 1
+    the_day = NOW + 2 * 86_400
+    plan = call(ledger, "GET", "/api/v1/customers/cus_1/plan", now=the_day)[1]
+    assert (plan["purchase"]["id"], plan["purchase"]["status"]) == (later["id"], "ACTIVE")
+    assert fetch(ledger, f"purchases/{first['id']}")["purchase"]["status"] == "CANCELLED"
+    assert [i["status"] for i in fetch(ledger, "invoices")["invoices"]] == ["OPEN", "VOID"]
+
+
+def test_a_purchase_that_is_to_come_can_be_cancelled_or_overtaken(ledger: Ledger) -> None:
+    active = buy(ledger, "basic")
+    first, second, third = (buy(ledger, billingDate=f"2026-07-0{day}")["id"] for day in (9, 2, 4))
+    assert call(ledger, "POST", f"/api/v1/purchases/{second}/cancel")[0] == 200
+    assert fetch(ledger, "customers/cus_1/plan")["purchase"]["id"] == active["id"]
+    call(ledger, "GET", "/api/v1/me", now=NOW + 5 * 86_400)
+
+    def statuses() -> list[str]:
+        found = fetch(ledger, "purchases?customerId=cus_1")["purchases"]
+        return [purchase["status"] for purchase in found]
+
+    assert statuses() == ["ACTIVE", "CANCELLED", "CANCELLED", "CANCELLED"]
+    assert fetch(ledger, "customers/cus_1/plan")["purchase"]["id"] == third
+    buy(ledger, billingDate="2026-08-01")
+    assert call(ledger, "DELETE", "/api/v1/customers/cus_1")[0] == 200
+    assert set(statuses()) == {"CANCELLED"}
+    assert first != second
 
 
 def test_automatic_payment_pays_at_once(ledger: Ledger) -> None:
@@ -116,7 +221,7 @@ def test_automatic_payment_pays_at_once(ledger: Ledger) -> None:
     read = fetch(ledger, f"payments/{payment['id']}")
     assert (read["payment"], read["plan"]["id"]) == (payment, "basic")
     assert refused(ledger, "GET", f"invoices/{invoice['id']}/pay-link") == (
-        422,
+        409,
         'The invoice "inv_1" is not open but PAID.',
     )
 
@@ -189,7 +294,12 @@ def test_a_customer_who_goes_leaves_nothing_open(ledger: Ledger) -> None:
     purchase = buy(ledger)
     assert call(ledger, "DELETE", "/api/v1/customers/cus_1")[0] == 200
     assert fetch(ledger, f"purchases/{purchase['id']}")["purchase"]["status"] == "CANCELLED"
-    assert call(ledger, "DELETE", "/api/v1/plans/pro")[0] == 200
+    (invoice,) = fetch(ledger, "invoices")["invoices"]
+    assert invoice["status"] == "VOID"
+    assert refused(ledger, "GET", f"invoices/{invoice['id']}/pay-link") == (
+        409,
+        'The invoice "inv_1" is not open but VOID.',
+    )
 
 
 def test_lists_are_narrowed_newest_first(ledger: Ledger) -> None:

@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pytest
 
-from clocknext_transports.emulator import Answer, Gate, Gated, Received, Reply, ScriptedServer, scripted
+from clocknext_transports.emulator import Answer, Hold, OnHold, Received, Reply, ScriptedServer, scripted
 from tests.emulator.support import exchange, read_to_end
 
 TIMEOUT = 10.0
@@ -77,14 +77,14 @@ def test_framing_is_left_to_the_answer() -> None:
 
 
 def test_a_gate_holds_answers_until_it_is_released() -> None:
-    gate = Gate()
+    gate = Hold()
     got: list[int] = []
 
     def ask(server: ScriptedServer) -> None:
         with closing(opened(server)) as connection:
             got.append(exchange(connection, "GET", "/")[0])
 
-    with scripted([Gated(gate, OK)]) as server:
+    with scripted([OnHold(gate, OK)]) as server:
         clients = [threading.Thread(target=ask, args=(server,)) for _ in range(3)]
         for client in clients:
             client.start()
@@ -101,8 +101,8 @@ def test_a_gate_holds_answers_until_it_is_released() -> None:
 
 
 def test_closing_does_not_wait_for_a_gate() -> None:
-    gate = Gate()
-    with scripted([Gated(gate, OK)]) as server:
+    gate = Hold()
+    with scripted([OnHold(gate, OK)]) as server:
         wire = socket.create_connection(("127.0.0.1", server.port), timeout=TIMEOUT)
         wire.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         assert gate.wait_arrived(TIMEOUT)

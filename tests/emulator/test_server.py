@@ -15,7 +15,15 @@ import pytest
 import trio
 import trustme
 
-from clocknext_transports.emulator import EmulatorServer, Fault, Faults, Ledger, emulator, serve
+from clocknext_transports.emulator import (
+    EmulatorServer,
+    Fault,
+    Faults,
+    Ledger,
+    emulator,
+    scripted,
+    serve,
+)
 from tests.emulator.support import EXAMPLE, KEY, exchange, raw_signal, read_to_end, signal
 
 TIMEOUT = 10.0
@@ -136,6 +144,12 @@ def test_a_status_with_retry_after(server: EmulatorServer, connection: http.clie
     response.read()
     assert exchange(connection, "POST", USAGE, signal())[0] == 200
     assert server.connections == 1
+
+
+def test_a_header_in_utf8(server: EmulatorServer, wire: socket.socket) -> None:
+    server.faults.script(Fault("status", retry_after="\uff11"))
+    wire.sendall(raw_signal())
+    assert "retry-after: \uff11\r\n".encode() in wire.recv(65_536)
 
 
 def test_a_truncated_answer(server: EmulatorServer, connection: http.client.HTTPConnection) -> None:
@@ -304,8 +318,42 @@ def test_a_responder_that_raises_is_reported_on_leaving() -> None:
             exchange(connection, "POST", USAGE, signal())
             pytest.fail("it was answered all the same")
 
-    with pytest.raises(RuntimeError, match="server failed"):
+    with pytest.raises(RuntimeError, match="failed to answer a request"):
         use()
+
+
+def test_a_responder_that_raises_does_not_end_the_server() -> None:
+    answers = iter([LookupError, None])
+
+    def fickle(prefix: str) -> str:
+        if error := next(answers):
+            raise error(prefix)
+        return prefix
+
+    served = list[int]()
+
+    def use() -> None:
+        with emulator(Ledger(EXAMPLE, ids=fickle)) as server:
+            for _ in range(2):
+                with (
+                    closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT)) as opened,
+                    suppress(ConnectionError),
+                ):
+                    served.append(exchange(opened, "POST", USAGE, signal())[0])
+
+    with pytest.raises(RuntimeError):
+        use()
+    assert served == [200]
+
+
+def test_an_idle_connection_is_closed_when_the_announced_time_is_over() -> None:
+    answer = (200, {"keep-alive": "timeout=0"}, b"{}")
+    with (
+        scripted([answer]) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=TIMEOUT) as wire,
+    ):
+        wire.sendall(raw_signal())
+        assert read_to_end(wire).endswith(b"{}")
 
 
 def test_it_can_run_as_a_trio_task() -> None:

@@ -96,7 +96,7 @@ def test_what_the_server_fills_in_itself_is_dropped_from_a_body(ledger: Ledger) 
         ({"outputTokens": -1}, "outputTokens", "must be at least 0"),
         ({"cacheTokens": 2**53}, "cacheTokens", "must be at most 9007199254740991"),
         ({"cacheTokens": []}, "cacheTokens", "must be an integer"),
-        ({"member": "alice"}, "member", "must be an e-mail address"),
+        ({"member": 7}, "member", "must be a string"),
         ({"member": ""}, "member", "must not be blank"),
         ({"status": "success"}, "status", "must be one of SUCCESS, FAILURE, PENDING"),
         ({"custom": [1]}, "custom", "must be an object"),
@@ -140,10 +140,14 @@ def test_limits_are_inclusive(ledger: Ledger) -> None:
     ("changes", "status", "message"),
     [
         ({"customerId": "cus_x"}, 404, 'No customer with id "cus_x".'),
-        ({"model": "unheard-of"}, 422, 'No model "unheard-of" is enabled in this organisation.'),
+        ({"model": "unheard-of"}, 422, 'Model "unheard-of" is not a valid model.'),
         ({"model": "retired"}, 422, 'The model "retired" is not active.'),
-        ({"agentKey": "nope"}, 422, 'No credit with key "nope".'),
-        ({"type": "outcome"}, 422, 'No outcome step with key "api_credit".'),
+        ({"agentKey": "nope"}, 422, 'No credit with agent key "nope" in this workspace.'),
+        (
+            {"type": "outcome"},
+            422,
+            'No outcome step with agent key "api_credit" in this workspace.',
+        ),
         ({"customerId": "cus_bare"}, 422, 'The plan of customer "cus_bare" has no credit "api_credit".'),
         ({"customerId": "cus_bare", "type": "wallet"}, 422, 'The plan of customer "cus_bare" has no wallet.'),
         (
@@ -287,12 +291,14 @@ def test_a_step_without_a_run_advances_the_workflow(ledger: Ledger) -> None:
     assert ledger.balance("cus_1", "resolved_ticket") == 0
 
 
-def test_runs_of_two_outcomes_do_not_mix() -> None:
+def test_a_run_id_is_unique_in_the_organisation() -> None:
     outcomes = [Outcome("a", steps=["a.1"], price=1), Outcome("b", steps=["b.1"], price=2)]
-    customer = Customer("cus_1", outcomes={"a": 5, "b": 5})
-    ledger = Ledger(Catalogue(models=EXAMPLE.models, outcomes=outcomes, customers=[customer]))
+    customers = [Customer(name, outcomes={"a": 5, "b": 5}) for name in ("cus_1", "cus_2")]
+    ledger = Ledger(Catalogue(models=EXAMPLE.models, outcomes=outcomes, customers=customers))
     assert outcome(ledger, "1", "a.1", runId="r", complete=True)["customerCost"] == 1
-    assert outcome(ledger, "2", "b.1", runId="r", complete=True)["customerCost"] == 2
+    assert outcome(ledger, "2", "b.1", runId="r", complete=True)["customerCost"] == 0
+    assert outcome(ledger, "3", "a.1", runId="r", complete=True, customerId="cus_2")["customerCost"] == 0
+    assert outcome(ledger, "4", "a.1", runId="s", complete=True, customerId="cus_2")["customerCost"] == 1
 
 
 @pytest.mark.parametrize("target", ["/api/v1/usage?customerId=cus_1", "/api/v1/customers/cus_1/usage"])

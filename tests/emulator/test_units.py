@@ -130,13 +130,13 @@ def test_in_arrear_events_never_run_out_and_a_new_purchase_counts_from_one() -> 
     ("body", "status", "message"),
     [
         ({}, 400, "customerId: is required; agentKey: is required"),
-        (
-            {"customerId": "cus_1", "agentKey": "flat", "member": "x"},
-            400,
-            "member: must be an e-mail address",
-        ),
+        ({"customerId": "cus_1", "agentKey": "flat", "member": 1}, 400, "member: must be a string"),
         ({"customerId": "nobody", "agentKey": "flat"}, 404, 'No customer with id "nobody".'),
-        ({"customerId": "cus_1", "agentKey": "nope"}, 422, 'No unit with key "nope".'),
+        (
+            {"customerId": "cus_1", "agentKey": "nope"},
+            422,
+            'No unit with agent key "nope" in this workspace.',
+        ),
         (
             {"customerId": "cus_2", "agentKey": "flat"},
             422,

@@ -17,6 +17,10 @@ from clocknext_core.envelope import Payload
 from clocknext_core.models import Model
 from clocknext_transports.cli import lines
 from clocknext_transports.cli.lines import Line, Splitter
+from clocknext_transports.emulator.api import signals as emulator_signals
+from clocknext_transports.emulator.books.books import Books
+from clocknext_transports.emulator.server import faults as emulator_faults
+from clocknext_transports.emulator.server import http_server as emulator_http
 from clocknext_transports.http11 import exchange as http11
 from clocknext_transports.http11 import fast as plain
 from clocknext_transports.http11.answers import Reader
@@ -141,6 +145,18 @@ def do_nothing(_outbox: Outbox, _ticket: int, *, now: float) -> None:
     """Ignore it."""
 
 
+def pass_on(value: object) -> object:
+    return value
+
+
+def debit_nothing(_books: Books, _account: object, _amount: object) -> None:
+    """Leave the wallet alone."""
+
+
+async def raise_at_once(_: object) -> None:
+    raise LookupError
+
+
 MONTHS: tuple[str, ...] = backoff.__dict__["_MONTHS"]
 ARGUMENTS: Mapping[str, str] = lines.__dict__["_ARGUMENTS"]
 
@@ -166,6 +182,10 @@ BUGS = (
     Bug("outbox", Outbox, "abandon", do_nothing),
     Bug("outbox", Outbox, "withdraw", do_nothing),
     Bug("outbox", Outbox, "close", Outbox.flush),
+    Bug("emulator", emulator_signals, "storable", pass_on),
+    Bug("emulator", emulator_faults, "is_header_value", bool),
+    Bug("emulator", Books, "_debit", debit_nothing),
+    Bug("emulator", emulator_http.Conversation, "_drain", raise_at_once),
 )
 
 

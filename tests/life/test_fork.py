@@ -18,7 +18,7 @@ from clocknext_core.models import DropReason
 from clocknext_transports import ClockNext
 from clocknext_transports.asyncio import transport as transport_of_asyncio
 from clocknext_transports.client.base import ClientBase
-from clocknext_transports.emulator import Gate, emulator, scripted
+from clocknext_transports.emulator import Hold, emulator, scripted
 from clocknext_transports.process import exit as atexit
 from clocknext_transports.process import fork as forks
 from clocknext_transports.sync import NativeTransport
@@ -133,7 +133,7 @@ def test_a_fork_while_other_threads_hold_every_lock_does_not_hang_the_child() ->
 
         def hold_locks() -> None:
             driver = client._driver  # pyright: ignore[reportPrivateUsage]
-            lock = driver._lock  # pyright: ignore[reportPrivateUsage]
+            lock = driver._serving.lock  # pyright: ignore[reportPrivateUsage]
             with lock, native._lock, native._pool._lock:  # pyright: ignore[reportPrivateUsage]
                 taken.set()
                 done.wait(PATIENCE)
@@ -193,7 +193,7 @@ def test_a_fork_while_the_driver_logs_leaves_the_child_its_log() -> None:
 
 
 def test_a_fork_in_the_middle_of_exchanges_leaves_them_to_the_parent() -> None:
-    gate = Gate()
+    gate = Hold()
     with scripted([held(gate)] * 5) as server, ClockNext(KEY, base_url=server.url, batch=AT_ONCE) as client:
         hold(client, *(f"parent-{number}" for number in range(5)))
         assert gate.wait_arrived(PATIENCE, count=5)

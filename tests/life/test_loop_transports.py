@@ -1,15 +1,19 @@
 """The native transports of event loops, in a forked child, after a thaw, and at the interpreter's exit."""
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
+import trustme
 
+from clocknext_core import Response
 from clocknext_transports import AsyncClockNext, TrioClockNext
+from clocknext_transports.asyncio import NativeTransport
 from clocknext_transports.http11 import TRUSTED_FOR
 from tests.life.support import Child, connections_to, is_connected_to, keys, run
-from tests.transports.support import KEY, Peer, answer, keep_answering
+from tests.transports.support import KEY, SOON, Peer, answer, keep_answering, request, serving, trusting
 
 CUSTOMER = answer(b'{"ok": true, "customer": {"id": "cus_1"}}')
 
@@ -73,7 +77,7 @@ def test_a_connection_that_was_idle_for_long_is_not_trusted(
         await client.customers.get("cus_1")
         await client.customers.get("cus_1")
         assert peer.connections == 1
-        monkeypatch.setattr(f"clocknext_transports.{kind}.transport.TRUSTED_FOR", -1.0)  # as if it had passed
+        monkeypatch.setattr("clocknext_transports.http11.exchange.TRUSTED_FOR", -1.0)  # as if it had passed
         await client.customers.get("cus_1")
         assert peer.connections == 2
 
@@ -100,3 +104,75 @@ recorded.wait()
         ended = run(program, peer.url)
         assert keys(peer) == {"key-0": 1, "key-1": 1, "key-2": 1}
     assert (ended.code, ended.errors) == (0, "")
+
+
+async def exchange(peer: Peer, transport: NativeTransport) -> None:
+    deadline_at = asyncio.get_running_loop().time() + SOON
+    assert isinstance(await transport.exchange(request(peer.url), deadline_at=deadline_at), Response)
+    assert transport.is_open
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_connections_are_closed_with_their_loop(tls: bool) -> None:
+    authority = trustme.CA()
+    with Peer(keep_answering(), tls=serving(authority, "127.0.0.1") if tls else None) as peer:
+        transport = NativeTransport(ssl_context=trusting(authority))
+        for _ in range(3):
+            asyncio.run(exchange(peer, transport))
+            assert not transport.is_open
+        gc.collect()  # a ResourceWarning would be an error
+        assert peer.connections == 3
+
+
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.filterwarnings("ignore:unclosed transport <.* closing:ResourceWarning")
+def test_connections_of_a_loop_that_was_just_closed_are_closed_with_the_client(tls: bool) -> None:
+    authority = trustme.CA()
+    with Peer(keep_answering(), tls=serving(authority, "127.0.0.1") if tls else None) as peer:
+        transport = NativeTransport(ssl_context=trusting(authority))
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(exchange(peer, transport))
+        loop.close()
+        states = [transport.is_open]
+        asyncio.run(transport.aclose())
+        assert [*states, transport.is_open] == [True, False]
+        gc.collect()
+
+
+STUCK = """
+import gc, logging
+logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+sys.unraisablehook = lambda _: None
+silent = socket.create_server(("127.0.0.1", 0), backlog=0)
+fillers = [socket.socket() for _ in range(4)]
+for filler in fillers:
+    filler.setblocking(False)
+    filler.connect_ex(silent.getsockname())
+config = Config("cnk_x", base_url=f"http://{HOST}:{silent.getsockname()[1]}")
+request = Request("POST", "/x", config.origin, config.headers, b"{}", True)
+transport = NativeTransport()
+tasks = {}
+async def carry():
+    await transport.exchange(request, deadline_at=asyncio.get_running_loop().time() + 5)
+async def job():
+    for key in [key for key, task in tasks.items() if task.get_loop() is not asyncio.get_running_loop()]:
+        del tasks[key]
+    for _ in range(5):
+        tasks[object()] = asyncio.get_running_loop().create_task(carry())
+    await asyncio.sleep(0)
+for number in range(100):
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(job())
+    loop.close()
+    if number % 7 == 0:
+        gc.collect()
+print("survived")
+"""
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_loops_that_end_while_a_connection_is_opened_do_not_crash_the_interpreter(host: str) -> None:
+    program = f"import socket, sys\nfrom clocknext_core import Config, Request\nHOST = {host!r}\n"
+    program += "from clocknext_transports.asyncio import NativeTransport\n" + STUCK
+    ended = run(program, "")
+    assert (ended.code, ended.output.strip()) == (0, "survived"), ended.errors

@@ -11,9 +11,9 @@ from clocknext_transports.emulator import (
     EXPIRED_API_KEY,
     Fault,
     Faults,
-    Gate,
-    Gated,
+    Hold,
     Ledger,
+    OnHold,
     Received,
     Reply,
     emulator,
@@ -113,9 +113,9 @@ class Slow:
         self.conflicts = 0
         self._first: dict[str, Received] = {}
         self._is_done: set[str] = set()
-        self._never = Gate()
+        self._never = Hold()
 
-    def __call__(self, request: Received) -> Reply | Gated:
+    def __call__(self, request: Received) -> Reply | OnHold:
         key = key_of(request)
         if key not in self._first:
             self._first[key] = request

@@ -6,7 +6,7 @@ import pytest
 
 from clocknext_core import BatchPolicy, QueueFullError
 from clocknext_core.config import Overflow
-from clocknext_transports.emulator import Fault, Gate, Ledger, emulator, scripted
+from clocknext_transports.emulator import Fault, Hold, Ledger, emulator, scripted
 from tests.contract.answers import record, record_all
 from tests.contract.clients import Client
 from tests.contract.test_cancellation import billed_but_held
@@ -25,7 +25,7 @@ ACCEPTED: dict[Overflow, list[str]] = {
 @pytest.mark.parametrize("overflow", get_args(Overflow))
 async def test_row_22_queue_full(world: World, overflow: Overflow) -> None:
     """The service hangs and the queue is full: the policy does what it says, and each loss is told."""
-    ledger, gate = Ledger(), Gate()
+    ledger, gate = Ledger(), Hold()
     batch = BatchPolicy(
         max_size=1, max_concurrency=1, max_queue_size=ROOM, overflow=overflow, block_timeout=0.01
     )
@@ -56,7 +56,7 @@ async def test_row_22_queue_full(world: World, overflow: Overflow) -> None:
 @in_tasks
 async def test_row_24_cancel_mid_attempt(world: World) -> None:
     """Attempts that were billed and not answered are cancelled: held, and repeated under their keys."""
-    ledger, gate = Ledger(), Gate()
+    ledger, gate = Ledger(), Hold()
     with scripted([billed_but_held(ledger, gate)]) as server:
         client = world.create(server.url, batch=AT_ONCE)
 
@@ -130,7 +130,7 @@ async def test_row_24_cancel_at_every_checkpoint(world: World) -> None:
 
 async def test_row_24_close_mid_attempt(world: World) -> None:
     """A close that can't wait says what it leaves; sent again by another client, that is billed once."""
-    ledger, gate = Ledger(), Gate()
+    ledger, gate = Ledger(), Hold()
     with scripted([billed_but_held(ledger, gate)]) as server:
         async with world.open(server.url, batch=AT_ONCE, timeout=3600.0) as client:
             await record_all(client, KEYS)

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -19,7 +20,17 @@ from typing import TypeVar
 import pytest
 import trio
 
-from clocknext_core import AuthError, BatchPolicy, CreditSignal, Outbox, Signal, SpoolError
+from clocknext_core import (
+    AuthError,
+    BatchPolicy,
+    CreditSignal,
+    FlushReport,
+    Outbox,
+    Signal,
+    SpooledOutbox,
+    SpoolError,
+    adoption,
+)
 from clocknext_core.signals import encode
 from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext
 from clocknext_transports.client.base import ClientBase
@@ -63,6 +74,8 @@ NOWHERE = "http://127.0.0.9:9"
 HOUR = 3600.0
 tmp_path = conftest.tmp_path  # in memory, where there is such a thing
 BRIEF = BatchPolicy(max_size=1000, max_interval=0.05)
+
+SIGNAL = CreditSignal(customer_id="cus_123", model="gpt-4o", key="api_credit")
 
 NEVER_FULL = BatchPolicy(max_size=1_000_000, max_interval=3600.0, max_queue_size=1_000_000)
 """Nothing goes out before a flush, however quick the machine is."""
@@ -280,11 +293,9 @@ def test_row_20_fork(kind: Kind, path: Path) -> None:
         assert keys_at(peer) == {}
         assert len(files(path, ".db")) == 2
         hold(client, "parent 3")
-        assert deliver(client) == 3
+        assert deliver(client) == 5  # what the dead child left is the parent's now
         close(client)
         everything = {"parent 1": 1, "parent 2": 1, "parent 3": 1, "child 1": 1, "child 2": 1}
-        with ClockNext(KEY, base_url=peer.url, spool=path) as heir:
-            assert wait_until(lambda: heir.stats().delivered == 2)
         assert keys_at(peer) == everything
     assert [*path.iterdir()] == []
 
@@ -314,11 +325,11 @@ def test_row_20_fork_while_signals_are_being_stored(path: Path) -> None:
                 thread.join(PATIENCE)
                 assert not thread.is_alive()
             assert client.pending == len(recorded)
-            assert client.flush().delivered == len(recorded)
+            report = client.flush()
+            assert (report.delivered, report.adopted) == (len(recorded) + 6, 6)
         sent = keys_at(peer)
         assert {key: count for key, count in sent.items() if "child" not in key} == Counter(recorded)
-        with ClockNext(KEY, base_url=peer.url, spool=path):  # children have adopted from each other, too
-            assert wait_until(lambda: len([key for key in keys_at(peer) if "child" in key]) == 6)
+        assert len([key for key in sent if "child" in key]) == 6
     assert [*path.iterdir()] == []
 
 
@@ -393,6 +404,114 @@ async def test_row_26_held_past_the_window(world: World, path: Path) -> None:
     assert sorted(one.idempotency_key for one in quarantined(path)) == sorted(KEYS)
 
 
+@in_each_driver
+@pytest.mark.parametrize("how", ["flush", "close", "block"])
+async def test_row_34_signals_left_by_dead_processes(world: World, path: Path, how: str) -> None:
+    """A process that opens a spool, flushes or closes, and ends delivers what was left there."""
+    await world.blocking(lambda: crash(path, KEYS[:2], KEYS[2:]))
+    with scripted([priced()]) as server:
+        async with world.open(server.url, batch=NEVER_FULL, spool=path) as client:
+            if how == "flush":
+                report = await client.flush(timeout=10.0)
+            elif how == "close":
+                report = await client.close(timeout=10.0)
+            else:
+                report = None
+        assert Counter(map(key_of, server.requests)) == Counter(KEYS)
+    if report is not None:
+        assert report == FlushReport(len(KEYS), [], 0, adopted=len(KEYS), left_behind=0)
+    assert [*path.iterdir()] == []
+
+
+@in_each_driver
+async def test_row_34_what_is_not_delivered_in_time_is_reported(world: World, path: Path) -> None:
+    """Own signals go first, what was left is reported as pending, and it is still there afterwards."""
+    await world.blocking(lambda: crash(path, KEYS[1:]))
+    async with world.open(NOWHERE, batch=NEVER_FULL, spool=path) as client:
+        await record(client, KEYS[0])
+        report = await client.flush(timeout=0.5)
+        assert (report.delivered, report.adopted, report.pending) == (0, 0, len(KEYS))
+        report = await client.close(timeout=0.0)
+        assert (list(report.failed), report.pending) == ([], len(KEYS))
+    with scripted([priced()]) as server:
+        async with world.open(server.url, batch=NEVER_FULL, spool=path) as client:
+            assert (await client.flush(timeout=10.0)).adopted == len(KEYS)
+        assert Counter(map(key_of, server.requests)) == Counter(KEYS)
+
+
+@in_each_driver
+async def test_row_34_a_process_that_lives_on_looks_again(
+    world: World, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adoption, "LOOK_INTERVAL", 0.05)
+    with scripted([priced()]) as server:
+        async with world.open(server.url, batch=NEVER_FULL, spool=path) as client:
+            assert (await client.flush()).adopted == 0
+            await world.blocking(lambda: crash(path, KEYS))
+            await world.hooked(lambda seen: delivered(seen) == len(KEYS))
+        assert Counter(map(key_of, server.requests)) == Counter(KEYS)
+
+
+class Stubborn(SqliteSpool):
+    """A spool that can't be looked into at first."""
+
+    failures = 2
+
+    def adopt(self, limit: int) -> Sequence[Stored]:
+        if self.failures:
+            self.failures -= 1
+            raise SpoolError("No file handle is left.", retryable=True)
+        return super().adopt(limit)
+
+
+@in_each_driver
+async def test_row_34_a_look_that_fails_is_repeated(world: World, path: Path, log: LogKeeper) -> None:
+    await leave_behind(world, path)
+    with emulator() as server:
+        async with world.open(server.url, batch=NEVER_FULL, spool=Stubborn(path)) as client:
+            assert (await client.flush(timeout=10.0)).adopted == len(KEYS)
+        check_billed_once(server.ledger)
+    assert len([line for line in log.take() if "could not be taken over, for now" in line]) == 2
+
+
+@in_each_driver
+async def test_row_34_signals_that_this_version_can_not_read_hold_up_no_others(
+    world: World, path: Path, log: LogKeeper
+) -> None:
+    """Another version of the SDK has left signals of an unknown kind, more of them than one look takes."""
+    unknown = [Stored(f"new {number}", b'{"type": "barter"}', time.time()) for number in range(600)]
+    spool = SqliteSpool(path)
+    spool.append(unknown)
+    spool.close()
+    await leave_behind(world, path)
+    with emulator() as server:
+        async with world.open(server.url, batch=NEVER_FULL, spool=path) as client:
+            assert (await client.flush(timeout=10.0)).adopted == len(KEYS)
+        check_billed_once(server.ledger)
+    assert len(quarantined(path)) == len(unknown)
+    assert any("can't be read by this version" in line for line in log.take())
+
+
+@in_each_driver
+@pytest.mark.parametrize("limit", ["max_queue_size", "max_queue_bytes"])
+async def test_row_35_queue_full_with_an_idle_service(world: World, path: Path, limit: str) -> None:
+    """Limits below `max_size` and a long interval: a full queue starts to send, with a spool too."""
+    size = len(encode(SIGNAL.with_idempotency_key(KEYS[0]), str).body)
+    batch = BatchPolicy(max_size=1000, max_interval=3600.0, overflow="block", block_timeout=PATIENCE)
+    if limit == "max_queue_size":
+        batch = replace(batch, max_queue_size=3)
+    else:
+        batch = replace(batch, max_queue_bytes=3 * size + size // 2)
+    for spool in (None, path):
+        with emulator() as server:
+            async with world.open(server.url, batch=batch, spool=spool) as client:
+                for key in KEYS:
+                    result = await client.signals.track(SIGNAL.with_idempotency_key(key))
+                    assert result.dropped is None
+            check_billed_once(server.ledger)
+    assert world.hooks.of("on_drop", "on_error") == []
+
+
 # How the calls behave
 
 
@@ -418,7 +537,7 @@ async def test_a_record_waits_for_the_disk_and_nothing_else_does(world: World, p
             recording = tasks.start(record(client, "a"))
             assert await world.blocking(lambda: spool.is_storing.wait(PATIENCE))
             await record(client, "sent at once", wait=True)
-            report = await client.flush()
+            report = await client.flush(timeout=0.1)  # which would look for what dead processes left
             assert (report.delivered, client.pending) == (0, 0)  # it is not recorded yet
             assert [each.idempotency_key for each in server.ledger.signals] == ["sent at once"]
             spool.may_store.set()
@@ -447,7 +566,7 @@ async def test_close_waits_for_what_is_being_stored(world: World, path: Path) ->
     assert [*path.iterdir()] == []
 
 
-def outbox_of(client: Client) -> Outbox:
+def outbox_of(client: Client) -> Outbox | SpooledOutbox:
     inner = getattr(client, "_client", client)
     assert isinstance(inner, ClientBase)
     return inner._engine.outbox  # pyright: ignore[reportPrivateUsage]

@@ -105,7 +105,7 @@ def test_row_06_500_for_hours() -> None:
     assert most_within([at for at in served.failed_at if at > 60.0], 60.0) <= most
     assert len([at for at in served.failed_at if at <= 60.0]) < 30
     core.check_nothing_is_lost(signals)
-    assert core.seen["Rejected"] == core.seen["Dropped"] == 0
+    assert core.seen["Rejected"] == core.seen["GivenUp"] == core.seen["Dropped"] == 0
     check_billed_once(served.ledger, keys(signals))
     # And recovery was no burst: a probe, then no more at once than are allowed, each answered in 0.05 s.
     back = [at for at in core.sent_at if at >= 6 * HOUR]

@@ -17,7 +17,7 @@ from clocknext_transports.emulator.api.ledger import Ledger
 from clocknext_transports.emulator.server.faults import Fault, spoil
 
 Weather: TypeAlias = Literal["calm", "storm", "outage", "recovery"]
-Verdict: TypeAlias = Literal["delivered", "retry", "refused"]
+Meaning: TypeAlias = Literal["delivered", "retry", "refused"]
 
 EPOCH = 1_750_000_000.0
 """The server's wall clock at virtual time 0, seconds since 1970."""
@@ -75,7 +75,7 @@ class Flight:
     """When the client has its answer, or has given up."""
     is_timed_out: bool
     answer: Answer | None = None
-    verdict: Verdict = "retry"
+    meaning: Meaning = "retry"
     pause: float | None = None
     """Seconds the answer asks to wait."""
     sent_at: float = 0.0
@@ -123,7 +123,7 @@ class Network:
             return Failure("Connection refused.", processed=False)
         answer = flight.answer
         if flight.is_timed_out or answer is None:
-            flight.verdict, flight.pause = "retry", None
+            flight.meaning, flight.pause = "retry", None
             return Failure("The attempt timed out.")
         if isinstance(answer, Failure):
             return answer
@@ -145,9 +145,9 @@ class Network:
         if fault is None:
             assert processed is not None  # processed just now
             flight.answer = processed
-            flight.verdict = "delivered" if processed.status < 300 else "refused"
+            flight.meaning = "delivered" if processed.status < 300 else "refused"
             if flight.fate.status is not None:
-                flight.answer, flight.verdict = replace(processed, status=flight.fate.status), "retry"
+                flight.answer, flight.meaning = replace(processed, status=flight.fate.status), "retry"
         else:
             flight.answer = _obeyed(spoil(fault, received, processed, now=wall))
 

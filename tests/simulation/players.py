@@ -21,19 +21,24 @@ from clocknext_core import (
     Outbox,
     Request,
     Settled,
+    SpooledOutbox,
     Transmit,
     Wait,
 )
 from clocknext_core.operations import signal_operation
 from clocknext_core.signals import encode
 from clocknext_transports.asyncio.driver import Driver as AsyncioDriver
+from clocknext_transports.client import driver as driver_of_all
+from clocknext_transports.client import serving
 from clocknext_transports.client.hooks import Hooks
 from clocknext_transports.sync import driver as sync_driver
+from clocknext_transports.sync import threads
 from clocknext_transports.trio.driver import Driver as TrioDriver
 from tests.simulation.asyncio_clock import VirtualLoop
 from tests.simulation.scenario import END, Scenario, Stage, Step
 from tests.simulation.thread_clock import NoExit, Scheduler, Thread, VirtualClock, VirtualThreading
 
+Machine: TypeAlias = Outbox | SpooledOutbox | Call[Any]
 Player: TypeAlias = Callable[[Scenario], Stage]
 
 _NEVER = float("inf")
@@ -124,7 +129,7 @@ class CorePlayer:
                 case _:
                     pass
 
-    def _transmit(self, machine: Outbox | Call[Any], output: Transmit, go_on: Callable[[], None]) -> None:
+    def _transmit(self, machine: Machine, output: Transmit, go_on: Callable[[], None]) -> None:
         flight = self.stage.send(output.request, now=self._now)
 
         def answer() -> None:
@@ -177,8 +182,11 @@ def play_threads(scenario: Scenario, schedule: Random | None = None) -> Stage:
     clock = VirtualClock(scheduler)
     stage = Stage(scenario)
     with (
+        patch.object(serving, "threading", VirtualThreading(scheduler)),
         patch.object(sync_driver, "threading", VirtualThreading(scheduler)),
-        patch.object(sync_driver, "atexit", NoExit()),
+        patch.object(threads, "threading", VirtualThreading(scheduler)),
+        patch.object(sync_driver, "process_exit", NoExit()),
+        patch.object(driver_of_all, "process_exit", NoExit()),
     ):
         driver = sync_driver.Driver(stage.engine, SyncWire(stage, clock), _HOOKS, clock)
 

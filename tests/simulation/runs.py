@@ -15,8 +15,10 @@ MUST_HAPPEN = (
     *("pause: absurd", "pause: garbage", "fate: refused", "fate: lost answer", "fate: request late"),
     *("fate: html", "fate: truncated", "fate: 408", "fate: 409", "fate: 429", "fate: 503"),
     *("call retried", "call succeeded", "call failed", "call cancelled", "late answer to a call"),
-    *("gate open", "gate paused", "gate probing", "gate ramping", "outage", "outage over", "out of patience"),
-    *("held beyond its attempts", "dropped several", "call waits for the host", "call never sent"),
+    *("gate open", "gate paused", "gate probing", "gate ramping", "out of patience"),
+    *("held beyond its attempts", "call waits for the host", "call never sent"),
+    *("crash", "adopted", "not stored", "look failed", "parked", "expired", "left at the close"),
+    *("killed while it stored", "killed in flight", "Emptied"),
     *("call out of patience", "fate: 500 after commit", "fate: 500 with a success in it"),
 )
 

@@ -62,7 +62,7 @@ def test_the_scenarios_meet_every_trouble() -> None:
     for trouble in (
         *("drop_newest", "drop_oldest", "block", "raise", "1 at once", "2 at once", "4 at once", "repeat"),
         *("record", "flush", "close", "handle_answer", "draw", "QueueFullError", "call"),
-        *("transmit", "delivered", "rejected", "retrying", "dropped", "flushed", "settled"),
+        *("transmit", "delivered", "rejected", "retrying", "dropped", "emptied", "settled"),
     ):
         assert seen[trouble] >= 5, trouble
 

@@ -25,13 +25,15 @@ def test_every_signal_is_billed_as_it_was_claimed(share: int) -> None:
 def test_the_same_seed_gives_the_same_trace_and_the_trace_replays() -> None:
     first: list[str] = []
     second: list[str] = []
+    lengths: list[int] = []
     for seed in range(20):
         first.clear()
         second.clear()
         assert play(seed, first.append) == play(seed, second.append) == play(seed)
         assert first == second
-        assert len(first) > 20
         assert list(replay(first)) == []
+        lengths.append(len(first))  # of the first process only, which may have been killed early
+    assert sum(lengths) > 1000
 
 
 def test_what_never_happened_is_named() -> None:

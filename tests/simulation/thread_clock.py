@@ -154,8 +154,9 @@ class Lock:
         self._owner: Thread | None = None
         self._waiters: deque[Thread] = deque()
 
-    def acquire(self) -> bool:
-        """Take it."""
+    def acquire(self, blocking: bool = True) -> bool:
+        """Take it, waiting for it."""
+        assert blocking
         self._scheduler.yield_by_chance()
         while self._owner is not None:
             assert self._owner is not self._scheduler.current, "a thread waits for its own lock"
@@ -225,6 +226,10 @@ class Event:
         self._is_set = True
         for waiter in self._waiters:
             self._scheduler.wake(waiter)
+
+    def is_set(self) -> bool:
+        """Tell whether it is set."""
+        return self._is_set
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it is set, or the time is up; tell whether it is set."""

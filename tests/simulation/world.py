@@ -1,7 +1,8 @@
-"""One seed, played out: a client's core, its server, and what its user does, on one virtual clock.
+"""One seed, played out: a client's core, its server, its disk, and what its user does, on one virtual clock.
 
 The client is driven here as the real drivers do it: after an input it asks `wakes_before` whether it must
 poll, and it sleeps until the time a `Wait` names. Its clock is not the world's: it jumps, also backwards.
+With a spool it is killed now and then, and another process takes over what is on the disk.
 """
 
 import json
@@ -15,6 +16,7 @@ from random import Random
 from typing import TypeAlias, assert_never, get_args
 
 from clocknext_core import (
+    Adopt,
     BatchPolicy,
     Call,
     ClockNextError,
@@ -23,9 +25,11 @@ from clocknext_core import (
     CreditSignal,
     Delivered,
     Engine,
+    Erase,
     Failure,
     Operation,
     OutcomeSignal,
+    Quarantine,
     QueueFullError,
     Receipt,
     Response,
@@ -33,6 +37,10 @@ from clocknext_core import (
     RetryPolicy,
     Settled,
     Signal,
+    SpoolDuty,
+    SpooledOutbox,
+    SpoolError,
+    Store,
     Ticket,
     TrackResult,
     Transmit,
@@ -47,8 +55,9 @@ from clocknext_transports.emulator.api.exchange import Received
 from clocknext_transports.emulator.api.ledger import DEFAULT_API_KEY, Ledger
 from clocknext_transports.emulator.books.catalogue import Catalogue
 from clocknext_transports.recorder import RecordingEngine
-from tests.simulation.network import CALM_LATENCY, EPOCH, Flight, Network, Verdict, Weather
-from tests.simulation.oracle import NEVER, Oracle
+from tests.simulation.disk import Disk
+from tests.simulation.judge import NEVER, Judge
+from tests.simulation.network import CALM_LATENCY, EPOCH, Flight, Meaning, Network, Weather
 from tests.simulation.weather import draw_fate
 
 START = 1000.0
@@ -89,7 +98,7 @@ class Claim:
     """Its clock, which stands still where it would go back."""
     not_before: float = NEVER
     in_flight: Ticket | None = None
-    last_verdict: Verdict = "retry"
+    last_meaning: Meaning = "retry"
     last_pause: float = 0.0
     last_processed: bool = True
     attempts: int = 0
@@ -100,35 +109,60 @@ class Claim:
         self.now = max(self.now, now)
 
 
+@dataclass(eq=False)
+class Recorded:
+    """A buffered signal, over all processes that had it."""
+
+    body: bytes
+    is_safe: bool = False
+    """Whether it was acknowledged as stored, so that it must survive every crash."""
+    ends: list[str] = field(default_factory=list[str])
+    """How it ended, in each process that saw it end."""
+
+
 class World:
     """A client and its server, and the seed that decides what happens.
 
     Args:
         seed: Decides everything.
-        write: Takes a trace of the client, line by line.
+        write: Takes a trace of the client's first process, line by line.
     """
 
     def __init__(self, seed: int, write: Callable[[str], object] | None = None) -> None:
         self.rng = Random(seed)
+        self.seen: Counter[str] = Counter()
         self.config = _draw_config(self.rng)
-        keys = count(1)
-        self.engine = _engine(self.config, Random(seed + 1), lambda: f"key-{next(keys)}", write)
-        self.outbox = self.engine.outbox
         self.ledger = Ledger(_CATALOGUE)
         self.network = Network(self.ledger)
-        self.oracle = Oracle(self.config, self.outbox.gate)
-        self.seen: Counter[str] = self.oracle.seen
+        self.disk = Disk()
         self.steps = 0
+        self._seed = seed
+        self._keys = count(1)
         self._time = 0.0
-        self._offset = START
         self._events: list[tuple[float, int, Action]] = []
         self._numbers = count()
-        self._flying: dict[Ticket, Flight] = {}
+        self._signals: dict[str, Recorded] = {}
         self._claims: list[Claim] = []
-        self._sleeping_until: float | None = None
-        self._alarm = 0
         self._horizon = self.rng.choice((5.0, 20.0, 60.0))
         self._forecast = self._draw_weather()
+        self._process = 0
+        self._alarm = 0
+        self._start(write)
+
+    def _start(self, write: Callable[[str], object] | None = None) -> None:
+        """Begin a process: it knows nothing, but what it will find on the disk."""
+        self._process += 1
+        rng = Random(self._seed + self._process)
+        self.engine = _engine(self.config, rng, lambda: f"key-{next(self._keys)}", write)
+        self.outbox = self.engine.outbox
+        self.judge = Judge(self.config, self.seen)
+        self._offset = START - self._time
+        self._flying: dict[Ticket, Flight] = {}
+        self._sleeping_until: float | None = None
+
+    @property
+    def _has_spool(self) -> bool:
+        return self.config.spool_window is not None
 
     def run(self) -> None:
         """Play it all out, and hold the bill against the claims.
@@ -141,6 +175,11 @@ class World:
         self._time = self._horizon
         assert self._weather == "calm"
         self._settle_down()
+        if self.disk.rows:  # what was left at the close, another process delivers
+            self.seen["left at the close"] += 1
+            self._start()
+            self._settle_down(is_last=True)
+        assert not self.disk.rows, "what is stored has not ended"
         self._check_bill()
 
     # The clock
@@ -189,6 +228,7 @@ class World:
             (1, self._cancel_call),
             (2, self._answer_nobody),
             (0.3, self._close),
+            (2 if self._has_spool else 0, self._crash),
         ]
         weights = [weight for weight, _ in actions]
         for action in rng.choices([action for _, action in actions], weights, k=rng.randint(10, 60)):
@@ -199,14 +239,17 @@ class World:
             self._record()
         self._nudge()
 
-    def _record(self) -> None:
-        encoded = encode(self._draw_signal(), self.engine.make_key)
-        self.oracle.touch(self.now)
+    def _record(self) -> str:
+        begun = encode(self._draw_signal(), self.engine.make_key)
+        self._signals[begun.idempotency_key] = Recorded(begun.body)
+        self.judge.touch(self.now)
+        before = self.outbox.stats(now=self.now)
         receipt: Receipt | None = None
         with suppress(QueueFullError):
-            receipt = self.outbox.record(encoded, now=self.now)
-        self.oracle.recorded(encoded, receipt)
+            receipt = self.outbox.record(begun, now=self.now)
+        self.judge.recorded(begun, receipt, before)
         self._check()
+        return begun.idempotency_key
 
     def _draw_signal(self) -> Signal:
         rng = self.rng
@@ -233,20 +276,22 @@ class World:
         return signal
 
     def _flush(self) -> None:
-        self.oracle.touch(self.now)
-        deadline_at = None if self.rng.random() < 0.5 else self.oracle.now + self.rng.choice((0, 0.5, 5))
+        self.seen["flush during an outage"] += self.outbox.stats(now=self.now).gate != "open"
+        self.judge.touch(self.now)
+        deadline_at = None if self.rng.random() < 0.5 else self.judge.now + self.rng.choice((0, 0.5, 5))
         ticket = self.outbox.flush(now=self.now, deadline_at=deadline_at)
-        self.oracle.flushed(ticket, deadline_at, closes=False)
+        self.judge.flushed(ticket, deadline_at, closes=False)
         self._check()
         self._nudge()
 
-    def _close(self) -> None:
+    def _close(self, *, is_patient: bool = False) -> None:
         if self.outbox.is_closing:
             return
-        self.oracle.touch(self.now)
-        deadline_at = None if self.rng.random() < 0.5 else self.oracle.now + self.rng.choice((0, 0.5, 5))
+        self.judge.touch(self.now)
+        has_deadline = not is_patient and self.rng.random() < 0.5
+        deadline_at = self.judge.now + self.rng.choice((0, 0.5, 5)) if has_deadline else None
         ticket = self.outbox.close(now=self.now, deadline_at=deadline_at)
-        self.oracle.flushed(ticket, deadline_at, closes=True)
+        self.judge.flushed(ticket, deadline_at, closes=True)
         self.seen["close"] += 1
         self._check()
         self._nudge()
@@ -254,20 +299,37 @@ class World:
     def _abandon(self) -> None:
         if self._flying:
             ticket = self.rng.choice(list(self._flying))
-            self.oracle.touch(self.now)
+            self.judge.touch(self.now)
             self.outbox.abandon(ticket, now=self.now)
-            self.oracle.abandoned(ticket)
+            self.judge.abandoned(ticket)
             self._check()
             self._nudge()
 
     def _withdraw(self) -> None:
-        if self.oracle.blocked:
-            ticket = self.rng.choice(self.oracle.blocked).ticket
-            self.oracle.touch(self.now)
+        if self.judge.waiting_calls:
+            ticket = self.rng.choice(self.judge.waiting_calls)
+            self.judge.touch(self.now)
             self.outbox.withdraw(ticket, now=self.now)
-            self.oracle.withdrawn(ticket)
+            self.judge.withdrawn(ticket)
             self._check()
             self._nudge()
+
+    def _crash(self) -> None:
+        """Kill the process, and start another one that has its disk."""
+        self._gather_ends()
+        for ticket in self._flying:
+            self.seen["killed in flight"] += ticket > 0
+        self.seen["crash"] += 1
+        for claim in self._claims:
+            if claim.outcome == "running":
+                claim.outcome = "cancelled"
+        self._start()
+        self._serve()
+
+    def _gather_ends(self) -> None:
+        for key, known in self.judge.signals.items():
+            if known.place not in ("held", "waiting", "new"):
+                self._signals[key].ends.append(known.place)
 
     def _jump(self) -> None:
         seconds = self.rng.choice((-30.0, -2.0, -0.1, 0.1, 2.0, 30.0))
@@ -279,7 +341,7 @@ class World:
         self._serve()
 
     def _answer_nobody(self) -> None:
-        self.oracle.touch(self.now)
+        self.judge.touch(self.now)
         self.outbox.handle_answer(
             self.rng.choice((-1, 0, 10**6)), Response(200, (), b'{"ok": true}'), now=self.now
         )
@@ -298,23 +360,23 @@ class World:
         if self.outbox.wakes_before(self._sleeping_until):
             self._serve()
         elif self.rng.random() < 0.3:
-            self.oracle.touch(self.now)
-            if self._sleeping_until is None or self.oracle.now < self._sleeping_until:
-                self.oracle.before_poll()
+            self.judge.touch(self.now)
+            if self._sleeping_until is None or self.judge.now < self._sleeping_until:
                 output = self.outbox.poll(now=self.now)
                 assert isinstance(output, Wait | Closed), f"wakes_before kept silent about {output}"
-                self.oracle.polled(output)
+                self.judge.polled(output, self.outbox.stats(now=self.now))
 
     def _serve(self) -> None:
         while True:
-            self.oracle.touch(self.now)
-            self.oracle.before_poll()
+            self.judge.touch(self.now)
             output = self.outbox.poll(now=self.now)
-            self.oracle.polled(output)
+            self.judge.polled(output, self.outbox.stats(now=self.now))
             self._check()
             match output:
                 case Transmit():
                     self._transmit(output)
+                case Store() | Erase() | Quarantine() | Adopt():
+                    self._obey(output)
                 case Delivered():
                     key = output.signal.idempotency_key
                     assert self.ledger.billed(str(key)) == 1, f"{key} is told delivered, but not billed"
@@ -326,6 +388,75 @@ class World:
                     return
                 case _:
                     pass
+
+    # The disk
+
+    def _obey(self, duty: SpoolDuty) -> None:
+        """Carry out a duty to the spool, in its own time."""
+        process = self._process
+        is_calm = self._weather == "calm"
+        fails = not is_calm and self.rng.random() < 0.1
+        delay = self.rng.choice((0.0, 0.001, 0.01)) if is_calm else self.rng.choice((0.0, 0.01, 1.0))
+        match duty:
+            case Store():
+                self._at(self._time + delay, lambda: self._store(duty, process, fails=fails))
+            case Erase():
+                if self.rng.random() < 0.9 or is_calm:  # it need not be durable at once
+                    self.disk.take(duty.idempotency_key, process)
+                else:
+                    key = duty.idempotency_key
+                    self._at(self._time + delay, lambda: self._erase(key, process))
+            case Quarantine():
+                row = self.disk.take(duty.idempotency_key, process)
+                assert row is not None
+                self.disk.quarantine.append(row)
+            case Adopt():
+                self._at(self._time + delay, lambda: self._adopt(duty, process, fails=fails))
+            case _:
+                assert_never(duty)
+
+    def _erase(self, key: str, process: int) -> None:
+        if process == self._process:
+            self.disk.take(key, process)
+
+    def _store(self, duty: Store, process: int, *, fails: bool) -> None:
+        if process != self._process:
+            self.seen["killed while it stored"] += 1
+            return
+        assert isinstance(self.outbox, SpooledOutbox)
+        if not fails:
+            self.disk.store(duty.signal, process, now=self._time)
+        self.judge.touch(self.now)
+        error = SpoolError("The disk is full.", retryable=True) if fails else None
+        is_withdrawn = duty.ticket not in self.judge.waiting_calls
+        self._signals[duty.signal.idempotency_key].is_safe = not (fails or is_withdrawn)
+        self.judge.stored(duty.ticket, fails=fails)
+        self.outbox.handle_stored(duty.ticket, error, now=self.now)
+        self._check()
+        self._nudge()
+
+    def _adopt(self, duty: Adopt, process: int, *, fails: bool) -> None:
+        if process != self._process:
+            return
+        assert isinstance(self.outbox, SpooledOutbox)
+        window = self.config.spool_window
+        assert window is not None
+        self.judge.touch(self.now)
+        if fails:
+            self.seen["look failed"] += 1
+            self.outbox.handle_adoption_failed(now=self.now)
+        else:
+            found, expired, left = self.disk.adopt(process, duty.limit, window=window, now=self._time)
+            self.judge.expired(row.signal for row in expired)
+            for row in expired:
+                self.outbox.handle_expired(row.signal, now=self.now)
+            is_last = not found and not expired
+            self.judge.adopted(each.signal for each in found)
+            self.outbox.handle_adopted(found, is_last=is_last, left_behind=left, now=self.now)
+        self._check()
+        self._nudge()
+
+    # The network
 
     def _set_alarm(self) -> None:
         self._alarm += 1
@@ -347,28 +478,33 @@ class World:
         flight = self._flying[ticket] = self.network.send(
             output.request, fate, now=self._time, timeout=timeout
         )
-        self._at(flight.ends_at, lambda: self._answer(ticket, flight))
+        process = self._process
+        self._at(flight.ends_at, lambda: self._answer(ticket, flight, process))
         if fate.echo_after is not None:
-            self._at(flight.ends_at + fate.echo_after, lambda: self._answer_again(ticket, flight))
+            self._at(flight.ends_at + fate.echo_after, lambda: self._answer_again(ticket, flight, process))
 
-    def _answer_again(self, ticket: Ticket, flight: Flight) -> None:
-        self.oracle.touch(self.now)
+    def _answer_again(self, ticket: Ticket, flight: Flight, process: int) -> None:
+        if process != self._process:
+            return
+        self.judge.touch(self.now)
         answer = flight.answer or Failure("Again.")
         self.outbox.handle_answer(ticket, answer, now=self.now)
-        self.oracle.answered(ticket, flight, answer)
+        self.judge.answered(ticket, flight)
         self._check()
 
-    def _answer(self, ticket: Ticket, flight: Flight) -> None:
-        self._flying.pop(ticket, None)
+    def _answer(self, ticket: Ticket, flight: Flight, process: int) -> None:
         answer = self.network.finish(flight, now=self._time)
-        self.oracle.touch(self.now)
+        if process != self._process:
+            return
+        self._flying.pop(ticket, None)
+        self.judge.touch(self.now)
         self.outbox.handle_answer(ticket, answer, now=self.now)
-        self.oracle.answered(ticket, flight, answer)
+        self.judge.answered(ticket, flight)
         self._check()
         self._nudge()
 
     def _check(self) -> None:
-        self.oracle.check(self.outbox.stats(now=self.now))
+        self.judge.check(self.outbox.stats(now=self.now))
 
     # Calls
 
@@ -408,14 +544,14 @@ class World:
                     return
                 case Retrying():
                     assert output.attempt == claim.attempts
-                    assert claim.last_verdict == "retry"
+                    assert claim.last_meaning == "retry"
                     assert claim.replay_safe or not claim.last_processed, "an unsafe call is repeated"
                     assert claim.last_pause <= output.delay <= self.config.patience
                     claim.not_before = claim.now + output.delay
                     self.seen["call retried"] += 1
                 case Wait():
                     assert output.until is not None
-                    assert output.until == max(claim.not_before, self.oracle.gate.paused_until)
+                    assert output.until == max(claim.not_before, self.judge.paused_until)
                     self.seen["call waits for the host"] += output.until > claim.not_before
                     self._at(max(self._time, output.until - self._offset), lambda: self._drive(claim))
                     return
@@ -431,7 +567,7 @@ class World:
         assert claim.in_flight is None
         assert claim.attempts <= self.config.retry.max_attempts
         assert claim.now >= claim.not_before, "a call sent before its time"
-        assert claim.now >= self.oracle.gate.paused_until, "a call sent before the server's Retry-After"
+        assert claim.now >= self.judge.paused_until, "a call sent before the server's Retry-After"
         claim.bodies.add(output.request.body)
         assert len(claim.bodies) == 1
         claim.in_flight = output.ticket
@@ -457,23 +593,23 @@ class World:
             self.seen["late answer to a call"] += 1
             return
         claim.in_flight = None
-        claim.last_verdict, claim.last_pause = flight.verdict, flight.pause or 0.0
+        claim.last_meaning, claim.last_pause = flight.meaning, flight.pause or 0.0
         claim.last_processed = flight.processed
-        self.oracle.paused(flight.pause, now=claim.now)
+        self.judge.paused(flight.pause, now=claim.now)
         self._drive(claim)
 
     def _settle_call(self, claim: Claim, outcome: object) -> None:
         claim.outcome = "failed" if isinstance(outcome, ClockNextError) else "succeeded"
         self.seen[f"call {claim.outcome}"] += 1
-        assert (claim.outcome == "succeeded") == (claim.last_verdict == "delivered")
-        if claim.last_verdict == "retry":
+        assert (claim.outcome == "succeeded") == (claim.last_meaning == "delivered")
+        if claim.last_meaning == "retry":
             is_last = claim.attempts == self.config.retry.max_attempts
             is_unsafe = not claim.replay_safe and claim.last_processed
-            wait = max(claim.last_pause, self.oracle.gate.paused_until - claim.now)
+            wait = max(claim.last_pause, self.judge.paused_until - claim.now)
             assert is_last or is_unsafe or wait > self.config.patience, "a call gave up early"
             self.seen["call out of patience"] += not (is_last or is_unsafe)
             self.seen["call never sent"] += not claim.attempts
-        if claim.outcome == "failed" and claim.last_verdict == "refused":
+        if claim.outcome == "failed" and claim.last_meaning == "refused":
             claim.outcome = "refused"
 
     def _cancel_call(self) -> None:
@@ -484,8 +620,12 @@ class World:
 
     # The end
 
-    def _settle_down(self) -> None:
-        """Let the good weather do its work: everything held must end, and within the bound."""
+    def _settle_down(self, *, is_last: bool = False) -> None:
+        """Let the good weather do its work: everything held must end, and within a bound.
+
+        Args:
+            is_last: No other process comes after this one, so its close waits for everything.
+        """
         early = dict(self._flying)
         early_calls = [(claim, claim.in_flight) for claim in self._claims if claim.in_flight is not None]
         # What was sent into bad weather may still fail, or come back with a pause of a day.
@@ -501,47 +641,72 @@ class World:
         self._serve()
         self._drain()
         if not self.outbox.is_closing:
-            self._record()
-            probe = self.oracle.entries[-1]
+            probe = self._record()
+            self._drain_storing()
             self._flush()
             self._serve()
             self._drain()
-            assert probe.place in ("delivered", "rejected"), "a probe did not get through"
+            place = self.judge.signals[probe].place
+            is_too_old = self._has_spool and place == "expired"
+            assert is_too_old or place in ("delivered", "rejected"), "a probe did not get through"
             if self.rng.random() < 0.5:
                 self._record_some()  # the close has something left to do
-            self._close()
+            self._close(is_patient=is_last)
             self._serve()
             self._drain()
-        assert self.oracle.is_idle
-        assert self.oracle.is_closed
-        self._record()
-        assert self.oracle.entries[-1].place == "closed"
+        self._run_until(NEVER_ENDS, lambda: self.judge.is_closed)
+        assert self.judge.is_idle
+        assert self.judge.is_closed
+        late = self._record()
+        assert self.judge.signals[late].place == "closed"
         self._flush()
         self._serve()
-        assert self.oracle.is_idle
+        assert self.judge.is_idle
         self._run_until(NEVER_ENDS)
         assert all(claim.outcome != "running" for claim in self._claims), "a call never ended"
         self.network.advance(NEVER_ENDS)
+        self._gather_ends()
+
+    def _drain_storing(self) -> None:
+        self._serve()
+        self._run_until(NEVER_ENDS, lambda: not self.outbox.stats(now=self.now).storing)
 
     def _drain(self) -> None:
-        limit = self.oracle.limit(latency=CALM_LATENCY) + 0.1
-        self._run_until(limit - self._offset, lambda: not self.oracle.held and not self.oracle.blocked)
-        assert not self.oracle.held, "signals are held for longer than anything explains"
+        stats = self.outbox.stats(now=self.now)
+        # Pauses with their jitter, back-offs, the batch, and for each signal the way there and back, alone.
+        longest = self.config.retry.max_delay
+        self.judge.touch(self.now)
+        now = self.judge.now  # where the clock was set back, it stands still until it gets there again
+        pause = max(0.0, self.judge.paused_until - now, stats.opens_in)
+        backing_off = max([0.0, *(known.not_before - now for known in self.judge.held)])
+        waiting = len(self.judge.held) + len(self.judge.waiting_calls) + len(self.disk.rows)
+        limit = max(pause, backing_off) + 4 * longest + self.config.batch.max_interval
+        limit += (waiting + 2) * 3 * CALM_LATENCY + 2.0
+        self._run_until(
+            now + limit - self._offset,
+            lambda: not (self.judge.held or self.judge.waiting_calls or self.disk.rows),
+        )
+        assert not self.judge.held, "signals are held for longer than anything explains"
+        assert not self.judge.waiting_calls, "calls wait for longer than anything explains"
         self._serve()
 
     def _check_bill(self) -> None:
         """Hold the bill against the claims: nothing missing, nothing spurious, nothing doubled."""
         bodies: dict[str, bytes] = {}
-        for entry in self.oracle.entries:
-            times = self.ledger.billed(entry.key)
-            if entry.place == "delivered":
-                assert times == 1, f"{entry.key} was acknowledged, and billed {times} times"
-            elif entry.place == "rejected" or not entry.was_sent:
-                assert times == 0, f"{entry.key} was {entry.place}, and billed"
-            else:
-                assert times <= 1, f"{entry.key} was {entry.place}, and billed {times} times"
+        for key, recorded in self._signals.items():
+            times = self.ledger.billed(key)
+            ends = recorded.ends
+            assert times <= 1, f"{key} was billed {times} times"
+            if "delivered" in ends:
+                assert times == 1, f"{key} was acknowledged, and is not billed"
+            if recorded.is_safe:
+                assert any(end != "parked" for end in ends), f"{key} was stored, and vanished: {ends}"
+            if set(ends) & {"raised", "closed"} and not self._has_spool:
                 self.seen["given up, but billed"] += times
-            bodies[entry.key] = entry.body
+            if ends == ["rejected"]:
+                assert times == 0, f"{key} was rejected, and billed"
+            self.seen["given up, but billed"] += times and ends == ["send_failed"]
+            bodies[key] = recorded.body
         for claim in self._claims:
             if claim.key is None:
                 continue
@@ -604,4 +769,6 @@ def _draw_config(rng: Random) -> Config:
         base_delay=rng.choice((0.0, 0.1, 0.2, 1.0)),
         max_delay=rng.choice((0.2, 2.0, 10.0)),
     )
-    return Config(DEFAULT_API_KEY, timeout=rng.choice((0.5, 2.0, 10.0)), batch=batch, retry=retry)
+    timeout = rng.choice((0.5, 2.0, 10.0))
+    window = rng.choice((None, None, None, 10.0, 86_400.0))
+    return Config(DEFAULT_API_KEY, timeout=timeout, batch=batch, retry=retry, spool_window=window)

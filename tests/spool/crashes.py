@@ -34,7 +34,7 @@ import trio
 from clocknext_core import Answer, BatchPolicy, Request, Response, RetryPolicy, TrackResult
 from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext, sync
 from clocknext_transports.emulator import DEFAULT_API_KEY, EmulatorServer, Fault, emulator
-from clocknext_transports.loops import driver as coroutines
+from clocknext_transports.loops.calls import Transport as LoopTransport
 
 Kind: TypeAlias = Literal["threads", "asyncio", "trio"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -206,7 +206,7 @@ class _Telling:
 class _AsyncTelling:
     """The same for event loops."""
 
-    def __init__(self, inner: coroutines.Transport, life: Life) -> None:
+    def __init__(self, inner: LoopTransport, life: Life) -> None:
         self._inner = inner
         self._life = life
 

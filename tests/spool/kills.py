@@ -18,10 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clocknext_core import SpoolError
+from clocknext_core import Adopt, EncodedSignal, Erase, SpoolError, Store
 from clocknext_transports.spool import Problem, SpoolWriter, Stored
 from clocknext_transports.spool.files import database
-from tests.spool.support import adopted, keys, opened, stored
+from tests.spool.support import NOW, adopted, keys, opened, stored
 
 SIGNALS = 120
 """How many a process appends at most."""
@@ -81,31 +81,33 @@ def live(path: Path, number: int, said: int, kill_at: int | None) -> None:
     def broken(problem: Problem) -> None:
         say("!", problem.message)
 
-    writer = SpoolWriter(opened(path), broken)
+    def have_stored(duty: Store, failed: SpoolError | None) -> None:
+        key = duty.signal.idempotency_key
+        say("!" if failed else "+", failed.message if failed else key)
+        if rng.random() < 0.4:
+            say("-", key)
+            writer.put(Erase(key))
+        told.release()
 
-    def have_adopted(found: Sequence[Stored] | SpoolError) -> None:
+    def have_adopted(found: Sequence[Stored] | SpoolError, left_behind: int) -> None:
+        del left_behind
         assert not isinstance(found, SpoolError)
         for key in keys(found):
             say("<", key)
             if rng.random() < 0.5:
                 say("-", key)
-                writer.erase(key)
+                writer.put(Erase(key))
 
+    writer = SpoolWriter(
+        opened(path), on_stored=have_stored, on_adopted=have_adopted, on_problem=broken, wall=lambda: NOW
+    )
     for one in range(SIGNALS):
         if one % 40 == 0:
-            writer.adopt(30, have_adopted)
+            writer.put(Adopt(30))
         signal_ = stored(f"{number}-{one}")
-
-        def done(failed: SpoolError | None, key: str = signal_.idempotency_key) -> None:
-            say("!" if failed else "+", failed.message if failed else key)
-            if rng.random() < 0.4:
-                say("-", key)
-                writer.erase(key)
-            told.release()
-
         told.acquire()
         say("?", signal_.idempotency_key)
-        writer.append(signal_, done)
+        writer.put(Store(one, EncodedSignal(signal_.idempotency_key, "wallet", signal_.body)))
     signal.pause()  # all is done; the parent puts an end to it
 
 

@@ -136,6 +136,29 @@ def test_adoption_gives_at_most_the_limit_and_goes_on(path: Path) -> None:
     ]
 
 
+def test_what_is_still_to_be_adopted_is_counted(path: Path) -> None:
+    for numbers in (range(5), range(5, 8)):
+        spool = opened(path)
+        spool.append(several(numbers))
+        spool.close()
+    alive = opened(path)
+    alive.append([stored("alive")])
+    heir = opened(path)
+    assert heir.left_behind() == 0
+    left = 8
+    while found := heir.adopt(2):
+        left -= len(found)
+        assert heir.left_behind() == left
+    assert left == 0
+    heir.erase([f"key-{number}" for number in range(8)])
+    heir.close()
+    later = opened(path)
+    alive.close()
+    assert len(later.adopt(10)) == 1
+    assert later.left_behind() == 0
+    later.erase(["key-alive"])
+
+
 def test_a_new_process_takes_a_file_as_its_own_and_moves_others_into_it(path: Path) -> None:
     spools = [opened(path, now=NOW + number) for number in range(3)]
     for number, spool in enumerate(spools):
@@ -237,7 +260,7 @@ def test_a_signal_quarantined_twice_is_there_once(path: Path) -> None:
 
 def test_a_path_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SpoolError, match="file is not a directory"):
+    with pytest.raises(SpoolError, match="file is a file, not a directory"):
         SqliteSpool(tmp_path / "file")
 
 

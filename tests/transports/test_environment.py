@@ -6,7 +6,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from clocknext_core import Origin, ValidationError
+from clocknext_core import ClockNextError, Origin, ValidationError
+from clocknext_transports import ClockNext
 from clocknext_transports.client.environment import (
     api_key_or_default,
     base_url_or_default,
@@ -61,7 +62,11 @@ def test_a_proxy_for_http(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         ({"HTTPS_PROXY": ""}, None),
         ({"HTTPS_PROXY": "proxy.example:3128"}, "http://proxy.example:3128"),
         ({"HTTPS_PROXY": "https://user:pass@proxy.example"}, "https://user:pass@proxy.example"),
-        ({"HTTPS_PROXY": "socks5://proxy.example"}, "socks5://proxy.example"),
+        ({"HTTPS_PROXY": "http://proxy.example/"}, "http://proxy.example/"),
+        # An empty lower-case name switches the upper-case one off, as for curl, urllib and httpx.
+        ({"https_proxy": "", "HTTPS_PROXY": "http://b"}, None),
+        ({"https_proxy": "", "HTTPS_PROXY": "http://b", "ALL_PROXY": "http://d"}, "http://d"),
+        ({"all_proxy": "", "ALL_PROXY": "http://d"}, None),
     ],
 )
 def test_which_name_wins(
@@ -69,6 +74,62 @@ def test_which_name_wins(
 ) -> None:
     setenv(monkeypatch, **values)
     assert proxy_for(HTTPS) == expected
+
+
+UNUSABLE = {
+    "another scheme": "socks://127.0.0.1:7890/",
+    "a file": "file:///etc/passwd",
+    "a line end": "http://proxy.example:3128\n",
+    "a blank": " http://proxy.example:3128",
+    "quotes": '"http://proxy.example:3128"',
+    "quotes, single": "'http://proxy.example:3128'",
+    "no host": "http://",
+    "no host, but a port": "http://:3128",
+    "no port number": "http://proxy.example:port",
+    "port 0": "http://proxy.example:0",
+    "a large port": "proxy.example:99999",
+    "a path": "http://proxy.example/proxy.pac",
+    "a bracket": "http://[::1",
+    "not ASCII": "http://pröxy.example",
+}
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])
+@pytest.mark.parametrize("what", UNUSABLE)
+def test_a_proxy_that_cannot_be_used_is_an_error_that_names_its_variable(
+    name: str, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setenv(monkeypatch, **{name: UNUSABLE[what].replace("//", "//user:s3cret@")})
+    with pytest.raises(ClockNextError, match=rf"variable {name} can't be used") as caught:
+        proxy_for(HTTPS)
+    assert "s3cret" not in str(caught.value)
+    with pytest.raises(ClockNextError, match=rf"variable {name} can't be used"):
+        ClockNext("cnk_test_key")
+    setenv(monkeypatch, NO_PROXY="clocknext.com")
+    assert proxy_for(HTTPS) is None, "nobody asks for it"
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_socks_needs_its_package(is_there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    setenv(monkeypatch, ALL_PROXY="socks5://proxy.example:1080")
+    spec = object() if is_there else None
+    monkeypatch.setattr("clocknext_transports.client.environment.find_spec", lambda _: spec)
+    if is_there:
+        assert proxy_for(HTTPS) == "socks5://proxy.example:1080"
+    else:
+        with pytest.raises(ClockNextError, match=r"ALL_PROXY.*pip install 'httpx\[socks\]'"):
+            proxy_for(HTTPS)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost", "LOCALHOST"])
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+def test_plain_http_to_this_machine_never_goes_through_a_proxy(
+    name: str, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setenv(monkeypatch, **{name: "http://proxy.example"})
+    assert proxy_for(Origin("http", host, 80)) is None
+    setenv(monkeypatch, HTTPS_PROXY="http://proxy.example")
+    assert proxy_for(Origin("https", host, 443)) == "http://proxy.example"
 
 
 def test_under_cgi_only_the_lower_case_name_counts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,6 +177,17 @@ def test_under_cgi_only_the_lower_case_name_counts(monkeypatch: pytest.MonkeyPat
         ("[::1]:80", Origin("https", "::1", 8080), False),
         ("::1:8080", Origin("https", "::1", 8080), False),
         ("::2", Origin("https", "::1", 8080), False),
+        ("10.0.0.0/8", Origin("https", "10.1.2.3", 443), True),
+        ("10.1.2.3/8", Origin("https", "10.200.2.3", 443), True),
+        ("10.0.0.0/8", Origin("https", "11.1.2.3", 443), False),
+        ("10.0.0.0/8", Origin("https", "fd00::1", 443), False),
+        ("fd00::/8,10.0.0.0/8", Origin("https", "fd00::1", 443), True),
+        ("fd00::/8", Origin("https", "fe00::1", 443), False),
+        ("0.0.0.0/0", Origin("https", "app.clocknext.com", 443), False),
+        ("10.0.0.0/33", Origin("https", "10.0.0.0", 443), False),
+        ("app.clocknext.com/8", Origin("https", "app.clocknext.com", 443), False),
+        ("app.clocknext.com", Origin("https", "app.clocknext.com.", 443), True),
+        ("app.clocknext.com.", Origin("https", "app.clocknext.com", 443), True),
     ],
 )
 def test_who_is_exempt(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clocknext_core import Answer, Failure, Request, Response
-from clocknext_transports.http11 import Connect, Connection, Exchange, Pool, Receive, Send, Step
+from clocknext_transports.http11 import Age, Connect, Connection, Exchange, Pool, Receive, Send, Step
 from tests.transports.support import JSON, KEY, answer, request
 
 URL = "https://api.example"
@@ -59,7 +59,7 @@ def pool_with(*streams: FakeStream, limit: int = 5) -> FakePool:
 def idle(pool: FakePool) -> list[FakeStream]:
     """Everything that is kept, without closing it."""
     streams: list[FakeStream] = []
-    while (stream := pool.take()) is not None:
+    while (stream := pool.take(SIGNAL.origin)) is not None:
         streams.append(stream)
     for kept in streams:
         assert not kept.aborted
@@ -70,7 +70,7 @@ def idle(pool: FakePool) -> list[FakeStream]:
 def sends(step: Step[FakeStream] | Answer, stream: FakeStream) -> None:
     assert isinstance(step, Send)
     assert step.stream is stream
-    assert step.data.startswith(b"POST ")
+    assert bytes(step.data).startswith(b"POST ")
 
 
 def receives(step: Step[FakeStream] | Answer, stream: FakeStream) -> None:
@@ -392,4 +392,70 @@ def test_clearing_closes_everything_once() -> None:
     assert pool.clear() == streams
     assert pool.clear() == []
     assert [stream.aborted for stream in streams] == [1, 1, 1]
-    assert pool.take() is None
+    assert pool.take(SIGNAL.origin) is None
+
+
+def test_the_pool_keeps_origins_apart() -> None:
+    streams: list[FakeStream] = []
+    for url in (URL, URL, "https://api.example:8443", "http://api.example", "https://other.example"):
+        streams.append(FakeStream())
+        streams[-1].connection.send(request(url))
+        assert isinstance(streams[-1].connection.receive(answer()), Response)
+    pool = pool_with(*streams, limit=1)
+    assert [stream.aborted for stream in streams] == [0, 1, 0, 0, 0], "the limit is each origin's"
+    assert pool.take(request("https://third.example").origin) is None
+    for url, stream in ((URL, 0), ("https://api.example:8443", 2), ("http://api.example", 3)):
+        assert pool.take(request(url).origin) is streams[stream]
+        assert pool.take(request(url).origin) is None
+    assert pool.clear() == [streams[4]]
+
+
+def test_a_stream_that_carried_nothing_is_not_kept() -> None:
+    stream = FakeStream()
+    assert idle(pool_with(stream)) == []
+    assert stream.aborted == 1
+
+
+@pytest.mark.parametrize(
+    ("used", "opened", "is_over"),
+    [(0, 0, False), (60, 60, False), (60.1, 60.1, True), (1, 300, False), (1, 300.1, True)],
+)
+def test_a_connection_has_a_greatest_age(used: float, opened: float, is_over: bool) -> None:
+    now = 1000.0
+    assert Age(opened_at=now - opened, used_at=now - used).is_over(now) is is_over
+
+
+# Small pieces
+
+
+def test_an_answer_in_tiny_pieces_is_received_slowly_after_a_while() -> None:
+    whole = answer(b"x" * 2000)
+    exchange, stream = to_receive(SIGNAL, FakePool(5))
+    step: Step[FakeStream] | Answer = Receive(stream)
+    delays: list[float] = []
+    for byte in whole:
+        assert isinstance(step, Receive)
+        delays.append(step.after)
+        step = exchange.resume(bytes([byte]))
+    assert isinstance(step, Response)
+    assert delays == [0.0] * 256 + [0.005] * (len(whole) - 256)
+
+
+def test_an_answer_in_ordinary_pieces_is_never_delayed() -> None:
+    whole = answer(b"x" * 1_000_000)
+    exchange, stream = to_receive(SIGNAL, FakePool(5))
+    step: Step[FakeStream] | Answer = Receive(stream)
+    for at in range(0, len(whole), 536):  # the smallest segments that TCP has to use
+        assert step == Receive(stream, 0.0)
+        step = exchange.resume(whole[at : at + 536])
+    assert isinstance(step, Response)
+
+
+def test_no_step_shows_the_key() -> None:
+    exchange = Exchange(SIGNAL, FakePool(5))
+    connects(exchange.start())
+    step = exchange.resume(FakeStream())
+    assert isinstance(step, Send)
+    assert KEY.encode() in bytes(step.data)
+    assert KEY not in repr(step)
+    assert KEY not in repr(step.data)

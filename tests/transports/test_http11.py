@@ -133,6 +133,7 @@ FAILURES: dict[str, tuple[bytes, str]] = {
     "head with too many fields": (answer(JSON, *["X-Pad: x"] * 20_000), "not valid HTTP"),
     "gzip": (answer(JSON, "Content-Encoding: gzip"), "compressed"),
     "two encodings": (answer(JSON, "Content-Encoding: identity", "Content-Encoding: br"), "compressed"),
+    "too long extensions": (CHUNKED + (b"1;" + b"e" * 900 + b"\r\nx\r\n") * 100, "too many small chunks"),
     "gzip by transfer": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", "not valid HTTP"),
     "upgrade": (answer(b"", framed=False, status="101 Switching Protocols"), ""),
     "two lengths": (answer(JSON, "Content-Length: 3"), "not valid HTTP"),
@@ -354,3 +355,28 @@ def test_what_would_smuggle_is_refused(broken: Request) -> None:
     with pytest.raises(ValueError, match="can't be sent"):
         connection.send(broken)
     assert not connection.is_reusable
+
+
+def test_an_answer_in_chunks_of_one_byte_is_broken_off_early() -> None:
+    fed = 0
+    connection = Connection()
+    connection.send(request("https://api.example"))
+    assert connection.receive(CHUNKED) is None
+    outcome = None
+    while outcome is None:
+        outcome = connection.receive(b"1\r\nx\r\n" * 10)
+        fed += 10
+    assert isinstance(outcome, Failure)
+    assert "too many small chunks" in outcome.message
+    assert fed < 5000
+
+
+def test_an_answer_in_small_chunks_is_read() -> None:
+    body = bytes(range(256)) * 100
+    parts = [body[at : at + 8] for at in range(0, len(body), 8)]
+    coded = b"".join(b"8\r\n%b\r\n" % part for part in parts) + b"0\r\n\r\n"
+    connection = Connection()
+    connection.send(request("https://api.example"))
+    outcome = connection.receive(CHUNKED + coded)
+    assert isinstance(outcome, Response)
+    assert outcome.body == body

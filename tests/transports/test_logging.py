@@ -1,4 +1,4 @@
-"""The journal: what is logged of each event, at which level, and what never is."""
+"""The log of events: what is logged of each event, at which level, and what never is."""
 
 import logging
 import subprocess
@@ -13,8 +13,8 @@ from clocknext_core import (
     BatchPolicy,
     Config,
     Dropped,
+    Emptied,
     EncodedSignal,
-    Flushed,
     HookEvent,
     ServerError,
 )
@@ -22,7 +22,7 @@ from clocknext_core.gate import OUTAGE_AFTER, Gate
 from clocknext_core.signals import encode
 from clocknext_core.verdicts import Verdict
 from clocknext_transports import ClockNext
-from clocknext_transports.client.events_log import LEVELS, Journal
+from clocknext_transports.client.events_log import LEVELS, EventLog
 from clocknext_transports.client.hooks import Hooks
 from clocknext_transports.emulator import scripted
 from tests.contract.answers import Answer, by_key, in_turn, priced, refused
@@ -98,11 +98,10 @@ def test_each_event_is_a_record_with_fields(kind: Native, keeper: Keeper) -> Non
             "status": 422,
             "reason": None,
         },
-        {"level": "WARNING", "event_name": "dropped", "reason": "send_failed"},
     ]
     assert by_signal["late"] == [{"level": "WARNING", "event_name": "dropped", "reason": "closed"}]
     flushed = by_signal[None]
-    assert {(each["level"], each["event_name"]) for each in flushed} == {("INFO", "flushed")}
+    assert {(each["level"], each["event_name"]) for each in flushed} == {("INFO", "emptied")}
     assert sum(int(str(each["count"])) for each in flushed) == 1
     texts = [record.getMessage() + str(told(record)) for record in keeper.records]
     assert not [text for text in texts if any(secret in text for secret in PERSONAL)]
@@ -160,16 +159,16 @@ def in_outage() -> Gate:
 
 
 def test_another_gate_begins_without_an_outage(keeper: Keeper) -> None:
-    journal = Journal(logging.getLogger("clocknext"))
-    journal.watch(in_outage())
-    journal.note(Flushed(1))
-    journal.watch(Gate(Config(KEY)))  # as in a forked child
-    journal.note(Flushed(2))
-    assert [told(record)["event_name"] for record in keeper.records] == ["outage_began", "flushed", "flushed"]
+    log = EventLog(logging.getLogger("clocknext"))
+    log.watch(in_outage())
+    log.note(Emptied(1))
+    log.watch(Gate(Config(KEY)))  # as in a forked child
+    log.note(Emptied(2))
+    assert [told(record)["event_name"] for record in keeper.records] == ["outage_began", "emptied", "emptied"]
 
 
 def test_a_key_of_ones_own_can_forge_no_line(keeper: Keeper) -> None:
-    Journal(logging.getLogger("clocknext")).note(Dropped(encode(signal("a\nERROR b"), str), "closed"))
+    EventLog(logging.getLogger("clocknext")).note(Dropped(encode(signal("a\nERROR b"), str), "closed"))
     assert keeper.records[0].getMessage() == r"Signal 'a\nERROR b' was dropped: closed."
 
 
@@ -192,9 +191,9 @@ class Untouchable:
 def test_what_is_not_wanted_is_not_made(level: int) -> None:
     logger, handler, looked_at = logging.Logger("some", level), Keeper(), Untouchable()
     logger.addHandler(handler)
-    journal = Journal(logger)
-    journal.watch(in_outage())
-    journal.note(Dropped(cast(EncodedSignal, looked_at), "closed"))
+    log = EventLog(logger)
+    log.watch(in_outage())
+    log.note(Dropped(cast(EncodedSignal, looked_at), "closed"))
     is_wanted = level == logging.WARNING
     assert (looked_at.looks > 0, len(handler.records)) == (is_wanted, int(is_wanted))
 
@@ -215,9 +214,9 @@ def test_a_logger_that_raises_stops_no_hook(wrong: str, monkeypatch: pytest.Monk
     monkeypatch.setattr(target, "emit" if wrong == "handler" else "filter", broken)
     heard: list[int] = []
     hooks = Hooks(on_error=None, on_flush=heard.append, on_retry=None, on_drop=None)
-    hooks.journal = Journal(logger)
-    hooks.journal.watch(in_outage())
-    hooks.fire(Flushed(7))
+    hooks.log = EventLog(logger)
+    hooks.log.watch(in_outage())
+    hooks.fire(Emptied(7))
     assert heard == [7]
 
 

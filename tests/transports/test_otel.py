@@ -32,7 +32,7 @@ from clocknext_core.models import DropReason
 from clocknext_core.operations import USAGE_PATH, path_of
 from clocknext_core.signals import encode_dry_run
 from clocknext_transports import ClockNext
-from clocknext_transports.emulator import Gate, scripted
+from clocknext_transports.emulator import Hold, scripted
 from clocknext_transports.otel import _clients, instrument  # pyright: ignore[reportPrivateUsage]
 from tests.contract.answers import Answer, by_key, found, held, in_turn, priced, refused, sent_to
 from tests.contract.clients import Options
@@ -100,7 +100,7 @@ class Observatory:
 
 @each_kind
 def test_counters_are_collected_in_another_thread(kind: Native) -> None:
-    gate = Gate()
+    gate = Hold()
     answers: dict[str, Answer] = {"poor": refused(422), "down": refused(503), "slow": held(gate)}
     batch = BatchPolicy(max_size=1, max_concurrency=1, max_queue_size=4, outage="drop")
     told = Observatory()
@@ -251,7 +251,7 @@ def test_a_failure_tells_no_key() -> None:
 
 @each_kind
 def test_an_attempt_that_is_broken_off_ends_its_span(kind: Native) -> None:
-    told, gate = Observatory(), Gate()
+    told, gate = Observatory(), Hold()
     with scripted([held(gate)]) as server, opened(kind, server.url, told.instrument) as client:
         client.record(signal("a"))
         assert gate.wait_arrived(PATIENCE)
@@ -389,9 +389,9 @@ def test_the_rest_of_the_transport_is_the_clients_own(kind: Native) -> None:
     made: list[AnyClient] = []
     with scripted([priced()]) as server:
         with opened(kind, server.url, made.append) as client:
-            before = made[0]._transport  # pyright: ignore[reportPrivateUsage]
+            before = made[0]._driver.transport  # pyright: ignore[reportPrivateUsage]
             Observatory().instrument(made[0])
-            after = made[0]._transport  # pyright: ignore[reportPrivateUsage]
+            after = made[0]._driver.transport  # pyright: ignore[reportPrivateUsage]
             client.record(signal("a"))
             client.close(PATIENCE)
         assert server.connections == 1

@@ -237,7 +237,17 @@ def test_a_connection_forgets_no_difference_between_requests() -> None:
     ]
     requests.append(Request("PUT", "/elsewhere", ORIGIN, requests[-1].headers))
     requests.append(Request("PUT", "/elsewhere", ORIGIN, (*requests[-1].headers, ("X", "1"))))
-    requests.append(Request("PUT", "/elsewhere", Origin("http", "::1", 80), requests[-1].headers))
     for of in [*requests, *reversed(requests)]:
         assert connection.send(of) == by_h11(of)
         assert isinstance(connection.receive(answer()), Response)
+
+
+def test_a_connection_carries_no_request_to_another_origin() -> None:
+    connection = Connection()
+    connection.send(request(URL))
+    assert isinstance(connection.receive(answer()), Response)
+    for other in ("http://api.example", "https://api.example:8443", "https://other.example"):
+        with pytest.raises(ValueError, match="can't carry") as caught:
+            connection.send(request(other))
+        assert KEY not in str(caught.value)
+    assert connection.send(request(URL)) == by_h11(request(URL))

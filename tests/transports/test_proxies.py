@@ -5,6 +5,7 @@ import socket
 import ssl
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -53,6 +54,17 @@ def certified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext
     authority.cert_pem.write_to_path(os.fspath(store))
     monkeypatch.setenv("SSL_CERT_FILE", os.fspath(store))
     return serving(authority, "billing.test")
+
+
+def reachable(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return a peer's URL by a name that leads to it, since a loopback address never has a proxy."""
+    real = socket.getaddrinfo
+
+    def look_up(host: str | bytes, *rest: Any, **more: Any) -> Any:
+        return real("127.0.0.1" if host in ("billing.test", b"billing.test") else host, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    return f"http://billing.test:{peer.port}"
 
 
 def tunnel_to(port: int) -> Peer:
@@ -127,27 +139,36 @@ def test_what_the_environment_exempts_is_reached_directly(
     kind: Native, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Peer(keep_answering()) as peer, Peer(keep_answering()) as proxy:
+        url = reachable(peer, monkeypatch)
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
-        monkeypatch.setenv("NO_PROXY", "localhost,127.0.0.1")
-        with client(kind, peer.url) as made:
+        monkeypatch.setenv("NO_PROXY", "localhost,billing.test")
+        with client(kind, url, allow_insecure_http=True) as made:
             made.run(ME)
     assert (proxy.connections, len(peer.requests)) == (0, 1)
 
 
 @each_native
-def test_loopback_is_no_exception(kind: Native, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+def test_plain_http_to_this_machine_does_not_go_through_a_proxy(
+    kind: Native, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with Peer(keep_answering()) as peer, Peer(keep_answering()) as proxy:
-        monkeypatch.setenv("HTTP_PROXY", proxy.url)
-        with client(kind, peer.url) as made:
-            made.run(ME)
-    assert (peer.connections, len(proxy.requests)) == (0, 1)
+        monkeypatch.setenv(name, proxy.url)
+        for url in (peer.url, peer.url.replace("127.0.0.1", "localhost")):
+            with client(kind, url) as made:
+                made.run(ME)
+    assert (proxy.connections, len(peer.requests)) == (0, 2)
 
 
 @each_native
 def test_a_dead_proxy_is_not_gone_around(kind: Native, monkeypatch: pytest.MonkeyPatch) -> None:
     with Peer(keep_answering()) as peer, closed_port() as proxy:
+        url = reachable(peer, monkeypatch)
         monkeypatch.setenv("HTTP_PROXY", proxy)
-        with client(kind, peer.url, retry=ONCE) as made, pytest.raises(NetworkError):
+        with (
+            client(kind, url, retry=ONCE, allow_insecure_http=True) as made,
+            pytest.raises(NetworkError),
+        ):
             made.run(ME)
     assert peer.connections == 0
 

@@ -20,6 +20,7 @@ from clocknext_core import (
     FlushReport,
     NetworkError,
     Operation,
+    Outbox,
     OutboxOutput,
     Request,
     Response,
@@ -180,8 +181,10 @@ class Bench:
         hooks = Hooks(on_error=on_error, on_flush=on_flush, on_retry=on_retry, on_drop=on_drop)
         self.driver = Driver(self.engine, transport, hooks, self.clock)
         self.polls = 0
-        self._poll = self.engine.outbox.poll
-        setattr(self.engine.outbox, "poll", self._count_poll)  # noqa: B010 - a checker would say: a method
+        outbox = self.engine.outbox
+        assert isinstance(outbox, Outbox)
+        self._poll = outbox.poll
+        setattr(outbox, "poll", self._count_poll)  # noqa: B010 - a checker would say: a method
         self._recorded = 0
 
     def record(self, count: int = 1) -> None:

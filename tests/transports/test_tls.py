@@ -2,11 +2,13 @@
 
 import gc
 import os
+import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -22,6 +24,7 @@ from clocknext_core import (
     WalletSignal,
 )
 from clocknext_core.envelope import open_answer
+from clocknext_transports.http11.tls import default_context
 from tests.transports.support import (
     JSON,
     KEY,
@@ -344,3 +347,70 @@ def test_closing_does_not_wait_for_a_handshake(kind: Native, trusting: ssl.SSLCo
         assert time.monotonic() - began < SOON
         assert peer.wait_ended(1)
         assert not [thread for thread in threading.enumerate() if thread.name == "clocknext"]
+
+
+# Names with a final dot
+
+
+@each_kind
+def test_a_final_dot_of_the_host_is_no_part_of_the_name_that_is_verified(
+    kind: Kind, certified: ssl.SSLContext, trusting: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = socket.getaddrinfo
+
+    def look_up(host: str | bytes, *rest: Any, **more: Any) -> Any:
+        return real("127.0.0.1" if host in ("localhost.", b"localhost.") else host, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with Peer(keep_answering(), tls=certified) as peer, carrier(kind, ssl_context=trusting) as carry:
+        outcome = carry(request(named(peer, "localhost.")))
+        assert isinstance(outcome, Response), outcome
+    with (
+        Peer(keep_answering(), tls=serving(trustme.CA(), "localhost")) as peer,
+        carrier(kind, ssl_context=trusting) as carry,
+    ):
+        as_network_error(carry(request(named(peer, "localhost."))))
+    assert not peer.requests
+
+
+# What the environment can't have
+
+
+@each_native
+@pytest.mark.usefixtures("only_trust")
+def test_the_secrets_of_connections_are_never_written_to_a_file(
+    kind: Native, certified: ssl.SSLContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = tmp_path / "keys.log"
+    monkeypatch.setenv("SSLKEYLOGFILE", os.fspath(keys))
+    with Peer(keep_answering(), tls=certified) as peer, carrier(kind) as carry:
+        assert isinstance(carry(request(named(peer))), Response)
+    assert not keys.exists()
+
+
+def test_the_default_context_verifies_as_pythons_own_does() -> None:
+    ours, pythons = default_context(), ssl.create_default_context()
+    for name in ("verify_mode", "check_hostname", "verify_flags", "minimum_version", "options"):
+        assert getattr(ours, name) == getattr(pythons, name), name
+
+
+# A context that verifies while it wraps, as truststore's did
+
+
+class WrappingContext(ssl.SSLContext):
+    """Looks for the peer's certificate as soon as a socket is wrapped."""
+
+    def wrap_socket(self, *arguments: Any, **options: Any) -> ssl.SSLSocket:
+        wrapped = super().wrap_socket(*arguments, **options)
+        if not wrapped.getpeercert():
+            wrapped.close()
+            raise ssl.SSLCertVerificationError("Peer sent no certificates to verify")
+        return wrapped
+
+
+def test_a_context_may_verify_while_it_wraps(authority: trustme.CA, certified: ssl.SSLContext) -> None:
+    context = WrappingContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=authority.cert_pem.bytes().decode())
+    with Peer(keep_answering(), tls=certified) as peer, carrier("sync", ssl_context=context) as carry:
+        outcome = carry(request(named(peer)))
+    assert isinstance(outcome, Response), outcome

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -163,6 +163,15 @@ def test_the_next_address_of_a_name_is_tried(kind: Kind, monkeypatch: pytest.Mon
         monkeypatch.setattr(socket, "getaddrinfo", two_addresses)
         responded(carry(request(f"http://two.test:{peer.port}")))
     assert [seen.headers["host"] for seen in peer.requests] == [f"two.test:{peer.port}"]
+
+
+@pytest.mark.parametrize("target", [".evil.test/x", ":8443/x", "@evil.test/x", "x", ""])
+@each_kind
+def test_a_target_that_would_lead_to_another_host_is_not_sent(kind: Kind, target: str) -> None:
+    with Peer(keep_answering()) as peer, carrier(kind) as carry, pytest.raises(ValueError, match="request"):
+        carry(replace(request(peer.url), target=target))
+    assert peer.connections <= 1
+    assert not peer.requests
 
 
 # No connection

@@ -12,7 +12,7 @@ import trustme
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 
 from clocknext_core import BatchPolicy, ClockNextError, NetworkError, RetryPolicy, Signal, ValidationError
-from clocknext_transports.emulator import Fault, FaultKind, Faults, Gate, Ledger, emulator, scripted
+from clocknext_transports.emulator import Fault, FaultKind, Faults, Hold, Ledger, emulator, scripted
 from docs.examples.twisted_driver import TwistedClockNext
 from tests.contract.answers import by_key, found, held, key_of, priced, record, record_all
 from tests.contract.clients import Client
@@ -199,7 +199,7 @@ async def test_a_stale_connection_is_replaced_at_once(world: Twisted) -> None:
 
 
 async def test_closing_while_attempts_hang_leaves_nothing(world: Twisted) -> None:
-    gate = Gate()
+    gate = Hold()
     with scripted([held(gate)]) as server:
         client = world.create(server.url, timeout=3600.0, batch=BatchPolicy(max_size=1, max_concurrency=4))
         await record_all(client, [f"k{number}" for number in range(9)])

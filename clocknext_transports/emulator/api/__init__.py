@@ -1,1 +1,1 @@
-"""What the emulated service does with a request, one file a resource."""
+"""The API of the emulated service: a file for each resource, the ingest, and the ledger over all of them."""

@@ -1,74 +1,108 @@
-"""Customers: create, read, update, delete, list, and what is known of them."""
+"""Customers: create, read, update, delete and list them, and read their balances, plan and revenue.
+
+Known rules: lists are newest first; the bulk call creates 1 to 200 customers, and a bad row stops no other.
+Guesses: e-mail addresses need not be unique, except that the bulk call refuses a row whose address is taken.
+"""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
 
 from clocknext_transports.emulator.api.plans import PLANS
-from clocknext_transports.emulator.api.routes import Call, Route
+from clocknext_transports.emulator.api.routes import Handled, Route
 from clocknext_transports.emulator.books.books import Books
 from clocknext_transports.emulator.books.catalogue import Customer
-from clocknext_transports.emulator.books.envelopes import Payload, timestamp
+from clocknext_transports.emulator.books.envelopes import Payload, Refusal, timestamp
 from clocknext_transports.emulator.books.pricing import sum_of
 from clocknext_transports.emulator.books.records import (
     CUSTOMER_FIELDS,
     Account,
+    Booked,
     ItemKind,
-    Signal,
     Totals,
     UnitEvent,
 )
-from clocknext_transports.emulator.books.validation import Fields, invalid, query_limit
+from clocknext_transports.emulator.books.validation import Fields, invalid, query_limit, storable
 
 _RANGE = re.compile(r"([1-9][0-9]{0,3})d", re.ASCII)
 _CURSOR = re.compile(r"cur_([0-9]{1,15})", re.ASCII)
 _DAY = 86_400
+_MAX_BULK = 200
+_MAX_BULK_BODY = 1024 * 1024 - 1
 
 
-def create_customer(books: Books, call: Call) -> Payload:
-    """Open an account, on the default plan until a purchase. E-mail addresses need not be unique."""
-    details = _details(call, creating=True)
+def create_customer(books: Books, call: Handled) -> Payload:
+    """Create a customer, on the default plan until the first purchase."""
+    account = _create(books, _details(call.body, creating=True), now=call.now)
+    return Payload({"customer": account.as_json()}, 201)
+
+
+def create_customers(books: Books, call: Handled) -> Payload:
+    """Create many customers. The result has a row for each, with its id or the error."""
+    fields = Fields(call.body)
+    fields.require("customers")
+    rows = fields.listed("customers", longest=_MAX_BULK)
+    fields.finish()
+    taken = {account.details["email"] for account in books.accounts.values()}
+    results = list[dict[str, object]]()
+    for row in rows:
+        body: Mapping[str, object] = cast("Mapping[str, object]", row) if isinstance(row, dict) else {}
+        email = storable(body.get("email"))
+        try:
+            details = _details(body, creating=True)
+            if email in taken:
+                raise Refusal(422, f'Another customer has the address "{email}".')
+        except Refusal as refusal:
+            results.append({"email": email, "error": refusal.message})
+        else:
+            taken.add(email)
+            results.append({"email": email, "id": _create(books, details, now=call.now).id})
+    return Payload({"results": results})
+
+
+def _create(books: Books, details: Mapping[str, object], *, now: float) -> Account:
     plan = books.plans.by_id.get(books.default_plan or "")
     customer = Customer(
         books.fresh_id("cus", books.accounts), plan=plan.id if plan is not None and plan.active else None
     )
-    account = books.add_customer(customer, now=call.now, stand_in=True)
+    account = books.add_customer(customer, now=now, stand_in=True)
     account.details.update(details)
-    return Payload({"customer": account.as_json()}, 201)
+    return account
 
 
-def fetch_customer(books: Books, call: Call) -> Payload:
+def fetch_customer(books: Books, call: Handled) -> Payload:
     """Return one customer."""
     return Payload({"customer": books.account(call.ids[0]).as_json()})
 
 
-def update_customer(books: Books, call: Call) -> Payload:
+def update_customer(books: Books, call: Handled) -> Payload:
     """Change the fields given: `null` clears one, leaving it out leaves it alone."""
     account = books.account(call.ids[0])
-    account.details.update(_details(call, creating=False))
+    account.details.update(_details(call.body, creating=False))
     account.updated_at = call.now
     return Payload({"customer": account.as_json()})
 
 
-def delete_customer(books: Books, call: Call) -> Payload:
-    """Forget a customer. What was recorded for them stays in the ledger."""
+def delete_customer(books: Books, call: Handled) -> Payload:
+    """Delete a customer. Their signals and events stay recorded in the ledger."""
     books.close_account(books.account(call.ids[0]), now=call.now)
     return Payload({})
 
 
-def list_customers(books: Books, call: Call) -> Payload:
-    """Return one page, in order of creation; `q` searches name and e-mail without regard to case."""
+def list_customers(books: Books, call: Handled) -> Payload:
+    """Return one page, newest first. `q` searches name and e-mail address without case."""
     limit = query_limit(call.query)
     wanted = call.query.get("q", "").casefold()
-    after = 0
+    before = None
     if "cursor" in call.query:
         cursor = _CURSOR.fullmatch(call.query["cursor"])
         if cursor is None:
             raise invalid("cursor", "is not one this server gave out")
-        after = int(cursor[1])
+        before = int(cursor[1])
     page = list[Account]()
     following = None
-    for account in books.accounts.values():
-        if account.number > after and _matches(account, wanted):
+    for account in reversed(books.accounts.values()):
+        if (before is None or account.number < before) and _matches(account, wanted):
             if len(page) == limit:
                 following = f"cur_{page[-1].number}"
                 break
@@ -76,22 +110,22 @@ def list_customers(books: Books, call: Call) -> Payload:
     return Payload({"customers": [account.as_json() for account in page], "nextCursor": following})
 
 
-def show_balances(books: Books, call: Call) -> Payload:
-    """Return what is left to a customer, component by component."""
+def show_balances(books: Books, call: Handled) -> Payload:
+    """Return a customer's balances, component by component."""
     account = books.account(call.ids[0])
     return Payload(balances(books, account))
 
 
-def show_plan(books: Books, call: Call) -> Payload:
-    """Return the plan a customer is on and the purchase that put them there; `null` for both without one."""
+def show_plan(books: Books, call: Handled) -> Payload:
+    """Return a customer's plan and the active purchase; `null` for both without one."""
     purchase = books.account(call.ids[0]).purchase
     if purchase is None:
         return Payload({"plan": None, "purchase": None})
     return Payload({"plan": PLANS.full(purchase.plan), "purchase": purchase.as_json()})
 
 
-def show_revenue(books: Books, call: Call) -> Payload:
-    """Return what a customer was charged in the last days, in all and day by day."""
+def show_revenue(books: Books, call: Handled) -> Payload:
+    """Return the amounts charged to a customer in the last days, in all and day by day."""
     account = books.account(call.ids[0])
     text = call.query.get("range", "30d")
     days = _RANGE.fullmatch(text)
@@ -100,7 +134,7 @@ def show_revenue(books: Books, call: Call) -> Payload:
     start = call.now - int(days[1]) * _DAY
     signals = [signal for signal in account.signals if start <= signal.created_at <= call.now]
     events = [event for event in account.events if start <= event.created_at <= call.now]
-    by_day = dict[str, tuple[list[Signal], list[UnitEvent]]]()
+    by_day = dict[str, tuple[list[Booked], list[UnitEvent]]]()
     for signal in signals:
         by_day.setdefault(_day(signal), ([], []))[0].append(signal)
     for event in events:
@@ -119,7 +153,7 @@ def show_revenue(books: Books, call: Call) -> Payload:
 
 
 def balances(books: Books, account: Account) -> dict[str, object]:
-    """Return what is left to a customer, in the shape the API shows it."""
+    """Return a customer's balances as the API shows them."""
     wallet = account.wallet
     return {
         "wallet": None if wallet is None else {"balance": float(wallet.left), "currencyCode": "USD"},
@@ -128,7 +162,7 @@ def balances(books: Books, account: Account) -> dict[str, object]:
 
 
 def balance_rows(books: Books, account: Account, noun: ItemKind) -> list[object]:
-    """Return what is left to a customer of one kind."""
+    """Return a customer's balances of one kind as the API shows them."""
     return [
         {
             f"{noun}Id": item,
@@ -139,8 +173,8 @@ def balance_rows(books: Books, account: Account, noun: ItemKind) -> list[object]
     ]
 
 
-def _details(call: Call, *, creating: bool) -> dict[str, object]:
-    fields = Fields(call.body)
+def _details(body: Mapping[str, object], *, creating: bool) -> dict[str, object]:
+    fields = Fields(body)
     details = dict[str, object]()
     for name in ("name", "email"):
         if creating and name not in fields:
@@ -154,7 +188,7 @@ def _details(call: Call, *, creating: bool) -> dict[str, object]:
     return details
 
 
-def _day(recorded: Signal | UnitEvent) -> str:
+def _day(recorded: Booked | UnitEvent) -> str:
     return timestamp(recorded.created_at)[:10]
 
 
@@ -162,7 +196,7 @@ def _matches(account: Account, wanted: str) -> bool:
     return any(wanted in str(account.details[name]).casefold() for name in ("name", "email"))
 
 
-def _revenue(signals: Sequence[Signal], events: Iterable[UnitEvent]) -> dict[str, object]:
+def _revenue(signals: Sequence[Booked], events: Iterable[UnitEvent]) -> dict[str, object]:
     totals = Totals.of(signals)
     revenue = sum_of((event.customer_cost for event in events), totals.customer_cost)
     return {"signals": totals.signals, "revenue": float(revenue), "cost": float(totals.provided_cost)}
@@ -171,6 +205,7 @@ def _revenue(signals: Sequence[Signal], events: Iterable[UnitEvent]) -> dict[str
 ROUTES = (
     Route("POST", "/api/v1/customers", create_customer),
     Route("GET", "/api/v1/customers", list_customers),
+    Route("POST", "/api/v1/customers/bulk", create_customers, max_body=_MAX_BULK_BODY),
     Route("GET", "/api/v1/customers/{}", fetch_customer),
     Route("PATCH", "/api/v1/customers/{}", update_customer),
     Route("DELETE", "/api/v1/customers/{}", delete_customer),

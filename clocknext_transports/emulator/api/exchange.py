@@ -1,8 +1,8 @@
-"""What crosses the border between the emulator's decisions and its HTTP server.
+"""Requests and replies: what passes between the emulator's decisions and its HTTP server.
 
-A `Responder` decides; the server obeys. A responder is pure: a request and the time in, a `Reply` out. The
-reply says what to send and how to misbehave while sending it, so that no fault needs code of its own in the
-server.
+A `Responder` decides, the server obeys. A responder is pure: it takes a request and the time, and returns a
+`Reply`, which states the answer and how to misbehave while sending it. So no fault needs code of its own in
+the server.
 """
 
 from collections.abc import Callable
@@ -24,10 +24,11 @@ class Received:
     target: str
     """Path and query as sent on the request line."""
     headers: dict[str, str] = field(default_factory=dict[str, str], repr=False)
-    """Names in lower case; a header sent twice has its values joined with a comma."""
+    """Names in lower case. The values of a repeated header are joined with a comma, but of the API key, host,
+    content type and user agent the first counts."""
     body: bytes = field(default=b"", repr=False)
     connection: int = 0
-    """Number of the connection it came in on, counted from 1; 0 where there was none."""
+    """The number of its connection, counted from 1; 0 without one."""
 
     @property
     def path(self) -> str:
@@ -35,11 +36,11 @@ class Received:
         return self.target.partition("?")[0]
 
 
-class Gate:
-    """Hold answers back until a test lets them go. Thread-safe.
+class Hold:
+    """Hold answers back until a test releases them. Thread-safe.
 
-    Give it to a `Reply` (or, with an answer, to `scripted`): the request is taken and counted, and its answer
-    waits for `release`. Requests that come after the release pass straight through.
+    Give it to a `Reply`, or with an answer to `scripted`: the request is read and counted, and its answer
+    waits for `release`. Answers to requests that arrive after the release are sent at once.
     """
 
     def __init__(self) -> None:
@@ -50,7 +51,7 @@ class Gate:
 
     @property
     def arrived(self) -> int:
-        """How many requests have reached the gate so far."""
+        """The number of requests whose answers were to be held so far."""
         with self._condition:
             return self._arrived
 
@@ -60,7 +61,7 @@ class Gate:
             return self._condition.wait_for(lambda: self._arrived >= count, timeout)
 
     def release(self) -> None:
-        """Let every held answer go, and every later one pass."""
+        """Send every held answer, and every later one at once."""
         with self._condition:
             self._released = True
             waiting, self._waiting = self._waiting, []
@@ -68,9 +69,9 @@ class Gate:
             wake()
 
     def arrive(self, wake: Callable[[], object]) -> None:
-        """Count a request in, and have `wake` called once the gate is open: now, if it already is.
+        """Count a request, and call `wake` when its answer is released: at once if it was already.
 
-        For the server. `wake` runs on whichever thread releases.
+        For the server. `wake` runs on the thread that releases.
         """
         with self._condition:
             self._arrived += 1
@@ -83,7 +84,7 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the server is to do about a request."""
+    """The server's instructions for one request."""
 
     response: Response | None = None
     """The answer; `None` sends nothing. The server adds Content-Length where the headers give no framing."""
@@ -91,20 +92,20 @@ class Reply:
     """Bytes to send as they are, in place of `response`."""
     delay: float = 0.0
     """Seconds to hold the answer back. The request has been processed by then."""
-    gate: Gate | None = None
+    hold: Hold | None = None
     """Hold the answer back until this is released."""
     bytes_per_second: float | None = None
     """Send the answer, head and body, no faster than this."""
     cut: bool = False
-    """Promise the whole length, send half of the body, then end as `ending` says (never `keep`)."""
+    """Announce the whole length, send half of the body, then end as `ending` says (never `keep`)."""
     surplus: bytes = b""
-    """Bytes sent right after the complete answer."""
+    """Bytes to send right after the complete answer."""
     ending: Literal["keep", "close", "reset"] = "keep"
-    """Afterwards: go on with the connection as HTTP allows, close it, or reset it (RST)."""
+    """Afterwards: keep the connection as HTTP allows, close it, or reset it (RST)."""
 
 
 class Responder(Protocol):
-    """Decide what to answer. Called from one thread, never concurrently."""
+    """Decide the answer. Called from one thread, never concurrently."""
 
     def respond(self, request: Received, *, now: float) -> Reply:
         """Answer a request that arrived at `now` (wall clock, seconds since 1970)."""

@@ -1,10 +1,9 @@
-"""The ledger: a whole ClockNext in memory. A request and the time in, a response out.
+"""The ledger: a ClockNext in memory. It answers requests and remembers what was billed.
 
 It does no I/O, reads no clock and draws no random numbers: the same requests at the same times give the same
 bytes. One ledger is one organisation.
 """
 
-import json
 from collections import Counter, deque
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -15,6 +14,7 @@ from clocknext_core.messages import Response
 from clocknext_transports.emulator.api import (
     credits,  # noqa: A004 - a module, named after its resource
     customers,
+    ingest,
     invoices,
     members,
     outcomes,
@@ -28,7 +28,8 @@ from clocknext_transports.emulator.api import (
     workspace,
 )
 from clocknext_transports.emulator.api.exchange import Received
-from clocknext_transports.emulator.api.routes import Call, Router, parse_query
+from clocknext_transports.emulator.api.ingest import STATES, AcceptOnly, Keys
+from clocknext_transports.emulator.api.routes import Handled, Router, parse_query
 from clocknext_transports.emulator.books.books import Books, IdFactory, counting_ids
 from clocknext_transports.emulator.books.catalogue import (
     Catalogue,
@@ -48,12 +49,14 @@ from clocknext_transports.emulator.books.envelopes import (
     timestamp,
 )
 from clocknext_transports.emulator.books.pricing import ZERO, add, sum_of
-from clocknext_transports.emulator.books.records import Counters, Held, Signal, Totals, UnitEvent
-from clocknext_transports.emulator.books.validation import parse_body
+from clocknext_transports.emulator.books.records import Booked, Counters, Held, Totals, UnitEvent
+from clocknext_transports.emulator.books.validation import parse_body, parse_json, storable
 
 DEFAULT_API_KEY = "cnk_test_emulator"
 EXPIRED_API_KEY = "cnk_test_expired"
 MAX_REQUESTS_LOGGED = 100_000
+MAX_BYTES_LOGGED = 128 * 1024 * 1024
+"""The most bytes of bodies that the log of requests keeps."""
 ROUTER = Router(
     (
         *signals.ROUTES,
@@ -75,10 +78,10 @@ ROUTER = Router(
 
 @dataclass(frozen=True, slots=True)
 class RequestRecord:
-    """One request as the ledger saw it. The API key is not in it."""
+    """One request to the ledger. The API key is not in it."""
 
     number: int
-    """Counted from 1 over the ledger's lifetime."""
+    """The position in all requests to the ledger, counted from 1."""
     method: str
     target: str
     authorised: bool
@@ -87,20 +90,20 @@ class RequestRecord:
     user_agent: str | None
     raw_body: bytes = field(repr=False)
     status: int | None
-    """What it was answered; `None` when it got no answer."""
+    """The status of the answer; `None` without an answer."""
     fault: str | None
-    """The kind of fault that was injected, if any."""
+    """The kind of the injected fault, if any."""
     at: float
     """Wall clock, seconds since 1970."""
     connection: int
-    """Number of the connection it came in on."""
+    """The number of its connection."""
 
     @property
     def body(self) -> object:
-        """The body, parsed; `None` where there was none or it was not JSON."""
+        """The parsed body; `None` without a body and for one that is not JSON."""
         try:
-            return json.loads(self.raw_body)
-        except (ValueError, RecursionError):
+            return storable(parse_json(self.raw_body.decode()))
+        except ValueError:
             return None
 
     def as_json(self) -> dict[str, object]:
@@ -122,28 +125,28 @@ class RequestRecord:
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """What signals and unit events come to. Every amount is exact."""
+    """The sums over signals and unit events. Every amount is exact."""
 
     totals: Totals
     wallet: Decimal
     """USD debited from wallets."""
     credits: Mapping[str, Decimal]
-    """Credits used up, by credit key."""
+    """Credits used, by credit key."""
     outcomes: Mapping[str, int]
     """Outcomes billed, by outcome key."""
     units: Mapping[str, int] = field(default_factory=dict[str, int])
     """Unit events, by unit key."""
     unit_cost: Decimal = ZERO
-    """USD charged for unit events; `totals` are of signals."""
+    """USD charged for unit events; `totals` are of signals only."""
 
     @property
     def signals(self) -> int:
-        """How many signals it is for."""
+        """The number of signals."""
         return self.totals.signals
 
     @property
     def customer_cost(self) -> Decimal:
-        """USD charged in all."""
+        """USD charged for signals and events."""
         return add(self.totals.customer_cost, self.unit_cost)
 
     def as_json(self) -> dict[str, object]:
@@ -161,15 +164,18 @@ class Bill:
 class Ledger:
     """Answer the API's requests and remember what was billed.
 
-    Keeps every signal recorded and the latest 100,000 requests, in memory.
+    It keeps every signal and the latest 100,000 requests, in memory.
 
     Args:
-        catalogue: What is sold and to whom; a small realistic catalogue by default.
+        catalogue: What is sold and to whom. Default: a small realistic catalogue.
         api_key: The key that is let in.
-        expired_keys: Keys that were once let in: 401 "This API key has expired."
-        ids: Makes ids from their prefix; by default they count (`log_1`, `log_2`, …).
-        accept_only: Answer signals as the newer ingest does, with 202 and unpriced. They are billed all the
-            same, unseen. An invalid body is answered 202 `PENDING`; it, and what cannot be billed, is `held`.
+        expired_keys: Keys that are refused with 401 "This API key has expired."
+        ids: Makes ids from their prefix. Default: they count (`log_1`, `log_2`, …).
+        accept_only: Answer signals as the newer ingest does, with 202 and unpriced, in one of its states:
+            `thin`, `thick` or `thick-queued`. Default: as the payments application does.
+
+    Raises:
+        ValueError: The ingest has no such state.
     """
 
     def __init__(
@@ -179,24 +185,29 @@ class Ledger:
         api_key: str = DEFAULT_API_KEY,
         expired_keys: tuple[str, ...] = (EXPIRED_API_KEY,),
         ids: IdFactory | None = None,
-        accept_only: bool = False,
+        accept_only: AcceptOnly | None = None,
     ) -> None:
+        if accept_only is not None and accept_only not in STATES:
+            raise ValueError(f"accept_only must be one of {', '.join(STATES)}, or None; not {accept_only!r}.")
         self.api_key = api_key
+        self._keys = Keys(api_key, frozenset(expired_keys))
         self._expired = frozenset(f"Bearer {key}" for key in expired_keys)
         self._bearer = f"Bearer {api_key}"
         self._catalogue = catalogue or Catalogue()
         self._ids = ids
-        self._accept_only = accept_only
+        self.accept_only: AcceptOnly | None = accept_only
+        """The state of the ingest that signals are answered by; `None`: the payments application."""
         self.guard: AbstractContextManager[object] = nullcontext()
-        """Entered around every access. Whoever shares the ledger between threads puts an `RLock` here."""
+        """Entered around every access. Put an `RLock` here to share the ledger between threads."""
         self._start()
 
     def __repr__(self) -> str:
         return f"<Ledger: {len(self._books.signals)} signals of {len(self._books.accounts)} customers>"
 
     def _start(self) -> None:
-        self._books = Books(self._catalogue, self._ids or counting_ids(), accept_only=self._accept_only)
-        self._requests = deque[RequestRecord](maxlen=MAX_REQUESTS_LOGGED)
+        self._books = Books(self._catalogue, self._ids or counting_ids())
+        self._requests = deque[RequestRecord]()
+        self._bytes_logged = 0
 
     def handle(self, request: Received, *, now: float) -> Response:
         """Answer a request and log it.
@@ -211,29 +222,32 @@ class Ledger:
             return response
 
     def process(self, request: Received, *, now: float) -> Response:
-        """Answer a request without logging it: for a server that may answer something else in the end."""
+        """Answer a request without logging it: for a server that may send another answer."""
         with self.guard:
-            path = request.path
-            envelope = envelope_for(request.method, path)
+            self._books.advance(now=now)
+            method, path = request.method, request.path
+            found = ROUTER.find(path)
+            if self.accept_only is not None and (
+                ingest.answers(method, path) or found is None or method not in found[0]
+            ):
+                return ingest.respond(self._books, request, self.accept_only, self._keys, now=now)
+            envelope = envelope_for(method, path)
             try:
-                found = ROUTER.find(path)
                 if found is None:
                     envelope = Envelope.NEW
-                    raise Refusal(404, f"No such endpoint: {request.method} {path}", reason="NOT_FOUND")
+                    raise Refusal(404, f"No such endpoint: {method} {path}", reason="NOT_FOUND")
                 routes, ids = found
-                route = routes.get(request.method)
+                route = routes.get(method)
                 if route is None:
                     envelope = Envelope.NEW
-                    raise Refusal(
-                        405, f"{request.method} is not allowed on {path}.", reason="METHOD_NOT_ALLOWED"
-                    )
+                    raise Refusal(405, f"{method} is not allowed on {path}.", reason="METHOD_NOT_ALLOWED")
                 self._authorise(request)
                 body: Mapping[str, object] = {}
                 if route.takes_body:
                     _check_content_type(request)
-                    body = parse_body(request.body)
+                    body = parse_body(request.body, limit=route.max_body)
                 query = parse_query(request.target)
-                payload = route.handler(self._books, Call(ids, query, body, len(request.body), now))
+                payload = route.handler(self._books, Handled(ids, query, body, len(request.body), now))
             except Refusal as refusal:
                 self._books.counters.refused += 1
                 return refuse(envelope, refusal, now=now)
@@ -242,7 +256,7 @@ class Ledger:
     def log_request(
         self, request: Received, *, now: float, status: int | None, fault: str | None = None
     ) -> None:
-        """Log a request and what became of it."""
+        """Log a request with the status of its answer."""
         with self.guard:
             counters = self._books.counters
             counters.requests += 1
@@ -261,6 +275,9 @@ class Ledger:
                     connection=request.connection,
                 )
             )
+            self._bytes_logged += len(request.body)
+            while len(self._requests) > MAX_REQUESTS_LOGGED or self._bytes_logged > MAX_BYTES_LOGGED:
+                self._bytes_logged -= len(self._requests.popleft().raw_body)
 
     def _authorise(self, request: Received) -> None:
         authorization = request.headers.get("authorization")
@@ -275,44 +292,46 @@ class Ledger:
     # Reading back
 
     @property
-    def signals(self) -> tuple[Signal, ...]:
+    def signals(self) -> tuple[Booked, ...]:
         """Every signal recorded, in order. Dry runs, repeats and refusals are not."""
         with self.guard:
             return tuple(self._books.signals)
 
     @property
     def unit_events(self) -> tuple[UnitEvent, ...]:
-        """Every event of a unit recorded, in order."""
+        """Every recorded event of a unit, in order."""
         with self.guard:
             return tuple(self._books.unit_events)
 
     @property
     def held(self) -> tuple[Held, ...]:
-        """Every signal that was taken with 202 and could not be billed, in order."""
+        """Every signal that was answered with 202 and could not be billed, in order."""
         with self.guard:
             return tuple(self._books.held)
 
     @property
     def requests(self) -> tuple[RequestRecord, ...]:
-        """The latest requests seen, oldest first: 100,000 at most. Faults are in it, `/_emulator/` is not."""
+        """The latest requests, oldest first: at most 100,000, and 128 MiB of bodies.
+
+        Requests that met a fault are among them; requests to `/_emulator/` are not.
+        """
         with self.guard:
             return tuple(self._requests)
 
     @property
     def counters(self) -> Counters:
-        """A copy of the counters as they stand."""
+        """A copy of the counters."""
         with self.guard:
             return Counters(**asdict(self._books.counters))
 
     def billed(self, idempotency_key: str) -> int:
-        """Count the signals recorded under a key: 0 or 1, or deduplication is broken."""
+        """Return the number of signals recorded under a key: at most 1, except by the ingest."""
         with self.guard:
             return self._books.times_recorded(idempotency_key)
 
     def bill(self, customer_id: str | None = None) -> Bill:
-        """Sum up what a customer was charged, or everybody; customers since deleted included."""
+        """Return the bill of a customer, or of all of them; deleted customers are included."""
         chosen = [s for s in self.signals if customer_id is None or s.customer_id == customer_id]
-        wallet = Totals.of(s for s in chosen if s.type == "wallet").customer_cost
         credits_used = {
             key: Totals.of(s for s in chosen if s.type == "credit" and s.key == key).credits_used
             for key in sorted({s.key for s in chosen if s.type == "credit" and s.key is not None})
@@ -323,15 +342,16 @@ class Ledger:
                 outcomes[signal.outcome] = outcomes.get(signal.outcome, 0) + 1
         events = [e for e in self.unit_events if customer_id is None or e.customer_id == customer_id]
         unit_cost = sum_of(event.customer_cost for event in events)
+        wallet = sum_of((s.wallet_debit for s in chosen), sum_of(e.wallet_debit for e in events))
         units_used = dict(Counter(event.key for event in events))
         return Bill(Totals.of(chosen), wallet, credits_used, outcomes, units_used, unit_cost)
 
     def balance(self, customer_id: str, component: str = "wallet") -> Decimal:
-        """Return what is left to a customer, exactly.
+        """Return a balance of a customer, exactly.
 
         Args:
-            customer_id: Whose.
-            component: `wallet` (USD), or a credit, outcome or unit, by its id or the key signals name it by.
+            customer_id: The customer.
+            component: `wallet` (USD), or a credit, outcome or unit, by its id or agent key.
 
         Raises:
             KeyError: There is no such customer, or they hold no such component.
@@ -348,7 +368,7 @@ class Ledger:
             raise KeyError(component)
 
     def as_json(self) -> dict[str, object]:
-        """Return all of it as the read-back over HTTP shows it."""
+        """Return the whole state as the read-back over HTTP shows it."""
         with self.guard:
             counters = self._books.counters
             return {
@@ -389,27 +409,27 @@ class Ledger:
             self._books.add_model(model)
 
     def add_credit(self, credit: Credit) -> None:
-        """Add or replace a credit. Customers hold none of it yet."""
+        """Add or replace a credit. A new one is held by no customer."""
         with self.guard:
             self._books.credits.put(credit)
 
     def add_outcome(self, outcome: Outcome) -> None:
-        """Add or replace an outcome and its steps. Customers hold none of it yet."""
+        """Add or replace an outcome and its steps. A new one is held by no customer."""
         with self.guard:
             self._books.outcomes.put(outcome)
 
     def add_unit(self, unit: Unit) -> None:
-        """Add or replace a unit. Customers hold none of it yet."""
+        """Add or replace a unit. A new one is held by no customer."""
         with self.guard:
             self._books.units.put(unit)
 
     def add_plan(self, plan: Plan) -> None:
-        """Add or replace a plan. Customers who are on it stay on the terms they bought."""
+        """Add or replace a plan. Customers who have bought it keep their terms."""
         with self.guard:
             self._books.plans.put(plan)
 
     def reset(self) -> None:
-        """Go back to the catalogue given at the start and forget everything since."""
+        """Restore the state of the start: the catalogue given, and nothing recorded."""
         with self.guard:
             self._start()
 

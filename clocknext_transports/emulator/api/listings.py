@@ -1,10 +1,10 @@
-"""Lists of what concerns customers, narrowed by customer and status, newest first."""
+"""Lists of purchases, invoices and payments, filtered by customer and status, newest first."""
 
 from collections.abc import Mapping
 from itertools import islice
 from typing import Protocol, TypeVar
 
-from clocknext_transports.emulator.api.routes import Call
+from clocknext_transports.emulator.api.routes import Handled
 from clocknext_transports.emulator.books.books import Books
 from clocknext_transports.emulator.books.envelopes import Payload, Refusal
 from clocknext_transports.emulator.books.records import Account
@@ -14,25 +14,25 @@ R = TypeVar("R")
 
 
 class Row(Protocol):
-    """What is listed."""
+    """One row of a list."""
 
     @property
     def customer_id(self) -> str:
-        """Whom it concerns."""
+        """The id of its customer."""
         ...
 
     @property
     def status(self) -> str:
-        """The state it is in."""
+        """Its state."""
         ...
 
     def as_json(self) -> dict[str, object]:
-        """Return it as the API shows it."""
+        """Return the row as the API shows it."""
         ...
 
 
-def listing(call: Call, name: str, rows: Mapping[str, Row]) -> Payload:
-    """Return the rows asked for with `customerId`, `status` and `limit`, under their payload key."""
+def listing(call: Handled, name: str, rows: Mapping[str, Row]) -> Payload:
+    """Return the rows that `customerId`, `status` and `limit` ask for, under their payload key."""
     limit = query_limit(call.query)
     customer_id, status = call.query.get("customerId"), call.query.get("status")
     found = (
@@ -44,10 +44,10 @@ def listing(call: Call, name: str, rows: Mapping[str, Row]) -> Payload:
 
 
 def find(rows: Mapping[str, R], noun: str, row_id: str) -> R:
-    """Return the row of an id.
+    """Return the row with an id.
 
     Raises:
-        Refusal: 404, there is none.
+        Refusal: 404, no such row.
     """
     found = rows.get(row_id)
     if found is None:
@@ -55,8 +55,8 @@ def find(rows: Mapping[str, R], noun: str, row_id: str) -> R:
     return found
 
 
-def query_customer(books: Books, call: Call) -> Account:
-    """Return the account named in the path or by `customerId`.
+def query_customer(books: Books, call: Handled) -> Account:
+    """Return the account that the path or `customerId` names.
 
     Raises:
         Refusal: 400, neither names one; 404, no such customer.

@@ -1,4 +1,4 @@
-"""Which handler answers which call: method and path, path ids percent-decoded one segment at a time."""
+"""The routes of the API: a handler for each method and path. Ids in paths are percent-decoded."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -7,25 +7,26 @@ from urllib.parse import parse_qsl, unquote
 
 from clocknext_transports.emulator.books.books import Books
 from clocknext_transports.emulator.books.envelopes import Payload
+from clocknext_transports.emulator.books.validation import MAX_BODY
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """One authorised request, taken apart for its handler."""
+class Handled:
+    """One authorised request, parsed for its handler."""
 
     ids: tuple[str, ...]
     """The path's ids, decoded, in order."""
     query: Mapping[str, str]
-    """Query parameters; an empty one counts as absent."""
+    """Query parameters. An empty one counts as absent."""
     body: Mapping[str, object]
-    """The JSON object sent; empty on routes that take none."""
+    """The JSON object in the body; empty on routes that take none."""
     body_size: int
     """Bytes of the body as sent."""
     now: float
     """Wall clock, seconds since 1970."""
 
 
-Handler: TypeAlias = Callable[[Books, Call], Payload]
+Handler: TypeAlias = Callable[[Books, Handled], Payload]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class Route:
     handler: Handler
     bodiless: bool = False
     """Whether the call needs no body, whatever its method."""
+    max_body: int = MAX_BODY
+    """The most bytes its body may have."""
 
     @property
     def takes_body(self) -> bool:
@@ -61,7 +64,7 @@ class Router:
                 self._static[path] = methods
 
     def find(self, path: str) -> tuple[Mapping[str, Route], tuple[str, ...]] | None:
-        """Return the routes of a path by method, and the ids in it; `None` for a path nobody knows."""
+        """Return the routes of a path by method, and the ids in it; `None` for an unknown path."""
         if (methods := self._static.get(path)) is not None:
             return methods, ()
         segments = path.split("/")
@@ -73,5 +76,5 @@ class Router:
 
 
 def parse_query(target: str) -> dict[str, str]:
-    """Read a target's form-encoded query; of a repeated parameter the last counts, empty ones are absent."""
+    """Parse the form-encoded query of a target. The last of a repeated parameter counts; empty is absent."""
     return dict(parse_qsl(target.partition("?")[2]))

@@ -1,26 +1,29 @@
-"""Signals: `POST /api/v1/usage` and the usage logs read back.
+"""Signals: `POST /api/v1/usage` of the payments application, and the usage logs read back.
 
-What the public record leaves open is decided here:
-- A refusal (4xx) is not remembered under its idempotency key, so a corrected repeat can succeed. A success is
-  remembered for the ledger's lifetime, and a repeat gets the first result whatever its body says.
+Known rules: an idempotency key is unique in the organisation without expiry, and a repeat gets the first
+result; a run id is unique in the organisation, and its outcome is billed once.
+
+Guesses, where the public record says nothing:
+- A refusal (4xx) is not remembered under its idempotency key, so a corrected repeat can succeed. A repeat
+  gets the first result whatever its body is.
 - A signal is priced the same whatever its `status`.
-- Outcome steps cost the customer nothing. `complete: true` bills the outcome once per run; without a `runId`
-  each such signal is a run of its own.
+- Without a `runId` each signal with `complete: true` is a run of its own.
 - A dry run neither reads nor writes idempotency keys.
-- A ledger that accepts only is the newer ingest: it wants a `runId` with every outcome signal, takes what is
-  valid with 202 and bills it unseen, and queues an invalid body with 202 `PENDING`. What is taken and cannot
-  be billed is held with that, for a person to mend.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import cast
 
 from clocknext_transports.emulator.api.listings import query_customer
-from clocknext_transports.emulator.api.routes import Call, Route
+from clocknext_transports.emulator.api.routes import Handled, Route
 from clocknext_transports.emulator.books.books import Books
 from clocknext_transports.emulator.books.catalogue import Outcome
-from clocknext_transports.emulator.books.envelopes import Payload, Refusal, timestamp
+from clocknext_transports.emulator.books.envelopes import Payload, Refusal
 from clocknext_transports.emulator.books.pricing import (
     ONE,
+    ZERO,
     Price,
     Rates,
     exact,
@@ -29,20 +32,17 @@ from clocknext_transports.emulator.books.pricing import (
     price_outcome,
     price_wallet,
 )
-from clocknext_transports.emulator.books.records import Account, Held, Signal, SignalType
+from clocknext_transports.emulator.books.records import Account, Balance, Booked, SignalType
 from clocknext_transports.emulator.books.validation import (
     MAX_TOKENS,
     Fields,
     check_custom,
     query_limit,
+    storable,
 )
 
 ORGANISATION_ID = "org_emulator"
-_ACCEPTED = "Signal accepted for processing."
-_QUEUED = "Processing in the queue."
-_HELD = frozenset({400, 404, 422})
-"""Refusals that are the signal's own: they are held rather than answered."""
-_TYPES = ("wallet", "credit", "outcome")
+SIGNAL_TYPES = ("wallet", "credit", "outcome")
 _STATUSES = ("SUCCESS", "FAILURE", "PENDING")
 _KNOWN = frozenset({
     "customerId", "type", "model", "key", "agentKey", "inputTokens", "outputTokens", "cacheTokens", "member",
@@ -52,118 +52,104 @@ _KNOWN = frozenset({
 _MAX_LOGS = 1_000_000
 
 
-def take_signal(books: Books, call: Call) -> Payload:
-    """Record one signal and return its log, or where the ledger accepts only, that it was taken."""
-    if not books.accept_only or call.body.get("dryRun") is True:
-        return record_signal(books, call)
-    refusal = None
-    try:
-        record_signal(books, call)
-    except Refusal as refused:
-        if refused.status not in _HELD:
-            raise
-        refusal = refused
-    receipt = {"signalId": books.new_id("sig"), "receivedAt": timestamp(call.now)}
-    if refusal is not None:
-        books.held.append(
-            Held(receipt["signalId"], call.body, refusal.status, refusal.message, refusal.issues, call.now)
-        )
-        if refusal.issues:
-            issues = [issue.as_json() for issue in refusal.issues]
-            return Payload({**receipt, "status": "PENDING", "issues": issues}, 202, _QUEUED)
-    return Payload({"accepted": True, **receipt, "organizationId": ORGANISATION_ID}, 202, _ACCEPTED)
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A signal as read from a valid body."""
+
+    customer_id: str
+    type: SignalType
+    model: str
+    key: str | None
+    """The agent key; `None` for wallet signals."""
+    tokens: tuple[int, int, int]
+    """Input, output, cache."""
+    member: str | None
+    status: str
+    custom: Mapping[str, object] | None
+    idempotency_key: str | None
+    run_id: str | None
+    complete: bool | None
+    is_dry_run: bool
+    extra: Mapping[str, object]
+    """Metrics: the properties that are no field of a signal."""
 
 
-def record_signal(books: Books, call: Call) -> Payload:
-    """Validate, price, debit and record one signal; a repeat of a recorded one returns its result."""
-    fields = Fields(call.body)
-    customer_id = fields.required_text("customerId")
-    kind = cast("SignalType | None", fields.choice("type", _TYPES))
-    if "type" not in fields:
-        fields.reject("type", "is required")
-    model_id = fields.required_text("model")
-    key = None
-    if kind in {"credit", "outcome"}:
-        key = fields.text("agentKey" if "agentKey" in fields else "key")
-        if "agentKey" not in fields and "key" not in fields:
-            fields.reject("agentKey", f"is required for {kind} signals")
-    input_tokens = fields.integer("inputTokens", minimum=0, maximum=MAX_TOKENS) or 0
-    output_tokens = fields.integer("outputTokens", minimum=0, maximum=MAX_TOKENS) or 0
-    cache_tokens = fields.integer("cacheTokens", minimum=0, maximum=MAX_TOKENS) or 0
-    member = fields.email("member")
-    status = fields.choice("status", _STATUSES) or "SUCCESS"
-    custom = fields.mapping("custom")
-    idempotency_key = fields.text("idempotencyKey", max_length=255)
-    run_id = complete = None
-    if kind == "outcome":
-        run_id = fields.text("runId", max_length=255)
-        complete = fields.flag("complete")
-        if books.accept_only:
-            fields.require("runId")
-    dry_run = fields.flag("dryRun") or False
-    fields.finish()
-    if custom is not None:
-        check_custom(custom, body_size=call.body_size)
-    if kind is None:
-        raise AssertionError("a signal without a type was refused above")
-
-    if not dry_run and idempotency_key is not None:
-        first = books.first_result(idempotency_key)
+def record_signal(books: Books, call: Handled) -> Payload:
+    """Validate, price, debit and record one signal. A repeat of a recorded one gets its result."""
+    sent = _read(call.body)
+    if sent.custom is not None:
+        check_custom(sent.custom, body_size=call.body_size)
+    if sent.idempotency_key is not None and not sent.is_dry_run:
+        first = books.first_result(sent.idempotency_key)
         if first is not None:
             books.counters.repeats += 1
             return Payload({"usageLog": first.as_log()})
-
-    account = books.account(customer_id)
-    model, rates = _model(books, model_id)
-    outcome = component = None
-    bills = False
-    tokens = (input_tokens, output_tokens, cache_tokens)
-    match kind:
-        case "wallet":
-            price = _wallet(account, rates, tokens)
-        case "credit":
-            component, price = _credit(books, account, rates, tokens, key or "")
-        case "outcome":
-            outcome = _outcome_of(books, account, key or "")
-            component = outcome.id
-            bills = complete is True and not (
-                run_id is not None and books.run_is_billed(customer_id, outcome.id, run_id)
-            )
-            price = _step(account, rates, tokens, outcome, bills=bills)
-
-    signal = Signal(
-        id="" if dry_run else books.new_id("log"),
-        customer_id=customer_id,
-        type=kind,
-        model=model,
-        key=key,
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        cache_tokens=cache_tokens,
-        provided_cost=price.provided_cost,
-        credits_used=price.credits_used,
-        customer_cost=price.customer_cost,
-        status=status,
-        created_at=call.now,
-        idempotency_key=idempotency_key,
-        member=member,
-        custom=custom,
-        run_id=run_id,
-        complete=complete,
-        outcome=None if outcome is None else outcome.key,
-        component=component,
-        bills_outcome=bills,
-        extra={n: v for n, v in call.body.items() if n not in _KNOWN} if kind != "wallet" else {},
-    )
-    if dry_run:
-        books.counters.dry_runs += 1
+    signal = book(books, sent, now=call.now)
+    if sent.is_dry_run:
         return Payload({"usageLog": {**signal.as_log(), "id": None}, "dryRun": True})
-    books.commit(account, signal)
     return Payload({"usageLog": signal.as_log()})
 
 
-def list_signals(books: Books, call: Call) -> Payload:
-    """Return a customer's logs, newest first, and the sums over all of them."""
+def book(books: Books, sent: Sent, *, now: float) -> Booked:
+    """Price a signal, debit it and record it; a dry run is only priced.
+
+    Raises:
+        Refusal: 404 or 422, it cannot be billed.
+    """
+    account = books.account(sent.customer_id)
+    model, rates = _model(books, sent.model)
+    key = sent.key or ""
+    outcome = component = None
+    bills = False
+    match sent.type:
+        case "wallet":
+            price = _wallet(account, rates, sent.tokens)
+            debit = price.customer_cost
+        case "credit":
+            component, price = _credit(books, account, rates, sent.tokens, key)
+            debit = funded(books, account, account.held["credit"][component], price)
+        case "outcome":
+            outcome = _outcome_of(books, account, key)
+            component = outcome.id
+            bills = sent.complete is True and not (
+                sent.run_id is not None and books.run_is_billed(sent.run_id)
+            )
+            price = _step(account, rates, sent.tokens, outcome, bills=bills)
+            debit = funded(books, account, account.held["outcome"][component], price)
+    signal = Booked(
+        id="" if sent.is_dry_run else books.new_id("log"),
+        customer_id=sent.customer_id,
+        type=sent.type,
+        model=model,
+        key=sent.key,
+        input_tokens=sent.tokens[0],
+        output_tokens=sent.tokens[1],
+        cache_tokens=sent.tokens[2],
+        provided_cost=price.provided_cost,
+        credits_used=price.credits_used,
+        customer_cost=price.customer_cost,
+        wallet_debit=debit,
+        status=sent.status,
+        created_at=now,
+        idempotency_key=sent.idempotency_key,
+        member=sent.member,
+        custom=sent.custom,
+        run_id=sent.run_id,
+        complete=sent.complete,
+        outcome=None if outcome is None else outcome.key,
+        component=component,
+        bills_outcome=bills,
+        extra=sent.extra,
+    )
+    if sent.is_dry_run:
+        books.counters.dry_runs += 1
+    else:
+        books.commit(account, signal)
+    return signal
+
+
+def list_signals(books: Books, call: Handled) -> Payload:
+    """Return a customer's logs, newest first, and the totals over all of them."""
     account = query_customer(books, call)
     limit = query_limit(call.query, maximum=_MAX_LOGS)
     return Payload(
@@ -175,18 +161,85 @@ def list_signals(books: Books, call: Call) -> Payload:
     )
 
 
+def _read(body: Mapping[str, object]) -> Sent:
+    """Read a signal from a body.
+
+    Raises:
+        Refusal: 400 `INVALID_BODY`, with every issue.
+    """
+    fields = Fields(body)
+    customer_id = fields.required_text("customerId")
+    kind = cast("SignalType | None", fields.choice("type", SIGNAL_TYPES))
+    fields.require("type")
+    model = fields.required_text("model")
+    key = None
+    if kind in {"credit", "outcome"}:
+        key = fields.text("agentKey" if "agentKey" in fields else "key")
+        if "agentKey" not in fields and "key" not in fields:
+            fields.reject("agentKey", f"is required for {kind} signals")
+    tokens = (
+        fields.integer("inputTokens", minimum=0, maximum=MAX_TOKENS) or 0,
+        fields.integer("outputTokens", minimum=0, maximum=MAX_TOKENS) or 0,
+        fields.integer("cacheTokens", minimum=0, maximum=MAX_TOKENS) or 0,
+    )
+    member = fields.text("member")
+    status = fields.choice("status", _STATUSES) or "SUCCESS"
+    custom = fields.mapping("custom")
+    idempotency_key = fields.text("idempotencyKey", max_length=255)
+    run_id = complete = None
+    if kind == "outcome":
+        run_id = fields.text("runId", max_length=255)
+        complete = fields.flag("complete")
+    dry_run = fields.flag("dryRun") or False
+    fields.finish()
+    if kind is None:
+        raise AssertionError("a signal without a type was refused above")
+    return Sent(
+        customer_id,
+        kind,
+        model,
+        key,
+        tokens,
+        member,
+        status,
+        None if custom is None else cast("Mapping[str, object]", storable(custom)),
+        idempotency_key,
+        run_id,
+        complete,
+        dry_run,
+        extra_of(body, kind),
+    )
+
+
+def extra_of(body: Mapping[str, object], kind: SignalType) -> dict[str, object]:
+    """Return the metrics in a body: properties that are no field. Wallet signals have none."""
+    if kind == "wallet":
+        return {}
+    return {name: storable(value) for name, value in body.items() if name not in _KNOWN}
+
+
+def funded(books: Books, account: Account, balance: Balance, price: Price) -> Decimal:
+    """Return the USD that usage of a component takes from the wallet, which may fall below zero for it."""
+    return price.customer_cost if books.is_funded(account, balance) else ZERO
+
+
 def _model(books: Books, model_id: str) -> tuple[str, Rates]:
     found = books.models.get(model_id.casefold())
     if found is None:
-        raise Refusal(422, f'No model "{model_id}" is enabled in this organisation.')
+        raise Refusal(422, f'Model "{model_id}" is not a valid model.')
     model, rates = found
     if not model.active:
         raise Refusal(422, f'The model "{model.id}" is not active.')
     return model.id, rates
 
 
+def unknown_key(what: str, key: str) -> Refusal:
+    """Make the refusal of an agent key that nothing has."""
+    return Refusal(422, f'No {what} with agent key "{key}" in this workspace.')
+
+
 def lacking(account: Account, component: str) -> Refusal:
-    """Make the refusal of what a customer's plan does not have."""
+    """Make the refusal of a component that the customer's plan does not have."""
     return Refusal(422, f'The plan of customer "{account.id}" has no {component}.')
 
 
@@ -208,12 +261,12 @@ def _credit(
 ) -> tuple[str, Price]:
     credit = books.credits.by_key.get(key)
     if credit is None:
-        raise Refusal(422, f'No credit with key "{key}".')
+        raise unknown_key("credit", key)
     balance = account.held["credit"].get(credit.id)
     if balance is None:
         raise lacking(account, f'credit "{key}"')
     price = price_credit(
-        rates, *tokens, base_price=exact(credit.base_price), margin_percent=exact(credit.margin_percent)
+        rates, *tokens, base_price=exact(credit.base_price), price_per_credit=credit.price_per_credit
     )
     if not balance.bears(price.credits_used):
         raise Refusal(
@@ -227,7 +280,7 @@ def _credit(
 def _outcome_of(books: Books, account: Account, step: str) -> Outcome:
     outcome = books.outcomes.by_key.get(step)
     if outcome is None:
-        raise Refusal(422, f'No outcome step with key "{step}".')
+        raise unknown_key("outcome step", step)
     if outcome.id not in account.held["outcome"]:
         raise lacking(account, f'outcome "{outcome.key}"')
     return outcome
@@ -242,7 +295,7 @@ def _step(
 
 
 ROUTES = (
-    Route("POST", "/api/v1/usage", take_signal),
+    Route("POST", "/api/v1/usage", record_signal),
     Route("GET", "/api/v1/usage", list_signals),
     Route("GET", "/api/v1/customers/{}/usage", list_signals),
 )

@@ -1,8 +1,8 @@
-"""Units: the catalogue of single events with a price of their own, and the events themselves.
+"""Units: the catalogue of single events with a price, and the events themselves.
 
-An event costs what it adds to the price of all the customer's events of the unit since it was granted. So the
-costs add up to the price of them all, however it is tiered; where `VOLUME` makes a tier cheaper for all, the
-event that reaches it costs less than nothing.
+A guess: the cost of an event is the amount it adds to the price of all the customer's events of the unit
+since it was granted. So the costs add up to the price of them all under every kind of tiers; where `VOLUME`
+makes all of them cheaper, the event that reaches the tier has a negative cost.
 """
 
 from typing import cast
@@ -10,8 +10,8 @@ from typing import cast
 from clocknext_transports.emulator.api.customers import balance_rows
 from clocknext_transports.emulator.api.definitions import Common, Resource
 from clocknext_transports.emulator.api.listings import query_customer
-from clocknext_transports.emulator.api.routes import Call, Route
-from clocknext_transports.emulator.api.signals import lacking
+from clocknext_transports.emulator.api.routes import Handled, Route
+from clocknext_transports.emulator.api.signals import lacking, unknown_key
 from clocknext_transports.emulator.books.books import Books
 from clocknext_transports.emulator.books.catalogue import Unit
 from clocknext_transports.emulator.books.envelopes import Payload, Refusal
@@ -23,30 +23,31 @@ _MAX_TIERS = 50
 _PRICINGS = ("FLAT", "SLAB", "VOLUME")
 
 
-def record_event(books: Books, call: Call) -> Payload:
+def record_event(books: Books, call: Handled) -> Payload:
     """Record one event. Without an idempotency key every request is another event."""
     fields = Fields(call.body)
     customer_id = fields.required_text("customerId")
     key = fields.required_text("agentKey")
-    member = fields.email("member")
+    member = fields.text("member")
     fields.finish()
     account = books.account(customer_id)
     unit = books.units.by_key.get(key)
     if unit is None:
-        raise Refusal(422, f'No unit with key "{key}".')
+        raise unknown_key("unit", key)
     balance = account.held["unit"].get(unit.id)
     if balance is None:
         raise lacking(account, f'unit "{key}"')
     if not balance.bears(ONE):
         raise Refusal(422, f"Insufficient unit balance: no {key} left.")
     cost = subtract(unit.cost_of(exact(balance.events + 1)), unit.cost_of(exact(balance.events)))
-    event = UnitEvent(books.new_id("evt"), account.id, unit.id, key, member, cost, call.now)
+    debit = cost if books.is_funded(account, balance) else ZERO
+    event = UnitEvent(books.new_id("evt"), account.id, unit.id, key, member, cost, call.now, debit)
     books.commit_event(account, event)
     return Payload({"event": event.as_json(), "remaining": float(balance.left)})
 
 
-def list_events(books: Books, call: Call) -> Payload:
-    """Return a customer's events, newest first, and what is left of each unit."""
+def list_events(books: Books, call: Handled) -> Payload:
+    """Return a customer's events, newest first, and the balance of each unit."""
     account = query_customer(books, call)
     limit = query_limit(call.query)
     return Payload(

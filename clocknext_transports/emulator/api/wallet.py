@@ -1,11 +1,13 @@
-"""Wallets and allowances: what a customer holds, read and corrected by hand.
+"""Wallets and allowances: a customer's balances, read and corrected by hand.
 
-What the public record leaves open is decided here:
-- A wallet's transactions are its entries (`GRANT` by a plan, `TOPUP`, `DEBIT`, `ADJUSTMENT`) and its signals'
-  debits (`USAGE`), newest first. They add up to the balance.
-- `TOPUP` and `DEBIT` have an amount above zero; that of an `ADJUSTMENT` may be negative. A first entry opens
-  the wallet of a customer without one.
-- An adjustment gives a customer a component they do not hold; nothing is taken off below zero, but in arrear.
+A known rule: the amount of a wallet entry is above zero, and its type gives the sign.
+
+Guesses, where the public record says nothing:
+- A wallet's transactions are its entries (`GRANT` by a plan, `TOPUP`, `DEBIT`, `ADJUSTMENT`) and the debits
+  of usage (`USAGE`), newest first. They add up to the balance.
+- A `DEBIT` is taken off, the other types are added. A first entry opens the wallet of a customer without one.
+- An adjustment of an allowance gives a customer a component that they do not hold. No debit takes a balance
+  below zero, except in arrear.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,7 +17,7 @@ from itertools import islice
 from typing import cast
 
 from clocknext_transports.emulator.api.listings import find
-from clocknext_transports.emulator.api.routes import Call, Route
+from clocknext_transports.emulator.api.routes import Handled, Route
 from clocknext_transports.emulator.books.books import Books
 from clocknext_transports.emulator.books.envelopes import Payload, Refusal
 from clocknext_transports.emulator.books.pricing import ZERO, add, plain
@@ -26,7 +28,7 @@ _WALLET = "/api/v1/customers/{}/wallet"
 _TYPES = ("TOPUP", "DEBIT", "ADJUSTMENT")
 
 
-def show_wallet(books: Books, call: Call) -> Payload:
+def show_wallet(books: Books, call: Handled) -> Payload:
     """Return a customer's wallet and its latest transactions."""
     account = books.account(call.ids[0])
     limit = query_limit(call.query)
@@ -39,14 +41,13 @@ def show_wallet(books: Books, call: Call) -> Payload:
     )
 
 
-def add_entry(books: Books, call: Call) -> Payload:
-    """Book an entry in a customer's wallet."""
+def add_entry(books: Books, call: Handled) -> Payload:
+    """Enter an amount in a customer's wallet."""
     account = books.account(call.ids[0])
     fields = Fields(call.body)
     fields.require("type")
     kind = fields.choice("type", _TYPES) or "TOPUP"
-    signed = kind == "ADJUSTMENT"
-    amount = fields.amount("amount", minimum=None if signed else 0, above=not signed, required=True) or ZERO
+    amount = fields.amount("amount", above=True, required=True) or ZERO
     fields.finish()
     change = -amount if kind == "DEBIT" else amount
     _check_bears(account.wallet or Balance(ZERO), change, "wallet", "USD")
@@ -54,10 +55,15 @@ def add_entry(books: Books, call: Call) -> Payload:
     return Payload({"transaction": entry.as_json(), "balance": _balance(account)})
 
 
-def _adjust(noun: ItemKind, *, tells: bool) -> Callable[[Books, Call], Payload]:
-    """Make the handler that adjusts what is left of one kind; `tells`: whether it says what remains."""
+def _adjust(noun: ItemKind, *, shows_rest: bool) -> Callable[[Books, Handled], Payload]:
+    """Make the handler that adjusts a balance of one kind.
 
-    def adjust(books: Books, call: Call) -> Payload:
+    Args:
+        noun: The kind.
+        shows_rest: Whether the handler returns the new balance.
+    """
+
+    def adjust(books: Books, call: Handled) -> Payload:
         account = books.account(call.ids[0])
         fields = Fields(call.body)
         item = fields.required_text(f"{noun}Id")
@@ -68,7 +74,7 @@ def _adjust(noun: ItemKind, *, tells: bool) -> Callable[[Books, Call], Payload]:
         _check_bears(balance, amount, noun, definition.name)
         balance.left = add(balance.left, amount)
         account.held[noun][item] = balance
-        return Payload({"remaining": float(balance.left)} if tells else {})
+        return Payload({"remaining": float(balance.left)} if shows_rest else {})
 
     return adjust
 
@@ -85,19 +91,25 @@ def _balance(account: Account) -> float:
 
 
 def _transactions(account: Account) -> Iterator[WalletEntry]:
-    usage = (
-        WalletEntry(signal.id, "USAGE", -signal.customer_cost, signal.created_at)
+    signals = (
+        WalletEntry(signal.id, "USAGE", -signal.wallet_debit, signal.created_at)
         for signal in reversed(account.signals)
-        if signal.type == "wallet"
+        if signal.type == "wallet" or signal.wallet_debit
     )
-    return merge(usage, reversed(account.entries), key=lambda entry: entry.created_at, reverse=True)
+    events = (
+        WalletEntry(event.id, "USAGE", -event.wallet_debit, event.created_at)
+        for event in reversed(account.events)
+        if event.wallet_debit
+    )
+    entries = reversed(account.entries)
+    return merge(signals, events, entries, key=lambda entry: entry.created_at, reverse=True)
 
 
 ROUTES = (
     Route("GET", _WALLET, show_wallet),
     Route("POST", _WALLET, add_entry),
     *(
-        Route("POST", f"/api/v1/customers/{{}}/{noun}s/adjust", _adjust(noun, tells=noun != "credit"))
+        Route("POST", f"/api/v1/customers/{{}}/{noun}s/adjust", _adjust(noun, shows_rest=noun != "credit"))
         for noun in cast("tuple[ItemKind, ...]", ("credit", "outcome", "unit"))
     ),
 )

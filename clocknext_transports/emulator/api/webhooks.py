@@ -1,7 +1,6 @@
-"""Webhooks: one address for each kind of event. They are kept and never called."""
+"""Webhooks: one address for each kind of event. The emulator stores them and calls none."""
 
-from clocknext_transports.emulator.api.listings import find
-from clocknext_transports.emulator.api.routes import Call, Route
+from clocknext_transports.emulator.api.routes import Handled, Route
 from clocknext_transports.emulator.books.books import Books
 from clocknext_transports.emulator.books.envelopes import Payload
 from clocknext_transports.emulator.books.validation import Fields
@@ -9,13 +8,13 @@ from clocknext_transports.emulator.books.validation import Fields
 _PATH = "/api/v1/webhooks"
 
 
-def list_webhooks(books: Books, call: Call) -> Payload:  # noqa: ARG001 - a handler's signature
+def list_webhooks(books: Books, call: Handled) -> Payload:  # noqa: ARG001 - a handler's signature
     """Return every webhook."""
     return Payload({"webhooks": list(books.webhooks.values())})
 
 
-def upsert_webhook(books: Books, call: Call) -> Payload:
-    """Set the webhook for a kind of event: fields left out stay as they were, `null` clears one."""
+def upsert_webhook(books: Books, call: Handled) -> Payload:
+    """Set the webhook of a kind of event. A field left out stays as it was, `null` clears one."""
     fields = Fields(call.body)
     kind = fields.required_text("kind")
     url = fields.required_text("url")
@@ -29,10 +28,9 @@ def upsert_webhook(books: Books, call: Call) -> Payload:
     return Payload({"webhook": books.webhooks[kind]})
 
 
-def delete_webhook(books: Books, call: Call) -> Payload:
-    """Forget the webhook for a kind of event."""
-    find(books.webhooks, "webhook", call.ids[0])
-    del books.webhooks[call.ids[0]]
+def delete_webhook(books: Books, call: Handled) -> Payload:
+    """Delete the webhook of a kind of event. It is a success too if there is none."""
+    books.webhooks.pop(call.ids[0], None)
     return Payload({})
 
 

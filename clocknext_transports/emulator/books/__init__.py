@@ -1,1 +1,1 @@
-"""What the emulated service knows: its ledger, its catalogue, and its prices."""
+"""The state of the emulated service: what it sells, what was recorded, and the prices."""

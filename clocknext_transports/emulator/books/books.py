@@ -1,9 +1,9 @@
-"""What an emulated organisation knows: what it sells, customers, what they hold, and all that was recorded.
+"""The state of an emulated organisation: what it sells, its customers, their balances and all records.
 
-The one place where state changes. Nothing here parses, wraps or refuses more than an unknown customer.
+State changes here and nowhere else. Nothing here parses or wraps; the one refusal is of unknown customers.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from itertools import count
 from typing import Generic, TypeAlias, TypeVar
@@ -15,6 +15,7 @@ from clocknext_transports.emulator.books.catalogue import (
     Credit,
     Customer,
     Item,
+    Listed,
     Model,
     Outcome,
     Plan,
@@ -27,13 +28,13 @@ from clocknext_transports.emulator.books.records import (
     CUSTOMER_FIELDS,
     Account,
     Balance,
+    Booked,
     Counters,
     Held,
     Invoice,
     ItemKind,
     Payment,
     Purchase,
-    Signal,
     UnitEvent,
     WalletEntry,
 )
@@ -41,13 +42,13 @@ from clocknext_transports.emulator.books.records import (
 D = TypeVar("D", bound=Plan | Item)
 
 IdFactory: TypeAlias = Callable[[str], str]
-"""Makes a fresh id from its prefix, such as `log`."""
+"""Makes a new id from its prefix, such as `log`."""
 
 _ITEMS: Mapping[ComponentType, ItemKind] = {"CREDIT": "credit", "OUTCOME": "outcome", "UNIT": "unit"}
 
 
 def counting_ids() -> IdFactory:
-    """Return a factory that counts per prefix: `log_1`, `log_2`, `cus_1`, …: the same in every run."""
+    """Return a factory that counts per prefix: `log_1`, `log_2`, `cus_1`, …; the same in every run."""
     counters: dict[str, count[int]] = {}
 
     def make(prefix: str) -> str:
@@ -57,63 +58,59 @@ def counting_ids() -> IdFactory:
 
 
 class Shelf(Generic[D]):
-    """Definitions of one kind, found by id and by the keys signals name them by.
+    """Definitions of one kind, found by id and by agent key.
 
     Args:
-        keys: Tells those keys.
-        definitions: What to start with.
+        keys: Returns the agent keys of a definition.
+        definitions: The definitions to start with.
     """
 
     def __init__(self, keys: Callable[[D], Iterable[str]], definitions: Iterable[D] = ()) -> None:
-        self._keys = keys
+        self.keys = keys
         self.by_id: dict[str, D] = {}
         self.by_key: dict[str, D] = {}
         for definition in definitions:
             self.put(definition)
 
     def put(self, definition: D) -> None:
-        """Add a definition, or replace the one of its id."""
+        """Add a definition, or replace the one with its id."""
         if definition.id in self.by_id:
-            self.remove(definition.id)
+            # Taken out by its keys alone, so that it keeps its place in lists.
+            self._forget_keys(self.by_id[definition.id])
         self.by_id[definition.id] = definition
-        self.by_key.update(dict.fromkeys(self._keys(definition), definition))
+        self.by_key.update(dict.fromkeys(self.keys(definition), definition))
 
     def remove(self, definition_id: str) -> None:
-        """Forget a definition and its keys."""
-        definition = self.by_id.pop(definition_id)
+        """Remove a definition and its keys."""
+        self._forget_keys(self.by_id.pop(definition_id))
+
+    def _forget_keys(self, definition: D) -> None:
         self.by_key = {key: other for key, other in self.by_key.items() if other is not definition}
 
-    def taken_key(self, definition: D) -> str | None:
-        """Return a key of the definition that another one has, if there is one."""
-        for key in self._keys(definition):
-            if key in self.by_key and self.by_key[key].id != definition.id:
-                return key
-        return None
-
     def name_of(self, definition_id: str) -> str:
-        """Return a definition's name; the id where there is none any more."""
+        """Return the name of a definition, or the id if it was removed."""
         found = self.by_id.get(definition_id)
         return found.name if found is not None else definition_id
 
 
 class Books:
-    """The state behind a ledger: a catalogue brought to life.
+    """The state behind a ledger.
 
     Args:
-        catalogue: What to start with.
-        ids: Where ids of logs, customers, tokens and all else come from.
-        accept_only: Whether signals are taken with 202 before they are priced.
+        catalogue: The state to start with.
+        ids: Makes the ids of logs, customers, tokens and everything else.
     """
 
-    def __init__(self, catalogue: Catalogue, ids: IdFactory, *, accept_only: bool = False) -> None:
+    def __init__(self, catalogue: Catalogue, ids: IdFactory) -> None:
         self.organisation = catalogue.organisation
-        self.accept_only = accept_only
         self.new_id = ids
         self.counters = Counters()
-        self.signals: list[Signal] = []
+        self.signals: list[Booked] = []
         self.unit_events: list[UnitEvent] = []
         self.held: list[Held] = []
         self.models: dict[str, tuple[Model, Rates]] = {}
+        self.listed: dict[tuple[str, str], Listed] = {}
+        """Models that can be enabled, by provider and id in lower case."""
         self.credits = Shelf[Credit](lambda credit: (credit.key,), catalogue.credits)
         self.outcomes = Shelf[Outcome](lambda o: (step.key for step in o.all_steps), catalogue.outcomes)
         self.units = Shelf[Unit](lambda unit: (unit.key,), catalogue.units)
@@ -130,9 +127,13 @@ class Books:
         self.payments: dict[str, Payment] = {}
         self.webhooks: dict[str, dict[str, object]] = {}
         """By kind of event, as the API shows them."""
-        self._by_idempotency_key: dict[str, list[Signal]] = {}
-        self._billed_runs: set[tuple[str, str, str]] = set()
+        self._up_since: float | None = None
+        self._scheduled: list[Purchase] = []
+        self._by_idempotency_key: dict[str, list[Booked]] = {}
+        self._billed_runs: set[str] = set()
         self._numbers = count(1)
+        for listed in catalogue.listed:
+            self.listed[listed.provider.casefold(), listed.id.casefold()] = listed
         for model in catalogue.models:
             self.add_model(model)
         for customer in catalogue.customers:
@@ -142,6 +143,9 @@ class Books:
         """Add or replace a model."""
         rates = Rates(exact(model.input), exact(model.output), exact(model.cache))
         self.models[model.id.casefold()] = (model, rates)
+        if model.provider is not None:
+            listed = Listed(model.provider, model.id, model.input, model.output, model.cache)
+            self.listed[model.provider.casefold(), model.id.casefold()] = listed
 
     def fresh_id(self, prefix: str, taken: Mapping[str, object]) -> str:
         """Make an id that is not taken yet."""
@@ -149,15 +153,38 @@ class Books:
             pass
         return fresh
 
+    def holder_of(self, key: str, *, but: object) -> tuple[ItemKind, Item] | None:
+        """Return the definition that has an agent key, of all credits, outcomes and units.
+
+        Args:
+            key: The agent key.
+            but: The id of a definition of the same kind that may have it.
+        """
+        for noun, shelf in self.items.items():
+            found = shelf.by_key.get(key)
+            if found is not None and (noun, found.id) != but:
+                return noun, found
+        return None
+
+    def uptime(self, *, now: float) -> float:
+        """Return the seconds since this was first asked."""
+        self._up_since = now if self._up_since is None else self._up_since
+        return round(now - self._up_since, 3)
+
+    def advance(self, *, now: float) -> None:
+        """Activate the purchases whose billing date has come."""
+        for purchase in [each for each in self._scheduled if each.starts_at <= now]:
+            self._activate(purchase, now=now)
+
     # Customers
 
     def add_customer(self, customer: Customer, *, now: float, stand_in: bool = False) -> Account:
-        """Open an account: the plan's components, then what the customer holds instead.
+        """Open an account with the components of the plan, and the customer's own in their place.
 
         Args:
-            customer: Who, and what they hold.
+            customer: The customer, their plan and their own quantities.
             now: Wall clock, seconds since 1970.
-            stand_in: Whether the plan is theirs only until they buy one.
+            stand_in: Whether the first purchase ends the plan.
 
         Raises:
             ValueError: The catalogue has no such plan.
@@ -176,13 +203,15 @@ class Books:
         self.accounts[account.id] = account
         plan = None if customer.plan is None else self.plans.by_id[customer.plan]
         if plan is not None:
-            purchase = Purchase(f"pur_{account.id}", account.id, plan, created_at=now, stand_in=stand_in)
+            purchase = Purchase(
+                f"pur_{account.id}", account.id, plan, created_at=now, stand_in=stand_in, activated=True
+            )
             self.purchases[purchase.id] = account.purchase = purchase
         self._grant(account, _held_by(customer, plan), now=now)
         return account
 
     def account(self, customer_id: str) -> Account:
-        """Return a customer's account.
+        """Return the account of a customer.
 
         Raises:
             Refusal: 404, no such customer.
@@ -193,55 +222,73 @@ class Books:
         return account
 
     def close_account(self, account: Account, *, now: float) -> None:
-        """Forget a customer and end what they bought. What was recorded stays."""
-        if account.purchase is not None:
-            self.cancel(account.purchase, now=now)
+        """Remove a customer and cancel their purchases. Their signals and events stay recorded."""
+        for purchase in self._purchases_of(account):
+            self.cancel(purchase, now=now)
         del self.accounts[account.id]
 
-    # What customers hold
+    # Balances
 
     def book(self, account: Account, kind: str, amount: Decimal, *, now: float) -> WalletEntry:
-        """Enter an amount in a wallet, and open it if there is none. Negative takes away."""
-        if account.wallet is None:
-            account.wallet = Balance(ZERO)
-        account.wallet.left = add(account.wallet.left, amount)
-        # Not from the id factory: the same customer has the same entries, whatever else happens.
+        """Enter an amount in a wallet, and open the wallet if there is none. A negative amount is debited."""
+        wallet = self._wallet_of(account)
+        wallet.left = add(wallet.left, amount)
+        # Not from the id factory: a customer's entries have the same ids whatever else happens.
         entry = WalletEntry(f"txn_{account.id}_{len(account.entries) + 1}", kind, amount, now)
         account.entries.append(entry)
         return entry
+
+    def is_funded(self, account: Account, balance: Balance) -> bool:
+        """Return whether usage of a component is debited from the wallet, at the customer's price."""
+        plan = None if account.purchase is None else account.purchase.plan
+        return balance.arrear and plan is not None and plan.wallet_funded_arrear
+
+    def _wallet_of(self, account: Account) -> Balance:
+        if account.wallet is None:
+            account.wallet = Balance(ZERO)
+        return account.wallet
 
     def _grant(self, account: Account, components: Iterable[Component], *, now: float) -> None:
         for component in components:
             amount = exact(component.amount or 0)
             if component.type == "WALLET":
                 self.book(account, "GRANT", amount, now=now)
-                if account.wallet is not None:
-                    account.wallet.arrear = component.arrear
+                self._wallet_of(account).arrear = component.arrear
             elif component.type != "FLAT" and component.item is not None:
                 held = account.held[_ITEMS[component.type]]
                 held[component.item] = Balance(amount, component.arrear)
 
     # Purchases
 
-    def sell(
-        self, purchase: Purchase, lines: Sequence[Mapping[str, object]], amount: Decimal, *, now: float
-    ) -> None:
-        """Put a customer on a plan in place of the one they are on, and invoice what is due.
+    def sell(self, purchase: Purchase, *, now: float) -> None:
+        """Record a purchase, and activate it unless its billing date is still to come."""
+        self.purchases[purchase.id] = purchase
+        self._scheduled.append(purchase)
+        self.advance(now=now)
 
-        Allowances become what the new plan includes; money in the wallet stays and is added to.
+    def _activate(self, purchase: Purchase, *, now: float) -> None:
+        """Cancel the customer's earlier purchases, grant what the plan includes, and invoice what is due.
+
+        Allowances become what the plan includes. Money in the wallet stays, and the plan's is added to it.
         """
         account = self.account(purchase.customer_id)
-        if account.purchase is not None:
-            self.cancel(account.purchase, now=now)
-        self.purchases[purchase.id] = account.purchase = purchase
+        for earlier in self._purchases_of(account):
+            if earlier is purchase:
+                break
+            self.cancel(earlier, now=now)
+        self._scheduled.remove(purchase)
+        purchase.activated = True
+        account.purchase = purchase
         self._grant(account, purchase.plan.all_components, now=now)
-        if amount:
+        if purchase.due:
             invoice_id = self.fresh_id("inv", self.invoices)
-            self.invoices[invoice_id] = Invoice(invoice_id, purchase, tuple(lines), amount, now)
+            self.invoices[invoice_id] = Invoice(
+                invoice_id, purchase, tuple(purchase.lines), purchase.due, now
+            )
             self.collect(purchase, now=now)
 
     def collect(self, purchase: Purchase, *, now: float) -> None:
-        """Pay a purchase's open invoices, if it is to be paid automatically."""
+        """Pay the open invoices of a purchase, if it has automatic payment."""
         if purchase.auto_payment:
             for invoice in self._open_invoices(purchase):
                 invoice.status, invoice.paid_at = "PAID", now
@@ -249,8 +296,11 @@ class Books:
                 self.payments[payment_id] = Payment(payment_id, invoice, now)
 
     def cancel(self, purchase: Purchase, *, now: float) -> None:
-        """End a purchase: its open invoices are void, its allowances gone. Money in the wallet stays."""
+        """End a purchase: void its open invoices and remove its allowances. Money in the wallet stays."""
         purchase.cancelled_at = now
+        if purchase in self._scheduled:
+            self._scheduled.remove(purchase)
+            return
         for invoice in self._open_invoices(purchase):
             invoice.status = "VOID"
         account = self.accounts[purchase.customer_id]
@@ -259,9 +309,15 @@ class Books:
         if account.wallet is not None:
             account.wallet.arrear = False
             if purchase.stand_in and account.wallet.left > 0:
-                # Nobody paid for this money. What was topped up is spent last, and is theirs to keep.
+                # The default plan's money was not paid for. A top-up is spent last, and stays.
                 given = sum_of(exact(c.amount or 0) for c in _wallets(purchase.plan))
                 self.book(account, "GRANT", -min(given, account.wallet.left), now=now)
+
+    def _purchases_of(self, account: Account) -> Iterator[Purchase]:
+        """Return a customer's purchases that are active or scheduled, oldest first."""
+        active = () if account.purchase is None else (account.purchase,)
+        scheduled = [each for each in self._scheduled if each.customer_id == account.id]
+        return iter((*active, *scheduled))
 
     def _open_invoices(self, purchase: Purchase) -> list[Invoice]:
         found = (invoice for invoice in self.invoices.values() if invoice.purchase is purchase)
@@ -269,25 +325,24 @@ class Books:
 
     # Signals and unit events
 
-    def first_result(self, idempotency_key: str) -> Signal | None:
-        """Return the signal recorded under a key, if there is one."""
+    def first_result(self, idempotency_key: str) -> Booked | None:
+        """Return the first signal recorded under a key, if there is one."""
         recorded = self._by_idempotency_key.get(idempotency_key)
         return recorded[0] if recorded else None
 
     def times_recorded(self, idempotency_key: str) -> int:
-        """Count the signals recorded under a key."""
+        """Return the number of signals recorded under a key."""
         return len(self._by_idempotency_key.get(idempotency_key, ()))
 
-    def run_is_billed(self, customer_id: str, outcome_id: str, run_id: str) -> bool:
-        """Tell whether a run has billed its outcome."""
-        return (customer_id, outcome_id, run_id) in self._billed_runs
+    def run_is_billed(self, run_id: str) -> bool:
+        """Return whether a run has billed its outcome. A run id is unique in the organisation."""
+        return run_id in self._billed_runs
 
-    def commit(self, account: Account, signal: Signal) -> None:
-        """Record a signal and debit what it costs. The caller has checked that the balance will bear it."""
+    def commit(self, account: Account, signal: Booked) -> None:
+        """Record a signal and debit its cost. The caller has checked that the balance bears it."""
         match signal.type:
             case "wallet":
-                if account.wallet is not None:
-                    account.wallet.left = subtract(account.wallet.left, signal.customer_cost)
+                pass
             case "credit":
                 balance = account.held["credit"][signal.component or ""]
                 balance.left = subtract(balance.left, signal.credits_used)
@@ -296,7 +351,8 @@ class Books:
                     balance = account.held["outcome"][signal.component]
                     balance.left = subtract(balance.left, ONE)
                     if signal.run_id is not None:
-                        self._billed_runs.add((account.id, signal.component, signal.run_id))
+                        self._billed_runs.add(signal.run_id)
+        self._debit(account, signal.wallet_debit)
         self.signals.append(signal)
         account.signals.append(signal)
         account.totals.count(signal)
@@ -304,16 +360,22 @@ class Books:
             self._by_idempotency_key.setdefault(signal.idempotency_key, []).append(signal)
 
     def commit_event(self, account: Account, event: UnitEvent) -> None:
-        """Record an event of a unit. The caller has checked that the balance will bear it."""
+        """Record an event of a unit. The caller has checked that the balance bears it."""
         balance = account.held["unit"][event.unit_id]
         balance.left = subtract(balance.left, ONE)
         balance.events += 1
+        self._debit(account, event.wallet_debit)
         self.unit_events.append(event)
         account.events.append(event)
 
+    def _debit(self, account: Account, amount: Decimal) -> None:
+        if amount:
+            wallet = self._wallet_of(account)
+            wallet.left = subtract(wallet.left, amount)
+
 
 def _held_by(customer: Customer, plan: Plan | None) -> Iterable[Component]:
-    """List what a customer holds: the plan's components, those named by the customer in their place."""
+    """Return the components of a plan, with the customer's own in the place of some."""
     components = {(c.type, c.item): c for c in (plan.all_components if plan is not None else ())}
 
     def instead(kind: ComponentType, item: str | None, amount: Amount) -> None:

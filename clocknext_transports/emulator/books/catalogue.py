@@ -1,6 +1,6 @@
-"""What an emulated organisation sells and to whom: definitions only, nothing that changes.
+"""What an emulated organisation sells and to whom: definitions only, no state.
 
-The defaults are a small but realistic catalogue. Replace what a test cares about and leave the rest:
+The defaults are a small but realistic catalogue. Replace what a test is about and leave the rest:
 `Catalogue(customers=[Customer("cus_1", wallet=5, credits={"api_credit": 100})])`.
 """
 
@@ -15,8 +15,8 @@ from clocknext_transports.emulator.books.pricing import (
     UnitPricing,
     exact,
     multiply,
-    price_per_credit,
     price_units,
+    with_margin,
 )
 
 BillingCycle: TypeAlias = Literal["MONTHLY", "QUARTERLY", "SEMI_ANNUAL", "YEARLY", "EVERY_5_MIN", "FREE"]
@@ -25,14 +25,28 @@ ComponentType: TypeAlias = Literal["WALLET", "FLAT", "CREDIT", "OUTCOME", "UNIT"
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A language model signals may name. Prices in USD per 1,000,000 tokens."""
+    """A language model that signals can name. Prices in USD per 1,000,000 tokens."""
 
     id: str
     input: Amount
     output: Amount
     cache: Amount = 0
     active: bool = True
-    """Signals for a model that is not active are refused with 422."""
+    """Signals that name an inactive model are refused with 422."""
+    provider: str | None = None
+    """Slug of the provider, such as `openai`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A model in the service's price list: `POST /api/v1/models` enables it. USD per 1,000,000 tokens."""
+
+    provider: str
+    """Slug, such as `openai`."""
+    id: str
+    input: Amount = 0
+    output: Amount = 0
+    cache: Amount = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,10 +54,10 @@ class Definition:
     """What plans, credits, outcomes and units have in common."""
 
     name: str = ""
-    """Shown in balances; the id when empty."""
+    """Shown in balances. Default: the id."""
     description: str | None = None
     active: bool = True
-    """Whether it can be sold from now on. What has been sold already goes on working."""
+    """Whether it can be sold. Customers who have bought it keep it either way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,91 +65,103 @@ class Item(Definition):
     """What credits, outcomes and units have in common: customers hold a number of them."""
 
     key: str
-    """What signals name it by: lower case, of the characters `a-z0-9._-`."""
+    """The agent key: lower case, of the characters `a-z0-9._-`."""
     id: str = field(default="", kw_only=True)
-    """What plans, balances and paths name it by; its key when empty."""
+    """The id in plans, balances and paths. Default: the key."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "id", self.id or self.key)
         object.__setattr__(self, "name", self.name or self.id)
 
     def cost_of(self, quantity: Decimal) -> Decimal:
-        """Return the USD a customer pays for so many, counted from the first."""
+        """Return the price of a quantity, USD; tiers are counted from the first."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
 class Credit(Item):
-    """A credit customers hold and credit signals use up."""
+    """A credit: customers hold a number of them, and credit signals use them up."""
 
     base_price: Amount
     """USD of token cost that one credit stands for; above 0."""
     margin_percent: Amount = 0
     tokens_per_credit: Amount = 0
-    """Shown, and nothing else."""
+    """Shown only."""
+    price: Amount | None = None
+    """USD per credit. Default: the base price with the margin added."""
+
+    @property
+    def price_per_credit(self) -> Decimal:
+        """The price of one credit, USD."""
+        if self.price is not None:
+            return exact(self.price)
+        return with_margin(exact(self.base_price), exact(self.margin_percent))
 
     def cost_of(self, quantity: Decimal) -> Decimal:
-        """Return the USD a customer pays for so many."""
-        price = price_per_credit(exact(self.base_price), exact(self.margin_percent))
-        return multiply(quantity, price)
+        """Return the price of a quantity, USD."""
+        return multiply(quantity, self.price_per_credit)
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of an outcome, named by its key in signals."""
+    """One step of an outcome. Signals name it by its key."""
 
     key: str
     name: str
     base_price: Amount | None = None
-    """USD; shown, and nothing else."""
+    """USD; shown only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Item):
-    """A workflow that is billed when it ends well. Outcome signals name one of its steps, not its own key."""
+    """A workflow that is billed when it is complete. Outcome signals name its steps, not the outcome."""
 
     steps: Sequence[str | Step]
-    """The steps, or just their keys: unique over all outcomes."""
+    """The steps, or just their keys, which are unique in the organisation."""
     price: Amount
     """USD per outcome."""
+    base_price: Amount | None = None
+    """USD: the cost of the tokens of one outcome; shown only."""
+    margin_percent: Amount = 0
+    """Shown only: the price is stored as given."""
 
     @property
     def all_steps(self) -> tuple[Step, ...]:
-        """The steps, those given by key alone named by it."""
+        """The steps. One given by its key alone has the key for a name."""
         return tuple(step if isinstance(step, Step) else Step(step, step) for step in self.steps)
 
     def cost_of(self, quantity: Decimal) -> Decimal:
-        """Return the USD a customer pays for so many."""
+        """Return the price of a quantity, USD."""
         return multiply(quantity, exact(self.price))
 
 
 @dataclass(frozen=True, slots=True)
 class Unit(Item):
-    """A single event with a price of its own: no tokens, no model."""
+    """A single event with a price: no tokens, no model."""
 
     pricing: UnitPricing = "FLAT"
-    """`FLAT`: one price; `SLAB`: each band at its own; `VOLUME`: all at that of the tier reached."""
+    """`FLAT`: one price; `SLAB`: each band at its own rate; `VOLUME`: all units at the tier reached."""
     flat_price: Amount = 0
     """USD per event, for `FLAT`."""
     tiers: Sequence[Tier] = ()
     """For `SLAB` and `VOLUME`, by rising bound; only the last may have none."""
 
     def cost_of(self, quantity: Decimal) -> Decimal:
-        """Return the USD a customer pays for so many, counted from the first."""
+        """Return the price of a quantity, USD, counted from the first."""
         return price_units(quantity, self.pricing, flat_price=exact(self.flat_price), tiers=self.tiers)
 
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """One thing a plan sells."""
+    """One thing that a plan sells."""
 
     type: ComponentType
     amount: Amount | None = None
-    """USD for `WALLET` and `FLAT`, else how many are included. `None`: none, which only arrear allows."""
+    """USD of `WALLET` and `FLAT`, else the quantity included. `None`: none, which only arrear allows."""
     item: str | None = None
     """Id of the credit, outcome or unit."""
     arrear: bool = False
-    """Billed afterwards: the balance may go below zero and never runs out."""
+    """Whether it is billed afterwards: its balance may fall below zero."""
 
 
 def pieces(
@@ -145,7 +171,7 @@ def pieces(
     *,
     arrear: bool = False,
 ) -> list[Component]:
-    """Write amounts by id as components."""
+    """Return quantities by id as components."""
     held: tuple[tuple[ComponentType, Mapping[str, Amount]], ...] = (
         ("CREDIT", credits),
         ("OUTCOME", outcomes),
@@ -158,7 +184,7 @@ def pieces(
 
 @dataclass(frozen=True, slots=True)
 class Plan(Definition):
-    """A bundle of components with what they include. A component that is left out is not sold."""
+    """A bundle of components and the quantities they include. A component that is left out is not sold."""
 
     id: str
     wallet: Amount | None = None
@@ -170,26 +196,36 @@ class Plan(Definition):
     units: Mapping[str, Amount] = field(default_factory=dict[str, Amount])
     """Units included, by unit id."""
     arrear: bool = False
-    """Whether all these are billed afterwards."""
+    """Whether all of these are billed afterwards."""
     billing_cycle: BillingCycle = "MONTHLY"
     currency: str = "USD"
     components: Sequence[Component] = ()
-    """What the fields above cannot say: a flat fee, or some components billed in advance, some in arrear."""
+    """More components: a flat fee, or some billed in advance and some in arrear."""
+    wallet_funded_arrear: bool = False
+    """Whether usage in arrear is debited from the wallet as it comes. The wallet may then fall below zero."""
+    price_adjustment: Amount = 0
+    """USD added to the price due at purchase; negative: taken off."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.name or self.id)
 
     @property
     def all_components(self) -> tuple[Component, ...]:
-        """Every component, however it was given."""
+        """Every component, whichever field it was given in."""
         wallet = [] if self.wallet is None else [Component("WALLET", self.wallet, arrear=self.arrear)]
         included = pieces(self.credits, self.outcomes, self.units, arrear=self.arrear)
         return (*wallet, *included, *self.components)
 
+    @property
+    def raises_invoices(self) -> bool:
+        """Whether a purchase is invoiced: not of a FREE plan, nor of one that is all in arrear."""
+        in_advance = any(not component.arrear for component in self.all_components)
+        return self.billing_cycle != "FREE" and in_advance
+
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """A customer with what they hold: their plan's components, then those named here instead."""
+    """A customer. Quantities given here take the place of those that the plan includes."""
 
     id: str
     name: str = "Acme"
@@ -207,12 +243,20 @@ class Customer:
 
 
 DEFAULT_MODELS = (
-    Model("llama-3.3-70b-versatile", input=0.59, output=0.79, cache=0.295),
-    Model("openai/gpt-oss-120b", input=0.15, output=0.6, cache=0.075),
-    Model("gpt-4o", input=2.5, output=10, cache=1.25),
-    Model("gpt-4o-mini", input=0.15, output=0.6, cache=0.075),
-    Model("claude-sonnet-4", input=3, output=15, cache=0.3),
-    Model("gpt-4", input=30, output=60, active=False),
+    Model("llama-3.3-70b-versatile", input=0.59, output=0.79, cache=0.295, provider="groq"),
+    Model("openai/gpt-oss-120b", input=0.15, output=0.6, cache=0.075, provider="groq"),
+    Model("gpt-4o", input=2.5, output=10, cache=1.25, provider="openai"),
+    Model("gpt-4o-mini", input=0.15, output=0.6, cache=0.075, provider="openai"),
+    Model("claude-sonnet-4", input=3, output=15, cache=0.3, provider="anthropic"),
+    Model("gpt-4", input=30, output=60, active=False, provider="openai"),
+)
+DEFAULT_LISTED = (
+    Listed("openai", "gpt-4.1", input=2, output=8, cache=0.5),
+    Listed("openai", "gpt-4.1-mini", input=0.4, output=1.6, cache=0.1),
+    Listed("openai", "text-embedding-3-small", input=0.02),
+    Listed("anthropic", "claude-haiku-4-5", input=1, output=5, cache=0.1),
+    Listed("google", "gemini-2.5-flash", input=0.3, output=2.5, cache=0.03),
+    Listed("meta", "llama-preview"),
 )
 DEFAULT_CREDITS = (
     Credit("api_credit", base_price=0.01, margin_percent=30, name="API credit"),
@@ -271,12 +315,15 @@ class Catalogue:
     """Everything a ledger starts with."""
 
     models: Sequence[Model] = DEFAULT_MODELS
+    """The models that the organisation has enabled."""
+    listed: Sequence[Listed] = DEFAULT_LISTED
+    """The models that it can enable besides these."""
     credits: Sequence[Credit] = DEFAULT_CREDITS
     outcomes: Sequence[Outcome] = DEFAULT_OUTCOMES
     units: Sequence[Unit] = DEFAULT_UNITS
     plans: Sequence[Plan] = DEFAULT_PLANS
     customers: Sequence[Customer] = DEFAULT_CUSTOMERS
     default_plan: str | None = "plan_scale"
-    """Id of the plan that customers created over the API are on until they buy one; `None`: on none, and
-    every signal of theirs is refused with 422."""
+    """Id of the plan of a customer who was created over the API and has bought none. `None`: no plan, and
+    every signal of such a customer is refused with 422."""
     organisation: str = "Emulated organisation"

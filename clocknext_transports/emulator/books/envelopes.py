@@ -1,7 +1,7 @@
-"""The two envelopes a ClockNext answer comes in, and the refusals they carry.
+"""The two envelopes of ClockNext's answers, and the refusals they carry.
 
-`POST /api/v1/usage` and what the ingest edge refuses by itself (unknown paths, wrong methods) use the new
-one: `{statusCode, statusDetail, result}`. Everything else uses the legacy one: `{ok, …}`.
+Signals, and paths and methods that do not exist, are answered in the new one: `{statusCode, statusDetail,
+result}`. All other calls are answered in the legacy one: `{ok, …}`.
 """
 
 import json
@@ -13,13 +13,13 @@ from enum import Enum
 from functools import lru_cache
 from http import HTTPStatus
 
-from clocknext_core.messages import Response
+from clocknext_core.messages import Header, Response
 
 SUCCESS_MESSAGE = "Request processed successfully."
 
 
 class Envelope(Enum):
-    """Which of the two an answer is wrapped in."""
+    """The envelope an answer is wrapped in."""
 
     NEW = "new"
     LEGACY = "legacy"
@@ -27,7 +27,7 @@ class Envelope(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """One body field that is not as it should be."""
+    """One invalid field of a body."""
 
     field: str
     message: str
@@ -38,13 +38,13 @@ class Issue:
 
 
 class Refusal(Exception):  # noqa: N818 - an answer like any other, not an error of the emulator
-    """A request the server refuses.
+    """A request that the server refuses.
 
     Args:
         status: HTTP status, 4xx or 5xx.
-        message: Plain English. Left out, it is made of the issues.
+        message: Plain English. Default: the issues, one after the other.
         reason: The stable word sent as `errorReason`; only the new envelope carries it.
-        issues: The fields at fault; only the new envelope lists them.
+        issues: The invalid fields; only the new envelope lists them.
     """
 
     def __init__(
@@ -61,24 +61,34 @@ class Refusal(Exception):  # noqa: N818 - an answer like any other, not an error
         self.issues = tuple(issues)
         super().__init__(self.message)
 
+    @property
+    def result(self) -> dict[str, object]:
+        """The `result` of the new envelope: the reason and the issues, where there are any."""
+        result: dict[str, object] = {}
+        if self.reason:
+            result["errorReason"] = self.reason
+        if self.issues:
+            result["issues"] = [issue.as_json() for issue in self.issues]
+        return result
+
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """What a resource answers with, before it is wrapped."""
+    """The content of a resource's answer, before it is wrapped."""
 
     content: Mapping[str, object]
     status: int = 200
     message: str = SUCCESS_MESSAGE
-    """What the new envelope says of it; the legacy one says nothing."""
+    """Sent in the new envelope only."""
 
 
 def envelope_for(method: str, path: str) -> Envelope:
-    """Return the envelope the real server uses for a call it knows."""
+    """Return the envelope that the real server uses for a call it knows."""
     return Envelope.NEW if method == "POST" and path == "/api/v1/usage" else Envelope.LEGACY
 
 
 def timestamp(at: float) -> str:
-    """Write a wall-clock time (seconds since 1970) the way the API does: ISO 8601, milliseconds, UTC."""
+    """Format a wall-clock time (seconds since 1970) as the API does: ISO 8601, milliseconds, UTC."""
     whole, milliseconds = divmod(round(at * 1000), 1000)
     return f"{_whole_second(whole)}.{milliseconds:03d}Z"
 
@@ -87,11 +97,7 @@ def succeed(envelope: Envelope, payload: Payload, *, now: float) -> Response:
     """Wrap a payload as a success."""
     content: Mapping[str, object]
     if envelope is Envelope.NEW:
-        content = {
-            "statusCode": payload.status,
-            "statusDetail": {"status": "SUCCESS", "message": payload.message},
-            "result": payload.content,
-        }
+        content = new_envelope(payload.status, payload.message, payload.content)
     else:
         content = {"ok": True, **payload.content}
     return json_response(payload.status, content, now=now)
@@ -99,31 +105,38 @@ def succeed(envelope: Envelope, payload: Payload, *, now: float) -> Response:
 
 def refuse(envelope: Envelope, refusal: Refusal, *, now: float) -> Response:
     """Wrap a refusal as an error."""
-    content: dict[str, object]
+    content: Mapping[str, object]
     if envelope is Envelope.NEW:
-        result: dict[str, object] = {}
-        if refusal.reason:
-            result["errorReason"] = refusal.reason
-        if refusal.issues:
-            result["issues"] = [issue.as_json() for issue in refusal.issues]
-        content = {
-            "statusCode": refusal.status,
-            "statusDetail": {"status": "ERROR", "message": refusal.message},
-            "result": result,
-        }
+        content = new_envelope(refusal.status, refusal.message, refusal.result)
     else:
         content = {"ok": False, "error": refusal.message}
     return json_response(refusal.status, content, now=now)
 
 
-def json_response(status: int, content: object, *, now: float) -> Response:
-    """Encode any JSON value as a response, in no envelope."""
-    return plain_response(status, "application/json", _ENCODER.encode(content).encode(), now=now)
+def new_envelope(status: int, message: str, result: Mapping[str, object]) -> dict[str, object]:
+    """Wrap a result in the new envelope."""
+    detail = {"status": "SUCCESS" if status < 400 else "ERROR", "message": message}
+    return {"statusCode": status, "statusDetail": detail, "result": result}
 
 
-def plain_response(status: int, content_type: str, body: bytes, *, now: float) -> Response:
-    """Make a response with the headers every answer has: a type and a date."""
-    return Response(status, (("content-type", content_type), ("date", _http_date(int(now)))), body)
+def json_response(
+    status: int,
+    content: object,
+    *,
+    now: float,
+    content_type: str = "application/json",
+    headers: Sequence[Header] = (),
+) -> Response:
+    """Encode a JSON value as a response."""
+    return plain_response(status, content_type, _ENCODER.encode(content).encode(), now=now, headers=headers)
+
+
+def plain_response(
+    status: int, content_type: str, body: bytes, *, now: float, headers: Sequence[Header] = ()
+) -> Response:
+    """Make a response with a type, a date, and the headers given."""
+    own = (("content-type", content_type), ("date", _http_date(int(now))))
+    return Response(status, (*own, *headers), body)
 
 
 def phrase(status: int) -> str:

@@ -1,7 +1,7 @@
-"""How ClockNext prices a signal: exact decimal arithmetic, no state.
+"""The prices of signals and units: exact decimal arithmetic, no state.
 
-Every amount is rounded once, to twelve places, when it is worked out. What is written to the log is what is
-debited, so that logs and balances agree to the last digit.
+Every amount is rounded once, to twelve places, when it is computed. The amount in the log is the amount that
+is debited, so that logs and balances agree to the last digit.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ from functools import reduce
 from typing import Literal, TypeAlias
 
 Amount: TypeAlias = Decimal | int | float | str
-"""A number as a test author writes it. A float counts as what it prints: `0.1` is one tenth."""
+"""A number as a test author writes it. A float counts as the decimal it prints: `0.1` is one tenth."""
 UnitPricing: TypeAlias = Literal["FLAT", "SLAB", "VOLUME"]
 
 ZERO = Decimal(0)
@@ -33,43 +33,43 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """A price per unit up to some number of units."""
+    """A price per unit up to a number of units."""
 
     up_to: Amount | None
-    """The last unit it is for, counted from 1; `None`: there is no last."""
+    """The last unit that has this price, counted from 1; `None`: no last one."""
     price: Amount
     """USD per unit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What one signal comes to, before anybody is debited."""
+    """The price of one signal."""
 
     provided_cost: Decimal
-    """USD: what the tokens cost the organisation."""
+    """USD: the cost of the tokens to the organisation."""
     credits_used: Decimal = ZERO
-    """Credits: none but for credit signals."""
+    """Credits; 0 for wallet and outcome signals."""
     customer_cost: Decimal = ZERO
-    """USD: what the customer is charged."""
+    """USD charged to the customer."""
 
 
 def exact(amount: Amount) -> Decimal:
-    """Turn an amount into the decimal it prints as."""
+    """Return an amount as the decimal that it prints."""
     return Decimal(str(amount)) if isinstance(amount, float) else Decimal(amount)
 
 
 def plain(amount: Decimal) -> str:
-    """Write an amount for people: all its digits, and no exponent."""
+    """Format an amount with all its digits and without an exponent."""
     return f"{amount.normalize():f}"
 
 
-def price_per_credit(base_price: Decimal, margin_percent: Decimal) -> Decimal:
-    """Return the USD a customer pays for one credit: the base price and the margin on it."""
+def with_margin(base_price: Decimal, margin_percent: Decimal) -> Decimal:
+    """Return a base price with the margin added, USD."""
     return _EXACT.multiply(base_price, _EXACT.add(1, _EXACT.divide(margin_percent, _HUNDRED)))
 
 
 def price_wallet(rates: Rates, input_tokens: int, output_tokens: int, cache_tokens: int) -> Price:
-    """Price a wallet signal: the cost of its tokens, without margin."""
+    """Return the price of a wallet signal: the cost of its tokens, without margin."""
     cost = _rounded(_token_cost(rates, input_tokens, output_tokens, cache_tokens))
     return Price(cost, customer_cost=cost)
 
@@ -81,12 +81,12 @@ def price_credit(
     cache_tokens: int,
     *,
     base_price: Decimal,
-    margin_percent: Decimal,
+    price_per_credit: Decimal,
 ) -> Price:
-    """Price a credit signal: credits at the cost of its tokens, charged at the price of a credit."""
+    """Return the price of a credit signal: credits by the cost of its tokens, charged at the price of one."""
     cost = _token_cost(rates, input_tokens, output_tokens, cache_tokens)
     credits_used = _EXACT.divide(cost, base_price)
-    charged = _EXACT.multiply(credits_used, price_per_credit(base_price, margin_percent))
+    charged = _EXACT.multiply(credits_used, price_per_credit)
     return Price(_rounded(cost), _rounded(credits_used), _rounded(charged))
 
 
@@ -99,7 +99,7 @@ def price_outcome(
     price: Decimal,
     bills: bool,
 ) -> Price:
-    """Price an outcome step: nothing to the customer, unless this is the one that bills the outcome."""
+    """Return the price of an outcome step: 0 to the customer, unless this step bills the outcome."""
     cost = _rounded(_token_cost(rates, input_tokens, output_tokens, cache_tokens))
     return Price(cost, customer_cost=price if bills else ZERO)
 
@@ -107,9 +107,10 @@ def price_outcome(
 def price_units(
     quantity: Decimal, pricing: UnitPricing, *, flat_price: Decimal, tiers: Sequence[Tier]
 ) -> Decimal:
-    """Price the first so many units: `SLAB` each band at its own rate, `VOLUME` all at the tier reached.
+    """Return the price of a quantity counted from the first unit.
 
-    Beyond a last tier that has a bound its price goes on.
+    `SLAB` prices each band at its own rate, `VOLUME` all units at the tier reached. The price of a last tier
+    that has a bound applies beyond it too.
     """
     if pricing == "FLAT":
         return _EXACT.multiply(quantity, flat_price)
@@ -140,20 +141,20 @@ def _rounded(amount: Decimal) -> Decimal:
 
 
 def subtract(balance: Decimal, amount: Decimal) -> Decimal:
-    """Take an amount off a balance without rounding."""
+    """Subtract without rounding."""
     return _EXACT.subtract(balance, amount)
 
 
 def add(total: Decimal, amount: Decimal) -> Decimal:
-    """Add an amount to a total without rounding."""
+    """Add without rounding."""
     return _EXACT.add(total, amount)
 
 
 def multiply(quantity: Decimal, price: Decimal) -> Decimal:
-    """Price a quantity without rounding."""
+    """Multiply without rounding."""
     return _EXACT.multiply(quantity, price)
 
 
 def sum_of(amounts: Iterable[Decimal], start: Decimal = ZERO) -> Decimal:
-    """Add amounts up without rounding."""
+    """Return the sum of amounts without rounding."""
     return reduce(add, amounts, start)

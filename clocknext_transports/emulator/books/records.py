@@ -1,9 +1,9 @@
-"""What an emulated organisation remembers: signals, events, accounts, purchases and what is owed.
+"""The records of an emulated organisation: signals, events, accounts, purchases, invoices and payments.
 
-Data and how the API shows it. What happens to it is the business of `books`.
+Data, and the form in which the API shows it. `books` changes it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal, TypeAlias
@@ -14,7 +14,7 @@ from clocknext_transports.emulator.books.pricing import ZERO, add
 
 SignalType: TypeAlias = Literal["wallet", "credit", "outcome"]
 ItemKind: TypeAlias = Literal["credit", "outcome", "unit"]
-"""What is held in a number of pieces, as opposed to money."""
+"""Items that customers hold a number of, as opposed to money."""
 
 CUSTOMER_FIELDS: tuple[str, ...] = (
     "name", "email", "description", "website", "phone", "legalName", "addressLine1", "addressLine2", "city",
@@ -23,24 +23,26 @@ CUSTOMER_FIELDS: tuple[str, ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Signal:
-    """One signal as recorded: priced, debited, never changed again. Costs are exact."""
+class Booked:
+    """One recorded signal: priced, debited, never changed again. Costs are exact."""
 
     id: str
     customer_id: str
     type: SignalType
     model: str
-    """The id in the catalogue, whatever case the request used."""
+    """The id in the catalogue; the request may have spelt it in another case."""
     key: str | None
     """Credit key or step key; `None` for wallet signals."""
     input_tokens: int
     output_tokens: int
     cache_tokens: int
     provided_cost: Decimal
-    """USD: what the tokens cost the organisation."""
+    """USD: the cost of the tokens to the organisation."""
     credits_used: Decimal
     customer_cost: Decimal
     """USD charged to the customer."""
+    wallet_debit: Decimal
+    """USD taken from the wallet: by a wallet signal, and by usage in arrear that the wallet funds."""
     status: str
     created_at: float
     """Wall clock, seconds since 1970."""
@@ -52,14 +54,14 @@ class Signal:
     outcome: str | None = None
     """Key of the outcome the step belongs to."""
     component: str | None = None
-    """Id of the credit or outcome whose balance it is about."""
+    """Id of the credit or outcome whose balance it uses."""
     bills_outcome: bool = False
-    """Whether this is the signal that billed its outcome."""
+    """Whether this signal billed its outcome."""
     extra: Mapping[str, object] = field(default_factory=dict[str, object])
-    """Properties the API has no field for: metrics."""
+    """Properties that are no field of the API: metrics."""
 
     def as_log(self) -> dict[str, object]:
-        """Return the usage log the API shows for this signal."""
+        """Return the usage log of the signal, as the API shows it."""
         log: dict[str, object] = {
             "id": self.id,
             "customerId": self.customer_id,
@@ -99,7 +101,7 @@ class Totals:
     credits_used: Decimal = ZERO
     customer_cost: Decimal = ZERO
 
-    def count(self, signal: Signal) -> None:
+    def count(self, signal: Booked) -> None:
         """Add one signal."""
         self.signals += 1
         self.input_tokens += signal.input_tokens
@@ -110,8 +112,8 @@ class Totals:
         self.customer_cost = add(self.customer_cost, signal.customer_cost)
 
     @classmethod
-    def of(cls, signals: Iterable[Signal]) -> "Totals":
-        """Sum signals up."""
+    def of(cls, signals: Iterable[Booked]) -> "Totals":
+        """Return the sums over signals."""
         totals = cls()
         for signal in signals:
             totals.count(signal)
@@ -132,20 +134,20 @@ class Totals:
 
 @dataclass(slots=True)
 class Counters:
-    """How often what happened: what a test asserts to show that it was not vacuous."""
+    """Counts of requests by their kind. A test asserts them to show that it was not vacuous."""
 
     requests: int = 0
-    """Seen, faults included."""
+    """All requests, those that met a fault included."""
     refused: int = 0
-    """Answered 4xx by the ledger itself."""
+    """Refused with 4xx by the ledger itself."""
     repeats: int = 0
-    """Signals whose key was recorded already: answered with the first result."""
+    """Signals whose idempotency key was recorded already: answered with the first result."""
     dry_runs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class UnitEvent:
-    """One event of a unit as recorded. Its cost is exact."""
+    """One recorded event of a unit. Its cost is exact."""
 
     id: str
     customer_id: str
@@ -153,9 +155,12 @@ class UnitEvent:
     key: str
     member: str | None
     customer_cost: Decimal
-    """USD charged: what this event adds to the price of all so far. Under `VOLUME` it may be negative."""
+    """USD charged: the amount that this event adds to the price of all so far. It may be negative under
+    `VOLUME`."""
     created_at: float
     """Wall clock, seconds since 1970."""
+    wallet_debit: Decimal = ZERO
+    """USD taken from the wallet, where it funds usage in arrear."""
 
     def as_json(self) -> dict[str, object]:
         """Return the event as the API shows it."""
@@ -172,19 +177,20 @@ class UnitEvent:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A signal that was taken with 202 and could not be billed: it waits for a person to mend it."""
+    """A signal that was answered with 202 and could not be billed."""
 
     signal_id: str
-    body: Mapping[str, object]
+    body: object
+    """The body, parsed; the text itself where it is not JSON."""
     status: int
-    """What it would have been answered otherwise."""
+    """The status of the refusal."""
     message: str
     issues: tuple[Issue, ...]
     received_at: float
     """Wall clock, seconds since 1970."""
 
     def as_json(self) -> dict[str, object]:
-        """Return it as the read-back over HTTP shows it."""
+        """Return the record as the read-back over HTTP shows it."""
         return {
             "signalId": self.signal_id,
             "body": self.body,
@@ -197,12 +203,12 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class WalletEntry:
-    """One entry in a wallet, other than a signal's debit."""
+    """One entry in a wallet that is not the debit of a signal or event."""
 
     id: str
     type: str
     amount: Decimal
-    """USD; negative takes away."""
+    """USD; negative for a debit."""
     created_at: float
 
     def as_json(self) -> dict[str, object]:
@@ -217,22 +223,22 @@ class WalletEntry:
 
 @dataclass(slots=True)
 class Balance:
-    """What is left of one component."""
+    """The balance of one component."""
 
     left: Decimal
     arrear: bool = False
-    """Whether it may go below zero."""
+    """Whether it may fall below zero."""
     events: int = 0
-    """For a unit: how many events were recorded since it was granted. Tiers go by that."""
+    """For a unit: the number of events recorded since it was granted, which selects the tier."""
 
     def bears(self, amount: Decimal) -> bool:
-        """Tell whether so much can be taken off."""
+        """Return whether an amount can be debited."""
         return self.arrear or amount <= self.left
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Purchase:
-    """A plan sold to a customer, on the terms it had then."""
+    """A plan sold to a customer, on the terms of that moment."""
 
     id: str
     customer_id: str
@@ -241,20 +247,24 @@ class Purchase:
     auto_payment: bool = False
     pause_reason: str | None = None
     details: Mapping[str, object] = field(default_factory=dict[str, object])
-    """What was said of it and means nothing here: billing date, notes."""
+    """Fields that are shown only: billing date, notes, time-out."""
+    lines: Sequence[Mapping[str, object]] = ()
+    """The lines of its invoice."""
+    due: Decimal = ZERO
+    """USD, due when it activates."""
+    starts_at: float = 0.0
+    """When it activates: wall clock, seconds since 1970."""
     stand_in: bool = False
-    """Whether it is the default plan of a customer created over the API: theirs only until they buy one."""
+    """Whether it is the default plan of a customer created over the API, which the first purchase ends."""
+    activated: bool = False
     cancelled_at: float | None = None
 
     @property
-    def active(self) -> bool:
-        """Whether it has not been cancelled."""
-        return self.cancelled_at is None
-
-    @property
     def status(self) -> str:
-        """`ACTIVE` or `CANCELLED`."""
-        return "ACTIVE" if self.active else "CANCELLED"
+        """`SCHEDULED`, `ACTIVE` or `CANCELLED`."""
+        if self.cancelled_at is not None:
+            return "CANCELLED"
+        return "ACTIVE" if self.activated else "SCHEDULED"
 
     def as_json(self) -> dict[str, object]:
         """Return the purchase as the API shows it."""
@@ -273,7 +283,7 @@ class Purchase:
 
 @dataclass(slots=True)
 class Invoice:
-    """What a customer owes for a purchase."""
+    """An invoice for a purchase."""
 
     id: str
     purchase: Purchase
@@ -286,7 +296,7 @@ class Invoice:
 
     @property
     def customer_id(self) -> str:
-        """Who owes it."""
+        """Id of the customer who owes it."""
         return self.purchase.customer_id
 
     def as_json(self) -> dict[str, object]:
@@ -307,7 +317,7 @@ class Invoice:
 
 @dataclass(frozen=True, slots=True)
 class Payment:
-    """What a customer paid for an invoice."""
+    """A payment of an invoice."""
 
     id: str
     invoice: Invoice
@@ -315,7 +325,7 @@ class Payment:
 
     @property
     def customer_id(self) -> str:
-        """Who paid."""
+        """Id of the customer who paid."""
         return self.invoice.customer_id
 
     @property
@@ -339,24 +349,24 @@ class Payment:
 
 @dataclass(slots=True)
 class Account:
-    """One customer and what is left to them."""
+    """One customer with all balances and records."""
 
     id: str
     number: int
-    """Position in the order of creation: what list cursors count by."""
+    """Position in the order of creation, which the cursors of lists refer to."""
     details: dict[str, object]
     """The customer's own fields under their wire names, every one present."""
     created_at: float
     updated_at: float
     purchase: Purchase | None = None
-    """What put them on the plan they are on."""
+    """The active purchase."""
     wallet: Balance | None = None
     """USD; `None`: no wallet component."""
     held: dict[ItemKind, dict[str, Balance]] = field(
         default_factory=lambda: {"credit": {}, "outcome": {}, "unit": {}}
     )
-    """By kind and id; an id that is absent is a component the plan lacks."""
-    signals: list[Signal] = field(default_factory=list[Signal])
+    """By kind and id. An absent id is a component that the plan does not have."""
+    signals: list[Booked] = field(default_factory=list[Booked])
     events: list[UnitEvent] = field(default_factory=list[UnitEvent])
     entries: list[WalletEntry] = field(default_factory=list[WalletEntry])
     members: dict[str, dict[str, object]] = field(default_factory=dict[str, dict[str, object]])

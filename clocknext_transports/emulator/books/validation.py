@@ -1,9 +1,9 @@
-"""Check request bodies and queries field by field, coercing nothing and collecting every issue."""
+"""Check request bodies and queries field by field. Nothing is coerced, and every issue is collected."""
 
 import json
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import NoReturn, cast
 
@@ -11,24 +11,30 @@ from clocknext_transports.emulator.books.envelopes import Issue, Refusal
 from clocknext_transports.emulator.books.pricing import exact
 
 MAX_BODY = 64 * 1024
+MAX_DEPTH = 200
+"""The most levels a body may be nested: what is accepted can be shown again, whatever it is shown in."""
 MAX_CUSTOM = 32 * 1024
 MAX_TOKENS = 2**53 - 1
 MAX_AMOUNT = 10**15
+MIN_PRICE = Decimal("1e-12")
+"""The least price that is divided by: below it, quotients outgrow the arithmetic."""
+_TOO_LARGE = 2**1024
+"""Whole numbers from here on are infinite as doubles."""
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _AGENT_KEY = re.compile(r"[a-z0-9._-]+")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 
 
 class Fields:
-    """Read the fields of a body; `finish` refuses it if any was not as it should be.
+    """Read the fields of a body; `finish` refuses the body if any was invalid.
 
-    A field that is at fault is noted as an issue and reads as absent. An absent field and one that is `null`
-    differ: `null` is a value of the wrong type wherever it is not expressly allowed.
+    An invalid field is noted as an issue, and its value is returned as if it were absent. `null` is not
+    absence: it is a value of the wrong type wherever it is not expressly allowed.
 
     Args:
         body: The object to read.
-        within: Where it is nested in another, such as `steps[0].`: what its issues' fields begin with.
-        issues: Where issues are noted.
+        within: The path of the object in the body, such as `steps[0].`; it precedes the fields of issues.
+        issues: The list that issues are noted in. Default: a new one.
     """
 
     def __init__(
@@ -41,9 +47,13 @@ class Fields:
     def __contains__(self, name: str) -> bool:
         return name in self._body
 
+    def path_of(self, name: str) -> str:
+        """Return the path of a field in the body, such as `steps[0].name`."""
+        return self._within + name
+
     def reject(self, name: str, message: str) -> None:
         """Note an issue."""
-        self.issues.append(Issue(self._within + name, message))
+        self.issues.append(Issue(self.path_of(name), message))
 
     def finish(self) -> None:
         """Refuse the body if there were issues.
@@ -55,26 +65,26 @@ class Fields:
             raise Refusal(400, reason="INVALID_BODY", issues=self.issues)
 
     def require(self, *names: str) -> None:
-        """Note each field that is not there as required."""
+        """Note an issue for each of these fields that is absent."""
         for name in names:
             if name not in self._body:
                 self.reject(name, "is required")
 
     def others(self, known: Collection[str]) -> dict[str, object]:
-        """Return the fields that are not among the known ones, as they were sent."""
-        return {name: value for name, value in self._body.items() if name not in known}
+        """Return the fields that are not among the known ones, as they can be stored."""
+        return {name: storable(value) for name, value in self._body.items() if name not in known}
 
     def is_null(self, name: str) -> bool:
-        """Whether the field is `null` or not there."""
+        """Return whether the field is `null` or absent."""
         return self._body.get(name) is None
 
     def required_text(self, name: str) -> str:
-        """Read a string that must be there and not be blank."""
+        """Read a required string that must not be blank."""
         self.require(name)
         return self.text(name) or ""
 
     def required_agent_key(self, name: str = "agentKey") -> str:
-        """Read the key signals name a definition by, which must be there."""
+        """Read a required agent key: the name that signals and events give a definition."""
         key = self.required_text(name)
         if key and _AGENT_KEY.fullmatch(key) is None:
             self.reject(name, "must be lower case, of the characters a-z0-9._-")
@@ -96,7 +106,7 @@ class Fields:
         return None
 
     def nullable_text(self, name: str) -> str | None:
-        """Read an optional string that may be `null`, which reads as `None`, or empty."""
+        """Read an optional string. `null`, returned as `None`, and the empty string are allowed."""
         value = self._body.get(name)
         if value is None or isinstance(value, str):
             return value
@@ -112,14 +122,14 @@ class Fields:
         return value
 
     def currency(self, name: str) -> str | None:
-        """Read an optional currency code, which may be `null`."""
+        """Read an optional currency code. `null` is allowed."""
         value = self.nullable_text(name)
         if value is not None and _CURRENCY.fullmatch(value) is None:
             self.reject(name, "must be an ISO 4217 code such as USD")
         return value
 
     def choice(self, name: str, options: Sequence[str]) -> str | None:
-        """Read an optional string that must be one of a few."""
+        """Read an optional string that must be one of the options."""
         if name not in self._body:
             return None
         value = self._body[name]
@@ -145,7 +155,7 @@ class Fields:
             return value
         return None
 
-    def number(self, name: str, *, minimum: float, maximum: float = math.inf) -> float | None:
+    def number(self, name: str, *, minimum: float, maximum: float) -> float | None:
         """Read an optional number."""
         if name not in self._body:
             return None
@@ -159,15 +169,22 @@ class Fields:
         return None
 
     def amount(
-        self, name: str, *, minimum: int | None = 0, above: bool = False, required: bool = False
+        self,
+        name: str,
+        *,
+        minimum: int | None = 0,
+        maximum: int = MAX_AMOUNT,
+        above: bool = False,
+        required: bool = False,
     ) -> Decimal | None:
         """Read a number exactly, as the decimal it was written as.
 
         Args:
             name: The field.
-            minimum: The least it may be; `None`: as far below zero as above.
-            above: Whether it must be more than that.
-            required: Whether it must be there; else `null` stands for its absence, as it is shown.
+            minimum: The least allowed value; `None`: `-maximum`.
+            maximum: The greatest allowed value.
+            above: Whether the minimum itself is refused.
+            required: Whether absence is an issue; else `null` counts as absence, as it is shown.
         """
         if name not in self._body or (self._body[name] is None and not required):
             if required:
@@ -176,16 +193,34 @@ class Fields:
         value = self._body[name]
         if not isinstance(value, int | float) or isinstance(value, bool):
             self.reject(name, "must be a number")
-        elif not abs(value) <= MAX_AMOUNT:
-            self.reject(name, f"must be at most {MAX_AMOUNT}")
+        elif not abs(value) <= maximum:
+            self.reject(name, f"must be at most {maximum}")
         elif minimum is not None and (value < minimum or (above and value == minimum)):
             self.reject(name, f"must be {'above' if above else 'at least'} {minimum}")
         else:
             return exact(value)
         return None
 
+    def price(self, name: str) -> Decimal | None:
+        """Read a required price above zero."""
+        value = self.amount(name, above=True, required=True)
+        if value is not None and value < MIN_PRICE:
+            self.reject(name, f"must be at least {MIN_PRICE:f}")
+            return None
+        return value
+
+    def listed(self, name: str, *, longest: int) -> list[object]:
+        """Read an optional list of 1 to `longest` values."""
+        if name not in self._body:
+            return []
+        value = self._body[name]
+        if isinstance(value, list) and 1 <= len(cast("list[object]", value)) <= longest:
+            return cast("list[object]", value)
+        self.reject(name, f"must be a list of 1 to {longest}")
+        return []
+
     def rows(self, name: str, *, required: bool = False) -> "list[Fields]":
-        """Read a list of objects, which must hold one at least; their issues are noted here."""
+        """Read a list of one or more objects; their issues are noted here."""
         if name not in self._body:
             if required:
                 self.reject(name, "is required")
@@ -224,26 +259,68 @@ class Fields:
         return None
 
 
-def parse_body(body: bytes) -> Mapping[str, object]:
-    """Read a body as a JSON object.
+def parse_body(body: bytes, *, limit: int = MAX_BODY) -> Mapping[str, object]:
+    """Parse a body as a JSON object.
+
+    Args:
+        body: The body as sent.
+        limit: The most bytes it may have.
 
     Raises:
-        Refusal: 413 too large, 400 empty, not JSON (NaN and Infinity are not) or not an object.
+        Refusal: 413 too large; 400 empty, not JSON (NaN and Infinity are not), nested too deep, or not an
+            object.
     """
-    if len(body) > MAX_BODY:
-        raise Refusal(413, f"The body is over {MAX_BODY} bytes.", reason="BODY_TOO_LARGE")
+    if len(body) > limit:
+        raise Refusal(413, f"The body is over {limit} bytes.", reason="BODY_TOO_LARGE")
     if not body.strip():
         raise Refusal(400, "The body is empty.", reason="EMPTY_BODY")
     try:
-        parsed: object = json.loads(body.decode(), parse_constant=_not_json)
-    except (ValueError, RecursionError):
+        parsed = parse_json(body.decode())
+    except ValueError:
         raise Refusal(400, "The body is not valid JSON.", reason="MALFORMED_JSON") from None
     if not isinstance(parsed, dict):
         raise Refusal(400, reason="INVALID_BODY", issues=[Issue("body", "must be a JSON object")])
     return cast("Mapping[str, object]", parsed)
 
 
-def check_custom(custom: Mapping[str, object], *, body_size: int) -> None:
+def parse_json(text: str) -> object:
+    """Parse JSON as JavaScript does: a number that is too large for a double is infinite.
+
+    Raises:
+        ValueError: Not JSON, or nested deeper than `MAX_DEPTH`.
+    """
+    parsed: object
+    try:
+        try:
+            parsed = json.loads(text, parse_constant=_not_json)
+        except json.JSONDecodeError:
+            raise
+        except ValueError:  # more digits than Python converts
+            parsed = json.loads(text, parse_constant=_not_json, parse_int=float)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(parsed) > MAX_DEPTH:
+        raise ValueError("nested too deep")
+    return parsed
+
+
+def storable(value: object) -> object:
+    """Return a parsed value as JSON can hold it: an infinite number becomes `null`, as in JavaScript."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case int():
+            return value if abs(value) < _TOO_LARGE else None
+        case dict():
+            members = cast("dict[str, object]", value)
+            return {name: storable(member) for name, member in members.items()}
+        case list():
+            return [storable(member) for member in cast("list[object]", value)]
+        case _:
+            return value
+
+
+def check_custom(custom: object, *, body_size: int) -> None:
     """Refuse a `custom` object that is too large once encoded.
 
     Raises:
@@ -251,9 +328,17 @@ def check_custom(custom: Mapping[str, object], *, body_size: int) -> None:
     """
     if body_size <= MAX_CUSTOM:
         return  # a part is no larger than the whole
-    encoded = json.dumps(custom, separators=(",", ":"), ensure_ascii=False).encode(errors="surrogatepass")
-    if len(encoded) > MAX_CUSTOM:
-        raise Refusal(413, f"custom is over {MAX_CUSTOM} bytes once encoded.", reason="CUSTOM_TOO_LARGE")
+    size = encoded_size(custom)
+    if size > MAX_CUSTOM:
+        raise Refusal(
+            413, f"`custom` is {size} bytes, over the {MAX_CUSTOM}-byte limit.", reason="CUSTOM_TOO_LARGE"
+        )
+
+
+def encoded_size(value: object) -> int:
+    """Return the size of a value as compact JSON in UTF-8, bytes."""
+    encoded = json.dumps(storable(value), separators=(",", ":"), ensure_ascii=False)
+    return len(encoded.encode(errors="surrogatepass"))
 
 
 def query_limit(query: Mapping[str, str], *, default: int = 50, maximum: int = 1000) -> int:
@@ -283,9 +368,27 @@ def query_flag(query: Mapping[str, str], name: str) -> bool | None:
 
 
 def invalid(field: str, message: str) -> Refusal:
-    """Make the refusal of a request with one field at fault."""
+    """Make the refusal of a request with one invalid field."""
     return Refusal(400, reason="INVALID_BODY", issues=[Issue(field, message)])
 
 
 def _not_json(constant: str) -> NoReturn:
     raise ValueError(constant)
+
+
+def _depth(value: object) -> int:
+    """Return how many levels a parsed value is nested, without recursion."""
+    depth, level = 0, [value]
+    while level := [inner for outer in level for inner in _members(outer)]:
+        depth += 1
+    return depth
+
+
+def _members(value: object) -> Iterable[object]:
+    match value:
+        case dict():
+            return cast("dict[str, object]", value).values()
+        case list():
+            return cast("list[object]", value)
+        case _:
+            return ()

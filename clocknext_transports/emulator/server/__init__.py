@@ -1,1 +1,1 @@
-"""How the emulated service is reached: HTTP, routes, envelopes, faults and scripts."""
+"""The emulator's servers: HTTP, faults, the read-back, and answers from a list."""

@@ -1,11 +1,12 @@
-"""Which fault hits which request: decided here, purely; the server obeys.
+"""Faults: the choice of the requests they hit, and the replies they make. Pure; the server obeys.
 
-Scripted faults come first, in the order they were asked for; then chances, drawn from the generator passed
-in. With the same seed and the same order of requests the same ones are hit.
+Scripted faults come first, in the order of the calls; then chances, drawn from the generator given. The same
+seed and the same order of requests hit the same requests.
 """
 
 import gzip
-from collections import Counter, deque
+import re
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -31,6 +32,15 @@ FaultKind: TypeAlias = Literal[
 ]  # fmt: skip
 _KINDS: tuple[str, ...] = get_args(FaultKind)
 _COMMITTED = frozenset({"latency", "lost", "drip", "truncated", "surplus", "stale", "gzip", "huge"})
+_MAX_ORDERS = 10_000
+_MAX_SECONDS = 86_400.0
+_MIN_RATE, _MAX_RATE = 1e-3, 1e9
+_MAX_SIZE = 64 * 1024 * 1024
+_HEADER_VALUE = re.compile(
+    r"(?:[^\x00-\x20\x7f\ud800-\udfff](?:[^\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]*"
+    r"[^\x00-\x20\x7f\ud800-\udfff])?)?"
+)
+"""No control character, such as a line break, which would end the header; no blank at either end."""
 _HTML = b"<!doctype html><html><title>Not the API</title><h1>Not the API</h1></html>"
 
 
@@ -38,7 +48,7 @@ _HTML = b"<!doctype html><html><title>Not the API</title><h1>Not the API</h1></h
 class Fault:
     """One way for an exchange to go wrong.
 
-    | kind | what happens | the ledger processes the request |
+    | kind | effect | the ledger processes the request |
     |---|---|---|
     | `status` | answered `status` (503), with `retry_after`, `retry_after_ms` and `message` | no |
     | `latency` | answered after `seconds` (1) | yes |
@@ -48,34 +58,47 @@ class Fault:
     | `empty` | answered 200 with nothing | no |
     | `array` | answered 200 with a JSON array | no |
     | `drip` | answered at `bytes_per_second` (100) | yes |
-    | `truncated` | the whole length is promised, half of the body sent, the connection closed | yes |
-    | `surplus` | a second answer follows the first, unasked | yes |
-    | `stale` | answered, then the connection is closed without a word | yes |
+    | `truncated` | the whole length is announced, half of the body sent, the connection closed | yes |
+    | `surplus` | a second answer follows that no request asked for | yes |
+    | `stale` | answered, then the connection is closed without notice | yes |
     | `gzip` | the answer is compressed, whatever the request accepts | yes |
-    | `huge` | the answer is blown up to `size` bytes (2 MiB) of valid JSON | yes |
+    | `huge` | the answer is extended to `size` bytes (2 MiB) of valid JSON | yes |
+
+    Raises:
+        ValueError: An unknown kind, or a value out of its range.
     """
 
     kind: FaultKind
     status: int | None = None
     retry_after: str | None = None
-    """Sent as it is: seconds, an HTTP date or rubbish."""
+    """Sent as it is: seconds, an HTTP date or nonsense, in UTF-8."""
     retry_after_ms: str | None = None
-    """Sent as it is."""
+    """Sent as it is, in UTF-8."""
     message: str | None = None
-    """The error's message; the status's own phrase by default."""
+    """The message of the error. Default: the phrase of the status."""
     seconds: float = 1.0
+    """At most a day."""
     bytes_per_second: float = 100.0
+    """From 0.001 to 1e9."""
     size: int = 2 * 1024 * 1024
+    """At most 64 MiB."""
     commit: bool | None = None
-    """Whether the ledger processes the request first; by default as the table says."""
+    """Whether the ledger processes the request first. Default: as the table says."""
 
     def __post_init__(self) -> None:
         if self.kind not in _KINDS:
             raise ValueError(f"No fault is called {self.kind!r}. There are: {', '.join(_KINDS)}.")
-        if self.seconds < 0 or self.bytes_per_second <= 0 or self.size < 0:
-            raise ValueError("Times and sizes of a fault must not be negative, nor its rate zero.")
         if self.status is not None and not 200 <= self.status <= 599:
             raise ValueError("The status of a fault must be from 200 to 599.")
+        if not 0 <= self.seconds <= _MAX_SECONDS:
+            raise ValueError(f"The seconds of a fault must be from 0 to {_MAX_SECONDS:g}.")
+        if not _MIN_RATE <= self.bytes_per_second <= _MAX_RATE:
+            raise ValueError(f"The bytes per second of a fault must be from {_MIN_RATE:g} to {_MAX_RATE:g}.")
+        if not 0 <= self.size <= _MAX_SIZE:
+            raise ValueError(f"The size of a fault must be from 0 to {_MAX_SIZE}.")
+        for name, value in (("retry_after", self.retry_after), ("retry_after_ms", self.retry_after_ms)):
+            if value is not None and not is_header_value(value):
+                raise ValueError(f"The {name} of a fault must be the value of a header; not {value!r}.")
 
     @property
     def commits(self) -> bool:
@@ -96,10 +119,17 @@ class _Where:
         return self.path.endswith("*") and path.startswith(self.path[:-1])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Script:
     where: _Where
-    faults: deque[Fault | None]
+    faults: tuple[Fault | None, ...]
+    total: int
+    used: int = 0
+
+    def next(self) -> Fault | None:
+        fault = self.faults[self.used % len(self.faults)]
+        self.used += 1
+        return fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +140,10 @@ class _Chance:
 
 
 class Faults:
-    """Decide what goes wrong.
+    """Choose the faults of requests.
 
     Args:
-        rng: What chances are drawn from; `random.Random(0)` by default.
+        rng: The generator that chances are drawn from. Default: `random.Random(0)`.
     """
 
     def __init__(self, rng: Random | None = None) -> None:
@@ -123,7 +153,7 @@ class Faults:
         self._chances: list[_Chance] = []
         self._counts = Counter[FaultKind]()
         self.guard: AbstractContextManager[object] = nullcontext()
-        """Entered around every access. Whoever shares the faults between threads puts an `RLock` here."""
+        """Entered around every access. Put an `RLock` here to share the faults between threads."""
 
     def script(
         self, *faults: Fault | None, times: int = 1, method: str | None = None, path: str | None = None
@@ -131,37 +161,48 @@ class Faults:
         """Hit the next requests with these faults, one each, in order. `None` lets a request through.
 
         Args:
-            faults: What is to happen.
-            times: Go through the list this often.
-            method: Only requests with this method count.
-            path: Only requests with this path (without query) count; a trailing `*` stands for anything.
+            faults: The faults.
+            times: The number of times to go through them.
+            method: Hit only requests with this method.
+            path: Hit only requests with this path (without query); a trailing `*` matches any rest.
+
+        Raises:
+            ValueError: There are 10,000 scripts and chances already.
         """
         with self.guard:
-            self._scripts.append(_Script(_Where(method, path), deque(faults * times)))
+            self._check_room()
+            if faults and times > 0:
+                self._scripts.append(_Script(_Where(method, path), faults, len(faults) * times))
 
     def chance(
         self, probability: float, fault: Fault, *, method: str | None = None, path: str | None = None
     ) -> None:
-        """Hit requests with a fault by chance. Several chances exclude each other: each keeps its share.
+        """Hit requests with a fault by chance. A request is hit by one chance at most; each keeps its share.
 
         Args:
             probability: From 0 to 1.
-            fault: What is to happen.
+            fault: The fault.
             method: As for `script`.
             path: As for `script`.
 
         Raises:
-            ValueError: Not a probability, or more than 1 with the chances that apply alike.
+            ValueError: Not a probability, or the chances with the same method and path add up to more than
+                1, or there are 10,000 scripts and chances already.
         """
         where = _Where(method, path)
         with self.guard:
+            self._check_room()
             alike = sum(c.probability for c in self._chances if c.where == where)
             if not 0 <= probability <= 1 or alike + probability > 1 + 1e-9:
                 raise ValueError("Probabilities must be from 0 to 1, and come to no more than 1 together.")
             self._chances.append(_Chance(where, probability, fault))
 
+    def _check_room(self) -> None:
+        if len(self._scripts) + len(self._chances) >= _MAX_ORDERS:
+            raise ValueError(f"There are {_MAX_ORDERS:,} scripts and chances already.")
+
     def decide(self, method: str, path: str) -> Fault | None:
-        """Choose the fault for the next request, count it, and move on."""
+        """Choose the fault of the next request, and count it."""
         with self.guard:
             fault = self._choose(method, path)
             if fault is not None:
@@ -170,9 +211,9 @@ class Faults:
 
     def _choose(self, method: str, path: str) -> Fault | None:
         for script in self._scripts:
-            if script.faults and script.where.matches(method, path):
-                fault = script.faults.popleft()
-                if not script.faults:
+            if script.where.matches(method, path):
+                fault = script.next()
+                if script.used == script.total:
                     self._scripts.remove(script)
                 return fault
         chances = [chance for chance in self._chances if chance.where.matches(method, path)]
@@ -186,24 +227,24 @@ class Faults:
 
     @property
     def counts(self) -> Counter[FaultKind]:
-        """How many requests each kind has hit: a copy."""
+        """The number of requests that each kind has hit: a copy."""
         with self.guard:
             return self._counts.copy()
 
     @property
     def pending(self) -> int:
-        """How many scripted faults have not been used up."""
+        """The number of scripted faults still to come."""
         with self.guard:
-            return sum(len(script.faults) for script in self._scripts)
+            return sum(script.total - script.used for script in self._scripts)
 
     def clear(self) -> None:
-        """Let everything through from now on. The counts stay."""
+        """Remove all scripts and chances. The counts stay."""
         with self.guard:
             self._scripts.clear()
             self._chances.clear()
 
     def reset(self) -> None:
-        """Clear, forget the counts, and draw chances from the start again."""
+        """Remove all scripts and chances, set the counts to 0, and restart the generator."""
         with self.guard:
             self.clear()
             self._counts.clear()
@@ -211,7 +252,7 @@ class Faults:
 
 
 def unprocessed(fault: Fault, request: Received, *, now: float) -> Response:
-    """Make the answer of a server that never got as far as processing the request."""
+    """Return the answer of a server that did not process the request."""
     status = fault.status or 503
     message = fault.message or phrase(status)
     response = refuse(envelope_for(request.method, request.path), Refusal(status, message), now=now)
@@ -221,12 +262,12 @@ def unprocessed(fault: Fault, request: Received, *, now: float) -> Response:
 
 
 def spoil(fault: Fault, request: Received, processed: Response | None, *, now: float) -> Reply:
-    """Turn a fault into what the server is to do.
+    """Return the reply that a fault makes.
 
     Args:
-        fault: What is to happen.
-        request: The request it happens to.
-        processed: The ledger's answer; `None` if it was not asked, and a plain 503 stands in for one.
+        fault: The fault.
+        request: The request that it hits.
+        processed: The ledger's answer; `None` if the ledger did not process the request: a plain 503.
         now: Wall clock, seconds since 1970.
     """
     answer = processed or unprocessed(replace(fault, status=None), request, now=now)
@@ -263,7 +304,7 @@ def spoil(fault: Fault, request: Received, processed: Response | None, *, now: f
 
 
 def _unasked_answer() -> bytes:
-    # The worst surplus there is: a client that reuses the connection takes it for its next answer.
+    # A client that reuses the connection takes this for the answer to its next request.
     body = (
         b'{"statusCode":200,"statusDetail":{"status":"SUCCESS","message":"'
         + SUCCESS_MESSAGE.encode()
@@ -273,25 +314,30 @@ def _unasked_answer() -> bytes:
     return head.encode() + body
 
 
-def order(faults: Faults, body: Mapping[str, object]) -> None:
-    """Arrange faults from their JSON form: one fault, with `times` or `probability`, `method` and `path`.
+def is_header_value(text: str) -> bool:
+    """Return whether a text can be sent as the value of a header."""
+    return _HEADER_VALUE.fullmatch(text) is not None
 
-    The fault's own fields carry their wire names: `{"kind": "status", "status": 429, "retryAfter": "2"}`.
+
+def order(faults: Faults, body: Mapping[str, object]) -> None:
+    """Add a fault from its JSON form, with `times` or `probability`, `method` and `path`.
+
+    The fields have their wire names: `{"kind": "status", "status": 429, "retryAfter": "2"}`.
 
     Raises:
-        Refusal: 400, something is not as it should be.
+        Refusal: 400, a field is invalid.
     """
     fields = Fields(body)
     if "kind" not in fields:
         fields.reject("kind", "is required")
     kind = cast("FaultKind | None", fields.choice("kind", _KINDS))
     status = fields.integer("status", minimum=200, maximum=599)
-    retry_after = fields.text("retryAfter")
-    retry_after_ms = fields.text("retryAfterMs")
+    retry_after = _header_value(fields, "retryAfter")
+    retry_after_ms = _header_value(fields, "retryAfterMs")
     message = fields.text("message")
-    seconds = fields.number("seconds", minimum=0.0)
-    rate = fields.number("bytesPerSecond", minimum=1e-3)
-    size = fields.integer("size", minimum=0, maximum=2**31)
+    seconds = fields.number("seconds", minimum=0.0, maximum=_MAX_SECONDS)
+    rate = fields.number("bytesPerSecond", minimum=_MIN_RATE, maximum=_MAX_RATE)
+    size = fields.integer("size", minimum=0, maximum=_MAX_SIZE)
     commit = fields.flag("commit")
     times = fields.integer("times", minimum=1, maximum=1_000_000)
     probability = fields.number("probability", minimum=0.0, maximum=1.0)
@@ -308,10 +354,18 @@ def order(faults: Faults, body: Mapping[str, object]) -> None:
         fault = replace(fault, bytes_per_second=rate)
     if size is not None:
         fault = replace(fault, size=size)
-    if probability is None:
-        faults.script(fault, times=times or 1, method=method, path=path)
-    else:
-        try:
+    try:
+        if probability is None:
+            faults.script(fault, times=times or 1, method=method, path=path)
+        else:
             faults.chance(probability, fault, method=method, path=path)
-        except ValueError as error:
-            raise invalid("probability", str(error)) from None
+    except ValueError as error:
+        raise invalid("kind" if probability is None else "probability", str(error)) from None
+
+
+def _header_value(fields: Fields, name: str) -> str | None:
+    value = fields.text(name)
+    if value is not None and not is_header_value(value):
+        fields.reject(name, "must be the value of a header")
+        return None
+    return value

@@ -1,4 +1,4 @@
-"""A server that answers from a list: for replaying recorded exchanges, and for answers no API would give."""
+"""A server that answers from a list: to replay recorded exchanges, and for answers that no API gives."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, TypeAlias
 
 from clocknext_core.messages import Header, Response
-from clocknext_transports.emulator.api.exchange import Gate, Received, Reply
+from clocknext_transports.emulator.api.exchange import Hold, Received, Reply
 from clocknext_transports.emulator.server.server import LOOPBACK, LoopbackServer, background
 
 if TYPE_CHECKING:
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 Headers: TypeAlias = Mapping[str, str] | Sequence[Header]
 PlainAnswer: TypeAlias = tuple[int, Headers, bytes] | bytes | Reply
-"""Status, headers and body; or raw bytes, sent as they are before the connection is closed; or a `Reply` for
-everything else (delays, resets, drips)."""
+"""Status, headers and body; or raw bytes, after which the connection is closed; or a `Reply` for everything
+else (delays, resets, drips)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Gated:
-    """An answer that is held back until its gate is released."""
+class OnHold:
+    """An answer that waits until its hold is released."""
 
-    gate: Gate
+    hold: Hold
     answer: PlainAnswer
 
 
-Answer: TypeAlias = PlainAnswer | Gated | Callable[[Received], PlainAnswer | Gated]
+Answer: TypeAlias = PlainAnswer | OnHold | Callable[[Received], PlainAnswer | OnHold]
 """A function is called with the request, on the server's thread."""
 
 
@@ -56,8 +56,8 @@ class Script:
             self._requests.append(request)
         if callable(answer):
             answer = answer(request)
-        if isinstance(answer, Gated):
-            return replace(_reply(answer.answer), gate=answer.gate)
+        if isinstance(answer, OnHold):
+            return replace(_reply(answer.answer), hold=answer.hold)
         return _reply(answer)
 
 
@@ -84,12 +84,12 @@ def scripted(
 ) -> Generator[ScriptedServer, None, None]:
     """Run a scripted server in a background thread for as long as the `with` block lasts.
 
-    The headers of an answer are sent as given; the server adds nothing but a Content-Length where they give
-    no framing. Requests are answered in order of arrival over all connections.
+    The headers of an answer are sent as given; the server only adds a Content-Length where they give no
+    framing. Requests are answered in order of arrival over all connections.
 
     Args:
-        answers: At least one; the last repeats.
-        port: TCP port; 0 takes any that is free.
+        answers: One or more; the last repeats.
+        port: TCP port; 0: any free one.
         host: Address to listen on.
         ssl_context: Serve https with this server-side context.
 

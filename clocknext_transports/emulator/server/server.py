@@ -1,6 +1,6 @@
 """Run the emulator: in a background thread for a test, or in the foreground for the command line.
 
-trio is imported when a server is started, not before: ledger, faults and catalogue do without it.
+trio is imported when a server is started: ledger, faults and catalogue work without it.
 """
 
 import socket
@@ -12,6 +12,7 @@ from ssl import SSLContext
 from typing import TYPE_CHECKING
 
 from clocknext_transports.emulator.api.exchange import Responder
+from clocknext_transports.emulator.api.ingest import AcceptOnly
 from clocknext_transports.emulator.api.ledger import Ledger
 from clocknext_transports.emulator.server.faults import Faults
 from clocknext_transports.emulator.server.service import Service
@@ -25,7 +26,7 @@ LOOPBACK = "127.0.0.1"
 
 
 class LoopbackServer:
-    """A server as those who use it see it. Its figures may be read from any thread."""
+    """A running server. Its figures can be read from any thread."""
 
     def __init__(self, http: "HttpServer", url: str) -> None:
         self._http = http
@@ -42,22 +43,22 @@ class LoopbackServer:
 
     @property
     def connections(self) -> int:
-        """How many connections it has accepted so far."""
+        """The number of connections accepted so far."""
         return self._http.connections
 
     @property
     def in_service(self) -> int:
-        """How many requests it has read and not yet answered."""
+        """The number of requests read and not yet answered."""
         return self._http.in_service
 
     @property
     def max_in_service(self) -> int:
-        """The most requests it ever had in service at once."""
+        """The highest number of requests in service at once."""
         return self._http.max_in_service
 
 
 class EmulatorServer(LoopbackServer):
-    """A running emulator, to be read back and arranged while it runs."""
+    """A running emulator. Its ledger and faults can be read and changed while it runs."""
 
     def __init__(self, http: "HttpServer", url: str, service: Service) -> None:
         super().__init__(http, url)
@@ -66,7 +67,7 @@ class EmulatorServer(LoopbackServer):
 
     @property
     def api_key(self) -> str:
-        """The key it lets in."""
+        """The API key that it lets in."""
         return self.ledger.api_key
 
 
@@ -75,6 +76,7 @@ def emulator(
     ledger: Ledger | None = None,
     faults: Faults | None = None,
     *,
+    accept_only: AcceptOnly | None = None,
     port: int = 0,
     host: str = LOOPBACK,
     ssl_context: SSLContext | None = None,
@@ -82,10 +84,11 @@ def emulator(
     """Run a ClockNext in a background thread for as long as the `with` block lasts.
 
     Args:
-        ledger: What answers; a fresh one with the default catalogue if left out.
-        faults: What goes wrong; nothing, until some are arranged on `server.faults`.
-        port: TCP port; 0 takes any that is free.
-        host: Address to listen on. The emulator has no defences: keep it to loopback.
+        ledger: The ledger that answers. Default: a new one with the default catalogue.
+        faults: The faults. Default: none; add some with `server.faults`.
+        accept_only: The state of the ingest that a new ledger imitates; see `Ledger`.
+        port: TCP port; 0: any free one.
+        host: Address to listen on. The emulator is not made for a network: keep it to loopback.
         ssl_context: Serve https with this server-side context.
 
     Yields:
@@ -94,8 +97,9 @@ def emulator(
     Raises:
         ImportError: trio is not installed.
         OSError: The port is taken.
+        ValueError: An unknown `accept_only`, or one beside a `ledger`, which states its own.
     """
-    service = _shared(ledger, faults)
+    service = _shared(ledger, faults, accept_only)
     with background(service, port=port, host=host, ssl_context=ssl_context) as (http, url):
         yield EmulatorServer(http, url, service)
 
@@ -107,13 +111,14 @@ async def serve(
     port: int = 0,
     host: str = LOOPBACK,
     ssl_context: SSLContext | None = None,
+    accept_only: AcceptOnly | None = None,
     task_status: "trio.TaskStatus[EmulatorServer] | None" = None,
 ) -> None:
     """Run a ClockNext as a trio task until it is cancelled: `server = await nursery.start(serve)`.
 
-    Takes what `emulator` takes, and raises the same.
+    The arguments and errors are those of `emulator`.
     """
-    service = _shared(ledger, faults)
+    service = _shared(ledger, faults, accept_only)
     http, listening, url = _prepare(service, port=port, host=host, ssl_context=ssl_context)
     if task_status is not None:
         task_status.started(EmulatorServer(http, url, service))
@@ -127,21 +132,26 @@ def run(
     port: int = 8787,
     host: str = LOOPBACK,
     ssl_context: SSLContext | None = None,
+    accept_only: AcceptOnly | None = None,
     on_listening: Callable[[EmulatorServer], object] | None = None,
 ) -> None:
     """Run a ClockNext in the foreground until SIGINT (Ctrl-C) or SIGTERM, then return. Main thread only.
 
-    Takes what `emulator` takes, and raises the same.
+    The arguments and errors are those of `emulator`.
 
     Args:
-        ledger: What answers.
-        faults: What goes wrong.
+        ledger: The ledger that answers.
+        faults: The faults.
         port: TCP port.
         host: Address to listen on.
         ssl_context: Serve https with this.
-        on_listening: Called once, when requests are answered.
+        accept_only: The state of the ingest that a new ledger imitates.
+        on_listening: Called once, when the server listens.
+
+    Raises:
+        RuntimeError: At the end, if the responder raised.
     """
-    service = _shared(ledger, faults)
+    service = _shared(ledger, faults, accept_only)
     http, listening, url = _prepare(service, port=port, host=host, ssl_context=ssl_context)
 
     def started() -> None:
@@ -149,6 +159,7 @@ def run(
             on_listening(EmulatorServer(http, url, service))
 
     http.run_until_signalled(listening, started)
+    _report(http)
 
 
 @contextmanager
@@ -158,7 +169,8 @@ def background(
     """Serve any responder from a background thread; yields the server and its URL.
 
     Raises:
-        RuntimeError: On leaving, if the responder raised: the server had to stop there and then.
+        RuntimeError: At the end of the block, if the responder raised. The connection of that request was
+            closed without an answer, and the server went on.
     """
     http, listening, url = _prepare(responder, port=port, host=host, ssl_context=ssl_context)
     stopper: Future[Callable[[], None]] = Future()
@@ -167,7 +179,7 @@ def background(
     def main() -> None:
         try:
             http.run_until_stopped(listening, stopper.set_result)
-        except BaseException as error:  # noqa: BLE001 - carried over to the thread that waits
+        except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
             (failure if stopper.done() else stopper).set_exception(error)
         else:
             failure.set_result(None)
@@ -180,12 +192,20 @@ def background(
     finally:
         stop()
         thread.join()
-        if (error := http.failure or failure.exception()) is not None:
+        if (error := failure.exception()) is not None:
             raise RuntimeError("The emulator's server failed.") from error
+        _report(http)
 
 
-def _shared(ledger: Ledger | None, faults: Faults | None) -> Service:
-    service = Service(ledger or Ledger(), faults or Faults())
+def _report(http: "HttpServer") -> None:
+    if http.failure is not None:
+        raise RuntimeError("The emulator failed to answer a request.") from http.failure
+
+
+def _shared(ledger: Ledger | None, faults: Faults | None, accept_only: AcceptOnly | None) -> Service:
+    if ledger is not None and accept_only is not None:
+        raise ValueError("Give accept_only to the Ledger, not beside it.")
+    service = Service(ledger or Ledger(accept_only=accept_only), faults or Faults())
     service.ledger.guard = service.faults.guard = threading.RLock()
     return service
 

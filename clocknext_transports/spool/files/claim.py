@@ -7,13 +7,14 @@ from pathlib import Path
 from clocknext_transports.spool.files import database
 from clocknext_transports.spool.files.database import SignalFile, Span, failures
 from clocknext_transports.spool.files.lease import Lease
+from clocknext_transports.spool.files.trust import check_file
 
 SIGNALS, LOCK = ".db", ".lock"
 """How the names of files of signals and of their lock files end."""
 
 
 def names(directory: Path) -> list[str]:
-    """Return the names of the files of signals there are, without their ends; those made first come first.
+    """Return the names of the files of signals, without their endings, in the order they were made.
 
     Raises:
         SpoolError: The directory can't be read.
@@ -35,7 +36,7 @@ class Claim:
         self._file: SignalFile | None = None
         self._was_made = False
         self.position = 0
-        """Rows up to here have been given out, or are not to be."""
+        """Rows up to this one have been given out, or must not be."""
         self.last = 0
         """Rows after this one are this process's own."""
 
@@ -47,11 +48,11 @@ class Claim:
             SpoolError: The directory can't be written to, no file handle is left, or the like.
         """
         while True:
-            # Nothing in it but chance tells processes apart: containers that share a volume may have the same
-            # process ids and host names. The time is for people, and for the order of adoption.
+            # The name is random: containers that share a volume may have the same process ids and host names.
+            # The time is for people, and for the order of adoption.
             made_at = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
             claim = cls.take(directory, f"{made_at}-{secrets.token_hex(8)}")
-            if claim is not None:  # else somebody tidied up before the lease was held
+            if claim is not None:  # otherwise the lock file was removed before the lease was held
                 return claim
 
     @classmethod
@@ -59,11 +60,14 @@ class Claim:
         """Claim a file that was left behind; `None` if a live process has it.
 
         Raises:
-            SpoolError: It can't be told.
+            UntrustedError: It, or its lock file, is not a regular file of this user alone.
+            SpoolError: Whether a process has it can't be found out.
         """
-        with failures(directory / (name + LOCK)):
-            lease = Lease.take(directory / (name + LOCK))
-        return None if lease is None else cls(directory / (name + SIGNALS), lease)
+        path, lock = directory / (name + SIGNALS), directory / (name + LOCK)
+        with failures(lock):
+            check_file(path, lock)
+            lease = Lease.take(lock)
+        return None if lease is None else cls(path, lease)
 
     @property
     def is_made(self) -> bool:
@@ -77,7 +81,7 @@ class Claim:
 
     @property
     def is_lost(self) -> bool:
-        """Whether somebody removed the file, or its lock file, which keeps others from adopting it."""
+        """Whether the file was removed, or its lock file, which keeps others from adopting it."""
         return self._lease.is_lost or (self._was_made and not self.is_made)
 
     def file(self, *, now: float) -> SignalFile:
@@ -94,7 +98,7 @@ class Claim:
             file.close()
 
     def leave(self) -> None:
-        """Close the file and let go of the lease: whoever takes it next has the signals."""
+        """Close the file and release the lease: the next process that takes it has the signals."""
         self.shut()
         self._lease.release()
 
@@ -109,7 +113,7 @@ class Claim:
             self._lease.release()
 
     def set_aside(self) -> Path:
-        """Keep a damaged file under another name, which this returns, and let go of the lease."""
+        """Keep a damaged file under another name, release the lease, and return that name."""
         self.shut()
         try:
             with failures(self.path):

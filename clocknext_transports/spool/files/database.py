@@ -1,12 +1,15 @@
 """One SQLite file of signals.
 
-Durable when `insert` returns: a write-ahead log, synced at each commit. What is erased is not synced, and is
-so with the next insert at the latest; a signal that comes back after a power cut is a duplicate under its
-key. Each row has a checksum of its own, since SQLite has none for what has left the log: a signal with a
-flipped bit would bill somebody something else.
+A signal is durable when `insert` returns: the write-ahead log is synced at each commit. Removals are not
+synced; they are durable with the next insert at the latest. A signal that comes back after a power cut is a
+duplicate under its key. Each row has a checksum of its own, since SQLite has none outside its log: a signal
+with a flipped bit would bill somebody something else.
 
-What fails is told apart into two: `SpoolError`, for what may pass (the disk is full), and `DamagedError`, for
-a file that is not what it was. After either the file is to be closed.
+There are two kinds of failure: `SpoolError`, which may pass (the disk is full), and `DamagedError`: the
+file's content is not what was written. After either, close the file.
+
+A file is trusted only after its header and its schema were compared with what this module writes. A planted
+trigger or view, or a flipped bit in a table's definition, would make SQLite return something else.
 """
 
 import os
@@ -22,7 +25,10 @@ from pathlib import Path
 from typing import TypeAlias, cast
 
 from clocknext_core import SpoolError
+from clocknext_core.text import printable
 from clocknext_transports.spool.files import wal
+from clocknext_transports.spool.files.records import PAGE_SIZE, ReadPage, find
+from clocknext_transports.spool.files.trust import check_file
 from clocknext_transports.spool.protocol import Stored
 
 _IOERR_DATA = 8202  # SQLITE_IOERR_DATA, which Python has no name for: the disk's own checksum is wrong
@@ -39,7 +45,7 @@ _PASSING = {
     sqlite3.SQLITE_PROTOCOL: "its locks don't work",
     sqlite3.SQLITE_NOLFS: "it is too large for the file system",
 }
-"""What SQLite's result codes mean that say nothing against the file's content. All others do."""
+"""Result codes of SQLite that say nothing against the file's content, and their meaning. All others do."""
 _UNREADABLE = frozenset(
     {
         sqlite3.SQLITE_IOERR_READ,
@@ -48,7 +54,7 @@ _UNREADABLE = frozenset(
         _IOERR_DATA,
     }
 )
-"""But a part that can't be read will not be readable tomorrow."""
+"""Result codes of a disk that can't read a part of the file, and will not be able to later."""
 
 _SCHEMA = """
 CREATE TABLE owner (host TEXT NOT NULL, pid INTEGER NOT NULL, started_at REAL NOT NULL);
@@ -65,8 +71,30 @@ _INSERT = "INSERT INTO signals (idempotency_key, body, recorded_at, checksum) VA
 _OLDEST_OF_KEY = """SELECT min(number) FROM signals
     WHERE idempotency_key = ? AND NOT (number > ? AND number <= ?)"""
 
-_COLUMNS = 5
-"""Of a signal's row."""
+_MAGIC = b"SQLite format 3\0"
+_CONSTANTS = (
+    (0, _MAGIC),
+    (16, PAGE_SIZE.to_bytes(2)),
+    (18, b"\2\2"),  # written and read by way of a write-ahead log
+    (20, bytes((0, 64, 32, 32))),
+)
+"""Parts of a file's header that never change, and where they are. A flipped bit in one can make the file
+read-only, for example."""
+_CONSTANTS_OF_TABLES = (
+    (44, (4).to_bytes(4)),  # the schema's format
+    (56, (1).to_bytes(4)),  # UTF-8
+    (64, (1).to_bytes(4)),  # incremental vacuum
+    (68, bytes(24)),
+)
+"""More of them, which are in the log until that is copied to the file for the first time."""
+_MAX_VALUE = 64 * 1024 * 1024
+"""Most bytes of a value that SQLite reads: a planted one may have no end."""
+_STEPS = 100_000
+_BYTES_PER_STEPS = 50_000
+"""A query may take `_STEPS` of SQLite's instructions for each of these bytes of the file, and ten times that
+in any case. Pages that refer to each other in a planted file could make it endless."""
+BUSY_TIMEOUT = 10.0
+"""Seconds to wait for a file that another process has locked."""
 _MAX_FREE_PAGES = 4096
 """Pages of 4 KiB that a file keeps for later; what an outage made it grow beyond goes back to the system."""
 _PAGES_AT_ONCE = 1024
@@ -84,19 +112,44 @@ class DamagedError(Exception):
     """The file's content is not what was written."""
 
 
+def _read_schema(connection: sqlite3.Connection) -> list[tuple[object, ...]]:
+    # More than there should be is wrong already.
+    return connection.execute(
+        "SELECT CAST(type AS BLOB), CAST(name AS BLOB), CAST(tbl_name AS BLOB), CAST(sql AS BLOB)"
+        " FROM sqlite_schema ORDER BY name LIMIT 100"
+    ).fetchall()
+
+
+def schema_of(statements: str) -> list[tuple[object, ...]]:
+    """Return what a file's `sqlite_schema` holds that was made by these statements."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(statements)
+        return _read_schema(connection)
+
+
+def check_schema(connection: sqlite3.Connection, expected: Sequence[tuple[object, ...]]) -> None:
+    """Require that a file's tables, indexes, triggers and views are those that were made, and no others.
+
+    Raises:
+        DamagedError: They are not.
+    """
+    if _read_schema(connection) != expected:
+        raise DamagedError("its tables are not as they were made")
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A stored signal and where it stands."""
+    """A stored signal and its place."""
 
     number: int
     signal: Stored
     is_sound: bool
-    """Whether it is as it was written. If not, the signal is what is left of it."""
+    """Whether it is as it was written. If not, the signal is the remains of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Which process made a file. For people: it proves nothing about who is alive."""
+    """Which process made a file. For people only: it does not prove that the process lives."""
 
     host: str
     pid: int
@@ -105,15 +158,24 @@ class Owner:
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    """Open an SQLite file that is there, without transactions of Python's own making."""
+    """Open an SQLite file that is there, without Python's automatic transactions.
+
+    Raises:
+        UntrustedError: It, or a file that belongs to it, is not this user's own.
+    """
+    check_file(path, *_companions(path), _journal(path))
     mode = "mode=rw"
     if read_only:
-        # Where there is no log there is nobody to agree with, and none is made just to look.
+        # Where there is no log, no process writes, and none is made just to look.
         mode = "mode=ro" if path.with_name(path.name + "-wal").exists() else "mode=ro&immutable=1"
-    # As a URI, because in a plain path SQLite would make a file that is not there.
+    # As a URI, because with a plain path SQLite would make a file that is not there.
     uri = f"{path.absolute().as_uri()}?{mode}"
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10.0, check_same_thread=False)
+    connection = sqlite3.connect(
+        uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT, check_same_thread=False
+    )
     connection.text_factory = bytes  # a damaged text must not fail before its checksum can
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE)
+    connection.execute("PRAGMA trusted_schema = OFF")
     return connection
 
 
@@ -141,23 +203,25 @@ def sync_directory(path: Path) -> None:
 
 @contextmanager
 def failures(path: Path) -> Generator[None, None, None]:
-    """Turn what SQLite and the system raise into the two errors there are.
+    """Turn exceptions of SQLite and the system into one of the two kinds of failure.
 
     Raises:
-        SpoolError: It may pass.
+        SpoolError: The failure may pass.
         DamagedError: It will not.
     """
     try:
         yield
     except OSError as error:
-        raise SpoolError(f"The spool's file {path}: {error.strerror}.", retryable=True) from error
+        raise SpoolError(f"The spool's file {_shown(path)}: {error.strerror}.", retryable=True) from error
+    except UnicodeError as error:  # SQLite's message quotes the file
+        raise DamagedError("its tables can't be read") from error
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
         meaning = _PASSING.get(code & 0xFF)
         if meaning is None or code in _UNREADABLE:
-            raise DamagedError(f"{error}") from error
+            raise DamagedError(printable(f"{error}")) from error
         name = getattr(error, "sqlite_errorname", "")
-        raise SpoolError(f"The spool's file {path}: {meaning} ({name}).", retryable=True) from error
+        raise SpoolError(f"The spool's file {_shown(path)}: {meaning} ({name}).", retryable=True) from error
 
 
 class SignalFile:
@@ -165,17 +229,19 @@ class SignalFile:
 
     Args:
         path: The file; it must be there.
-        read_only: Whether only to look, which may be done while another process writes.
+        read_only: Whether only to look, which is possible while another process writes.
 
     Raises:
-        SpoolError: It can't be opened.
+        SpoolError: It can't be opened, or is not this user's own.
         DamagedError: It is no such file.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
+        self._steps_left = 0
         with failures(path):
             self._connection = connect(path, read_only=read_only)
+        self._connection.set_progress_handler(self._is_endless, _STEPS)
         try:
             self._set_up()
         except BaseException:
@@ -183,12 +249,12 @@ class SignalFile:
             raise
 
     def _set_up(self) -> None:
-        # Pages are looked over before they are trusted, also by what is not read-only.
+        # SQLite checks each page before it trusts it.
         self._query("PRAGMA cell_size_check = ON")
         self._query("PRAGMA fullfsync = ON")  # elsewhere than on macOS it has no meaning
         self._query("PRAGMA synchronous = FULL")
-        # A log that is begun anew is cut off behind its first commit: what is left there of the old one would
-        # else look like damage, where a process was killed in the middle of a commit.
+        # A log that is started again is cut off behind its first commit. Otherwise the rest of the old one
+        # would look like damage where a process was killed in the middle of a commit.
         self._query("PRAGMA journal_size_limit = 0")
 
     @classmethod
@@ -200,7 +266,7 @@ class SignalFile:
             now: Seconds since 1970.
 
         Raises:
-            SpoolError: It can't be made. What was made of it is removed.
+            SpoolError: It can't be made. Nothing of it is left.
         """
         try:
             with failures(path):
@@ -214,7 +280,7 @@ class SignalFile:
         except DamagedError as error:
             remove(path)
             raise SpoolError(
-                f"The spool's file {path} could not be made: {error}.", retryable=True
+                f"The spool's file {_shown(path)} could not be made: {error}.", retryable=True
             ) from error
         except BaseException:
             remove(path)
@@ -224,7 +290,9 @@ class SignalFile:
     def _lay_out(self, now: float) -> None:
         self._query("PRAGMA auto_vacuum = INCREMENTAL")
         if self._query("PRAGMA journal_mode = WAL") != [(b"wal",)]:
-            raise SpoolError(f"The file system of {self.path} has no shared memory: is it a network's?")
+            raise SpoolError(
+                f"The file system of {_shown(self.path)} has no shared memory: is it a network's?"
+            )
         with self._transaction():
             for statement in _SCHEMA.split(";"):
                 self._connection.execute(statement)
@@ -240,12 +308,12 @@ class SignalFile:
             self._connection.executemany(_INSERT, map(_values, signals))
 
     def take_over(self, *, now: float) -> None:
-        """Note down that it is this process's from now on."""
+        """Write down that it is this process's from now on."""
         with self._transaction():
             self._connection.execute("UPDATE owner SET host = ?, pid = ?, started_at = ?", _owner(now))
 
     def erase(self, keys: Sequence[str], *, beside: Span) -> None:
-        """Remove the oldest signal of each key, but none of a span. It is not synced."""
+        """Remove the oldest signal of each key, except those of a span. It is not synced."""
         self._remove(f"number = ({_OLDEST_OF_KEY})", [(key.encode(), *beside) for key in keys])
 
     def delete(self, rows: Sequence[Row]) -> None:
@@ -272,12 +340,13 @@ class SignalFile:
     @contextmanager
     def _transaction(self) -> Generator[None, None, None]:
         with failures(self.path):
+            self._allow_steps(1000)
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
                 self._connection.execute("COMMIT")
             except BaseException:
-                with suppress(sqlite3.Error):  # SQLite may have rolled back by itself
+                with suppress(sqlite3.Error):  # SQLite may have rolled back already
                     self._connection.execute("ROLLBACK")
                 raise
 
@@ -294,11 +363,11 @@ class SignalFile:
         for host, pid, started_at in self._query("SELECT host, pid, started_at FROM owner"):
             if isinstance(host, bytes) and isinstance(pid, int) and isinstance(started_at, float):
                 return Owner(host.decode("utf-8", "replace"), pid, started_at)
-        raise DamagedError("it does not say whose it is")
+        raise DamagedError("the process that made it can't be read")
 
     @property
     def is_blank(self) -> bool:
-        """Whether there is nothing in it: whoever made it died, or is, before it is laid out."""
+        """Whether it has no tables yet: its process is about to make them, or died before it did."""
         return not self._query("SELECT 1 FROM sqlite_schema LIMIT 1")
 
     @property
@@ -309,18 +378,34 @@ class SignalFile:
         )
 
     def check(self) -> None:
-        """Read all of it.
+        """Read all of it, after its header and schema.
 
         Raises:
             SpoolError: It can't be read.
-            DamagedError: It does not hang together.
+            DamagedError: A part is not as it was written.
         """
+        with failures(self.path):
+            _check_header(self.path)
+        self.check_schema()
+        if self.is_blank and cast(int, self._query("PRAGMA page_count")[0][0]) > 1:
+            raise DamagedError("its tables are gone")
         found = self._query("PRAGMA quick_check(1)")
         if found != [(b"ok",)]:
-            raise DamagedError(cast(bytes, found[0][0]).decode("utf-8", "replace"))
+            raise DamagedError(printable(cast(bytes, found[0][0]).decode("utf-8", "replace")))
+
+    def check_schema(self) -> None:
+        """Require that its tables are those that this module makes, or that there are none yet.
+
+        Raises:
+            SpoolError: They can't be read.
+            DamagedError: They are others.
+        """
+        if not self.is_blank:
+            with failures(self.path):
+                check_schema(self._connection, _EXPECTED)
 
     def between(self, after: int, last: int, limit: int) -> list[Row]:
-        """Return the first rows after one, none of them after the last, in the order they were added."""
+        """Return at most `limit` rows after `after`, up to `last`, in the order they were added."""
         rows = self._rows("WHERE number > ? AND number <= ? ORDER BY number LIMIT ?", after, last, limit)
         numbers = [after, *(row.number for row in rows)]
         if any(later <= earlier for earlier, later in pairwise(numbers)):
@@ -328,11 +413,11 @@ class SignalFile:
         return rows
 
     def oldest_of(self, key: str, *, beside: Span) -> list[Row]:
-        """Return the row of this key that was added first, if there is one, but none of a span."""
+        """Return the row of this key that was added first, if there is one, except those of a span."""
         return self._rows(f"WHERE number = ({_OLDEST_OF_KEY})", key.encode(), *beside)
 
     def has(self, signal: Stored) -> bool:
-        """Whether it has this signal."""
+        """Return whether it has this signal."""
         condition = "WHERE idempotency_key = ? AND body = ? LIMIT 1"
         return bool(self._rows(condition, signal.idempotency_key.encode(), signal.body))
 
@@ -344,7 +429,7 @@ class SignalFile:
             last = rows[-1].number
 
     def salvage(self) -> Iterator[Row]:
-        """Read what can be read of a damaged file, from either end, around what can't. Only sound rows."""
+        """Yield the sound rows of a damaged file that SQLite can read, from both ends, around other parts."""
         seen: set[int] = set()
         for is_forward in (True, False):
             for row in self._read_around(is_forward=is_forward):
@@ -361,6 +446,7 @@ class SignalFile:
         while step < _MAX_NUMBER:
             try:
                 with failures(self.path):
+                    self._allow_steps(1000)
                     for one in self._connection.execute(_select(f"NOT INDEXED {clauses}"), (position,)):
                         row = _row(*one)
                         if sign * row.number <= sign * position:
@@ -369,7 +455,7 @@ class SignalFile:
                         yield row
                 return
             except DamagedError:
-                # How many rows the unreadable page has, only it knows.
+                # The number of rows on an unreadable page is unknown.
                 position += sign * step
                 step *= 2
 
@@ -378,53 +464,112 @@ class SignalFile:
 
     def _query(self, statement: str, *values: int | bytes) -> list[tuple[object, ...]]:
         with failures(self.path):
+            self._allow_steps(10)
             return self._connection.execute(statement, values).fetchall()
 
+    def _allow_steps(self, least: int) -> None:
+        self._steps_left = least + self.path.stat().st_size // _BYTES_PER_STEPS
+
+    def _is_endless(self) -> bool:
+        """Return whether to interrupt a query: it takes more steps than the file has reason for."""
+        self._steps_left -= 1
+        return self._steps_left < 0
+
     def close(self) -> None:
-        """Close it. What is in it stays."""
-        with suppress(sqlite3.Error):  # the log could not be emptied: it stays, and is read when it is opened
+        """Close it. Its content stays."""
+        with suppress(sqlite3.Error):  # the log could not be emptied: it stays, and is read later
             self._connection.close()
 
 
 def unread(path: Path) -> list[Stored]:
     """Return the signals that are only in a part of a file's log that SQLite does not read, as it is damaged.
 
-    Ask before the file is opened: what SQLite writes next goes there.
+    Ask before the file is opened: SQLite's next write overwrites that part.
 
     Raises:
         SpoolError: The file can't be read.
         DamagedError: It is damaged, too.
     """
-    found = _in_unread_log(path)
+    with failures(path):
+        found = _in_unread_log(path)
     if not found:
         return []
     with closing(SignalFile(path, read_only=True)) as file:
+        file.check_schema()
         return [signal for signal in found if file.is_blank or not file.has(signal)]
 
 
 def salvage(path: Path) -> Iterator[list[Stored]]:
-    """Read what can be read of a damaged file, some at a time, and leave it as it is.
+    """Yield the signals of a damaged file that can be read, some at a time, and leave the file as it is.
+
+    First those that SQLite reads, in their order, then those that only show in the file's bytes or its log.
 
     Raises:
         SpoolError: There is no file handle left, or the like.
     """
-    behind = dict.fromkeys(_in_unread_log(path))
+    with failures(path):
+        rest = dict.fromkeys((*_in_bytes(path), *_in_unread_log(path)))
     with suppress(DamagedError), closing(SignalFile(path, read_only=True)) as file:
+        file.check_schema()
         rows = file.salvage()
         while signals := [row.signal for row in islice(rows, _CHUNK)]:
             yield signals
             for signal in signals:
-                behind.pop(signal, None)
-    if behind:
-        yield [*behind]
+                rest.pop(signal, None)
+    if rest:
+        yield [*rest]
+
+
+def _in_bytes(path: Path) -> Iterator[Stored]:
+    """Find signals in a file's bytes, page by page, without SQLite."""
+    check_file(path)
+    with path.open("rb") as file:
+
+        def read_page(number: int) -> bytes:
+            if number < 1:
+                return b""
+            file.seek((number - 1) * PAGE_SIZE)
+            return file.read(PAGE_SIZE)
+
+        for number in range(1, path.stat().st_size // PAGE_SIZE + 1):
+            yield from _sound(read_page(number), read_page)
 
 
 def _in_unread_log(path: Path) -> list[Stored]:
-    with failures(path):
-        found = wal.unread(_companions(path)[0])
-    rows = [_row(0, *_as_stored(columns)) for columns in found if len(columns) == _COLUMNS]
-    # A page is written anew with each row that comes to it, so there are many of each.
-    return list(dict.fromkeys(row.signal for row in rows if row.is_sound))
+    """Find signals in the part of a file's log that SQLite does not read."""
+    log = _companions(path)[0]
+    check_file(path, log)
+    frames = wal.unread(log)
+    if not frames:
+        return []
+    latest = {frame.number: frame.page for frame in frames}
+    with path.open("rb") as file:
+
+        def read_page(number: int) -> bytes:
+            if number < 1 or number in latest:
+                return latest.get(number, b"")
+            file.seek((number - 1) * PAGE_SIZE)
+            return file.read(PAGE_SIZE)
+
+        # A page is written again with each row that comes to it, so there are many of each.
+        return [*dict.fromkeys(one for frame in frames for one in _sound(frame.page, read_page))]
+
+
+def _sound(page: bytes, read_page: ReadPage) -> Iterator[Stored]:
+    for columns in find(page, read_page):
+        row = _row(0, *columns)
+        if row.is_sound:
+            yield row.signal
+
+
+def _check_header(path: Path) -> None:
+    with path.open("rb") as file:
+        header = file.read(100)
+    has_log = _companions(path)[0].exists()
+    constants = _CONSTANTS if has_log else (*_CONSTANTS, *_CONSTANTS_OF_TABLES)
+    # A file that is being made is shorter.
+    if len(header) == 100 and any(not header.startswith(part, at) for at, part in constants):
+        raise DamagedError("its header is not as it was written")
 
 
 def remove(path: Path) -> None:
@@ -434,7 +579,7 @@ def remove(path: Path) -> None:
         OSError: It can't be removed.
     """
     # A process that was killed as it made the file has left a rollback journal.
-    for each in (path, *_companions(path), path.with_name(f"{path.name}-journal")):
+    for each in (path, *_companions(path), _journal(path)):
         each.unlink(missing_ok=True)
 
 
@@ -446,7 +591,7 @@ def set_aside(path: Path) -> Path:
     """
     aside = path.with_suffix(".damaged")
     log, shared_memory = _companions(path)
-    # The log first: if this is interrupted, what is left is adopted as it is, once more.
+    # The log first: if this is interrupted, the rest is adopted as it is, once more.
     for each, to in ((log, _companions(aside)[0]), (path, aside)):
         with suppress(FileNotFoundError):
             each.rename(to)
@@ -456,6 +601,14 @@ def set_aside(path: Path) -> Path:
 
 def _companions(path: Path) -> list[Path]:
     return [path.with_name(path.name + ending) for ending in ("-wal", "-shm")]
+
+
+def _journal(path: Path) -> Path:
+    return path.with_name(f"{path.name}-journal")
+
+
+def _shown(path: Path) -> str:
+    return printable(str(path))
 
 
 def checksum(key: bytes, body: bytes, recorded_at: float) -> int:
@@ -476,16 +629,22 @@ def _values(signal: Stored) -> tuple[bytes, bytes, float, int]:
     return key, signal.body, signal.recorded_at, checksum(key, signal.body, signal.recorded_at)
 
 
-def _as_stored(columns: Sequence[wal.Value]) -> tuple[wal.Value, ...]:
-    """Take the columns but for the number. A time that is whole is an integer on disk, to save space."""
-    _, key, body, recorded_at, found = columns
-    return key, body, float(recorded_at) if isinstance(recorded_at, int) else recorded_at, found
-
-
 def _row(number: object, key: object, body: object, recorded_at: object, found: object) -> Row:
     assert isinstance(number, int)  # the row's own number is an integer whatever its columns are
     if isinstance(key, bytes) and isinstance(body, bytes) and isinstance(recorded_at, float):
-        is_sound = found == checksum(key, body, recorded_at)
+        # A key that is not UTF-8 was not written here, and could not be erased.
+        is_sound = found == checksum(key, body, recorded_at) and _is_utf8(key)
         return Row(number, Stored(key.decode("utf-8", "replace"), body, recorded_at), is_sound)
     left = [one if isinstance(one, bytes) else repr(one).encode() for one in (key, body)]
     return Row(number, Stored(left[0].decode("utf-8", "replace"), left[1], 0.0), is_sound=False)
+
+
+def _is_utf8(key: bytes) -> bool:
+    try:
+        key.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+_EXPECTED = schema_of(_SCHEMA)

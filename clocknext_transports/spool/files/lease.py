@@ -1,13 +1,13 @@
-"""Leases: whose process is alive.
+"""Leases: which files belong to a process that lives.
 
-A file of signals is its process's for as long as that holds the lock of the file's lock file. The system lets
-go of the lock when the process ends, however it ends, so nobody has to guess from a process id, which another
-container or a later process may have too. `lockf` and not `flock`, because that is shared with forked
+A file of signals belongs to a process for as long as the process holds the lock of the file's lock file. The
+system releases the lock when the process ends, however it ends, so no process id has to be interpreted, which
+another container or a later process may have too. `lockf` and not `flock`, because that is shared with forked
 children.
 
-Such locks belong to the process and not to the descriptor, which has two snares. A process may lock anew what
-it has locked already; and closing any descriptor of the lock file lets go of the lock. So what this process
-holds is registered here, and never opened a second time.
+Such locks belong to the process and not to the descriptor, which has two consequences. A process can lock a
+file that it has locked already; and closing any descriptor of the lock file releases the lock. So the locks
+that this process holds are registered here, and their files are never opened a second time.
 """
 
 import os
@@ -42,11 +42,12 @@ class Lease:
         Raises:
             OSError: It can't be opened, or its file system knows no locks.
         """
-        assert sys.platform != "win32"  # `check_platform` has seen to it
+        assert sys.platform != "win32"  # there, no spool is opened: see `is_supported`
         with _registry.lock:
             if _identity(path) in _registry.held:
                 return None
-            flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+            # Neither a symbolic link nor a FIFO, which would be followed, or block.
+            flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | (os.O_CREAT if create else 0)
             try:
                 descriptor = os.open(path, flags, 0o600)
             except FileNotFoundError:
@@ -57,12 +58,13 @@ class Lease:
                 fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 status = os.fstat(descriptor)
                 identity = (status.st_dev, status.st_ino)
-                # Whoever had it may have removed the file meanwhile: then this is the lock of nothing.
+                # The process that had it may have removed the file meanwhile: then this locks an unlinked
+                # file.
                 if identity == _identity(path):
                     _registry.held.add(identity)
                     return cls(path, descriptor, identity)
             except (BlockingIOError, PermissionError):
-                pass  # EAGAIN or EACCES: POSIX leaves open which says that another process has it
+                pass  # EAGAIN or EACCES: POSIX allows either for a lock that another process has
             except BaseException:
                 os.close(descriptor)
                 raise
@@ -71,11 +73,11 @@ class Lease:
 
     @property
     def is_lost(self) -> bool:
-        """Whether somebody removed the lock file: the lease holds nobody off any more."""
+        """Whether the lock file was removed: the lease keeps no other process off any more."""
         return not self._path.exists()
 
     def remove_file(self) -> None:
-        """Remove the lock file, while the lease is held: nobody can get the lock of a file that is there.
+        """Remove the lock file while the lease is held, so that no other process can hold it.
 
         Raises:
             OSError: It can't be removed.
@@ -83,7 +85,7 @@ class Lease:
         self._path.unlink(missing_ok=True)
 
     def release(self) -> None:
-        """Let go of it: what it guards is left to others. In a forked child, the parent's stays held."""
+        """Release the lease: its file is left to others. In a forked child, the parent's stays held."""
         with _registry.lock:
             _registry.held.discard(self._identity)
             os.close(self._descriptor)

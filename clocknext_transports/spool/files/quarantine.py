@@ -1,9 +1,10 @@
-"""Signals that are not to be sent until a person has looked at them: past the window, damaged, refused.
+"""Signals that must not be sent before a person has looked at them: past the window, damaged, refused.
 
 One file for all processes of a spool. It is rarely used, so it is opened for each use and has a rollback
-journal, with which SQLite is at ease among many processes.
+journal, which many processes can share.
 """
 
+import os
 import secrets
 import sqlite3
 from collections.abc import Generator, Sequence
@@ -13,12 +14,15 @@ from pathlib import Path
 
 from clocknext_transports.spool.files.database import (
     DamagedError,
+    check_schema,
     checksum,
     connect,
     failures,
     make_file,
+    schema_of,
     sync_directory,
 )
+from clocknext_transports.spool.files.trust import UntrustedError
 from clocknext_transports.spool.protocol import Stored
 
 NAME = "quarantine.sqlite"
@@ -42,28 +46,30 @@ class Quarantined:
     """A signal in quarantine."""
 
     number: int
-    """It is this one's as long as it is there."""
+    """Its row's number."""
     signal: Stored
     reason: str
     set_aside_at: float
     """Seconds since 1970."""
+    is_sound: bool = True
+    """Whether it is as it was written. If not, the signal is the remains of it and must not be sent."""
 
 
 class Quarantine:
     """The quarantine of a spool.
 
-    Every method raises `SpoolError` if the disk is full or the like, and `DamagedError` if the file is not
-    what it was; then `set_aside` makes room for a new one.
+    Every method raises `SpoolError` if the disk is full or the like, and `DamagedError` if the file is
+    damaged or is not this user's own; then `set_aside` makes room for a new one.
 
     Args:
-        directory: The spool's.
+        directory: The spool's directory.
     """
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / NAME
 
     def add(self, signals: Sequence[Stored], reason: str, *, now: float) -> None:
-        """Put signals in quarantine; they are durable when it returns. What is there already stays once."""
+        """Put signals in quarantine, durably. A signal that is there already is not added again."""
         with self._transaction() as connection:
             connection.executemany(
                 "INSERT OR REPLACE INTO quarantined"
@@ -73,8 +79,8 @@ class Quarantine:
             )
 
     def entries(self) -> list[Quarantined]:
-        """Return what is in quarantine, in the order it came."""
-        if not self._path.exists():
+        """Return the signals in quarantine, in the order they came."""
+        if not os.path.lexists(self._path):
             return []
         with self._transaction() as connection:
             return [
@@ -86,20 +92,20 @@ class Quarantine:
             ]
 
     def remove(self, entries: Sequence[Quarantined]) -> None:
-        """Remove entries: they were released, or are of no use any more."""
+        """Remove entries that were released, or that nobody needs any more."""
         with self._transaction() as connection:
             connection.executemany(
                 "DELETE FROM quarantined WHERE number = ?", [(one.number,) for one in entries]
             )
 
     def set_aside(self) -> Path:
-        """Give a damaged file another name, and return that.
+        """Give the file another name, and return that.
 
         Raises:
             SpoolError: It can't be renamed.
         """
         aside = self._path.with_name(f"quarantine-{secrets.token_hex(8)}.damaged")
-        with failures(self._path), suppress(FileNotFoundError):  # another process was quicker
+        with failures(self._path), suppress(FileNotFoundError):  # another process did it
             self._path.rename(aside)
         return aside
 
@@ -109,11 +115,16 @@ class Quarantine:
             with suppress(FileExistsError):
                 make_file(self._path)
                 sync_directory(self._path.parent)
-            with closing(connect(self._path)) as connection:
+            try:
+                opened = connect(self._path)
+            except UntrustedError as error:
+                raise DamagedError(error.message) from None
+            with closing(opened) as connection:
                 # EXTRA, because with a rollback journal a commit is the removal of a file.
                 connection.execute("PRAGMA synchronous = EXTRA")
                 connection.execute("BEGIN IMMEDIATE")
                 connection.execute(_SCHEMA)
+                check_schema(connection, _EXPECTED)
                 yield connection
                 connection.execute("COMMIT")
 
@@ -125,15 +136,20 @@ def _values(signal: Stored, reason: str, now: float) -> tuple[bytes, bytes, floa
 
 def _entry(row: tuple[object, object, object, object, object, object, object]) -> Quarantined:
     number, key, body, recorded_at, reason, set_aside_at, found = row
-    if not (
-        isinstance(number, int)
-        and isinstance(key, bytes)
+    assert isinstance(number, int)  # the row's own number is an integer whatever its columns are
+    if (
+        isinstance(key, bytes)
         and isinstance(body, bytes)
         and isinstance(recorded_at, float)
         and isinstance(reason, bytes)
         and isinstance(set_aside_at, float)
         and found == checksum(key, body, recorded_at)
     ):
-        raise DamagedError("a row is not as it was written")
-    signal = Stored(key.decode("utf-8", "replace"), body, recorded_at)
-    return Quarantined(number, signal, reason.decode("utf-8", "replace"), set_aside_at)
+        signal = Stored(key.decode("utf-8", "replace"), body, recorded_at)
+        return Quarantined(number, signal, reason.decode("utf-8", "replace"), set_aside_at)
+    left = [one.decode("utf-8", "replace") if isinstance(one, bytes) else repr(one) for one in (key, body)]
+    remains = Stored(left[0], left[1].encode(), 0.0)
+    return Quarantined(number, remains, "damaged in quarantine", 0.0, is_sound=False)
+
+
+_EXPECTED = schema_of(_SCHEMA)

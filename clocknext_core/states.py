@@ -1,0 +1,124 @@
+"""The states of a recorded signal, the moves between them, and the record of one that is held."""
+
+import math
+from collections.abc import Mapping
+from enum import StrEnum
+
+from clocknext_core.messages import Request
+from clocknext_core.signals import EncodedSignal
+
+
+class State(StrEnum):
+    """Where a recorded signal is."""
+
+    FRESH = "fresh"
+    IN_FLIGHT = "in flight"
+    BACKING_OFF = "backing off"
+    DELIVERED = "delivered"
+    REJECTED = "rejected"
+    DROPPED = "dropped"
+    PARKED = "parked"
+
+
+class Trigger(StrEnum):
+    """What moves a signal from one state to the next."""
+
+    TRANSMIT = "transmit"
+    ACKNOWLEDGE = "acknowledged"
+    RETRY = "failed, to be repeated"
+    REJECT = "refused"
+    GIVE_UP = "failed, last attempt"
+    ABANDON = "attempt abandoned"
+    DISCARD = "queue full, closed, or too old"
+    PARK = "closed, with a spool"
+
+
+TRANSITIONS: Mapping[State, Mapping[Trigger, State]] = {
+    State.FRESH: {
+        Trigger.TRANSMIT: State.IN_FLIGHT,
+        Trigger.DISCARD: State.DROPPED,
+        Trigger.PARK: State.PARKED,
+    },
+    State.IN_FLIGHT: {
+        Trigger.ACKNOWLEDGE: State.DELIVERED,
+        Trigger.RETRY: State.BACKING_OFF,
+        Trigger.ABANDON: State.BACKING_OFF,
+        Trigger.REJECT: State.REJECTED,
+        Trigger.GIVE_UP: State.DROPPED,
+        Trigger.DISCARD: State.DROPPED,
+        Trigger.PARK: State.PARKED,
+    },
+    State.BACKING_OFF: {
+        Trigger.TRANSMIT: State.IN_FLIGHT,
+        Trigger.DISCARD: State.DROPPED,
+        Trigger.PARK: State.PARKED,
+    },
+    State.DELIVERED: {},
+    State.REJECTED: {},
+    State.DROPPED: {},
+    State.PARKED: {},
+}
+"""Every move a signal can make. The last four states are final; another process sends what is parked."""
+
+
+class Entry:
+    """One held signal."""
+
+    __slots__ = (
+        "attempts",
+        "encoded",
+        "expires_at",
+        "is_adopted",
+        "is_on_loan",
+        "price",
+        "request",
+        "sent_at",
+        "sequence",
+        "state",
+        "strikes",
+        "tried_at",
+    )
+
+    def __init__(
+        self,
+        sequence: int,
+        encoded: EncodedSignal,
+        now: float,
+        *,
+        expires_at: float = math.inf,
+        is_adopted: bool = False,
+    ) -> None:
+        self.sequence = sequence
+        """Its number among all that were recorded."""
+        self.encoded = encoded
+        self.is_adopted = is_adopted
+        """Whether a dead process left it in the spool."""
+        self.request: Request | None = None
+        """What every attempt sends; made for the first one."""
+        self.attempts = 0
+        """Attempts sent, without those that were abandoned."""
+        self.strikes = 0
+        """Failed attempts that count against the signal."""
+        self.tried_at = now
+        """When its last attempt failed, or when it was recorded."""
+        self.sent_at = now
+        """When its last attempt began."""
+        self.expires_at = expires_at
+        """When it is too old to be sent."""
+        self.price = 0
+        """What a repeat takes from the budget; 0 before the first failure."""
+        self.is_on_loan = False
+        """Whether the attempt in flight is the one that the budget lends."""
+        self.state = State.FRESH
+
+    @property
+    def size(self) -> int:
+        """Bytes of its body."""
+        return len(self.encoded.body)
+
+    def move(self, trigger: Trigger) -> None:
+        """Move to the next state, as `TRANSITIONS` says."""
+        self.state = TRANSITIONS[self.state][trigger]
+
+    def __lt__(self, other: "Entry") -> bool:
+        return self.sequence < other.sequence

@@ -1,0 +1,13 @@
+"""What a transport must not do, made harmless."""
+
+import traceback
+
+from clocknext_core import Config, Failure
+from clocknext_transports.process.log import logger
+
+
+def broken_transport(error: Exception, config: Config) -> Failure:
+    """Turn an exception that a transport should not have raised into a failure, so that no signal is lost."""
+    trace = config.redact("".join(traceback.format_exception(error)))
+    logger.error("The transport raised; the attempt has failed.\n%s", trace)
+    return Failure(f"The transport raised {type(error).__name__}.")

@@ -1,0 +1,184 @@
+"""Calls that are awaited, and what is done at the interpreter's exit for a loop that may have ended."""
+
+import threading
+import time
+from abc import abstractmethod
+from collections.abc import Callable
+from functools import partial
+from typing import Generic, Protocol, TypeVar, assert_never, cast
+
+from clocknext_core import Answer, Call, EncodedSignal, Engine, FlushReport, Request, TrackResult
+from clocknext_transports.client import driver
+from clocknext_transports.client.failures import broken_transport
+from clocknext_transports.client.script import Await, Exchange, Halt, Sleep, Step, carry_out_async
+from clocknext_transports.client.serving import Waiter
+from clocknext_transports.loops.tasks import Event, Tasks
+from clocknext_transports.process import exit as process_exit
+from clocknext_transports.process.log import logger
+
+T = TypeVar("T")
+B = TypeVar("B", bound=Tasks)
+
+
+class Transport(Protocol):
+    """Carries requests. Used by several coroutines of one event loop at a time."""
+
+    async def exchange(self, request: Request, *, deadline_at: float) -> Answer:
+        """Send a request and return its answer, or the failure to get one, before the deadline.
+
+        Args:
+            request: What to send; redirects are not followed, and nothing is repeated.
+            deadline_at: When to give up, on the event loop's clock.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        ...
+
+
+class Calls(driver.Driver[B], Generic[B]):
+    """Carries calls out in the caller's coroutine."""
+
+    transport: Transport
+    cancellations: tuple[type[BaseException], ...] = ()
+    """What ends a coroutine from outside, where that is an `Exception`, or what a cancelled block raises."""
+
+    def _begin(self, engine: Engine) -> None:
+        self._ahead = 0.0
+        """Seconds by which the loop's clock is ahead of `time.monotonic`, when it was read last."""
+        self._departure: _Departure | None = None
+        """At the interpreter's exit: the end of a loop that still runs in another thread."""
+        self._takeover: process_exit.Driver | None = None
+        """At the interpreter's exit: the driver that took over from a loop that has ended."""
+        super()._begin(engine)
+
+    async def perform(self, call: Call[T]) -> T:
+        """Carry out an awaited operation."""
+        return await carry_out_async(self._performing(call), self._take)
+
+    async def record(self, encoded: EncodedSignal) -> TrackResult:
+        """Buffer a signal. If this is cancelled, nothing was recorded."""
+        engine = self._serving.engine
+        if (engine.outbox.held + 1) % engine.config.batch.max_size == 0:
+            # A loop of calls that never suspend would starve the task that sends.
+            await self._sleep_until(self._now())
+        admitted = self._admit(encoded)
+        return admitted if isinstance(admitted, TrackResult) else await carry_out_async(admitted, self._take)
+
+    async def flush(self, timeout: float | None) -> FlushReport:
+        """Send everything held and wait for it."""
+        return await carry_out_async(self._flushing(timeout), self._take)
+
+    async def close(self, timeout: float | None) -> FlushReport:
+        """Refuse new signals, send everything held, wait for it, and end everything."""
+        return await carry_out_async(self._closing(timeout), self._take)
+
+    # What a world adds
+
+    @abstractmethod
+    async def _sleep_until(self, at: float) -> None:
+        """Wait until then; if that is past, for one turn of the loop."""
+
+    @abstractmethod
+    def _make_event(self) -> Event: ...
+
+    @abstractmethod
+    async def halt(self) -> None:
+        """End all attempts, timers and connections. Held signals stay held."""
+
+    def _reach(self, call: Callable[[], object]) -> bool:  # noqa: ARG002 - of a loop that can't be reached
+        return False
+
+    # Steps
+
+    async def _take(self, step: Step) -> Answer | None:
+        match step:
+            case Exchange():
+                return await self._exchange(step.request, step.deadline_at)
+            case Sleep():
+                await self._sleep_until(step.until)
+            case Await():
+                await cast(Event, step.event).wait(step.until)
+            case Halt():
+                await self.halt()
+            case _:
+                assert_never(step)
+        return None
+
+    async def _exchange(self, request: Request, deadline_at: float) -> Answer:
+        try:
+            return await self.transport.exchange(request, deadline_at=deadline_at)
+        except self.cancellations:
+            raise
+        except Exception as error:  # noqa: BLE001 - a transport's bug must not lose a signal
+            return broken_transport(error, self._serving.engine.config)
+
+    def _spool_has_worked(self) -> None:
+        # To a loop that has ended nothing is brought: the next one looks for it.
+        self._reach(self._bring)
+
+    def _note_time(self, now: float) -> float:
+        """Remember how the loop's clock stands to the system's, for when there is no loop."""
+        self._ahead = now - time.monotonic()
+        return now
+
+    # Exit
+
+    def begin_exit(self, timeout: float) -> None:
+        """Refuse new signals and begin to deliver those held, as the interpreter exits."""
+        serving = self._serving
+        if self._keeper is not None:
+            with serving.lock:
+                serving.outbox.close()
+            self._keeper.close()  # what is held is in the spool, for the next process
+            return
+        held = serving.outbox.held
+        departure = _Departure()
+        if not held or self._reach(partial(self._begin_close, departure, timeout)):
+            self._departure = departure if held else None
+            return
+        logger.warning("%d signals were held when their event loop ended: nobody closed the client.", held)
+        with serving.lock:
+            self._background.take_back()
+        if self.owns_transport:  # another one can't be used outside its loop
+            from clocknext_transports.loops.takeover import take_over
+
+            self._takeover = take_over(serving.engine, self._hooks, ahead=self._ahead)
+            self._takeover.begin_exit(timeout)
+
+    def end_exit(self) -> int:
+        """Wait until the time is up; return the number of signals that were not delivered."""
+        if self._keeper is not None:
+            self._keeper.join()
+            return 0
+        if self._takeover is not None:
+            return self._takeover.end_exit()
+        if self._departure is not None:
+            report = self._departure.wait_in_thread(process_exit.EXIT_TIMEOUT + process_exit.GRACE)
+            if report is not None:
+                return len(report.failed) + report.pending
+        return self._serving.outbox.held
+
+    def _begin_close(self, departure: "_Departure", timeout: float) -> None:
+        serving = self._serving
+        with serving.lock:
+            now = self._now()
+            ticket = serving.outbox.close(now=now, deadline_at=now + timeout)
+            departure.waiter = serving.expect(ticket, departure.is_over)
+        serving.run_hooks_if_alone()
+
+
+class _Departure:
+    """Lets the thread that exits wait for a loop that still runs in another one."""
+
+    def __init__(self) -> None:
+        self.is_over = threading.Event()
+        self.waiter: Waiter | None = None
+
+    def wait_in_thread(self, timeout: float) -> FlushReport | None:
+        """Wait; return the report, unless the time is up first."""
+        if not self.is_over.wait(timeout):
+            return None
+        assert self.waiter is not None  # its event was set
+        return self.waiter.report()

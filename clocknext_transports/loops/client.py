@@ -1,0 +1,86 @@
+"""What the clients of all event loops share: their methods are coroutine functions."""
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
+
+from clocknext_core import EncodedSignal, FlushReport, Operation, Stats, TrackResult
+from clocknext_core.operations import signal_operation
+from clocknext_core.resources.binding import Async
+from clocknext_transports.client.base import ClientBase, checked_timeout
+from clocknext_transports.loops.calls import Calls, Transport
+
+T = TypeVar("T")
+D = TypeVar("D", bound=Calls[Any])
+
+
+class LoopClient(ClientBase[Async, Transport, D], Generic[D]):
+    """A client whose methods are coroutine functions."""
+
+    is_async = True
+
+    @property
+    def cancellations(self) -> tuple[type[BaseException], ...]:
+        """Which exceptions end a coroutine from outside, besides those that are no `Exception`."""
+        return self._driver.cancellations
+
+    async def run(self, operation: Operation[T], /) -> T:
+        """Carry out an operation, one of the resources' or your own, and return its result.
+
+        Raises:
+            ClockNextError: It failed; which class tells why.
+        """
+        return await self._driver.perform(self._engine.call(operation))
+
+    async def record(self, encoded: EncodedSignal, wait: bool | None = None, /) -> TrackResult:
+        """Buffer a signal, or send it and wait, as `signals.track` does."""
+        if self._engine.is_awaited(wait):
+            return await self._driver.perform(self._engine.call(signal_operation(encoded)))
+        return await self._driver.record(encoded)
+
+    def stats(self) -> Stats:
+        """Count the buffered signals by state, and say how the service does."""
+        return self._driver.stats()
+
+    async def flush(self, timeout: float | None = None) -> FlushReport:
+        """Send everything held, wait for it, and report how it ended.
+
+        Args:
+            timeout: Seconds to wait at most. Then the report says how many signals are pending; they stay
+                held and are delivered in the background. Default: as long as the service works, and
+                through an outage of up to `config.patience` seconds.
+        """
+        return await self._driver.flush(checked_timeout(timeout))
+
+    async def close(self, timeout: float | None = None) -> FlushReport:
+        """Refuse new signals, send everything held, wait for it, and end everything in the background.
+
+        Args:
+            timeout: Seconds to wait at most. What is then still held is counted as pending in the report, and
+                dropped as `closed`, each signal reported to `on_drop`. Default: as for `flush`.
+        """
+        return await self._driver.close(checked_timeout(timeout))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if not isinstance(error, self._driver.cancellations):
+                await self.close(self._block_timeout(error))
+        finally:
+            await self._driver.halt()
+
+    if not TYPE_CHECKING:  # a type checker refuses `with`; this is for those who use none
+
+        def __enter__(self) -> NoReturn:
+            raise TypeError(f"{type(self).__name__} is used with `async with`, not with `with`.")
+
+        def __exit__(self, *details: object) -> None:
+            """Exist, so that `with` gets as far as the message of `__enter__`."""
+
+    def _proxied_transport(self, proxy: str) -> Transport:
+        from clocknext_transports.httpx import async_proxied
+
+        return async_proxied(proxy)

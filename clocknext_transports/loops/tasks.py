@@ -1,0 +1,99 @@
+"""A task that serves the outbox, in any event loop: it starts attempts, runs hooks, and sleeps."""
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from clocknext_core import Answer, Closed, Request, Transmit, Wait
+from clocknext_transports.client.serving import Background, Serving
+
+
+class Event(Protocol):
+    """Wakes one waiting coroutine."""
+
+    def set(self) -> None:
+        """Wake it. Any thread may call this, and the lock may be held: the coroutine goes on later."""
+        ...
+
+    async def wait(self, until: float | None = None) -> object:
+        """Wait until it is set, but at most until a time on the driver's clock."""
+        ...
+
+
+class Tasks(Background):
+    """The task that serves, and those that send.
+
+    Args:
+        serving: What it serves.
+        exchange: Sends a request before a deadline; it raises nothing, unless it is cancelled.
+        make_event: Makes an event for the loop that runs.
+    """
+
+    def __init__(
+        self,
+        serving: Serving,
+        exchange: Callable[[Request, float], Awaitable[Answer]],
+        make_event: Callable[[], Event],
+    ) -> None:
+        self._serving = serving
+        self._exchange = exchange
+        self._make_event = make_event
+        self._alarm: Event | None = None
+        """Where the serving task sleeps."""
+
+    @property
+    def is_sleeping(self) -> bool:
+        """Whether the serving task sleeps."""
+        return self._alarm is not None and self.is_working
+
+    def wake(self) -> None:
+        """Wake the serving task."""
+        if self._alarm is not None:
+            self._alarm.set()
+
+    def call(self) -> None:
+        """Wake the serving task: if it is not asleep, it serves before it sleeps."""
+        self.wake()
+
+    def take_back(self) -> None:
+        """Take back attempts that ended with their loop, without notice."""
+
+    # Without the lock
+
+    def serve_all(self, start: Callable[[Transmit], object]) -> Wait | Closed:
+        """Serve, start attempts and run hooks, until there is only a time to wait for."""
+        serving = self._serving
+        while True:
+            with serving.lock:
+                output = serving.serve()
+            if isinstance(output, Transmit):
+                start(output)
+            elif serving.queue and serving.hook_runner is None:
+                serving.run_hooks()
+            else:
+                return output
+
+    async def send(self, transmit: Transmit) -> None:
+        """Carry an attempt out; cancelled, take it back."""
+        serving = self._serving
+        try:
+            answer = await self._exchange(transmit.request, transmit.deadline_at)
+        except GeneratorExit:
+            raise  # collected after its loop has ended: it was taken back, and the lock may be held
+        except BaseException:
+            with serving.lock:
+                serving.outbox.abandon(transmit.ticket, now=serving.now())
+            raise
+        with serving.lock:
+            serving.outbox.handle_answer(transmit.ticket, answer, now=serving.now())
+            serving.nudge()
+        serving.run_hooks_if_alone()
+
+    async def sleep(self, until: float | None) -> None:
+        """Sleep in the serving task, until then or until it is woken."""
+        alarm = self._alarm = self._make_event()
+        self.sleeping_until = until
+        try:
+            await alarm.wait(until)
+        finally:
+            if self._alarm is alarm:  # else another loop's task has taken its place
+                self._alarm = None

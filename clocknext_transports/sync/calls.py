@@ -1,0 +1,107 @@
+"""Calls that block their thread, and what threads do when the interpreter exits."""
+
+import math
+from abc import abstractmethod
+from typing import TypeVar, assert_never
+
+from clocknext_core import Answer, Call, EncodedSignal, Engine, FlushReport, Request, TrackResult
+from clocknext_transports.client import driver
+from clocknext_transports.client.failures import broken_transport
+from clocknext_transports.client.script import Await, Event, Exchange, Halt, Sleep, Step, carry_out
+from clocknext_transports.client.serving import Waiter
+from clocknext_transports.process.exit import GRACE
+from clocknext_transports.sync.threads import Threads
+from clocknext_transports.sync.transport import Transport
+
+T = TypeVar("T")
+
+
+class Calls(driver.Driver[Threads]):
+    """Carries calls out in the caller's thread."""
+
+    transport: Transport
+
+    def _begin(self, engine: Engine) -> None:
+        self._exit_at = math.inf
+        """When the interpreter's exit waits no longer."""
+        self._exit_waiter: Waiter | None = None
+        super()._begin(engine)
+
+    def perform(self, call: Call[T]) -> T:
+        """Carry out an awaited operation."""
+        return carry_out(self._performing(call), self._take)
+
+    def record(self, encoded: EncodedSignal) -> TrackResult:
+        """Buffer a signal."""
+        admitted = self._admit(encoded)
+        return admitted if isinstance(admitted, TrackResult) else carry_out(admitted, self._take)
+
+    def flush(self, timeout: float | None) -> FlushReport:
+        """Send everything held and wait for it."""
+        return carry_out(self._flushing(timeout), self._take)
+
+    def close(self, timeout: float | None) -> FlushReport:
+        """Refuse new signals, send everything held, wait for it, and end everything."""
+        return carry_out(self._closing(timeout), self._take)
+
+    # What a world adds
+
+    @abstractmethod
+    def _sleep_until(self, at: float) -> None:
+        """Wait until then."""
+
+    @abstractmethod
+    def _wait(self, event: Event, until: float | None) -> None:
+        """Wait until an event is set, but at most until then."""
+
+    @abstractmethod
+    def halt(self) -> None:
+        """End all threads and connections. Held signals stay held."""
+
+    # Steps
+
+    def _take(self, step: Step) -> Answer | None:
+        match step:
+            case Exchange():
+                return self._exchange(step.request, step.deadline_at)
+            case Sleep():
+                self._sleep_until(step.until)
+            case Await():
+                self._wait(step.event, step.until)
+            case Halt():
+                self.halt()
+            case _:
+                assert_never(step)
+        return None
+
+    def _exchange(self, request: Request, deadline_at: float) -> Answer:
+        try:
+            return self.transport.exchange(request, deadline_at=min(deadline_at, self._exit_at))
+        except Exception as error:  # noqa: BLE001 - a transport's bug must not lose a signal
+            return broken_transport(error, self._serving.engine.config)
+
+    # Exit
+
+    def begin_exit(self, timeout: float) -> None:
+        """Refuse new signals and begin to deliver those held, as the interpreter exits."""
+        with self._serving.lock:
+            now = self._now()
+            self._exit_at = self._background.exit_at = now + timeout
+            ticket = self._serving.outbox.close(now=now, deadline_at=self._exit_at)
+            self._exit_waiter = self._serving.expect(ticket, self._make_event())
+
+    def end_exit(self) -> int:
+        """Work in this thread until the time is up; return the number of signals not delivered."""
+        waiter = self._exit_waiter
+        assert waiter is not None  # it has begun
+        given_up_at = self._exit_at + GRACE
+        with self._serving.lock:
+            self._background.work_until(lambda: waiter.settled is not None or self._now() >= given_up_at)
+            held = self._serving.outbox.held
+        self._serving.run_hooks()
+        self.halt()
+        if waiter.settled is None:
+            return held
+        report = waiter.report()
+        kept = 0 if self._keeper is None else report.pending  # in the spool, for the next process
+        return len(report.failed) + report.pending - kept

@@ -1,0 +1,187 @@
+"""Threads that serve the outbox.
+
+All threads do the same: serve until there is a request to send, send it, and serve again. A thread that finds
+nothing to do sleeps until the next timer if no other thread does, or rests until it is called. So no work is
+handed from thread to thread, and there is never more than one thread more than attempts in flight. The first
+buffered signal starts the first thread; closing ends them all.
+"""
+
+import math
+import threading
+from collections.abc import Callable
+
+from clocknext_core import Answer, Closed, Request, Transmit, Wait
+from clocknext_transports.client.serving import Background, Serving
+from clocknext_transports.process.exit import GRACE
+from clocknext_transports.sync.clock import Clock
+
+
+class Threads(Background):
+    """The threads of one client.
+
+    Args:
+        serving: What they serve.
+        exchange: Sends a request before a deadline; it raises nothing.
+        clock: Their time.
+        on_start: Called when the first thread is about to start, with the lock held.
+        on_end: Called in the last thread of a client that was dropped, when nothing is left to do.
+    """
+
+    def __init__(
+        self,
+        serving: Serving,
+        exchange: Callable[[Request, float], Answer],
+        clock: Clock,
+        *,
+        on_start: Callable[[], object],
+        on_end: Callable[[], object],
+    ) -> None:
+        self._serving = serving
+        self._exchange = exchange
+        self._clock = clock
+        self._on_start = on_start
+        self._on_end = on_end
+        self._timer = threading.Condition(serving.lock)
+        """One thread sleeps here until the outbox's next timer."""
+        self._is_sleeping = False
+        self._rest = threading.Condition(serving.lock)
+        """The other idle threads rest here."""
+        self._resting = 0
+        self._busy = 0
+        """Threads that send, or run hooks."""
+        self._threads: set[threading.Thread] = set()
+        self.exit_at = math.inf
+        """When the interpreter's exit waits no longer."""
+
+    @property
+    def is_working(self) -> bool:
+        """Whether there is a thread."""
+        return bool(self._threads)
+
+    @property
+    def is_sleeping(self) -> bool:
+        """Whether a thread sleeps until the next timer."""
+        return self._is_sleeping
+
+    def wake(self) -> None:
+        """Wake the thread that sleeps."""
+        self._timer.notify()
+
+    def call(self) -> None:
+        """Have a thread serve: one that is about to, that rests, that sleeps, or a new one."""
+        if len(self._threads) > self._busy + self._resting + self._is_sleeping:
+            return  # it serves before it sleeps, rests or sends
+        if self._resting:
+            self._rest.notify()
+        elif self._is_sleeping:
+            self._timer.notify()
+        elif len(self._threads) <= self._serving.engine.config.batch.max_concurrency:
+            self._start_thread()
+
+    def call_all(self) -> None:
+        """Have every thread serve that sleeps or rests."""
+        self._timer.notify_all()
+        self._rest.notify_all()
+
+    def join(self, until: float) -> None:
+        """Wait for the end of all threads, but at most until then. The lock is not held."""
+        for thread in list(self._threads):
+            thread.join(max(0.0, until - self._clock.now()))
+
+    def work_until(self, is_over: Callable[[], bool]) -> None:
+        """Serve, send, run hooks, sleep or rest in this thread, until it is over or the outbox has closed."""
+        timer, rest = self._timer, self._rest
+        try:
+            while not is_over():
+                output = self._serving.serve()
+                if isinstance(output, Transmit):
+                    self._send(output)
+                elif self._serving.queue and self._serving.hook_runner is None:
+                    self._step_aside()
+                elif isinstance(output, Wait):
+                    if not is_over():  # it may be since it served
+                        self._sleep(output.until)
+                else:
+                    assert isinstance(output, Closed)  # the only other output
+                    return
+        finally:
+            # A thread that sleeps or rests takes over, or finds that the outbox has closed.
+            rest.notify_all()
+            timer.notify_all()
+
+    def _start_thread(self) -> None:
+        thread = threading.Thread(target=self._work, name="clocknext", daemon=True)
+        if not self._threads:
+            self._on_start()
+        self._threads.add(thread)
+        try:
+            thread.start()
+        except RuntimeError:
+            # The interpreter is shutting down, or no thread can be had: the threads there are must do.
+            self._threads.discard(thread)
+
+    def _work(self) -> None:
+        me = threading.current_thread()
+        with self._serving.lock:
+            try:
+                self.work_until(lambda: False)
+            finally:
+                self._threads.discard(me)
+                was_last = not self._threads
+        if was_last and self._serving.is_orphaned:
+            self._on_end()
+
+    def _send(self, transmit: Transmit) -> None:
+        """Carry an attempt out; interrupted, take it back. The lock is held, but not meanwhile."""
+        serving = self._serving
+        self._busy += 1
+        serving.nudge()  # another thread serves, at once if there is more to send
+        answer: Answer | None = None
+        serving.lock.release()
+        try:
+            answer = self._exchange(transmit.request, transmit.deadline_at)
+        finally:
+            serving.lock.acquire()
+            self._busy -= 1
+            if answer is None:
+                serving.outbox.abandon(transmit.ticket, now=serving.now())
+            else:
+                serving.outbox.handle_answer(transmit.ticket, answer, now=serving.now())
+
+    def _step_aside(self) -> None:
+        """Run hooks in this thread, while another one serves. The lock is held, but not meanwhile."""
+        serving = self._serving
+        self._busy += 1
+        if not self._is_sleeping:
+            self.call()
+        serving.lock.release()
+        try:
+            serving.run_hooks()
+        finally:
+            # In a forked child, what held the lock may not exist.
+            serving.lock.acquire(blocking=not serving.is_abandoned)
+            self._busy -= 1
+
+    def _sleep(self, until: float | None) -> None:
+        """Sleep until the next timer, or have the thread that does wake in time, and rest."""
+        if self._is_sleeping:
+            # Too late would be wrong, and with nothing left to wake up for, it should not wake.
+            if until != self.sleeping_until and (
+                until is None or self.sleeping_until is None or until < self.sleeping_until
+            ):
+                self._timer.notify()
+            self._take_rest()
+            return
+        self._is_sleeping = True
+        self.sleeping_until = until
+        try:
+            self._clock.wait_until(self._timer, until)
+        finally:
+            self._is_sleeping = False
+
+    def _take_rest(self) -> None:
+        self._resting += 1
+        try:
+            self._clock.wait_until(self._rest, None if self.exit_at == math.inf else self.exit_at + GRACE)
+        finally:
+            self._resting -= 1

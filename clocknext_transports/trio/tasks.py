@@ -1,0 +1,103 @@
+"""The background of trio: one task serves, and each attempt is a task in a nursery of the first.
+
+It lives in the nursery of the client's `async with` block. When it is cancelled, its attempts are taken back,
+and signals stay held.
+"""
+
+import math
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from contextvars import Context
+
+import trio
+
+from clocknext_core import Answer, Closed, Request, Transmit
+from clocknext_transports.client.serving import Serving
+from clocknext_transports.loops import tasks
+
+
+class Event:
+    """Wakes one task of the run that it is made in; any thread may set it.
+
+    Args:
+        shift: Seconds by which the driver's time is ahead of the run's clock.
+    """
+
+    def __init__(self, shift: float) -> None:
+        self._shift = shift
+        self._token = trio.lowlevel.current_trio_token()
+        self._event = trio.Event()
+
+    def set(self) -> None:
+        """Wake it."""
+        if trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is self._token:
+            self._event.set()
+        else:
+            with suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(self._event.set)
+
+    async def wait(self, until: float | None = None) -> None:
+        """Wait until the event is set, but at most until then."""
+        with trio.move_on_at(math.inf if until is None else until - self._shift):
+            await self._event.wait()
+
+
+class Tasks(tasks.Tasks):
+    """The tasks of one client.
+
+    Args:
+        serving: What they serve.
+        exchange: Sends a request before a deadline.
+        make_event: Makes an event for the run.
+    """
+
+    def __init__(
+        self,
+        serving: Serving,
+        exchange: Callable[[Request, float], Awaitable[Answer]],
+        make_event: Callable[[], Event],
+    ) -> None:
+        super().__init__(serving, exchange, make_event)
+        self.token: trio.lowlevel.TrioToken | None = None
+        """The run that the tasks live in, or lived in last."""
+        self._scope: trio.CancelScope | None = None
+        """What the tasks live in; `None` outside the client's `async with` block."""
+
+    @property
+    def is_working(self) -> bool:
+        """Whether there is a serving task."""
+        return self._scope is not None
+
+    def start(self, nursery: trio.Nursery) -> None:
+        """Start the serving task in a nursery."""
+        self.token = trio.lowlevel.current_trio_token()
+        scope = self._scope = trio.CancelScope()
+        # In a context of its own: it serves everybody, not the one who opened the block.
+        Context().run(lambda: nursery.start_soon(self._work, scope, name="clocknext"))
+
+    def call(self) -> None:
+        """Have the task serve once more. Outside the block there is none, and only callers are served."""
+        self.wake()
+
+    def cancel(self) -> None:
+        """Cancel all tasks."""
+        if self._scope is not None:
+            self._scope.cancel()
+            self._scope = None
+
+    async def _work(self, scope: trio.CancelScope) -> None:
+        """Serve, until the outbox has closed."""
+        with scope:
+            async with trio.open_nursery() as nursery:
+
+                def start(transmit: Transmit) -> None:
+                    nursery.start_soon(self.send, transmit, name="clocknext attempt")
+
+                try:
+                    while not isinstance(output := self.serve_all(start), Closed):
+                        await self.sleep(output.until)
+                    nursery.cancel_scope.cancel()
+                finally:
+                    # Nothing serves from here on, though attempts may still be on their way out.
+                    if self._scope is scope:
+                        self._scope = None
