@@ -324,21 +324,21 @@ class World:
         book.is_owed_event = False
         book.not_before = book.failed_at + event.delay
 
-    def _check_settled(self, book: Book, output: "Settled[Payload] | Settled[TrackResult]") -> None:
+    def _check_settled(self, book: Book, output: Settled[Payload]) -> None:
         assert output.ticket == book.attempts
         assert book.reply is not None
         if book.reply.error is not None:
             assert isinstance(output.outcome, ClockNextError)
             self._check_error(book, output.outcome)
-        elif isinstance(output.outcome, TrackResult):
-            assert output.outcome.raw == book.reply.payload
-            assert (output.outcome.idempotency_key, output.outcome.queued) == (book.key, False)
         else:
-            assert book.key is None
-            assert isinstance(output.outcome, dict)
-            assert {name: value for name, value in output.outcome.items() if name != "ok"} == (
-                book.reply.payload
-            )
+            assert not isinstance(output.outcome, ClockNextError)
+            result = book.call.result(output)
+            if isinstance(result, TrackResult):
+                assert (result.raw, result.idempotency_key) == (book.reply.payload, book.key)
+                assert not result.queued
+            else:
+                assert book.key is None
+                assert {name: value for name, value in result.items() if name != "ok"} == book.reply.payload
         self._end(book)
 
     def _check_sent_away(self, book: Book, output: "Settled[Payload] | Settled[TrackResult]") -> None:

@@ -246,7 +246,10 @@ CONFIG: list[tuple[Callable[[], object], str]] = [
     ),
     (lambda: Config(KEY, "https://[fe80::1%25x]"), "base_url: has no valid IPv6 address"),
     (lambda: Config(KEY, "https://a..example"), "base_url: has no valid host name"),
-    (lambda: Config(KEY, "https://a b.example"), "base_url: has no valid host name"),
+    (
+        lambda: Config(KEY, "https://a b.example"),
+        "base_url: must not hold blanks, tabs, line ends or other control characters",
+    ),
 ]
 
 
