@@ -57,6 +57,10 @@ from clocknext_core.outputs import (
 from clocknext_core.signals import CreditSignal, EncodedSignal, OutcomeSignal, Signal, WalletSignal
 from clocknext_core.spooled import Adopted, SpooledOutbox, SpooledOutput
 from clocknext_core.tokens import Tokens
+from clocknext_core.usage.attribution import Unbilled
+from clocknext_core.usage.reading import Explanation, Reading, explain, read
+from clocknext_core.usage.runs import readings
+from clocknext_core.usage.streams import Drain, Partial
 
 __all__ = [
     "Adopt",
@@ -75,11 +79,13 @@ __all__ = [
     "Customer",
     "CustomerPage",
     "Delivered",
+    "Drain",
     "Dropped",
     "Emptied",
     "EncodedSignal",
     "Engine",
     "Erase",
+    "Explanation",
     "FailedSignal",
     "Failure",
     "FlushReport",
@@ -98,12 +104,14 @@ __all__ = [
     "OutboxOutput",
     "OutcomeSignal",
     "Pages",
+    "Partial",
     "PlanError",
     "PortalToken",
     "Quarantine",
     "QueueFullError",
     "RandomSource",
     "RateLimitError",
+    "Reading",
     "Receipt",
     "Rejected",
     "Request",
@@ -124,6 +132,7 @@ __all__ = [
     "Tokens",
     "TrackResult",
     "Transmit",
+    "Unbilled",
     "Usage",
     "UsageLog",
     "ValidationError",
@@ -131,4 +140,7 @@ __all__ = [
     "WaitReason",
     "WalletSignal",
     "__version__",
+    "explain",
+    "read",
+    "readings",
 ]

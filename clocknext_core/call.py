@@ -75,10 +75,10 @@ class Call(Generic[T]):
 
         This runs the operation's `read`, which may be the user's: call it without any lock.
         """
-        result = self._operation.read(settled.unwrap())
-        if isinstance(result, ClockNextError):
-            raise result
-        return result
+        outcome = self._operation.read(settled.unwrap())
+        if isinstance(outcome, ClockNextError):
+            raise outcome
+        return outcome
 
     def handle_answer(self, ticket: Ticket, answer: Answer, *, now: float) -> None:
         """Take the answer to an attempt, or its failure. A late or unknown ticket is a no-op."""

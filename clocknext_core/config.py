@@ -340,7 +340,7 @@ def _encoded_host(host: str) -> str:
     """Encode an international name, where Python does it as browsers do.
 
     Python knows IDNA 2003 only, which takes some characters for others: `faß.de` is `fass.de` there and
-    `xn--fa-hia.de` for browsers, a host of somebody else. So the name must come back as it was.
+    `xn--fa-hia.de` for browsers, another owner's host. So the name must come back as it was.
     """
     try:
         encoded = host.encode("idna").decode("ascii")

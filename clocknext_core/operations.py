@@ -31,6 +31,12 @@ _PATH = re.compile(rf"/(?!/){_PART}(?:\?(?:{_PART}|\?)*)?")
 _DOTS = re.compile(r"(?:^|/)\.\.?(?:[/?]|$)")
 """A segment that some transports would resolve, so that another path is requested."""
 
+MAX_CURSOR_LENGTH = 4096
+MAX_PAGES = 100_000
+"""Most pages of one iteration, and `MAX_EMPTY_PAGES` of them in a row: a server could send new cursors for
+ever."""
+MAX_EMPTY_PAGES = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Operation(Generic[T_co]):
@@ -130,7 +136,10 @@ class Pages(Generic[T]):
     def __init__(self, fetch: Callable[[str | None], Operation[tuple[Sequence[T], str | None]]]) -> None:
         self._fetch = fetch
         self._cursor: str | None = None
-        self._followed: set[str] = set()
+        self._followed: set[int] = set()
+        """Hashes of the cursors that were followed, since a cursor may be long."""
+        self._empty = 0
+        """Empty pages since the last one that was not."""
         self._ended = False
 
     def next(self) -> Operation[tuple[Sequence[T], str | None]] | None:
@@ -141,13 +150,21 @@ class Pages(Generic[T]):
         """Take one fetched page and return what is on it.
 
         Raises:
-            ClockNextError: The server repeated a cursor, so the pages would never end.
+            ClockNextError: The pages would never end: the server repeated a cursor, or sent too many pages,
+                too many empty ones in a row, or too long a cursor.
         """
         items, cursor = page
+        self._empty = 0 if items else self._empty + 1
         if cursor:
-            if cursor in self._followed:
+            if len(cursor) > MAX_CURSOR_LENGTH:
+                raise ClockNextError(f"The server sent a cursor of {len(cursor)} characters.")
+            if hash(cursor) in self._followed:
                 raise ClockNextError("Pagination loop: the server repeated a cursor.")
-            self._followed.add(cursor)
+            if self._empty >= MAX_EMPTY_PAGES:
+                raise ClockNextError(f"The server sent {self._empty} empty pages in a row.")
+            if len(self._followed) >= MAX_PAGES - 1:
+                raise ClockNextError(f"The server sent {MAX_PAGES} pages and more: narrow the search.")
+            self._followed.add(hash(cursor))
         self._cursor = cursor
         self._ended = not cursor
         return items

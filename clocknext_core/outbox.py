@@ -40,7 +40,7 @@ comes late can do harm: a ticket that is no longer in flight is ignored.
 import math
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import TypeAlias
 
@@ -121,6 +121,8 @@ class Stats:
     left_behind: int = 0
     """Signals of dead processes that are in the spool and not taken over, as far as is known: those that were
     there when the spool was last looked into. 0 before that, and without a spool."""
+    unbilled: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Calls to models that were not billed, by reason; see `Unbilled`."""
 
 
 class Outbox:

@@ -6,7 +6,6 @@ from typing import Any, TypeAlias
 
 from clocknext_core.checks import MAX_INT, check_int, check_mapping, shown
 from clocknext_core.errors import invalid
-from clocknext_core.usage import read_usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,24 +46,24 @@ class Tokens:
 
     @classmethod
     def from_usage(cls, response: object) -> "Tokens":
-        """Read the counts from what a model returned, cached tokens counted once.
+        """Read the counts of one request from what a model returned: `read(response).tokens`.
 
-        Takes the responses of OpenAI (chat completions and Responses), Anthropic, Google Gemini, Mistral,
-        Cohere, Bedrock Converse, Groq, LiteLLM and LangChain, and of whatever speaks OpenAI's chat
-        completions: as objects or mappings, the last chunk of a stream, or the usage in any of them.
+        Takes what an SDK or an API returned, as an object or a mapping: a response, the last chunk of a
+        stream, a line of a batch, or the usage in any of them. Names are read by the role they play, whoever
+        the provider is; `docs/tokens.md` has the rules.
 
         `cache` is what was read from the provider's cache, and `None` where it said nothing about it. What
-        was written to the cache is in `input`, reasoning in `output`. The provider's prompt total is `input`
-        and `cache` together.
+        was written to the cache is in `input`, reasoning in `output`.
 
         Args:
             response: What the provider's SDK or API returned.
 
         Raises:
-            ValidationError: It has no usage, usage of an unknown shape, or a count that is not an integer
-                from 0 to 2^53-1. The message shows names, never contents.
+            ValidationError: It has no usage, or usage that can't be billed: see `read`.
         """
-        return cls(**read_usage(response)._asdict())
+        from clocknext_core.usage.reading import read  # which makes Tokens
+
+        return read(response).tokens
 
 
 TokensLike: TypeAlias = Tokens | Mapping[str, int | None]

@@ -195,6 +195,10 @@ class _AsyncProxied(AsyncHttpxTransport):
         self._proxy = proxy
         super().__init__(_async_client(proxy), owns_client=True)
 
+    def for_threads(self) -> HttpxTransport:
+        """Return a transport for threads through the same proxy, for when the event loop has ended."""
+        return proxied(self._proxy)
+
     def restart(self) -> None:
         """Start again after a fork, in the child. The inherited client is left alone."""
         self._inherited = self._client

@@ -61,7 +61,7 @@ def _fields_of(fields: type[Any]) -> Iterator[str]:
 
 
 def show_what_is_called(app: Sphinx) -> None:
-    """Put functions with the signature of the bound method where the resources have their descriptors."""
+    """Replace the descriptors of the resources by functions with the signature of the bound method."""
     del app
     for module in iter_modules(resources.__path__, f"{resources.__name__}."):
         import_module(module.name)
@@ -77,7 +77,7 @@ def show_what_is_called(app: Sphinx) -> None:
 
 
 def show_what_is_read(app: Sphinx) -> None:
-    """Put the type of its value where a model has the descriptor of a field."""
+    """Replace each descriptor of a field by the type of its value."""
     del app
     for model in _subclasses(Model):
         for name, member in list(vars(model).items()):
@@ -111,7 +111,7 @@ def _like(build: Callable[..., object], returns: object) -> Callable[..., object
 
 
 def draw_diagrams(app: Sphinx) -> None:
-    """Draw what the pages show."""
+    """Draw the diagram of states."""
     del app
     diagrams.write(HERE / "_static" / "signal-states.svg")
 

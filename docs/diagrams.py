@@ -1,7 +1,7 @@
-"""Draws what a recorded signal can go through, from the code: `states.TRANSITIONS`.
+"""Draw the states of a recorded signal from the code: `states.TRANSITIONS`.
 
-The places are laid out by hand, the states and their transitions are not: a state or a transition that has
-no place here is an error, and so is a place that nothing needs any more.
+The layout is made by hand; states and transitions come from the code. A state or transition that has no place
+in the layout is an error; so is a place that has no state or transition.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ from clocknext_core.states import TRANSITIONS, State, Trigger
 WIDTH, HEIGHT = 960, 560
 LINE_HEIGHT = 17
 CHARACTER_WIDTH = 7.2
-"""Widest average of a character at 13 pixels, to tell how much room a label takes."""
+"""Widest average of a character at 13 pixels, by which the size of a label is estimated."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Arrow:
     anchor: str = "middle"
 
     def room(self, lines: list[str]) -> Box:
-        """Tell how much room the label takes."""
+        """Return the area that the label takes."""
         x, y = self.label
         width = max(map(len, lines)) * CHARACTER_WIDTH
         left = x - {"start": 0, "middle": 0.5, "end": 1}[self.anchor] * width

@@ -1,4 +1,4 @@
-"""What holds for the whole suite: no API key is logged, in an error or in a file; garbage is cheap."""
+"""Fixtures for the whole suite: no API key in a log, an error or a file; cheap garbage collection."""
 
 import functools
 import gc
@@ -7,6 +7,7 @@ import re
 import sys
 import traceback
 from collections.abc import Generator, Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -14,6 +15,7 @@ from hypothesis import HealthCheck, settings
 from clocknext_core import ClockNextError
 from clocknext_transports.recorder import TraceFile
 from clocknext_transports.spool import SqliteSpool, Stored
+from tests.quick import is_quick, is_quick_file
 
 # How long an example takes depends on what else the machine does.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -21,6 +23,17 @@ settings.load_profile("suite")
 
 _KEY = re.compile(r"cnk_(?!\[)[!-~]{3,}")
 """Any API key, those of all tests among them; not `cnk_[redacted]`, nor what a cut has left of that."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Under `-m quick` leave out files without a quick test: importing them takes longer than the rest."""
+    return True if config.option.markexpr == "quick" and not is_quick_file(collection_path) else None
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark the tests of a contributor's minute."""
+    if is_quick(item):
+        item.add_marker("quick")
 
 
 class _Guard:

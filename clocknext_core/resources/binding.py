@@ -23,7 +23,6 @@ from typing import (
     overload,
 )
 
-from clocknext_core.models import TrackResult
 from clocknext_core.operations import Operation, Pages
 from clocknext_core.signals import EncodedSignal
 from clocknext_core.signatures import UNSET, spell_out
@@ -157,20 +156,20 @@ class endpoint(_Descriptor, Generic[P, T]):  # noqa: N801 - a decorator
         return self.carried_out(instance, instance.runner.run, self.returned)
 
 
-class recording(_Descriptor, Generic[P]):  # noqa: N801 - a decorator
+class recording(_Descriptor, Generic[P, T]):  # noqa: N801 - a decorator
     """Bind a method that records a signal: it returns a `TrackResult`, or a coroutine of one."""
 
-    def __init__(self, record: Callable[Concatenate[Any, P], TrackResult]) -> None:
+    def __init__(self, record: Callable[Concatenate[Any, P], T]) -> None:
         super().__init__(record, default=None)
 
     @overload
     def __get__(self, instance: None, owner: type[object]) -> Self: ...
     @overload
-    def __get__(self, instance: Resource[Blocking], owner: type[object]) -> Callable[P, TrackResult]: ...
+    def __get__(self, instance: Resource[Blocking], owner: type[object]) -> Callable[P, T]: ...
     @overload
     def __get__(
         self, instance: Resource[Async], owner: type[object]
-    ) -> Callable[P, Coroutine[Any, Any, TrackResult]]: ...
+    ) -> Callable[P, Coroutine[Any, Any, T]]: ...
     def __get__(self, instance: Resource[Any] | None, owner: type[object]) -> object:
         if instance is None:
             return self
@@ -180,7 +179,7 @@ class recording(_Descriptor, Generic[P]):  # noqa: N801 - a decorator
             return await record(*args, **kwargs)
 
         if instance.runner.is_async:
-            return self.publish(instance, record_async, TrackResult)
+            return self.publish(instance, record_async, self.build.__annotations__["return"])
         instance.__dict__[self.build.__name__] = record
         return record
 

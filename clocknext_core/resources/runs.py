@@ -13,6 +13,8 @@ from clocknext_core.resources.binding import Async, Blocking, Resource, Runner, 
 from clocknext_core.signals import EncodedSignal, OutcomeSignal, StepFields, encode
 from clocknext_core.signatures import spell_out
 from clocknext_core.tokens import TokensLike
+from clocknext_core.usage.meter import Meter, with_usage
+from clocknext_core.usage.reading import read
 
 
 class RunSteps:
@@ -25,6 +27,7 @@ class RunSteps:
         model: The steps' model, where a step names none.
         member: The steps' member.
         wait: Whether each recording is awaited; `None`: as the client's mode says.
+        meter: Says which model a response's name is.
 
     Raises:
         ValidationError: A bad argument.
@@ -39,7 +42,9 @@ class RunSteps:
         model: str | None,
         member: str | None,
         wait: bool | None,
+        meter: Meter,
     ) -> None:
+        self._meter = meter
         self.run_id = check_id("run_id", run_id)
         self.wait = None if wait is None else check_bool("wait", wait)
         self._customer_id = check_text("customer_id", customer_id)
@@ -68,6 +73,7 @@ class RunSteps:
         *,
         model: str | None,
         tokens: TokensLike | None,
+        response: object,
         ordinal: int | None,
     ) -> EncodedSignal | None:
         """Take a step, and return the one before it, which is to be recorded now.
@@ -81,6 +87,14 @@ class RunSteps:
             raise RuntimeError("Steps are taken inside the run's `with` block.")
         check_keywords(fields, _STEP_FIELDS)
         check_text("key", key)
+        if response is not None:
+            if tokens is not None:
+                raise invalid("tokens", "must not be given together with response: give exactly one")
+            reading = read(response)
+            tokens = reading.tokens
+            fields = {**fields, "custom": with_usage(fields.get("custom"), reading)}
+            if model is None and reading.model is not None:
+                model = self._meter.model_of(reading)
         if model is None:
             model = self._model
         if model is None:
@@ -161,6 +175,7 @@ class Run(_Steps[Blocking]):
         *,
         model: str | None = None,
         tokens: TokensLike | None = None,
+        response: object = None,
         ordinal: int | None = None,
         **fields: Unpack[StepFields],
     ) -> None:
@@ -168,8 +183,10 @@ class Run(_Steps[Blocking]):
 
         Args:
             key: The step's key, below the run's `key_prefix` where there is one.
-            model: Catalogue id of the model. Default: the run's.
-            tokens: Token counts. Default: 0.
+            model: Catalogue id of the model. Default: the response's, as the client's `models` says, else the
+                run's.
+            tokens: Token counts. Default: the response's, else 0.
+            response: What the model's SDK returned, in place of `tokens`: see `signals.from_response`.
             ordinal: Which time this run takes this step, from 1. Default: counted. Give it to repeat one
                 exactly, as an agent does that retries.
             fields: `status`, `custom` and `metric`, as `signals.outcome` takes them.
@@ -178,7 +195,7 @@ class Run(_Steps[Blocking]):
             ValidationError: A bad argument; nothing was taken.
             RuntimeError: Outside the block.
         """
-        before = self._steps.step(key, fields, model=model, tokens=tokens, ordinal=ordinal)
+        before = self._steps.step(key, fields, model=model, tokens=tokens, response=response, ordinal=ordinal)
         if before is not None:
             self._record(before)
 
@@ -217,11 +234,12 @@ class AsyncRun(_Steps[Async]):
         *,
         model: str | None = None,
         tokens: TokensLike | None = None,
+        response: object = None,
         ordinal: int | None = None,
         **fields: Unpack[StepFields],
     ) -> None:
         """Record that the run advanced by one step; see `Run.step`."""
-        before = self._steps.step(key, fields, model=model, tokens=tokens, ordinal=ordinal)
+        before = self._steps.step(key, fields, model=model, tokens=tokens, response=response, ordinal=ordinal)
         if before is not None:
             await self._record(before)
 
@@ -256,7 +274,16 @@ _REFUSALS = (ClockNextError, RuntimeError)
 
 
 class Runs(Resource[S]):
-    """Group the steps of an outcome, so that it is billed once, and only if it was reached."""
+    """Group the steps of an outcome, so that it is billed once, and only if it was reached.
+
+    Args:
+        runner: The client.
+        meter: What the client knows of its exchanges with models. Default: a new one.
+    """
+
+    def __init__(self, runner: Runner, meter: Meter | None = None) -> None:
+        super().__init__(runner)
+        self._meter = Meter() if meter is None else meter
 
     @overload
     def start(
@@ -315,5 +342,6 @@ class Runs(Resource[S]):
             model=model,
             member=member,
             wait=wait,
+            meter=self._meter,
         )
         return AsyncRun(self.runner, steps) if self.runner.is_async else Run(self.runner, steps)

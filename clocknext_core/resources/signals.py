@@ -1,10 +1,10 @@
 """Signals: recording what is billed, and reading back what was."""
 
-from typing import Unpack, get_args
+from typing import Unpack
 
-from clocknext_core.checks import check_choice, check_instance, check_keywords, check_text
+from clocknext_core.checks import check_instance, check_text
 from clocknext_core.envelope import Payload, as_object
-from clocknext_core.errors import ClockNextError, invalid
+from clocknext_core.errors import ClockNextError
 from clocknext_core.models import TrackResult, UnitRecord, UnitUsage, Usage, UsageLog
 from clocknext_core.operations import (
     USAGE_PATH,
@@ -14,10 +14,10 @@ from clocknext_core.operations import (
     path_of,
     required_text,
 )
-from clocknext_core.resources.binding import Resource, Runner, S, endpoint, recording
+from clocknext_core.resources.binding import Runner, S, endpoint, recording
+from clocknext_core.resources.metering import Metering
 from clocknext_core.resources.payloads import picked
 from clocknext_core.signals import (
-    FIELDS_OF,
     Body,
     CreditFields,
     OutcomeFields,
@@ -28,19 +28,23 @@ from clocknext_core.signals import (
     fix,
     make_body,
 )
-from clocknext_core.tokens import Tokens, TokensLike
-from clocknext_core.usage import read_model
+from clocknext_core.tokens import TokensLike
+from clocknext_core.usage.meter import Meter
 
 
-class Signals(Resource[S]):
+class Signals(Metering[S]):
     """Record signals: buffered by default, or awaited with `wait=True` (or a client in `sync` mode).
 
     A buffered call returns at once; the hooks and `flush` report later how the signal ended. An awaited call
     returns the server's answer, or raises its error.
+
+    Args:
+        runner: The client.
+        meter: What the client knows of its exchanges with models. Default: a new one.
     """
 
-    def __init__(self, runner: Runner) -> None:
-        super().__init__(runner)
+    def __init__(self, runner: Runner, meter: Meter | None = None) -> None:
+        super().__init__(runner, meter)
         self._make_key = runner.make_key
 
     def _record(self, signal_type: SignalType, body: Body, wait: bool | None) -> TrackResult:
@@ -119,59 +123,6 @@ class Signals(Resource[S]):
         """
         body = make_body("outcome", fields, customer_id=customer_id, model=model, tokens=tokens)
         return self._record("outcome", body, wait)
-
-    @recording
-    def from_response(
-        self,
-        response: object,
-        /,
-        *,
-        customer_id: str,
-        type: SignalType = "credit",  # noqa: A002
-        model: str | None = None,
-        wait: bool | None = None,
-        **fields: Unpack[OutcomeFields],
-    ) -> TrackResult:
-        """Record a signal with the model and the tokens that a model's response names.
-
-        A credit signal, unless `type` says otherwise; which arguments it takes follows from the type, and one
-        that does not belong to it is an error. So a forgotten key is never a debit of the wallet instead.
-        Arguments, result and errors beyond these are those of `credit` and `outcome`.
-
-        Args:
-            response: What a provider's SDK returned, or the last chunk of a stream: see `Tokens.from_usage`.
-            customer_id: Who is billed.
-            type: `credit`, `wallet` or `outcome`.
-            model: Catalogue id of the model. Default: the response's, which must be one of your catalogue.
-            key: The credit's or the outcome step's key, sent as `key`. Give this or `agent_key`; no wallet
-                signal has one.
-            agent_key: The same, sent as `agentKey`.
-            run_id: Groups the steps of one run of an outcome.
-            complete: `True` bills the outcome, once.
-            member: The member of the customer who caused it: their e-mail address, or any other string.
-            status: `SUCCESS` (the server's default), `FAILURE` or `PENDING`.
-            custom: A JSON object of your choice: at most 32 KiB once encoded, nested at most 100 deep.
-            metric: `{"ref": name, "value": value}`, sent as a property of that name.
-            idempotency_key: The server bills a key once; the response's id, where it has one, keeps a
-                response from being billed twice. Default: one is made.
-            wait: Send it now and wait for the answer. Default: as the client's `mode` says.
-
-        Raises:
-            ValidationError: The response has no known usage, or names no model and `model` was not given; or
-                a bad argument. Nothing was recorded.
-            ClockNextError: The call waited, and the server refused the signal or could not be reached.
-        """
-        check_choice("type", type, get_args(SignalType))
-        check_keywords(fields, FIELDS_OF["outcome"])
-        given = {name: value for name, value in fields.items() if value is not None}
-        for name in given:
-            if name not in FIELDS_OF[type]:
-                raise invalid(name, f"does not belong to a {type} signal")
-        tokens = Tokens.from_usage(response)
-        if model is None:
-            model = read_model(response)
-        body = make_body(type, given, customer_id=customer_id, model=model, tokens=tokens)
-        return self._record(type, body, wait)
 
     @recording
     def track(self, signal: Signal, /, *, wait: bool | None = None) -> TrackResult:

@@ -24,6 +24,7 @@ class Driver(Calls[Tasks]):
     async def halt(self) -> None:
         """End all tasks and connections. Held signals stay held."""
         await self._background.cancel()
+        self._serving.run_hooks_if_alone()
         await self.transport.aclose()
 
     def _now(self) -> float:

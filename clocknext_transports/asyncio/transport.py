@@ -24,6 +24,7 @@ from clocknext_transports.http11.race import Address, Race
 from clocknext_transports.http11.sockets import Poller
 from clocknext_transports.http11.tls import default_context
 from clocknext_transports.process import fork as forks
+from clocknext_transports.sync.transport import NativeTransport as ThreadTransport
 
 T = TypeVar("T")
 
@@ -33,7 +34,7 @@ class Alarm:
 
     Instead of `asyncio.timeout` and `asyncio.wait`: a task that is stuck in one of those when its loop is
     closed, without being cancelled, may be referred to by their timer alone, and CPython crashes when such a
-    task is collected. This timer refers to the alarm, which whoever waits has too.
+    task is collected. This timer refers to the alarm, which the waiting task has too.
     """
 
     def __init__(self) -> None:
@@ -216,6 +217,10 @@ class NativeTransport:
         for stream in self._pool.clear():
             if not stream.is_foreign():
                 await stream.closed
+
+    def for_threads(self) -> ThreadTransport:
+        """Return a transport for threads with the same settings, for when the event loop has ended."""
+        return ThreadTransport(max_answer_bytes=self._max_answer_bytes, ssl_context=self._given_context)
 
     @property
     def is_open(self) -> bool:

@@ -102,7 +102,7 @@ class Story:
 
     Args:
         server: A running emulator, fresh.
-        console: Where the story is told.
+        console: The console to print to.
     """
 
     def __init__(self, server: EmulatorServer, console: Console) -> None:

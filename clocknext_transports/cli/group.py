@@ -12,11 +12,11 @@ from clocknext_transports.cli.balances import balances
 from clocknext_transports.cli.customers import customers
 from clocknext_transports.cli.demo import demo
 from clocknext_transports.cli.emulator import emulator
+from clocknext_transports.cli.explain import usage_commands
 from clocknext_transports.cli.models import models
 from clocknext_transports.cli.send import send
 from clocknext_transports.cli.spool import spool
 from clocknext_transports.cli.tables import say
-from clocknext_transports.cli.usage import usage
 from clocknext_transports.cli.verify import verify
 from clocknext_transports.cli.whoami import whoami
 
@@ -36,10 +36,11 @@ def cli() -> None:
     clocknext send usage.jsonl        deliver signals from a file, each billed once
     clocknext spool list PATH         what processes that died left on disk; `replay` delivers it
     clocknext usage ID                what a customer used, and what it cost
+    clocknext usage explain FILE      what a model's response would be billed as, and why
     """  # noqa: D301 - click's mark of a block to leave as it is
 
 
-for command in (demo, emulator, send, verify, spool, whoami, models, customers, balances, usage):
+for command in (demo, emulator, send, verify, spool, whoami, models, customers, balances, usage_commands):
     cli.add_command(command)
 
 

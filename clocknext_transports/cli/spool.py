@@ -73,7 +73,7 @@ def spool() -> None:
 def list_files(path: Path, *, as_json: bool) -> None:
     """List the files of the spool in PATH: their process, whether it lives, and their signals.
 
-    What is left behind by a dead process is adopted by the next one that opens the spool, or by `replay`.
+    Signals left behind by a dead process are adopted by the next one that opens the spool, or by `replay`.
     """
     with _reported():
         found = survey(path)
@@ -252,7 +252,9 @@ class _Replay:
             self._own.quarantine([stored.idempotency_key], describe(failed))
             self.refused += 1
         else:
-            raise CallFailedError(failed, "What is left stays in the spool: run the same command again.")
+            raise CallFailedError(
+                failed, "Undelivered signals stay in the spool: run the same command again."
+            )
 
 
 def _send(client: ClockNext, stored: Stored) -> ClockNextError | None:

@@ -27,7 +27,7 @@ MAX_MODELS = 1000
 """Most models of which the sums are kept apart."""
 MAX_MODEL_LENGTH = 200
 
-NOTHING_BILLED = "What was priced so far was not billed."
+NOTHING_BILLED = "The signals priced so far were not billed."
 
 
 @dataclass(slots=True)

@@ -4,9 +4,11 @@ import codecs
 import importlib
 import os
 import random
+import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 from clocknext_core import (
@@ -39,9 +41,11 @@ from clocknext_core.resources.signals import Signals
 from clocknext_core.resources.units import Units
 from clocknext_core.resources.webhooks import Webhooks
 from clocknext_core.resources.workspace import Workspace
+from clocknext_core.usage.catalogue import ModelNames
+from clocknext_core.usage.meter import Meter
 from clocknext_transports.client import environment
 from clocknext_transports.client.driver import Driver
-from clocknext_transports.client.hooks import Hooks, OnDrop, OnError, OnFlush, OnRetry
+from clocknext_transports.client.hooks import Hooks, OnDrop, OnError, OnFlush, OnRetry, OnUnbilled, logged
 from clocknext_transports.process import fork
 
 if TYPE_CHECKING:
@@ -80,6 +84,11 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
         on_retry: `(event)` with `.attempt`, `.delay`, `.error` and `.signal`: an attempt will be repeated.
         on_drop: `(signal, reason)`: a buffered signal will not be sent; `"queue_full"`, `"send_failed"`
             (after `on_error`) or `"closed"`.
+        on_unbilled: `(unbilled)` with `.reason`, `.reading`, `.customer_id` and `.detail`: a call to a
+            model was not billed.
+        models: How names of models in responses become names of the catalogue. `"undated"` drops a date at
+            the end, `"workspace"` asks the service once, a mapping or a function says it, `None` leaves them
+            as they are. A `model=` that is given is never changed.
         transport: How requests travel. Default: the native one, or httpx where the environment names a proxy.
         allow_insecure_http: Allow plain http to other hosts than this one.
         spool: Where every buffered signal is stored before the call that records it returns, so that it
@@ -112,6 +121,8 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
         on_flush: OnFlush | None = None,
         on_retry: OnRetry | None = None,
         on_drop: OnDrop | None = None,
+        on_unbilled: OnUnbilled | None = None,
+        models: ModelNames = "undated",
         transport: TransportT | None = None,
         allow_insecure_http: bool = False,
         spool: "str | os.PathLike[str] | Spool | None" = None,
@@ -128,6 +139,7 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
             allow_insecure_http=allow_insecure_http,
             spool_window=window,
         )
+        self._meter = Meter(models=models, on_unbilled=logged(on_unbilled), clock=time.monotonic)
         self._hooks = Hooks(on_error=on_error, on_flush=on_flush, on_retry=on_retry, on_drop=on_drop)
         self.close_timeout = check_seconds("close_timeout", close_timeout)
         if transport is not None:
@@ -152,8 +164,8 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
         self.plans: Plans[S] = Plans(self)
         self.portal: Portal[S] = Portal(self)
         self.purchases: Purchases[S] = Purchases(self)
-        self.runs: Runs[S] = Runs(self)
-        self.signals: Signals[S] = Signals(self)
+        self.runs: Runs[S] = Runs(self, self._meter)
+        self.signals: Signals[S] = Signals(self, self._meter)
         self.units: Units[S] = Units(self)
         self.webhooks: Webhooks[S] = Webhooks(self)
         self.workspace: Workspace[S] = Workspace(self)
@@ -196,7 +208,10 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
 
         While others use the client, the figures may be some events apart.
         """
-        return self._engine.outbox.stats(now=now)
+        return self._with_unbilled(self._engine.outbox.stats(now=now))
+
+    def _with_unbilled(self, stats: Stats) -> Stats:
+        return replace(stats, unbilled=self._meter.unbilled)
 
     def wrap_transport(self, wrap: Callable[[TransportT], TransportT]) -> None:
         """Lay another transport around the client's, such as one that measures it.

@@ -192,6 +192,7 @@ class Driver(ABC, Generic[B]):
             yield Await(closed)
             self._keeper.join()
         yield Halt()
+        self._serving.run_hooks()  # of what was dropped at the end, and flushes that wait for them
         process_exit.unregister(self)
         return report
 

@@ -20,6 +20,7 @@ from clocknext_core import (
     Rejected,
     Retrying,
     Signal,
+    Unbilled,
     ValidationError,
 )
 from clocknext_core.models import DropReason
@@ -30,6 +31,26 @@ OnError: TypeAlias = Callable[[ClockNextError, Signal], object]
 OnFlush: TypeAlias = Callable[[int], object]
 OnRetry: TypeAlias = Callable[[Retrying], object]
 OnDrop: TypeAlias = Callable[[Signal, DropReason], object]
+OnUnbilled: TypeAlias = Callable[[Unbilled], object]
+
+
+def logged(on_unbilled: OnUnbilled | None) -> OnUnbilled | None:
+    """Check the hook `on_unbilled`; what it raises is logged, for nothing else may suffer by it.
+
+    Raises:
+        ValidationError: It can't be called, or would have to be awaited.
+    """
+    _check_hook("on_unbilled", on_unbilled)
+    if on_unbilled is None:
+        return None
+
+    def call(unbilled: Unbilled) -> None:
+        try:
+            on_unbilled(unbilled)
+        except Exception:  # noqa: BLE001 - the user's request must not break over a report
+            logger.exception("The hook on_unbilled raised on %s.", unbilled.reason)
+
+    return call
 
 
 class Hooks:

@@ -11,7 +11,9 @@ MAX_HEAD_BYTES = 64 * 1024
 """Most bytes of an answer's head, together with the interim answers before it."""
 MAX_FRAMING_BYTES = 2048
 """Most bytes of a chunk's size and extension, or of the trailers, that h11 holds while it is incomplete."""
-FREE_FRAMING_BYTES = 16 * 1024
+MAX_HEAD_LINES = 1000
+"""Most lines of one head: h11's time grows with them."""
+FREE_FRAMING_BYTES = 8 * 1024
 """Bytes of chunk sizes, extensions and trailers beyond which they may be no more than the body's bytes.
 
 Reading a chunk takes the same time whatever its length: a MiB in chunks of one byte would take ten seconds of
@@ -44,6 +46,7 @@ class Reader:
         self._wall_clock = wall_clock
         self._head: h11.Response | None = None
         self._head_bytes = 0
+        self._head_lines = 0
         self._unread = bytearray()
         """Bytes that have come and that h11 has not got yet."""
         self._body = bytearray()
@@ -54,13 +57,13 @@ class Reader:
 
     def receive(self, data: bytes) -> Answer | None:
         """Take bytes as they came (`b""`: the peer closed). Return the answer once it is complete."""
-        start = max(0, len(self._unread) - 2)  # the end of a head may be cut
+        held = len(self._unread)
         self._unread += data
         try:
             if self._head is None:
                 if not data:
                     return Failure("The connection was closed before an answer came.")
-                answer = self._read_heads(start)
+                answer = self._read_heads(held)
                 if answer is not None or self._head is None:
                     return answer
             return self._read_body(has_ended=not data)
@@ -70,11 +73,15 @@ class Reader:
                 return Failure("The connection was closed in the middle of the answer.")
             return Failure(_NOT_HTTP)
 
-    def _read_heads(self, start: int) -> Answer | None:
+    def _read_heads(self, counted: int) -> Answer | None:
         """Pass the head and the interim answers before it to h11, each once it is complete."""
+        start = max(0, counted - 2)  # the end of a head may be cut
         while self._head is None:
             found = _HEAD_END.search(self._unread, start)
             end = len(self._unread) if found is None else found.end()
+            self._head_lines += self._unread.count(b"\n", counted, end)
+            if self._head_lines > MAX_HEAD_LINES:
+                return Failure(f"{_NOT_HTTP} Its head has more than {MAX_HEAD_LINES} lines.")
             if self._head_bytes + end > MAX_HEAD_BYTES:
                 return Failure(f"{_NOT_HTTP} Its head is longer than {MAX_HEAD_BYTES} bytes.")
             if _SPOILT.search(self._unread, start, end):
@@ -82,7 +89,7 @@ class Reader:
             if found is None:
                 return None
             self._head_bytes += end
-            start = 0
+            start = counted = self._head_lines = 0
             if (answer := self._give(end)) is not None:
                 return answer
         return None

@@ -58,7 +58,7 @@ class Calls(driver.Driver[B], Generic[B]):
         return await carry_out_async(self._performing(call), self._take)
 
     async def record(self, encoded: EncodedSignal) -> TrackResult:
-        """Buffer a signal. If this is cancelled, nothing was recorded."""
+        """Buffer a signal. Where this is cancelled, nothing was recorded."""
         engine = self._serving.engine
         if (engine.outbox.held + 1) % engine.config.batch.max_size == 0:
             # A loop of calls that never suspend would starve the task that sends.
@@ -144,7 +144,7 @@ class Calls(driver.Driver[B], Generic[B]):
         if self.owns_transport:  # another one can't be used outside its loop
             from clocknext_transports.loops.takeover import take_over
 
-            self._takeover = take_over(serving.engine, self._hooks, ahead=self._ahead)
+            self._takeover = take_over(serving.engine, self._hooks, self.transport, ahead=self._ahead)
             self._takeover.begin_exit(timeout)
 
     def end_exit(self) -> int:

@@ -39,7 +39,7 @@ class LoopClient(ClientBase[Async, Transport, D], Generic[D]):
 
     def stats(self) -> Stats:
         """Count the buffered signals by state, and say how the service does."""
-        return self._driver.stats()
+        return self._with_unbilled(self._driver.stats())
 
     async def flush(self, timeout: float | None = None) -> FlushReport:
         """Send everything held, wait for it, and report how it ended.

@@ -4,6 +4,8 @@ The outbox is the same in all worlds, so signals keep their order, keys and back
 """
 
 import time
+from collections.abc import Callable
+from typing import cast
 
 from clocknext_core import Answer, Config, Engine, Request
 from clocknext_transports.client import environment
@@ -42,18 +44,23 @@ class _Carrier:
         self._transport.close()
 
 
-def take_over(engine: Engine, hooks: Hooks, *, ahead: float) -> Driver:
-    """Make the driver that takes over.
+def take_over(engine: Engine, hooks: Hooks, transport: object, *, ahead: float) -> Driver:
+    """Return the driver that takes over.
 
     Args:
-        engine: Whose outbox holds what the loop left behind; nothing else drives it any more.
+        engine: Its outbox holds the signals that the loop left behind; nothing else drives it any more.
         hooks: The client's.
+        transport: The client's, made by itself. Its `for_threads` returns one with the same settings: the
+            environment may name another proxy by now.
         ahead: Seconds by which the loop's clock was ahead of `time.monotonic`.
     """
-    return Driver(engine, _Carrier(_transport(engine.config), ahead), hooks, LoopClock(ahead))
+    for_threads = cast("Callable[[], Transport] | None", getattr(transport, "for_threads", None))
+    carrying = _transport(engine.config) if for_threads is None else for_threads()
+    return Driver(engine, _Carrier(carrying, ahead), hooks, LoopClock(ahead))
 
 
 def _transport(config: Config) -> Transport:
+    """Return a transport like that of a new client, for a driver whose transports have no `for_threads`."""
     proxy = environment.proxy_for(config.origin)
     if proxy is None:
         return NativeTransport()

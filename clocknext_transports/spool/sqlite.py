@@ -67,7 +67,7 @@ class SqliteSpool:
         clock: Seconds since 1970.
 
     Raises:
-        SpoolError: The path is no directory or can't be written to, somebody else owns it or may write to it
+        SpoolError: The path is no directory or can't be written to, another user owns it or may write to it
             (`trust.UntrustedError`), or the platform is Windows.
     """
 

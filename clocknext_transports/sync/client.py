@@ -40,7 +40,7 @@ class ClockNext(ClientBase[Blocking, Transport, Driver]):
 
     def stats(self) -> Stats:
         """Count the buffered signals by state, and say how the service does."""
-        return self._driver.stats()
+        return self._with_unbilled(self._driver.stats())
 
     def flush(self, timeout: float | None = None) -> FlushReport:
         """Send everything held, wait for it, and report how it ended.

@@ -26,6 +26,7 @@ class Driver(Calls[Tasks]):
     async def halt(self) -> None:
         """End all tasks and connections. Held signals stay held."""
         self._background.cancel()
+        self._serving.run_hooks_if_alone()
         if not self._serving.outbox.held:
             process_exit.unregister(self)
         await self.transport.aclose()
@@ -71,9 +72,9 @@ class Driver(Calls[Tasks]):
         """Buffer a signal, inside the block; after closing, have it dropped."""
         if not self._background.is_working and not self._serving.outbox.is_closing:
             raise _outside_block()
+        await trio.lowlevel.checkpoint_if_cancelled()
         result = await super().record(encoded)
-        # Every call of trio gives way to others. This one can't be cancelled: the signal is recorded.
-        await trio.lowlevel.cancel_shielded_checkpoint()
+        await trio.lowlevel.cancel_shielded_checkpoint()  # it was recorded: too late to be cancelled
         return result
 
     def _flushing(self, timeout: float | None, *, closes: bool = False) -> script.Script[FlushReport]:

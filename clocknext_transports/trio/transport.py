@@ -21,6 +21,7 @@ from clocknext_transports.http11.race import ATTEMPT_DELAY
 from clocknext_transports.http11.sockets import Poller, SocketLike
 from clocknext_transports.http11.tls import default_context
 from clocknext_transports.process import fork as forks
+from clocknext_transports.sync.transport import NativeTransport as ThreadTransport
 
 CHUNK = 65536
 
@@ -150,6 +151,10 @@ class NativeTransport:
     async def aclose(self) -> None:
         """Close every idle connection. Exchanges that begin later open new ones."""
         self._pool.clear()
+
+    def for_threads(self) -> ThreadTransport:
+        """Return a transport for threads with the same settings, for when the event loop has ended."""
+        return ThreadTransport(max_answer_bytes=self._max_answer_bytes, ssl_context=self._given_context)
 
     @property
     def is_open(self) -> bool:

@@ -95,10 +95,10 @@ def test_customers_are_listed_page_by_page(invoke: Invoke) -> None:
     with emulator(Ledger(Catalogue(customers=everyone))) as server:
         status, out, _ = invoke(server.url, "customers", "list")
         assert (status, rows(out)[0]) == (0, ["ID", "Name", "Email", "Created"])
-        assert [row[0] for row in rows(out)[1:]] == [customer.id for customer in everyone]
+        assert [row[0] for row in rows(out)[1:]] == [customer.id for customer in reversed(everyone)]
         assert len(targets(server)) == 3
         _, out, _ = invoke(server.url, "customers", "list", "--json", "--limit", "70")
-        assert [json.loads(line)["id"] for line in out.splitlines()] == [one.id for one in everyone[:70]]
+        assert [json.loads(line)["id"] for line in out.splitlines()] == [one.id for one in everyone[:-71:-1]]
         assert len(targets(server)) == 5
         _, out, _ = invoke(server.url, "customers", "list", "--q", "name 7", "--limit", "2")
         assert [row[0] for row in rows(out)[1:]] == ["cus_7", "cus_70"]

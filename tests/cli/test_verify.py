@@ -157,7 +157,9 @@ def test_a_key_that_is_not_accepted_stops_at_once(server: EmulatorServer, usage:
     usage.write_bytes(many(500))
     done = clocknext("verify", usage, env=connected(server.url, "cnk_wrong_key"))
     assert (done.returncode, done.stdout) == (2, "0 priced, 0 refused.\n")
-    assert done.stderr == "Stopped: AuthError 401: Invalid API key. What was priced so far was not billed.\n"
+    assert (
+        done.stderr == "Stopped: AuthError 401: Invalid API key. The signals priced so far were not billed.\n"
+    )
     assert 1 <= len(server.ledger.requests) <= 8
 
 
@@ -200,7 +202,7 @@ def test_ctrl_c_shows_what_was_priced(usage: Path) -> None:
         assert process.stderr.readline().startswith("Stopping: waiting up to 5 s for 8 signals")
         gate.release()
         out, errors = process.communicate(timeout=TIMEOUT)
-    assert (process.returncode, errors) == (130, "Interrupted. What was priced so far was not billed.\n")
+    assert (process.returncode, errors) == (130, "Interrupted. The signals priced so far were not billed.\n")
     assert ["cus_123", "8", "0", "0", "0", "4.000000"] in rows(out)
     assert out.endswith("8 priced, 0 refused.\n")
 

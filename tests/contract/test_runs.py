@@ -114,8 +114,8 @@ async def test_the_steps_of_a_cancelled_block_are_held(world: World, wait: bool 
 
 @in_tasks
 async def test_a_step_whose_awaited_recording_is_cancelled_is_held(world: World) -> None:
-    hold = Hold()
-    with scripted([held(hold)]) as server:
+    gate = Hold()
+    with scripted([held(gate)]) as server:
         async with world.open(server.url, batch=PATIENT_BATCH) as client:
 
             async def block() -> None:
@@ -123,9 +123,9 @@ async def test_a_step_whose_awaited_recording_is_cancelled_is_held(world: World)
                     await run.step("a")
                     await run.step("b")  # sends a, and waits
 
-            await world.cancelled(block, when=lambda: world.arrived(hold))
+            await world.cancelled(block, when=lambda: world.arrived(gate))
             assert client.pending == 2
-            hold.release()
+            gate.release()
             assert (await client.flush()).delivered == 2
         assert sorted(sent_to(server)) == ["r/a/1", "r/a/1", "r/b/1"]
 

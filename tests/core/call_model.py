@@ -330,18 +330,18 @@ class World:
         if book.reply.error is not None:
             assert isinstance(output.outcome, ClockNextError)
             self._check_error(book, output.outcome)
-        else:
-            assert not isinstance(output.outcome, ClockNextError)
+        elif book.key is not None:
             result = book.call.result(output)
-            if isinstance(result, TrackResult):
-                assert (result.raw, result.idempotency_key) == (book.reply.payload, book.key)
-                assert not result.queued
-            else:
-                assert book.key is None
-                assert {name: value for name, value in result.items() if name != "ok"} == book.reply.payload
+            assert isinstance(result, TrackResult)
+            assert result.raw == book.reply.payload
+            assert (result.idempotency_key, result.queued) == (book.key, False)
+        else:
+            result = book.call.result(output)
+            assert isinstance(result, dict)
+            assert {name: value for name, value in result.items() if name != "ok"} == book.reply.payload
         self._end(book)
 
-    def _check_sent_away(self, book: Book, output: "Settled[Payload] | Settled[TrackResult]") -> None:
+    def _check_sent_away(self, book: Book, output: Settled[Payload]) -> None:
         """The host's pause is longer than a caller would wait for: the error says how long it is."""
         error = output.outcome
         assert isinstance(error, RateLimitError)

@@ -25,7 +25,8 @@ from clocknext_core.resources.runs import Runs
 from clocknext_core.resources.signals import Signals
 from clocknext_core.resources.writes import check_agent_key
 from clocknext_core.signals import encode
-from clocknext_core.usage import read_model, read_usage
+from clocknext_core.usage.meter import Meter
+from clocknext_core.usage.reading import Reading, read
 from tests.core.resources.support import FakeClient, unchecked
 from tests.core.support import KEY, no_key
 
@@ -166,14 +167,16 @@ RUN: list[tuple[Callable[[], object], str]] = [
 
 USAGE: list[tuple[Callable[[], object], str]] = [
     (
-        lambda: read_usage({"type": "message_start"}),
+        lambda: read({"type": "message_start"}),
         (
-            "response: is the first event of a stream, whose output count is not final: "
-            "give the last message_delta, or the final message"
+            "response: is not final, it is the first event of a stream, whose output count has only begun; "
+            "give "
+            "the last chunk or the final message (Anthropic: get_final_message()), or meter the stream with "
+            "signals.from_stream()"
         ),
     ),
     (
-        lambda: read_usage({"text": "x"}),
+        lambda: read({"text": "x"}),
         (
             "response: has no token usage that is known: dict with the keys 'text'. Of a stream, give "
             "the last chunk; OpenAI has to be asked for usage there, "
@@ -181,45 +184,46 @@ USAGE: list[tuple[Callable[[], object], str]] = [
         ),
     ),
     (
-        lambda: read_model(SimpleNamespace(text=1, _key=2)),
-        "model: is required, since the response names none: SimpleNamespace with the attributes 'text'",
-    ),
-    (
-        lambda: read_usage({"usage": SimpleNamespace(seconds=1, minutes=2)}),
+        lambda: read({"usage": SimpleNamespace(speed=1, minute=None)}),
         (
-            "response: has token usage of an unknown shape: "
-            "SimpleNamespace with the attributes 'seconds', 'minutes'"
+            "response: has token usage of an unknown shape: SimpleNamespace with the attributes 'speed', "
+            "'minute'"
         ),
     ),
     (
-        lambda: read_usage({"usage": {"input_tokens": None, "output_tokens": 1}}),
+        lambda: read({"usage": {"input_tokens": None, "output_tokens": 1}}),
         (
-            "response: has usage without input_tokens, as the last event of some streams does: give the "
-            "final message, since the whole prompt would go uncounted"
+            "response.usage: has no prompt count (input_tokens, prompt_tokens), so the whole prompt would go "
+            "unbilled: give the final message (Anthropic: stream.get_final_message()), the last chunk "
+            "(Gemini, "
+            "Mistral), or the provider's own response where a gateway or a framework lost the count"
         ),
     ),
     (
-        lambda: read_usage({"meta": {"billed_units": {}}}),
-        "response: has usage without input_tokens or output_tokens",
-    ),
-    (
-        lambda: read_usage({"usage": {"prompt_tokens": 1.5}}),
+        lambda: read({"usage": {"prompt_tokens": 1.5}}),
         "response.usage.prompt_tokens: must be an integer, not float",
     ),
     (
-        lambda: read_model({"usage": {}, "model": " "}),
-        "model: is required, since the response names none: dict with the keys 'usage', 'model'",
+        lambda: Meter().model_of(Reading(tokens=Tokens())),
+        "model: is required, since the response names none",
     ),
     (
-        lambda: read_model({f"{n:02}" + "x" * 50: n for n in range(20)}),
-        "model: is required, since the response names none: dict with the keys "
-        + ", ".join(repr(f"{n:02}" + "x" * 38) for n in range(20)),
+        lambda: read({f"{n:02}" + "x" * 50: n for n in range(20)}),
+        (
+            "response: has no token usage that is known: dict with the keys "
+            + ", ".join(repr(f"{n:02}" + "x" * 38) for n in range(20))
+            + ". Of a stream, give the last chunk; OpenAI has to be asked for usage there, "
+            'with stream_options={"include_usage": True}'
+        ),
     ),
     (
-        lambda: read_model({f"{n:02}": n for n in range(21)}),
-        "model: is required, since the response names none: dict with the keys "
-        + ", ".join(repr(f"{n:02}") for n in range(20))
-        + ", …",
+        lambda: read({f"{n:02}": n for n in range(21)}),
+        (
+            "response: has no token usage that is known: dict with the keys "
+            + ", ".join(repr(f"{n:02}") for n in range(20))
+            + ", …. Of a stream, give the last chunk; OpenAI has to be asked for usage there, "
+            'with stream_options={"include_usage": True}'
+        ),
     ),
 ]
 

@@ -1,5 +1,6 @@
 """Operations: paths and queries as the server's URL parser reads them, bodies, and pages."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl, unquote
@@ -11,6 +12,7 @@ from hypothesis import given
 from clocknext_core import ClockNextError, Config, Operation, Pages, ValidationError
 from clocknext_core.envelope import Payload
 from clocknext_core.operations import (
+    MAX_PAGES,
     Method,
     QueryValue,
     json_body,
@@ -314,3 +316,31 @@ def test_the_next_page_can_be_asked_for_again_until_it_is_taken() -> None:
     assert not isinstance(page, ClockNextError)
     pages.items(page)
     assert shelf.asked == [None, None]
+
+
+def test_ever_new_cursors_end_with_an_error() -> None:
+    pages = Pages(Shelf({}).fetch)
+    for number in range(MAX_PAGES - 1):
+        assert pages.items(([number], f"cursor-{number}")) == [number]
+    with pytest.raises(ClockNextError, match="100000 pages and more: narrow the search"):
+        pages.items(([1], "another"))
+    followed: set[int] = vars(pages)["_followed"]
+    assert sum(map(sys.getsizeof, followed)) < 10_000_000
+
+
+def test_ever_new_cursors_of_empty_pages_end_soon() -> None:
+    pages = Pages(Shelf({}).fetch)
+    for number in range(999):
+        assert pages.items(([], f"cursor-{number}")) == []
+    assert pages.items(([1], "a")) == [1]
+    for number in range(999):
+        assert pages.items(([], f"other-{number}")) == []
+    with pytest.raises(ClockNextError, match="1000 empty pages in a row"):
+        pages.items(([], "b"))
+
+
+def test_a_cursor_has_a_greatest_length() -> None:
+    pages = Pages(Shelf({}).fetch)
+    assert pages.items(([1], "x" * 4096)) == [1]
+    with pytest.raises(ClockNextError, match="a cursor of 4097 characters"):
+        pages.items(([1], "y" * 4097))

@@ -17,6 +17,7 @@ PURE = {
         "abc",
         "ast",
         "collections",
+        "contextlib",
         "dataclasses",
         "datetime",
         "enum",
@@ -25,7 +26,18 @@ PURE = {
         "inspect",
         "ipaddress",
     ),
-    *("itertools", "json", "math", "operator", "re", "string", "types", "typing", "clocknext_core"),
+    *(
+        "hashlib",
+        "itertools",
+        "json",
+        "math",
+        "operator",
+        "re",
+        "string",
+        "types",
+        "typing",
+        "clocknext_core",
+    ),
 }
 """What the core may import; of `urllib` the parser alone. That `datetime` reads no clock is checked apart."""
 

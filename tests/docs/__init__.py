@@ -1,4 +1,4 @@
-"""Tests of README.md and docs/: their examples run, and what they say of the code is so."""
+"""Tests of README.md and docs/: the examples run, and tables and reference agree with the code."""
 
 from pathlib import Path
 

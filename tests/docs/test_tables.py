@@ -1,4 +1,4 @@
-"""What tables in README.md and docs/ say of the code is what the code says."""
+"""Tables in README.md and docs/ agree with the code."""
 
 import inspect
 from ast import literal_eval

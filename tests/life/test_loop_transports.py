@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import time
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -12,6 +13,7 @@ from clocknext_core import Response
 from clocknext_transports import AsyncClockNext, TrioClockNext
 from clocknext_transports.asyncio import NativeTransport
 from clocknext_transports.http11 import TRUSTED_FOR
+from clocknext_transports.trio import NativeTransport as TrioTransport
 from tests.life.support import Child, connections_to, is_connected_to, keys, run
 from tests.transports.support import KEY, SOON, Peer, answer, keep_answering, request, serving, trusting
 
@@ -176,3 +178,30 @@ def test_loops_that_end_while_a_connection_is_opened_do_not_crash_the_interprete
     program += "from clocknext_transports.asyncio import NativeTransport\n" + STUCK
     ended = run(program, "")
     assert (ended.code, ended.output.strip()) == (0, "survived"), ended.errors
+
+
+def test_the_exit_delivers_through_the_proxy_that_was_named_when_the_client_was_made() -> None:
+    program = """
+os.environ["HTTP_PROXY"] = URL
+client = AsyncClockNext(KEY, base_url="http://billing.test", allow_insecure_http=True)
+async def main():
+    await client.signals.wallet(**WALLET, idempotency_key="key-0")
+asyncio.run(main())
+del os.environ["HTTP_PROXY"]
+"""
+    with Peer(keep_answering()) as proxy:
+        ended = run(program, proxy.url)
+        assert keys(proxy) == {"key-0": 1}, ended.errors
+        assert {seen.headers["host"] for seen in proxy.requests} == {"billing.test"}
+    assert ended.code == 0
+
+
+@pytest.mark.parametrize("kind", [NativeTransport, TrioTransport])
+def test_the_transport_that_takes_over_trusts_the_same_certificates(
+    kind: type[NativeTransport] | type[TrioTransport],
+) -> None:
+    authority = trustme.CA()
+    with Peer(keep_answering(), tls=serving(authority, "127.0.0.1")) as peer:
+        over = kind(ssl_context=trusting(authority)).for_threads()
+        assert isinstance(over.exchange(request(peer.url), deadline_at=time.monotonic() + SOON), Response)
+        over.close()

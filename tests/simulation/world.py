@@ -240,16 +240,16 @@ class World:
         self._nudge()
 
     def _record(self) -> str:
-        begun = encode(self._draw_signal(), self.engine.make_key)
-        self._signals[begun.idempotency_key] = Recorded(begun.body)
+        encoded = encode(self._draw_signal(), self.engine.make_key)
+        self._signals[encoded.idempotency_key] = Recorded(encoded.body)
         self.judge.touch(self.now)
         before = self.outbox.stats(now=self.now)
         receipt: Receipt | None = None
         with suppress(QueueFullError):
-            receipt = self.outbox.record(begun, now=self.now)
-        self.judge.recorded(begun, receipt, before)
+            receipt = self.outbox.record(encoded, now=self.now)
+        self.judge.recorded(encoded, receipt, before)
         self._check()
-        return begun.idempotency_key
+        return encoded.idempotency_key
 
     def _draw_signal(self) -> Signal:
         rng = self.rng

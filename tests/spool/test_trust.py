@@ -11,12 +11,12 @@ import pytest
 
 from clocknext_core import SpoolError
 from clocknext_transports import ClockNext
-from clocknext_transports.spool import SqliteSpool
+from clocknext_transports.spool import Problem, SqliteSpool, Stored
 from clocknext_transports.spool.files import database, trust
 from clocknext_transports.spool.files.lease import Lease
 from clocknext_transports.spool.files.quarantine import Quarantine
 from clocknext_transports.spool.files.trust import UntrustedError
-from clocknext_transports.spool.survey import survey
+from clocknext_transports.spool.survey import Surveyed, survey
 from tests.spool.support import adopted, keys, opened, quarantined, several
 
 
@@ -144,13 +144,12 @@ def test_a_planted_file_is_reported_and_neither_opened_nor_removed(
     planted.unlink(missing_ok=True)
     KINDS[kind](planted, elsewhere)
     before = planted.lstat()
-    results: list[object] = []
+    results: list[tuple[list[Stored], list[Problem], bool, list[Surveyed]]] = []
 
     def use() -> None:
         spool = opened(path)
-        results.extend(adopted(spool))
-        results.append(adopted(spool))
-        results.append(survey(path))
+        signals, problems = adopted(spool)
+        results.append((signals, problems, adopted(spool) == ([], []), survey(path)))
         spool.append(several(["new"]))  # recording goes on
         spool.close()
 
@@ -158,15 +157,12 @@ def test_a_planted_file_is_reported_and_neither_opened_nor_removed(
     thread.start()
     thread.join(20.0)
     assert not thread.is_alive(), "it hangs"
-    signals, problems, again, found = results
-    assert isinstance(signals, list)
+    ((signals, problems, is_told_once, found),) = results
     assert "key-own" in keys(signals)
     assert "key-planted" not in keys(signals)
-    assert isinstance(problems, list)
     messages = [problem.message for problem in problems]
     assert [kind.strip() in message and planted.name in message for message in messages] == [True]
-    assert again == ([], []), "it is told of once"
-    assert isinstance(found, list)
+    assert is_told_once
     assert [one.name for one in found if kind.strip() in one.damage] == [victim.stem]
     after = planted.lstat()
     assert (before.st_ino, before.st_mode, before.st_size) == (after.st_ino, after.st_mode, after.st_size)
@@ -261,7 +257,9 @@ def test_a_key_that_is_not_text_goes_into_quarantine(path: Path) -> None:
 def test_a_query_that_has_no_end_is_interrupted(path: Path) -> None:
     file = database.SignalFile(left(path, "a"))
     with pytest.raises(database.DamagedError, match="interrupted"):
-        file._query(f"SELECT count(*), sum(i) FROM ({ENDLESS})")
+        file._query(  # pyright: ignore[reportPrivateUsage]
+            f"SELECT count(*), sum(i) FROM ({ENDLESS})"
+        )
     assert file.last == 1, "the next one is not"
     file.close()
 

@@ -112,8 +112,11 @@ def test_a_proxy_that_cannot_be_used_is_an_error_that_names_its_variable(
 @pytest.mark.parametrize("is_there", [True, False])
 def test_socks_needs_its_package(is_there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     setenv(monkeypatch, ALL_PROXY="socks5://proxy.example:1080")
-    spec = object() if is_there else None
-    monkeypatch.setattr("clocknext_transports.client.environment.find_spec", lambda _: spec)
+
+    def find_spec(_: str) -> object:
+        return object() if is_there else None
+
+    monkeypatch.setattr("clocknext_transports.client.environment.find_spec", find_spec)
     if is_there:
         assert proxy_for(HTTPS) == "socks5://proxy.example:1080"
     else:

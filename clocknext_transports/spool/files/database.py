@@ -3,7 +3,7 @@
 A signal is durable when `insert` returns: the write-ahead log is synced at each commit. Removals are not
 synced; they are durable with the next insert at the latest. A signal that comes back after a power cut is a
 duplicate under its key. Each row has a checksum of its own, since SQLite has none outside its log: a signal
-with a flipped bit would bill somebody something else.
+with a flipped bit would bill something else.
 
 There are two kinds of failure: `SpoolError`, which may pass (the disk is full), and `DamagedError`: the
 file's content is not what was written. After either, close the file.
@@ -584,7 +584,7 @@ def remove(path: Path) -> None:
 
 
 def set_aside(path: Path) -> Path:
-    """Give a damaged file another name, under which nobody adopts it, and return that.
+    """Give a damaged file another name, under which no process adopts it, and return that.
 
     Raises:
         OSError: It can't be renamed.

@@ -92,7 +92,7 @@ class Quarantine:
             ]
 
     def remove(self, entries: Sequence[Quarantined]) -> None:
-        """Remove entries that were released, or that nobody needs any more."""
+        """Remove entries that were released, or are of no use any more."""
         with self._transaction() as connection:
             connection.executemany(
                 "DELETE FROM quarantined WHERE number = ?", [(one.number,) for one in entries]

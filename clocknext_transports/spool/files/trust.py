@@ -1,8 +1,9 @@
 """Which files of a spool are trusted: those of this user alone.
 
-Whoever can write to a spool's directory can have signals billed under this process's API key, and whoever can
-replace a file by a FIFO or a symbolic link can stop a process or have it write elsewhere. The checks go by
-name before a file is opened. That is enough, because nobody else can change a directory that was checked.
+A user who can write to a spool's directory can have signals billed under this process's API key, and one who
+can replace a file by a FIFO or a symbolic link can stop a process or have it write elsewhere. The checks go
+by name before a file is opened. That is enough, because no other user can change a directory that was
+checked.
 """
 
 import os
@@ -24,11 +25,11 @@ _KINDS = (
 
 
 class UntrustedError(SpoolError):
-    """A file or directory of the spool that somebody else may have put there or changed."""
+    """A file or directory of the spool that another user may have put there or changed."""
 
 
 def check_directory(path: Path) -> None:
-    """Require that a spool's directory is this user's, and that nobody else may write to it.
+    """Require that a spool's directory is this user's, and that no other user may write to it.
 
     Raises:
         UntrustedError: It is not, or it is a symbolic link.

@@ -444,3 +444,49 @@ def test_a_step_that_would_be_too_long_once_it_completes_is_refused_when_it_is_t
     assert refused_at is not None
     assert recorder.bodies[-1]["complete"] is True
     assert recorder.bodies[-1]["x"] == "y" * (refused_at - 1)
+
+
+RESPONSE: dict[str, object] = {
+    "id": "chatcmpl-77aa88bb",
+    "model": "gpt-4o-2024-08-06",
+    "service_tier": "flex",
+    "usage": {"prompt_tokens": 9, "completion_tokens": 4},
+}
+
+
+def test_a_step_takes_a_response() -> None:
+    recorder = Recorder()
+    with started(recorder) as run:
+        run.step("a", response=RESPONSE, custom={"feature": "x"})
+        run.step("b", response=RESPONSE, model="given")
+        run.step("c", response={"usage": RESPONSE["usage"]})
+    sent = [(body["model"], body["inputTokens"], body.get("custom")) for body in recorder.bodies]
+    usage = {"usage": {"tier": "flex"}}
+    assert sent == [("gpt-4o", 9, {**usage, "feature": "x"}), ("given", 9, usage), ("m", 9, None)]
+    assert [body["idempotencyKey"] for body in recorder.bodies] == [
+        "new-run/a/1",
+        "new-run/b/1",
+        "new-run/c/1/complete",
+    ]
+
+
+def test_an_asynchronous_step_takes_a_response() -> None:
+    recorder = AsyncRecorder()
+
+    async def test() -> None:
+        runs: Runs[Async] = Runs(recorder)
+        async with runs.start(customer_id="cus_1") as run:
+            await run.step("a", response=RESPONSE)
+
+    asyncio.run(test())
+    assert recorder.bodies[0]["model"] == "gpt-4o"
+
+
+def test_a_response_that_can_not_be_read_is_no_step() -> None:
+    recorder = Recorder()
+    with started(recorder) as run:
+        for arguments in ({"response": {"usage": None}}, {"response": RESPONSE, "tokens": {"input": 5}}):
+            wrong: Any = arguments
+            with pytest.raises(ValidationError):
+                run.step("a", **wrong)
+    assert recorder.bodies == []

@@ -469,22 +469,4 @@ CASES = [
     Case(
         "embedding", {"usage": {"prompt_tokens": 8, "total_tokens": 8}, "model": "e"}, Tokens(input=8), 8, "e"
     ),
-    Case(
-        "more-cached-than-prompt",
-        {
-            "usage": {
-                "input_tokens": 5136,
-                "output_tokens": 201,
-                "input_tokens_details": {"cached_tokens": 10192},
-            }
-        },
-        Tokens(input=0, output=201, cache=5136),
-        5136,
-    ),
-    Case(
-        "nothing-counted",
-        {"usage": {"prompt_tokens": None, "completion_tokens": None, "prompt_tokens_details": None}},
-        Tokens(),
-        0,
-    ),
 ]

@@ -2,13 +2,12 @@
 
 import pytest
 
-from clocknext_core import Tokens
+from clocknext_core import Tokens, ValidationError
 
 COUNTS: list[tuple[dict[str, object], Tokens]] = [
     ({"inputTokens": 5}, Tokens(input=5)),
-    ({"inputTokens": None, "outputTokens": 5}, Tokens(output=5)),
-    ({"inputTokens": None, "cacheWriteInputTokens": 5}, Tokens(input=5)),
-    ({"inputTokens": None, "cacheReadInputTokens": 5}, Tokens(cache=5)),
+    ({"inputTokens": 0, "cacheWriteInputTokens": 5}, Tokens(input=5)),
+    ({"inputTokens": 0, "cacheReadInputTokens": 5}, Tokens(cache=5)),
     (
         {
             "prompt_token_count": 100,
@@ -19,25 +18,18 @@ COUNTS: list[tuple[dict[str, object], Tokens]] = [
         },
         Tokens(input=67, output=50, cache=40),
     ),
-    ({"prompt_token_count": None, "candidates_token_count": 3}, Tokens(output=3)),
     (
         {"promptTokenCount": 1, "toolUsePromptTokenCount": 2, "cachedContentTokenCount": 0},
         Tokens(input=3, cache=0),
     ),
     ({"total_input_tokens": 5}, Tokens(input=5)),
     ({"total_input_tokens": None, "total_tool_use_tokens": 5}, Tokens(input=5)),
-    ({"total_input_tokens": None, "total_output_tokens": 5}, Tokens(output=5)),
-    ({"total_input_tokens": None, "total_thought_tokens": 5}, Tokens(output=5)),
     ({"billed_units": {"input_tokens": 5}}, Tokens(input=5)),
-    ({"billed_units": {"output_tokens": 5}}, Tokens(output=5)),
-    ({"billed_units": {}, "tokens": {"output_tokens": 5}}, Tokens(output=5)),
+    ({"billed_units": {}, "tokens": {"input_tokens": 5, "output_tokens": 5}}, Tokens(input=5, output=5)),
     ({"prompt_tokens": 5}, Tokens(input=5)),
-    ({"prompt_tokens": None, "completion_tokens": 5}, Tokens(output=5)),
     ({"prompt_tokens": None, "connector_tokens": 5}, Tokens(input=5)),
     ({"input_tokens": 5, "input_tokens_details": {}}, Tokens(input=5)),
-    ({"output_tokens": 5, "input_tokens_details": {}}, Tokens(output=5)),
     ({"input_tokens": 5, "input_token_details": {}}, Tokens(input=5)),
-    ({"output_tokens": 5, "input_token_details": {}}, Tokens(output=5)),
     *(
         ({"input_tokens": 9, "input_token_details": {name: 5}}, Tokens(input=4, cache=5))
         for name in ("cache_read", "priority_cache_read", "flex_cache_read", "cached_tokens")
@@ -56,20 +48,41 @@ COUNTS: list[tuple[dict[str, object], Tokens]] = [
         },
         Tokens(input=4, output=6, cache=30),
     ),
+    # Of several names for one thing the largest counts.
+    (
+        {"prompt_tokens": 0, "input_tokens": 9, "completion_tokens": 0, "output_tokens": 4},
+        Tokens(input=9, output=4),
+    ),
+    (
+        {"prompt_tokens": 9, "cached_tokens": 0, "prompt_tokens_details": {"cached_tokens": 4}},
+        Tokens(input=5, cache=4),
+    ),
+    ({"input_tokens": 9, "prompt_tokens": 9, "cache_read_input_tokens": 4}, Tokens(input=5, cache=4)),
 ]
+REFUSED: list[tuple[dict[str, object], str]] = [
+    ({"inputTokens": None, "outputTokens": 5}, "no prompt count"),
+    ({"inputTokens": None, "cacheReadInputTokens": 5}, "no prompt count"),
+    ({"prompt_token_count": None, "candidates_token_count": 3}, "no prompt count"),
+    ({"prompt_token_count": 0, "candidates_token_count": 3}, "no prompt count"),
+    ({"total_input_tokens": None, "total_thought_tokens": 5}, "no prompt count"),
+    ({"billed_units": {"output_tokens": 5}}, "no prompt count"),
+    ({"prompt_tokens": None, "completion_tokens": None, "prompt_tokens_details": None}, "has no count"),
+    ({"prompt_tokens": 0, "completion_tokens": 0}, "nothing but zeros"),
+]
+
+
 BESIDE: list[tuple[dict[str, object], Tokens]] = [
     (
         {"prompt_tokens": 3, "completion_tokens": None, "total_tokens": 4, "reasoning": 1},
         Tokens(input=3, output=1),
     ),
-    ({"prompt_tokens": None, "completion_tokens": 3, "total_tokens": 4, "reasoning": 1}, Tokens(output=4)),
     (
         {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7, "reasoning": 1},
         Tokens(input=3, output=4),
     ),
     (
         {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 8, "reasoning": None},
-        Tokens(input=3, output=4),
+        Tokens(input=3, output=5),
     ),
 ]
 
@@ -77,6 +90,12 @@ BESIDE: list[tuple[dict[str, object], Tokens]] = [
 @pytest.mark.parametrize(("usage", "tokens"), COUNTS, ids=["-".join(usage) for usage, _ in COUNTS])
 def test_count(usage: dict[str, object], tokens: Tokens) -> None:
     assert Tokens.from_usage({"usage": usage}) == tokens
+
+
+@pytest.mark.parametrize(("usage", "says"), REFUSED)
+def test_counts_that_are_refused(usage: dict[str, object], says: str) -> None:
+    with pytest.raises(ValidationError, match=f"response.usage: .*{says}"):
+        Tokens.from_usage({"usage": usage})
 
 
 @pytest.mark.parametrize(("usage", "tokens"), BESIDE)

@@ -17,7 +17,7 @@ from clocknext_core.resources.binding import Blocking
 from clocknext_core.resources.signals import Signals
 from tests.core.usage.cases import CHAT, CHAT_TOKENS, CONVERSE_USAGE
 
-MODEL = "gpt-4o-2024-08-06"
+MODEL = "gpt-4o"
 
 
 class Recorder:
@@ -52,6 +52,12 @@ def recorded(**arguments: Any) -> tuple[Signal, bool | None]:
     return recording
 
 
+def without_key(recording: tuple[Signal, bool | None]) -> tuple[Signal, bool | None]:
+    signal, wait = recording
+    assert signal.idempotency_key is not None
+    return signal.with_idempotency_key("made"), wait
+
+
 def test_a_credit_signal_unless_said_otherwise() -> None:
     recording = recorded(
         key="api_credit",
@@ -79,10 +85,16 @@ def test_a_credit_signal_unless_said_otherwise() -> None:
 def test_other_types() -> None:
     common: Any = {"customer_id": "cus_1", "model": MODEL, "tokens": CHAT_TOKENS, "idempotency_key": "made"}
     outcome = OutcomeSignal(**common, key="a.b", run_id="r", complete=True)
-    assert recorded(type="wallet") == (WalletSignal(**common), None)
-    assert recorded(type="credit", agent_key="a") == (CreditSignal(**common, agent_key="a"), None)
-    assert recorded(type="outcome", key="a.b", run_id="r", complete=True) == (outcome, None)
-    assert recorded(type="outcome", agent_key="a.b") == (OutcomeSignal(**common, agent_key="a.b"), None)
+    assert without_key(recorded(type="wallet")) == (WalletSignal(**common), None)
+    assert without_key(recorded(type="credit", agent_key="a")) == (
+        CreditSignal(**common, agent_key="a"),
+        None,
+    )
+    assert without_key(recorded(type="outcome", key="a.b", run_id="r", complete=True)) == (outcome, None)
+    assert without_key(recorded(type="outcome", agent_key="a.b")) == (
+        OutcomeSignal(**common, agent_key="a.b"),
+        None,
+    )
 
 
 def test_a_model_given_stands() -> None:

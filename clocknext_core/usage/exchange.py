@@ -1,0 +1,110 @@
+"""The key of an exchange with a model: the same exchange, seen twice, is billed once."""
+
+import hashlib
+import re
+from collections.abc import Callable
+from typing import Final
+
+from clocknext_core.checks import check_int
+from clocknext_core.usage.attribution import Attribution, Origin
+from clocknext_core.usage.reading import Reading
+from clocknext_core.wire import encode_json
+
+_SHORTEST: Final = 8
+"""Characters that an id has at least: with fewer, other responses have it too."""
+_FEWEST_DIGITS: Final = 10
+_PREFIX: Final = re.compile(r"^[a-z]+[-_]+", re.IGNORECASE)
+_PLACEHOLDER: Final = re.compile(
+    r"fake|dummy|placeholder|mock|unknown|undefined|default|example|^(none|null|test|id|n/?a)$", re.IGNORECASE
+)
+
+
+def is_trusted(response_id: str | None) -> bool:
+    """Return whether an id tells a response from all others.
+
+    It does not where servers count or draw small numbers (LMDeploy's `1`, Ollama's `chatcmpl-523`), or where
+    a framework fills in a constant (OpenAI Agents' `__fake_id__` for streamed chat).
+    """
+    if response_id is None:
+        return False
+    bare = _PREFIX.sub("", response_id.strip())
+    if len(bare) < _SHORTEST or _PLACEHOLDER.search(response_id.strip()):
+        return False
+    if len(set(bare) - {"-", "_"}) < 2:  # zeros all along
+        return False
+    return not (bare.isdigit() and len(bare) < _FEWEST_DIGITS)
+
+
+def exchange_key(
+    reading: Reading,
+    attribution: Attribution,
+    *,
+    make_key: Callable[[], str],
+    origin: Origin | None = None,
+) -> str:
+    """Make the idempotency key of what a response is billed as.
+
+    - An id that is trusted counts with customer, type and key alone: layers rename models and lose cached
+    counts. - An id that is not trusted counts with the three counts, and with the scope where there is one.
+    - Without an id the scope counts, and which call of it this is.
+    - Without a scope the key is random: nothing tells this exchange from another one.
+
+    Args:
+        reading: What the response says.
+        attribution: Who is billed.
+        make_key: Makes a random key.
+        origin: The call, as it was captured when it started. Default: no scope.
+
+    Returns:
+        A key of at most 255 characters.
+    """
+    scope_id = None if origin is None else origin.scope_id
+    billed = [attribution.customer_id, attribution.type, attribution.key or attribution.agent_key]
+    response_id, tokens = reading.response_id, reading.tokens
+    if is_trusted(response_id):
+        return _digest("id", response_id, *billed)
+    if response_id is not None:
+        return _digest(
+            "counts", response_id, scope_id, *billed, tokens.input, tokens.output, tokens.cache or 0
+        )
+    if scope_id is not None and origin is not None:
+        return _digest("scope", scope_id, origin.ordinal, *billed)
+    return make_key()
+
+
+def _digest(*parts: object) -> str:
+    return "x-" + hashlib.sha256(encode_json(parts)).hexdigest()[:40]
+
+
+class Seen:
+    """Remembers the last exchanges that were recorded, so that a second layer can say `seen_already`.
+
+    The server bills a key once; this saves the request. It holds no lock: adding is one step of the
+    interpreter.
+
+    Args:
+        limit: How many keys are remembered; the oldest are forgotten first.
+
+    Raises:
+        ValidationError: `limit` is not an integer of at least 1.
+    """
+
+    def __init__(self, limit: int = 10_000) -> None:
+        self._limit = check_int("limit", limit, least=1)
+        self._keys: dict[str, object] = {}
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def add(self, key: str) -> bool:
+        """Remember a key; return whether it is new."""
+        mine = object()
+        if self._keys.setdefault(key, mine) is not mine:
+            return False
+        while len(self._keys) > self._limit:
+            self._keys.pop(next(iter(self._keys)), None)
+        return True
+
+    def forget(self, key: str) -> None:
+        """Forget a key whose exchange was not recorded after all."""
+        self._keys.pop(key, None)

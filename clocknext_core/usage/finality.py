@@ -1,0 +1,59 @@
+"""Whether a response is final: counts of one that is not are too low, and look right."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from clocknext_core.usage.lookup import fields_of, first, get, is_holder, items_of
+
+_RUNNING: Final = frozenset(
+    {"in_progress", "queued", "running", "requires_action", "pending", "validating", "finalizing"}
+)
+_UNFINISHED: Final = (None, "", "null", 0, "FINISH_REASON_UNSPECIFIED")
+
+
+def why_unfinished(holders: Iterable[object]) -> str | None:
+    """Return why a response is not final, or `None` if nothing says so.
+
+    Args:
+        holders: The response and the envelopes around its usage.
+    """
+    for holder in holders:
+        reason = _of_one(holder)
+        if reason is not None:
+            return reason
+    return None
+
+
+def _of_one(holder: object) -> str | None:
+    kind, status = get(holder, "type"), get(holder, "status")
+    if kind == "message_start":
+        return "it is the first event of a stream, whose output count has only begun"
+    if isinstance(status, str) and status in _RUNNING:
+        return f"its status is {status}"
+    if get(holder, "done") is False:
+        return "done is false"
+    if get(holder, "partial") is True:
+        return "partial is true"
+    for name in ("choices", "candidates"):
+        if any(is_holder(choice) and _is_open(choice) for choice in items_of(get(holder, name))):
+            return f"{name} has one without a finish reason"
+    output = get(holder, "output")  # DashScope's answer
+    if get(output, "finish_reason") == "null" or any(map(_is_open, items_of(get(output, "choices")))):
+        return "its output has no finish reason"
+    names = fields_of(holder)
+    if "content" in names and "message_id" in names and "usage" in names:
+        return "it is a step of the Claude Agent SDK, whose counts are placeholders: give the ResultMessage"
+    for reason, beside in (
+        ("stop_reason", ("content", "generation")),
+        ("completionReason", ("outputText",)),
+    ):
+        if reason in names and names[reason] is None and any(name in names for name in beside):
+            return f"{reason} is null"
+    if kind == "message_delta" and "stop_reason" in fields_of(delta := names.get("delta")):
+        return "stop_reason is null" if get(delta, "stop_reason") is None else None
+    return None
+
+
+def _is_open(choice: object) -> bool:
+    reason = first(choice, "finish_reason", "finishReason")
+    return isinstance(reason, str | int | None) and reason in _UNFINISHED

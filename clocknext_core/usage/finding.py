@@ -1,0 +1,236 @@
+"""Finding the usage in a response, and with it the model, the id, the provider and the tier."""
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from clocknext_core.usage.counts import COUNTED
+from clocknext_core.usage.lookup import fields_of, first, get, is_holder, items_of, known, plain_name, text_of
+from clocknext_core.usage.roles import is_short, role_of
+
+_USAGES: Final = (
+    "totalUsage",  # the AI SDK's; `usage` is that of the last step alone
+    "usage",
+    "Usage",
+    "usage_metadata",
+    "usageMetadata",
+    "token_usage",
+    "tokenUsage",
+    "usage_object",  # LiteLLM's logging object
+    "usage_info",
+    "usageInfo",
+    "models_usage",  # AutoGen
+    "accumulated_usage",  # Strands
+    "accumulatedUsage",
+    "last_token_usage",  # Codex; the total beside it is that of the session
+    "token_count",
+    "usage_details",  # Langfuse
+    "usageDetails",
+    "meta",  # Cohere's; Haystack's has the usage in it
+    "metrics",  # Replicate
+    "amazon-bedrock-invocationMetrics",
+)
+"""What usage is called."""
+
+_ENVELOPES: Final = (
+    "response",  # OpenAI's and Cohere's (v1) last stream events, and lines of batches
+    "Response",
+    "body",  # a line of OpenAI's batches
+    "result",  # a line of Anthropic's batches
+    "message",  # Anthropic's message_stop, as its helpers emit it
+    "data",  # Mistral's stream events
+    "delta",  # Cohere's (v2) message-end
+    "metadata",  # Bedrock's last stream event
+    "x_groq",  # Groq's last chunk
+    "interaction",  # Gemini's interaction.completed event
+    "raw",  # LlamaIndex
+    "_raw_response",  # Instructor
+    "raw_response",
+    "response_metadata",  # LangChain
+    "llm_output",
+    "modelOutput",  # a line of Bedrock's batches
+    "chat_response",  # OCI
+    "chatResponse",
+    "tokenMetadata",
+    "payload",
+    "info",
+    "modelInvocationOutput",  # the trace of a Bedrock agent
+    "additional_kwargs",  # LlamaIndex
+    "ResponseMetadata",  # boto3
+    "HTTPHeaders",
+    "headers",
+)
+"""Where an event, a line of a batch or a framework's message keeps the response or its usage."""
+
+_DEPTH: Final = 4
+"""Three envelopes, and the usage in the last."""
+
+_STARTS: Final = frozenset({"prompt", "output", "total", "billed", "native"})
+"""Roles that show that a thing is a usage, whatever it is called."""
+_NAMED: Final = frozenset({"unit", *COUNTED})
+"""Roles that show it of a thing that is called one."""
+
+
+class Found(NamedTuple):
+    """A usage, and what it is in."""
+
+    usage: object
+    path: str
+    holders: tuple[object, ...]
+    """The response first, then each envelope; the last one holds the usage, or is the usage."""
+
+
+class _Node(NamedTuple):
+    value: object
+    path: str
+    above: tuple[object, ...]
+
+
+def usages_in(response: object) -> Iterator[Found]:
+    """Yield what counts tokens in a response, the nearest first."""
+    level = [_Node(response, "response", ())]
+    for _ in range(_DEPTH):
+        below: list[_Node] = []
+        for node in level:
+            holders = (*node.above, node.value)
+            named = [
+                _Node(value, f"{node.path}.{name}", holders) for name, value in known(node.value, _USAGES)
+            ]
+            for child in named:
+                if has_counts(child.value, is_named=True):
+                    yield Found(child.value, child.path, holders)
+            if has_counts(node.value):
+                yield Found(node.value, node.path, holders)
+            below += named
+            below += _enveloped(node, holders)
+        level = below
+
+
+def _enveloped(node: _Node, holders: tuple[object, ...]) -> Iterator[_Node]:
+    for name, value in known(node.value, _ENVELOPES):
+        yield _Node(value, f"{node.path}.{name}", holders)
+    # Kimi's last chunk has the usage in its choice; watsonx has one result.
+    for name in ("choices", "results"):
+        for inner in items_of(get(node.value, name))[:1]:
+            if is_holder(inner):
+                yield _Node(inner, f"{node.path}.{name}[0]", holders)
+
+
+def has_counts(value: object, *, is_named: bool = False) -> bool:
+    """Return whether something has counts of tokens by its names; `is_named`: it is called a usage."""
+    for name, inner in fields_of(value).items():
+        role = role_of(name).role
+        if is_short(name):
+            shows = is_named and (isinstance(inner, int | float) or is_holder(inner))
+        elif role == "tokens":
+            shows = is_holder(inner) and has_counts(inner)
+        elif role in _STARTS:
+            shows = is_named or not isinstance(inner, list)
+        else:
+            shows = is_named and inner is not None and role in _NAMED
+        if shows:
+            return True
+    return False
+
+
+def unknown_usage(response: object) -> Found | None:
+    """Find what is called a usage and has nothing in it that is known."""
+    for name in _USAGES[1:13]:
+        value = get(response, name)
+        if value is not None and not callable(value):
+            return Found(value, f"response.{name}", (response,))
+    return None
+
+
+_MODELS: Final = (
+    *("model", "model_version", "modelVersion", "model_name", "modelName", "model_id", "modelId"),
+    *("gen_ai.response.model", "gen_ai.request.model", "llm.model_name"),
+)
+_IDS: Final = (
+    *("id", "response_id", "responseId", "provider_response_id", "gen_ai.response.id", "generation_id"),
+    *("message_id", "request_id", "requestId", "RequestId"),
+)
+
+
+def model_of(found: Found) -> str | None:
+    """Return which model answered, as the nearest envelope names it; `None` where none does."""
+    for holder in _nearest_first(found):
+        model = text_of(holder, *_MODELS)
+        if model is not None:
+            return model
+    router = get(get(found.holders[0], "trace"), "promptRouter")
+    invoked = text_of(router, "invokedModelId")
+    return None if invoked is None else invoked.rpartition("/")[2]
+
+
+def response_id_of(found: Found) -> str | None:
+    """Return the id of the response, as the nearest envelope names it; `None` where none does."""
+    ids = [text for holder in _nearest_first(found) if (text := text_of(holder, *_IDS)) is not None]
+    # LangChain makes ids of its own for messages; the provider's is in the metadata.
+    theirs = [each for each in ids if not each.startswith(("run-", "lc_"))]
+    return next(iter((*theirs, *ids)), None)
+
+
+def _nearest_first(found: Found) -> Iterator[object]:
+    for holder in reversed(found.holders):
+        yield holder
+        for name in ("response_metadata", "response", "ResponseMetadata"):
+            beside = get(holder, name)
+            if is_holder(beside) and not any(beside is each for each in found.holders):
+                yield beside
+
+
+_PROVIDERS: Final = (
+    *("provider_name", "model_provider", "custom_llm_provider", "provider"),
+    *("gen_ai.provider.name", "gen_ai.system"),
+)
+_FAMILIES: Final = {
+    "billed_units": "cohere",
+    "prompt_eval_count": "ollama",
+    "cache_read_input_tokens": "anthropic",
+    "cache_creation_input_tokens": "anthropic",
+    "candidates_token_count": "google",
+    "thoughts_token_count": "google",
+    "total_token_count": "google",
+    "input_token_count": "bedrock",
+    "input_text_token_count": "bedrock",
+    "generation_token_count": "bedrock",
+}
+"""Names in a usage that one provider alone gives, or who speaks like it."""
+_ID_PREFIXES: Final = {"chatcmpl-": "openai", "resp_": "openai", "msg_": "anthropic", "gen-": "openrouter"}
+
+
+def provider_of(found: Found, response_id: str | None) -> str | None:
+    """Return who answered, where the response says so or its names do; `None` where neither tells."""
+    for holder in _nearest_first(found):
+        provider = text_of(holder, *_PROVIDERS)
+        if provider is not None:
+            return provider
+    if get(found.holders[-1], "stopReason") is not None or get(found.holders[-1], "type") == "message":
+        return "bedrock" if get(found.holders[-1], "stopReason") is not None else "anthropic"
+    for name in fields_of(found.usage):
+        family = _FAMILIES.get(plain_name(name))
+        if family is not None:
+            return family
+    return provider_of_id(response_id)
+
+
+def provider_of_id(response_id: str | None) -> str | None:
+    """Return whose ids begin like this one; `None` where that tells nothing."""
+    prefixes = _ID_PREFIXES.items() if response_id else ()
+    return next((provider for prefix, provider in prefixes if (response_id or "").startswith(prefix)), None)
+
+
+def tier_of(found: Found) -> str | None:
+    """Return the service tier, as the response names it; `batch` for a line of a batch."""
+    root = found.holders[0]
+    is_line = any(get(root, name) is not None for name in ("custom_id", "recordId"))
+    if is_line or (get(root, "key") is not None and get(root, "response") is not None):
+        return "batch"
+    if get(found.usage, "speed") == "fast":
+        return "fast"
+    for holder in (found.usage, *_nearest_first(found)):
+        tier = first(holder, "service_tier", "serviceTier", "traffic_type", "trafficType")
+        name = tier if isinstance(tier, str) else text_of(tier, "type", "value")
+        if name:
+            return str(name)
+    return None

@@ -1,0 +1,126 @@
+"""Finding the responses in the result of a run, by attribute: no framework is imported."""
+
+from collections.abc import Iterator, Mapping
+from typing import Final, NamedTuple, cast
+
+from clocknext_core.errors import invalid
+from clocknext_core.usage.finding import usages_in
+from clocknext_core.usage.lookup import fields_of, get, is_holder, is_list, items_of, text_of
+from clocknext_core.usage.roles import role_of
+
+
+class Part(NamedTuple):
+    """The response of one request, or what a framework kept of it."""
+
+    value: object
+    model: str | None = None
+    """The model, where the result names it beside the usage."""
+
+
+_LISTS: Final = (
+    "raw_responses",  # OpenAI Agents
+    "messages",  # LangChain, LangGraph, AutoGen
+    "generations",  # LangChain's LLMResult
+    "replies",  # Haystack
+    "steps",  # smolagents, the AI SDK
+    "inlined_responses",  # batches of google-genai
+    "inlinedResponses",
+    "per_model_usage",  # runs of OpenAI's evals
+)
+_BY_MODEL: Final = ("usage_metadata", "model_usage", "modelUsage")
+"""Where LangChain's handler and the Claude Agent SDK keep a usage for each model."""
+_DEPTH: Final = 4
+_NOT_MODELS: Final = frozenset(
+    {"usage", "response", "metadata", "message", "usage_metadata", "usageMetadata", "token_usage", "meta"}
+)
+"""What a usage is called, which is no model's name."""
+
+
+def parts_of(result: object) -> list[Part]:
+    """List the responses of a run, in its order; empty where it is not a run that is known.
+
+    Raises:
+        ValidationError: An answer of a model in it has no usage.
+    """
+    return list(_parts(result, "result", _DEPTH))
+
+
+def _parts(result: object, path: str, depth: int) -> Iterator[Part]:
+    if depth == 0 or result is None:
+        return
+    if is_list(result):
+        for place, item in enumerate(items_of(result)):
+            yield from _item(item, f"{path}[{place}]", depth - 1)
+        return
+    if not is_holder(result):
+        return
+    by_model = _by_model(result)
+    if by_model:
+        yield from by_model
+        return
+    # Pydantic AI: the messages of this run, without the history it was given.
+    for name in ("new_messages", "get_lm_usage"):
+        method = get(result, name)
+        if callable(method):
+            yield from _parts(method(), f"{path}.{name}()", depth - 1)
+            return
+    for name in _LISTS:
+        items = get(result, name)
+        if is_list(items):
+            yield from _parts(items, f"{path}.{name}", depth)
+            return
+    for name in ("memory", "dest"):  # smolagents' agent, google-genai's batch job
+        inner = get(result, name)
+        if inner is not None:
+            yield from _parts(inner, f"{path}.{name}", depth - 1)
+            return
+    if isinstance(result, Mapping):  # LangGraph's updates and Haystack's results: a mapping for each node
+        for name, inner in fields_of(cast("Mapping[str, object]", result)).items():
+            if isinstance(inner, Mapping):
+                yield from _parts(cast("object", inner), f"{path}.{name}", depth - 1)
+
+
+def _item(item: object, path: str, depth: int) -> Iterator[Part]:
+    if is_list(item):  # generations of one prompt
+        yield from _parts(item, path, depth)
+        return
+    if not is_holder(item) or get(item, "partial") is True:  # ADK repeats what partial events had
+        return
+    names = fields_of(item)
+    if "content" in names and "message_id" in names and "usage" in names:
+        return  # a step of the Claude Agent SDK: the ResultMessage has the counts
+    output = get(item, "model_output_message")  # smolagents drops cached tokens; the raw response has them
+    raw = get(output, "raw")
+    message = get(item, "message")
+    for candidate in (raw, item, message):
+        if candidate is not None and next(usages_in(candidate), None) is not None:
+            by_model = _by_model(candidate)
+            yield from by_model or [Part(candidate)]
+            return
+    if _is_answer(item) or _is_answer(message):
+        raise invalid(
+            path,
+            "is a model's answer without usage: have the framework ask for it (LangChain's streams: "
+            "stream_usage=True), or record its requests as they are made",
+        )
+    yield from _parts(item, path, depth)
+
+
+def _is_answer(message: object) -> bool:
+    """Return whether a message came from a model, and was not put there by the application."""
+    if get(message, "kind") == "response":
+        return True
+    return text_of(get(message, "response_metadata"), "model_name", "model") is not None
+
+
+def _by_model(result: object) -> list[Part]:
+    for holder in (*(get(result, name) for name in _BY_MODEL), result):
+        if isinstance(holder, Mapping):
+            usages = fields_of(cast("Mapping[str, object]", holder))
+            if usages and not _NOT_MODELS & {*usages} and all(map(_is_usage, usages.values())):
+                return [Part(usage, model) for model, usage in usages.items()]
+    return []
+
+
+def _is_usage(value: object) -> bool:
+    return is_holder(value) and any(role_of(name).role == "prompt" for name in fields_of(value))

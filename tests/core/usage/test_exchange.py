@@ -1,0 +1,266 @@
+"""Keys of exchanges, the memory of them, who is billed, and which model's name is recorded."""
+
+from itertools import count
+from typing import Any
+
+import pytest
+
+from clocknext_core import Tokens, ValidationError
+from clocknext_core.usage.attribution import REASONS, Attribution, Origin, Scope, Unbilled, start_call
+from clocknext_core.usage.catalogue import candidates, check_model_names, match, renamed, without_date
+from clocknext_core.usage.exchange import Seen, exchange_key, is_trusted
+from clocknext_core.usage.reading import Reading
+
+WHO = Attribution(customer_id="cus_1", key="chat_credit")
+
+
+def reading(
+    response_id: str | None, *, cache: int | None = 3, output: int = 5, model: str = "gpt-4o"
+) -> Reading:
+    return Reading(tokens=Tokens(input=9, output=output, cache=cache), model=model, response_id=response_id)
+
+
+def key(read: Reading, who: Attribution = WHO, origin: Origin | None = None) -> str:
+    numbers = count(1)
+    return exchange_key(read, who, make_key=lambda: f"random-{next(numbers)}", origin=origin)
+
+
+@pytest.mark.parametrize(
+    ("response_id", "expected"),
+    [
+        ("chatcmpl-Bx7aQ2mPzK4", True),
+        ("resp_68af4030592c81938ec0a5fbab4a3e9f05438e46b5f69a3b", True),
+        ("msg_01XFDUDYJgAACzvnptvVoYEL", True),
+        ("gen-1743000000-abcdef", True),
+        ("cmpl-1234567890123", True),
+        ("8f14e45f-ceea-467f-a0e6-5bd1f4b5c3d2", True),
+        ("chatcmpl-77aa88bb", True),
+        (None, False),
+        ("", False),
+        (" ", False),
+        ("1", False),
+        ("chatcmpl-1", False),
+        ("chatcmpl-523", False),
+        ("chatcmpl-999999999", False),
+        ("__fake_id__", False),
+        ("fake-response-id-123", False),
+        ("null", False),
+        ("00000000-0000-0000-0000-000000000000", False),
+        ("resp_placeholder_abcdef", False),
+    ],
+)
+def test_ids_that_tell_a_response_from_others(response_id: str | None, expected: bool) -> None:
+    assert is_trusted(response_id) is expected
+
+
+def test_a_trusted_id_counts_with_customer_type_and_key_alone() -> None:
+    first = key(reading("chatcmpl-77aa88bb"))
+    assert first == key(reading("chatcmpl-77aa88bb", cache=None, output=6, model="openai/gpt-4o"))
+    scope = Scope("job-1", WHO)
+    assert first == key(reading("chatcmpl-77aa88bb"), origin=scope.start_call())
+    others = [
+        reading("chatcmpl-77aa88bc"),
+        *(reading("chatcmpl-77aa88bb") for _ in range(4)),
+    ]
+    whose = [
+        WHO,
+        Attribution(customer_id="cus_2", key="chat_credit"),
+        Attribution(customer_id="cus_1", key="other"),
+        Attribution(customer_id="cus_1", type="outcome", key="chat_credit"),
+        Attribution(customer_id="cus_1", type="wallet"),
+    ]
+    keys = [key(read, who) for read, who in zip(others, whose, strict=True)]
+    assert len({first, *keys}) == 6
+    assert all(8 < len(each) <= 255 for each in keys)
+    assert (
+        key(reading("chatcmpl-77aa88bb"), Attribution(customer_id="cus_1", agent_key="chat_credit")) == first
+    )
+
+
+def test_the_counts_join_where_the_id_is_not_trusted() -> None:
+    first = key(reading("chatcmpl-1"))
+    assert first == key(reading("chatcmpl-1", model="other"))
+    assert first == key(reading("chatcmpl-1"))
+    assert key(reading("chatcmpl-1", cache=None)) == key(reading("chatcmpl-1", cache=0))
+    others = [
+        key(reading("chatcmpl-2")),
+        key(reading("")),
+        key(reading("chatcmpl-1", output=6)),
+        key(reading("chatcmpl-1", cache=4)),
+        key(reading("chatcmpl-1"), origin=Scope("job-1", WHO).start_call()),
+        key(reading("chatcmpl-1"), origin=Scope("job-2", WHO).start_call()),
+    ]
+    assert len({first, *others}) == 7
+
+
+def test_a_scope_and_the_place_in_it_count_without_an_id() -> None:
+    scope = Scope("job-1", WHO)
+    calls = [scope.start_call(), scope.start_call()]
+    keys = [key(reading(None), origin=origin) for origin in calls]
+    assert len(set(keys)) == 2
+    again = Scope("job-1", WHO)
+    assert keys == [key(reading(None, output=7), origin=again.start_call()) for _ in range(2)]
+
+
+def test_a_random_key_where_nothing_tells() -> None:
+    assert key(reading(None)) == "random-1"
+    assert key(reading(None), origin=Origin(attribution=WHO)) == "random-1"
+
+
+def test_what_was_seen_is_remembered_up_to_a_limit() -> None:
+    seen = Seen(limit=2)
+    assert [seen.add(each) for each in ("a", "a", "b", "a", "c", "a")] == [
+        True,
+        False,
+        True,
+        False,
+        True,
+        True,
+    ]
+    assert len(seen) == 2
+    seen.forget("a")
+    seen.forget("never")
+    assert seen.add("a")
+    with pytest.raises(ValidationError, match=r"^limit: must be at least 1"):
+        Seen(limit=0)
+
+
+def test_the_reasons_are_seven() -> None:
+    assert len(set(REASONS)) == 7
+    assert Unbilled(reason="no_usage") == Unbilled(
+        reason="no_usage", reading=None, customer_id=None, detail=""
+    )
+
+
+@pytest.mark.parametrize(
+    ("argument", "arguments"),
+    [
+        ("customer_id", {"customer_id": ""}),
+        ("type", {"type": "unit"}),
+        ("key", {"key": None}),
+        ("key", {"key": ""}),
+        ("key", {"agent_key": "a"}),
+        ("agent_key", {"key": None, "agent_key": " "}),
+        ("key", {"type": "wallet"}),
+        ("agent_key", {"type": "wallet", "key": None, "agent_key": "a"}),
+        ("run_id", {"run_id": "r"}),
+        ("complete", {"complete": True}),
+        ("run_id", {"type": "outcome", "run_id": ""}),
+        ("complete", {"type": "outcome", "complete": 1}),
+        ("member", {"member": " "}),
+        ("custom", {"custom": 3}),
+    ],
+)
+def test_an_attribution_is_checked_when_it_is_made(argument: str, arguments: dict[str, Any]) -> None:
+    defaults: dict[str, Any] = {"customer_id": "cus_1", "key": "k"}
+    with pytest.raises(ValidationError, match=f"^{argument}: "):
+        Attribution(**defaults | arguments)
+
+
+def test_an_attribution_of_each_type() -> None:
+    assert Attribution(customer_id="c", type="wallet", member="a@b.c", custom={"f": 1}).key is None
+    assert Attribution(customer_id="c", type="outcome", agent_key="a.b", run_id="r", complete=True).complete
+
+
+def test_a_scope_is_captured_when_the_call_starts() -> None:
+    scope = Scope("job-1", WHO)
+    before = scope.start_call()
+    scope.end()
+    assert scope.has_ended
+    assert (before.attribution, before.scope_id, before.ordinal, before.unbilled) == (WHO, "job-1", 1, None)
+    after = scope.start_call()
+    assert (after.attribution, after.unbilled, after.customer_id) == (None, "scope_ended", "cus_1")
+    assert "cus_1" in repr(scope)
+    with pytest.raises(ValidationError, match=r"^id: "):
+        Scope("", WHO)
+
+
+def test_who_is_named_with_the_call_goes_before_the_scope() -> None:
+    scope = Scope("job-1", WHO)
+    other = Attribution(customer_id="cus_2", type="wallet")
+    assert start_call(scope) == Origin(attribution=WHO, scope_id="job-1", ordinal=1)
+    assert start_call(scope, other) == Origin(attribution=other, scope_id="job-1", ordinal=2)
+    assert start_call(None, other) == Origin(attribution=other)
+    scope.end()
+    assert start_call(scope, other) == Origin(attribution=other)
+    assert start_call(scope).unbilled == "scope_ended"
+    assert start_call(None) == Origin(unbilled="unattributed")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("gpt-4o-2024-08-06", "gpt-4o"),
+        ("gpt-4o-mini-2024-07-18", "gpt-4o-mini"),
+        ("claude-3-5-haiku-20241022", "claude-3-5-haiku"),
+        ("claude-sonnet-4@20250514", "claude-sonnet-4"),
+        ("anthropic.claude-3-haiku-20240307-v1:0", "anthropic.claude-3-haiku"),
+        ("gpt-3.5-turbo-0125", "gpt-3.5-turbo"),
+        ("gpt-4-0613", "gpt-4"),
+        ("mistral-large-2411", "mistral-large"),
+        ("command-r-08-2024", "command-r"),
+        ("gemini-2.5-flash-preview-05-20", "gemini-2.5-flash-preview"),
+        ("gpt-4o", "gpt-4o"),
+        ("claude-sonnet-4-5", "claude-sonnet-4-5"),
+        ("gemini-2.0-flash-001", "gemini-2.0-flash-001"),
+        ("text-embedding-3-small", "text-embedding-3-small"),
+        ("text-embedding-ada-002", "text-embedding-ada-002"),
+        ("phi-3-mini-128k-instruct", "phi-3-mini-128k-instruct"),
+        ("gpt-4-1399", "gpt-4-1399"),
+        ("-2024-08-06", "-2024-08-06"),
+    ],
+)
+def test_a_date_at_the_end_is_dropped(name: str, expected: str) -> None:
+    assert without_date(name) == expected
+
+
+def test_names_of_the_catalogue() -> None:
+    name = "gpt-4o-2024-08-06"
+    assert renamed(name, without_date) == renamed(name, "undated") == "gpt-4o"
+    assert renamed(name, None) == name
+    assert renamed(name, {name: "four", "gpt-4o": "less exact"}) == "four"
+    assert renamed(name, {"gpt-4o": "four"}) == "four"
+    assert renamed(name, {"other": "o"}) == name
+    assert renamed(name, str.upper) == name.upper()
+    assert renamed(name, "workspace") == "gpt-4o"
+    assert renamed(name, "workspace", [name, "gpt-4o"]) == name
+    assert renamed(name, "workspace", ["other"]) == "gpt-4o"
+    with pytest.raises(ValidationError, match=r"^models\(name\): must be a string"):
+        renamed(name, lambda _: 3)  # type: ignore[arg-type, return-value]
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "expected"),
+    [
+        ("gpt-4o-2024-08-06", ["gpt-4o-2024-08-06", "gpt-4o"], "gpt-4o-2024-08-06"),
+        ("gpt-4o-2024-08-06", ["GPT-4o"], "GPT-4o"),
+        ("openai/gpt-4o-2024-08-06", ["gpt-4o-2024-08-06"], "gpt-4o-2024-08-06"),
+        ("openai/gpt-4o-2024-08-06", ["gpt-4o"], "gpt-4o"),
+        ("openrouter/openai/gpt-4o", ["gpt-4o"], "gpt-4o"),
+        ("models/gemini-2.5-flash", ["gemini-2.5-flash"], "gemini-2.5-flash"),
+        ("us.anthropic.claude-3-haiku-20240307-v1:0", ["claude-3-haiku"], "claude-3-haiku"),
+        (
+            "anthropic.claude-3-haiku-20240307-v1:0",
+            ["claude-3-haiku-20240307-v1:0"],
+            "claude-3-haiku-20240307-v1:0",
+        ),
+        ("gpt-4.1-2025-04-14", ["gpt-4.1"], "gpt-4.1"),
+        ("gpt-4.1-2025-04-14", ["gpt-4"], None),
+        ("gpt-4o", [], None),
+    ],
+)
+def test_a_name_is_found_in_a_catalogue(name: str, known: list[str], expected: str | None) -> None:
+    assert match(name, known) == expected
+
+
+def test_candidates_begin_with_the_exact_name() -> None:
+    names = list(candidates("openai/gpt-4o-2024-08-06"))
+    assert names == ["openai/gpt-4o-2024-08-06", "openai/gpt-4o", "gpt-4o-2024-08-06", "gpt-4o"]
+
+
+def test_what_models_may_be() -> None:
+    for models in (None, "undated", "workspace", without_date, {"a": "b"}, {}):
+        assert check_model_names(models) is models
+    for wrong in ("catalogue", 3, {"a": 3}, {"a": ""}, {3: "a"}):
+        with pytest.raises(ValidationError, match=r"^models: must"):
+            check_model_names(wrong)

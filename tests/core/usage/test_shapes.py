@@ -1,0 +1,69 @@
+"""Every shape on record, as mappings and as objects."""
+
+import json
+from decimal import Decimal
+from types import MappingProxyType
+from typing import cast
+
+import pytest
+
+from clocknext_core import Tokens, ValidationError
+from clocknext_core.usage.reading import explain, read
+from tests.core.usage.shapes import SHAPES, Shape
+from tests.core.usage.support import as_objects
+
+
+def ways(shape: Shape) -> list[object]:
+    """Give a response as JSON, as a read-only mapping and as objects."""
+    response = cast("dict[str, object]", json.loads(json.dumps(shape.response)))
+    return [response, MappingProxyType(response), as_objects(response)]
+
+
+@pytest.mark.parametrize("shape", [each for each in SHAPES if each.tokens], ids=lambda shape: shape.name)
+def test_a_shape_that_is_read(shape: Shape) -> None:
+    for response in ways(shape):
+        reading = read(response)
+        assert reading.tokens == Tokens.from_usage(response) == shape.tokens
+        assert reading.is_final
+        if shape.model is not None:
+            assert reading.model == shape.model
+        if shape.id is not None:
+            assert reading.response_id == shape.id
+        if shape.tier is not None:
+            assert reading.tier == shape.tier
+        if shape.provider is not None:
+            assert reading.provider == shape.provider
+        assert dict(reading.other).items() >= dict(shape.other).items()
+
+
+@pytest.mark.parametrize("shape", [each for each in SHAPES if not each.tokens], ids=lambda shape: shape.name)
+def test_a_shape_that_is_refused(shape: Shape) -> None:
+    assert shape.says
+    for response in ways(shape):
+        with pytest.raises(ValidationError) as caught:
+            read(response)
+        assert shape.says in caught.value.message
+        assert explain(response).error == caught.value.message
+
+
+def from_a_database(value: object) -> object:
+    """Turn counts into Decimal and into digits, as databases give them back."""
+    if isinstance(value, dict):
+        mapping = cast("dict[str, object]", value)
+        return {name: from_a_database(inner) for name, inner in mapping.items()}
+    if isinstance(value, list):
+        return [from_a_database(inner) for inner in cast("list[object]", value)]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Decimal(value) if value % 2 else str(value)
+    return value
+
+
+@pytest.mark.parametrize("shape", [each for each in SHAPES if each.tokens], ids=lambda shape: shape.name)
+def test_a_shape_from_a_database(shape: Shape) -> None:
+    assert read(from_a_database(shape.response)).tokens == shape.tokens
+
+
+def test_each_shape_has_a_source_and_a_name_of_its_own() -> None:
+    names = [shape.name for shape in SHAPES]
+    assert len(set(names)) == len(names) > 74 + 45
+    assert all(shape.source for shape in SHAPES)

@@ -1,0 +1,67 @@
+"""What `clocknext` exports, and what importing it loads."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+import clocknext
+import clocknext_core
+import clocknext_transports
+from tests.transports.support import PATIENCE
+
+
+def loaded_by(program: str) -> set[str]:
+    """Return the top-level modules that a program leaves loaded."""
+    tell = "\nimport json, sys; print(json.dumps([name.partition('.')[0] for name in sys.modules]))"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program + tell],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return {*json.loads(done.stdout)}
+
+
+def test_each_name_is_the_object_that_the_packages_have() -> None:
+    homes = {
+        **dict.fromkeys(clocknext_core.__all__, clocknext_core),
+        **dict.fromkeys(clocknext_transports.__all__, clocknext_transports),
+    }
+    assert len(homes) > 50
+    for name, home in homes.items():
+        assert getattr(clocknext, name) is getattr(home, name), name
+    assert {*homes} <= {*dir(clocknext)}
+
+
+def test_a_star_import_takes_all_but_the_client_that_needs_an_optional_package() -> None:
+    assert {*clocknext_core.__all__, *clocknext_transports.__all__} - {*clocknext.__all__} == {
+        "TrioClockNext"
+    }
+    assert len(clocknext.__all__) == len({*clocknext.__all__})
+
+
+def test_an_unknown_name_is_an_error() -> None:
+    with pytest.raises(AttributeError, match="module 'clocknext' has no attribute 'NoSuchClient'"):
+        getattr(clocknext, "NoSuchClient")  # noqa: B009 - the checkers know that there is none
+
+
+@pytest.mark.parametrize(
+    ("program", "absent"),
+    [
+        ("import clocknext", {"h11", "asyncio", "trio", "httpx", "ssl", "sqlite3"}),
+        ("from clocknext import ClockNext", {"asyncio", "trio", "httpx", "sqlite3"}),
+        ("from clocknext import AsyncClockNext", {"trio", "httpx", "sqlite3"}),
+    ],
+)
+def test_a_name_loads_only_what_it_needs(program: str, absent: set[str]) -> None:
+    assert loaded_by(program) & absent == set()
+
+
+def test_trio_is_loaded_with_its_client() -> None:
+    assert "trio" in loaded_by("from clocknext import TrioClockNext")

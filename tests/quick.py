@@ -1,0 +1,67 @@
+"""Which tests `pytest -m quick` runs: a minute on two cores, over every package.
+
+A test is quick unless a rule here says otherwise: a new one belongs to the minute until it proves slow.
+"""
+
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+from hypothesis import is_hypothesis_test
+
+TESTS = Path(__file__).parent
+
+SLOW = (
+    "benchmarks/*",
+    "cli/test_demo.py",
+    "cli/test_emulator.py",
+    "cli/test_main.py",
+    "cli/test_send.py",
+    "cli/test_verify.py",
+    "*_properties.py",
+    "core/test_purity.py",
+    "docs/test_typed.py",
+    "fuzz/test_replay.py",
+    "life/test_dropped.py",
+    "life/test_exit.py",
+    "life/test_fork.py",
+    "life/test_imports.py",
+    "matrix/test_answers.py",
+    "matrix/test_clients.py",
+    "matrix/test_secrets.py",
+    "matrix/test_service.py",
+    "matrix/test_spool.py",
+    "packaging/test_builds.py",
+    "simulation/*",
+    "spool/test_command.py",
+    "spool/test_damage.py",
+    "spool/test_kills.py",
+    "spool/test_power_cut.py",
+    "transports/test_exit.py",
+    "transports/test_imports.py",
+    "transports/test_tls.py",
+    "transports/test_wire.py",
+    "twisted/test_contract.py",
+    "twisted/test_driver.py",
+    "typing/*",
+)
+"""Files, below this folder, that take more than a second or so, or start many processes."""
+
+OTHER_CLIENTS = ("threads", "trio", "httpx")
+"""The contract holds for all clients and transports; the minute tries it with asyncio and the native one."""
+
+
+def is_quick_file(path: Path) -> bool:
+    """Return whether a file or folder may hold quick tests."""
+    if not path.is_relative_to(TESTS):
+        return True
+    name = path.relative_to(TESTS).as_posix()
+    return not any(fnmatch(name, pattern) for pattern in SLOW)
+
+
+def is_quick(item: pytest.Item) -> bool:
+    """Return whether a test is one of the minute: it searches no property, and tries no other client."""
+    if not is_quick_file(item.path) or is_hypothesis_test(getattr(item, "obj", None)):
+        return False
+    is_contract = item.path.is_relative_to(TESTS / "contract")
+    return not (is_contract and any(client in item.name for client in OTHER_CLIENTS))
