@@ -110,10 +110,5 @@ def check_keywords(given: Mapping[str, object], known: frozenset[str]) -> None:
         TypeError: One of them is not.
     """
     if not known.issuperset(given):
-        raise unexpected(given, known)
-
-
-def unexpected(given: Mapping[str, object], known: frozenset[str]) -> TypeError:
-    """Make the error for a keyword argument that is not known."""
-    name = next(name for name in given if name not in known)
-    return TypeError(f"got an unexpected keyword argument {name!r}")
+        name = next(name for name in given if name not in known)
+        raise TypeError(f"got an unexpected keyword argument {name!r}")

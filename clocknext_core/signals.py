@@ -21,9 +21,9 @@ from clocknext_core.checks import (
     check_choice,
     check_id,
     check_instance,
+    check_keywords,
     check_mapping,
     check_text,
-    unexpected,
 )
 from clocknext_core.errors import ValidationError, invalid
 from clocknext_core.signatures import spell_out
@@ -56,14 +56,6 @@ class SignalField(NamedTuple):
         ValidationError: The value is not one that the field takes; it names the argument.
     """
     types: tuple[SignalType, ...] = get_args(SignalType)
-    is_always_checked: bool = False
-    """Whether `None` is checked too: the field is required, or has a default on the wire."""
-
-
-def _check_counts(_: str, value: TokensLike | None) -> Body:
-    counts: Body = {}
-    put_counts(counts, _NO_TOKENS if value is None else value)
-    return counts
 
 
 def _check_member(name: str, value: object) -> str | None:
@@ -95,9 +87,6 @@ def _check_metric(name: str, metric: Mapping[str, object], *, is_sent: bool = Tr
 _NO_TOKENS = Tokens()
 
 FIELDS = (
-    SignalField("customer_id", "customerId", check_text, is_always_checked=True),
-    SignalField("model", "model", check_text, is_always_checked=True),
-    SignalField("tokens", None, _check_counts, is_always_checked=True),
     SignalField("key", "key", check_text, ("credit", "outcome")),
     SignalField("agent_key", "agentKey", check_text, ("credit", "outcome")),
     SignalField("run_id", "runId", check_id, ("outcome",)),
@@ -109,7 +98,10 @@ FIELDS = (
     SignalField("custom", "custom", _check_custom),
     SignalField("idempotency_key", "idempotencyKey", check_id),
 )
-"""Every field, in the order sent. The server ignores the metric of a wallet signal, so none is sent."""
+"""Every field that may be left out, in the order sent. The server ignores the metric of a wallet signal.
+
+Customer, model and tokens, which every signal has, are arguments of their own wherever a signal is made.
+"""
 
 
 class StepFields(TypedDict, total=False):
@@ -141,55 +133,57 @@ class OutcomeFields(CreditFields, total=False):
     complete: bool | None
 
 
-ARGUMENTS = {row.wire_name: row.argument for row in FIELDS if row.wire_name is not None}
+ARGUMENTS = {
+    "customerId": "customer_id",
+    "model": "model",
+    **{row.wire_name: row.argument for row in FIELDS if row.wire_name is not None},
+}
 """Which argument a field of the body is made of."""
-ARGUMENTS_OF: Mapping[SignalType, frozenset[str]] = {
+FIELDS_OF: Mapping[SignalType, frozenset[str]] = {
     each: frozenset(row.argument for row in FIELDS if each in row.types) for each in get_args(SignalType)
 }
-"""Which arguments each type of signal takes."""
+"""The arguments that each type of signal takes, besides customer, model and tokens."""
 BODY_FIELDS = frozenset(
     {"type", *ARGUMENTS, *WIRE_NAMES.values(), "dryRun", "organizationId", "signalId", "receivedAt"}
 )
 """Names a metric's ref must not take: the body's own, and those the server reserves for itself."""
-_Rows: TypeAlias = tuple[tuple[str, str | None, Callable[[str, Any], Any]], ...]
+_ROWS: Mapping[SignalType, tuple[tuple[str, str | None, Callable[[str, Any], Any]], ...]] = {
+    each: tuple((row.argument, row.wire_name, row.check) for row in FIELDS if each in row.types)
+    for each in get_args(SignalType)
+}
+"""The rows of each type as plain tuples, which are the fastest: every signal passes through them."""
 
 
-def _rows(signal_type: SignalType, *, is_always_checked: bool) -> _Rows:
-    """Return rows of the table as plain tuples, which are the fastest: every signal passes through them."""
-    return tuple(
-        (row.argument, row.wire_name, row.check)
-        for row in FIELDS
-        if signal_type in row.types and row.is_always_checked is is_always_checked
-    )
-
-
-_ALWAYS = {each: _rows(each, is_always_checked=True) for each in get_args(SignalType)}
-_IF_GIVEN = {each: _rows(each, is_always_checked=False) for each in get_args(SignalType)}
-
-
-def make_body(signal_type: SignalType, arguments: Mapping[str, object]) -> Body:
+def make_body(
+    signal_type: SignalType,
+    fields: Mapping[str, object],
+    *,
+    customer_id: str,
+    model: str,
+    tokens: TokensLike | None = None,
+) -> Body:
     """Make the body of a signal.
 
     Args:
         signal_type: Which type of signal.
-        arguments: Its arguments by name; `None` is the same as leaving one out.
+        fields: Its other arguments by name; `None` is the same as leaving one out.
+        customer_id: Who is billed.
+        model: Catalogue id of the model.
+        tokens: Token counts. Default: 0.
 
     Raises:
-        TypeError: An argument is not one that this type takes.
+        TypeError: A field is not one that this type takes.
         ValidationError: An argument is missing, of the wrong type or out of range; it names the argument.
     """
-    known = ARGUMENTS_OF[signal_type]
-    if not known.issuperset(arguments):
-        raise unexpected(arguments, known)
-    find = arguments.get
-    body: Body = {"customerId": None, "type": signal_type}  # the order in which they are sent
-    for argument, wire_name, check in _ALWAYS[signal_type]:
-        sent = check(argument, find(argument))
-        if wire_name is None:
-            body.update(sent)
-        else:
-            body[wire_name] = sent
-    for argument, wire_name, check in _IF_GIVEN[signal_type]:
+    check_keywords(fields, FIELDS_OF[signal_type])
+    body: Body = {
+        "customerId": check_text("customer_id", customer_id),
+        "type": signal_type,
+        "model": check_text("model", model),
+    }
+    put_counts(body, _NO_TOKENS if tokens is None else tokens)
+    find = fields.get
+    for argument, wire_name, check in _ROWS[signal_type]:
         if (value := find(argument)) is not None and (sent := check(argument, value)) is not None:
             if wire_name is None:
                 body.update(sent)
@@ -245,17 +239,15 @@ class Signal(ABC):
 
     def _fill(self, customer_id: str, model: str, tokens: TokensLike | None, fields: SignalFields) -> None:
         """Set the fields, once they are checked."""
-        arguments: dict[str, object] = {
-            "customer_id": customer_id,
-            "model": model,
-            "tokens": None if tokens is None else Tokens.of(tokens),
-            **fields,
-        }
-        make_body(self.type, arguments)
-        if arguments.get("member") == "":
-            arguments["member"] = None
-        for name in ARGUMENTS_OF[self.type]:
-            object.__setattr__(self, name, arguments.get(name))
+        make_body(self.type, fields, customer_id=customer_id, model=model, tokens=tokens)
+        put = object.__setattr__
+        put(self, "customer_id", customer_id)
+        put(self, "model", model)
+        put(self, "tokens", None if tokens is None else Tokens.of(tokens))
+        for name in FIELDS_OF[self.type]:
+            put(self, name, fields.get(name))
+        if self.member == "":
+            put(self, "member", None)
 
     def with_idempotency_key(self, key: str) -> Self:
         """Return the same signal with its idempotency key set."""
@@ -263,13 +255,13 @@ class Signal(ABC):
 
     def _with(self, **changes: object) -> Self:
         copy = object.__new__(type(self))
-        for name, value in {**self.arguments(), **changes}.items():
-            object.__setattr__(copy, name, value)
+        for name in ("customer_id", "model", "tokens", *FIELDS_OF[self.type]):
+            object.__setattr__(copy, name, changes.get(name, getattr(self, name)))
         return copy
 
-    def arguments(self) -> dict[str, object]:
-        """Return its arguments by name."""
-        return {name: getattr(self, name) for name in ARGUMENTS_OF[self.type]}
+    def fields(self) -> dict[str, object]:
+        """Return its arguments by name, without customer, model and tokens."""
+        return {name: getattr(self, name) for name in FIELDS_OF[self.type]}
 
     def as_body(self) -> Body:
         """Make what is sent of it, not encoded yet.
@@ -277,7 +269,13 @@ class Signal(ABC):
         Raises:
             ValidationError: Something it refers to has been changed since, and is no longer right.
         """
-        return make_body(self.type, self.arguments())
+        return make_body(
+            self.type,
+            self.fields(),
+            customer_id=self.customer_id,
+            model=self.model,
+            tokens=self.tokens,
+        )
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -404,19 +402,15 @@ def encode(signal: Signal, make_key: Callable[[], str]) -> EncodedSignal:
         ValidationError: It is not a signal, or can't be sent: see `encode_body`.
     """
     check_instance("signal", signal, Signal)
-    return encode_arguments(signal.type, signal.arguments(), make_key)
+    return fix(signal.type, signal.as_body(), make_key)
 
 
-def encode_arguments(
-    signal_type: SignalType, arguments: Mapping[str, object], make_key: Callable[[], str]
-) -> EncodedSignal:
-    """Fix the key and bytes of a signal, without making an object of it first.
+def fix(signal_type: SignalType, body: Body, make_key: Callable[[], str]) -> EncodedSignal:
+    """Fix the key and bytes of a signal's body; a key that is made is put into it.
 
     Raises:
-        TypeError: As `make_body`.
-        ValidationError: As `make_body` and `encode_body`.
+        ValidationError: As `encode_body`.
     """
-    body = make_body(signal_type, arguments)
     key: Any = body.get("idempotencyKey")
     if key is None:
         key = body["idempotencyKey"] = make_key()

@@ -14,11 +14,12 @@ from clocknext_core.resources.binding import Resource, Runner, S, recording
 from clocknext_core.resources.payloads import many
 from clocknext_core.resources.streams import AsyncMeteredStream, MeteredStream
 from clocknext_core.signals import (
-    ARGUMENTS_OF,
+    FIELDS_OF,
     EncodedSignal,
     OutcomeFields,
     SignalType,
-    encode_arguments,
+    fix,
+    make_body,
 )
 from clocknext_core.usage.attribution import Attribution, Unbilled, belonging
 from clocknext_core.usage.exchange import exchange_key
@@ -208,8 +209,8 @@ class Metering(Resource[S]):
         """
         given = _given(type, fields)
         # A bad argument is an error here, and not at the end of the stream.
-        sample = {"customer_id": customer_id, "model": "unknown" if model is None else model, **given}
-        encode_arguments(type, sample, str)
+        sample = "unknown" if model is None else model
+        fix(type, make_body(type, given, customer_id=customer_id, model=sample), str)
         gatherer = Gatherer(on_abort)
 
         def record(gathered: Gathered) -> None:
@@ -255,20 +256,17 @@ class Metering(Resource[S]):
         given: Mapping[str, object],
     ) -> _Exchange:
         attribution = _attribution(customer_id, signal_type, given)
-        arguments: dict[str, object] = {
-            "customer_id": customer_id,
-            "model": self._meter.model_of(reading, model),
-            "tokens": reading.tokens,
-            **given,
-        }
+        fields = dict(given)
         custom = with_usage(attribution.custom, reading)
         if custom is not None:
-            arguments["custom"] = custom
+            fields["custom"] = custom
         is_derived = "idempotency_key" not in given
         if is_derived:
             key = exchange_key(reading, attribution, make_key=self.runner.make_key)
-            arguments["idempotency_key"] = key
-        return _Exchange(encode_arguments(signal_type, arguments, self.runner.make_key), reading, is_derived)
+            fields["idempotency_key"] = key
+        found = self._meter.model_of(reading, model)
+        body = make_body(signal_type, fields, customer_id=customer_id, model=found, tokens=reading.tokens)
+        return _Exchange(fix(signal_type, body, self.runner.make_key), reading, is_derived)
 
     def _is_new(self, exchange: _Exchange, customer_id: str) -> bool:
         """Remember an exchange; report one that was recorded before."""
@@ -354,7 +352,7 @@ class Metering(Resource[S]):
 def _given(signal_type: SignalType, fields: Mapping[str, object]) -> dict[str, object]:
     """Return the fields that are given; those that do not belong to the type are an error."""
     check_choice("type", signal_type, get_args(SignalType))
-    check_keywords(fields, ARGUMENTS_OF["outcome"])
+    check_keywords(fields, FIELDS_OF["outcome"])
     return belonging(signal_type, fields)
 
 

@@ -1,9 +1,8 @@
 """Signals: recording what is billed, and reading back what was."""
 
-from collections.abc import Mapping
 from typing import Unpack
 
-from clocknext_core.checks import check_text
+from clocknext_core.checks import check_instance, check_text
 from clocknext_core.envelope import Payload, as_object
 from clocknext_core.errors import ClockNextError
 from clocknext_core.models import TrackResult, UnitRecord, UnitUsage, Usage, UsageLog
@@ -19,14 +18,15 @@ from clocknext_core.resources.binding import Runner, S, endpoint, recording
 from clocknext_core.resources.metering import Metering
 from clocknext_core.resources.payloads import picked
 from clocknext_core.signals import (
+    Body,
     CreditFields,
     OutcomeFields,
     Signal,
     SignalFields,
     SignalType,
-    encode,
-    encode_arguments,
     encode_dry_run,
+    fix,
+    make_body,
 )
 from clocknext_core.tokens import TokensLike
 from clocknext_core.usage.meter import Meter
@@ -47,12 +47,9 @@ class Signals(Metering[S]):
         super().__init__(runner, meter)
         self._make_key = runner.make_key
 
-    def _record(
-        self, signal_type: SignalType, arguments: Mapping[str, object], wait: bool | None
-    ) -> TrackResult:
+    def _record(self, signal_type: SignalType, body: Body, wait: bool | None) -> TrackResult:
         """Encode a signal and have the client record it: a coroutine under asyncio and trio."""
-        encoded = encode_arguments(signal_type, arguments, self._make_key)
-        result: TrackResult = self.runner.record(encoded, wait)
+        result: TrackResult = self.runner.record(fix(signal_type, body, self._make_key), wait)
         return result
 
     @recording
@@ -87,8 +84,8 @@ class Signals(Metering[S]):
             ValidationError: A bad argument; nothing was recorded.
             ClockNextError: The call waited, and the server refused the signal or could not be reached.
         """
-        arguments = {"customer_id": customer_id, "model": model, "tokens": tokens, **fields}
-        return self._record("credit", arguments, wait)
+        body = make_body("credit", fields, customer_id=customer_id, model=model, tokens=tokens)
+        return self._record("credit", body, wait)
 
     @recording
     def wallet(
@@ -105,8 +102,8 @@ class Signals(Metering[S]):
         Arguments, result and errors are those of `credit`, without a key. `metric` is taken, so that the
         three calls are alike, but not sent: the server ignores it on wallet signals.
         """
-        arguments = {"customer_id": customer_id, "model": model, "tokens": tokens, **fields}
-        return self._record("wallet", arguments, wait)
+        body = make_body("wallet", fields, customer_id=customer_id, model=model, tokens=tokens)
+        return self._record("wallet", body, wait)
 
     @recording
     def outcome(
@@ -124,8 +121,8 @@ class Signals(Metering[S]):
         steps of one run (1 to 255 characters; newer servers require it), and `complete=True` on the last step
         bills the outcome, once.
         """
-        arguments = {"customer_id": customer_id, "model": model, "tokens": tokens, **fields}
-        return self._record("outcome", arguments, wait)
+        body = make_body("outcome", fields, customer_id=customer_id, model=model, tokens=tokens)
+        return self._record("outcome", body, wait)
 
     @recording
     def track(self, signal: Signal, /, *, wait: bool | None = None) -> TrackResult:
@@ -135,8 +132,8 @@ class Signals(Metering[S]):
             ValidationError: It is not a signal, or can't be encoded; nothing was recorded.
             ClockNextError: The call waited, and the server refused the signal or could not be reached.
         """
-        result: TrackResult = self.runner.record(encode(signal, self._make_key), wait)
-        return result
+        check_instance("signal", signal, Signal)
+        return self._record(signal.type, signal.as_body(), wait)
 
     @endpoint
     def verify(self, signal: Signal, /) -> Operation[UsageLog | None]:

@@ -7,7 +7,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 from clocknext_core.checks import check_choice, check_id
 from clocknext_core.errors import invalid
-from clocknext_core.signals import ARGUMENTS_OF, SignalType, make_body
+from clocknext_core.signals import FIELDS_OF, SignalType, make_body
 from clocknext_core.usage.reading import Reading
 
 Reason: TypeAlias = Literal[
@@ -59,19 +59,19 @@ class Attribution:
     def __post_init__(self) -> None:
         check_choice("type", self.type, get_args(SignalType))
         # The table of fields checks them; the model comes with the response.
-        make_body(self.type, {**self.arguments(), "model": "unknown"})
+        make_body(self.type, self.fields(), customer_id=self.customer_id, model="unknown")
 
-    def arguments(self) -> dict[str, object]:
-        """Return the signal's arguments by name, without those that are not given.
+    def fields(self) -> dict[str, object]:
+        """Return the signal's fields by name, without the customer and those that are not given.
 
         Raises:
             ValidationError: One does not belong to the type.
         """
-        given = {name: getattr(self, name) for name in _ARGUMENTS if getattr(self, name) is not None}
+        given = {name: getattr(self, name) for name in _FIELDS if getattr(self, name) is not None}
         return belonging(self.type, given)
 
 
-_ARGUMENTS: Final = ("customer_id", "key", "agent_key", "run_id", "complete", "member", "custom")
+_FIELDS: Final = ("key", "agent_key", "run_id", "complete", "member", "custom")
 
 
 def belonging(signal_type: SignalType, fields: Mapping[str, object]) -> dict[str, object]:
@@ -84,7 +84,7 @@ def belonging(signal_type: SignalType, fields: Mapping[str, object]) -> dict[str
     """
     given = {name: value for name, value in fields.items() if value is not None}
     for name in given:
-        if name not in ARGUMENTS_OF[signal_type]:
+        if name not in FIELDS_OF[signal_type]:
             raise invalid(name, f"does not belong to a {signal_type} signal")
     return given
 

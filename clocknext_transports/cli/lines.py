@@ -9,7 +9,7 @@ from typing import NoReturn, cast, get_args
 from clocknext_core import Signal, ValidationError
 from clocknext_core.checks import check_choice
 from clocknext_core.errors import invalid
-from clocknext_core.signals import ARGUMENTS_OF, FIELDS, MAX_BODY_BYTES, SignalType, make_signal
+from clocknext_core.signals import FIELDS_OF, MAX_BODY_BYTES, SignalType, make_signal
 from clocknext_core.tokens import WIRE_NAMES
 from clocknext_core.wire import camel_case
 
@@ -106,18 +106,20 @@ def parse(line: Line, *, source: str = "") -> Signal:
         if name not in fields:
             raise invalid(name, "is required")
     for name in fields:
-        if name not in ARGUMENTS_OF[signal_type]:
+        if name not in FIELDS_OF[signal_type] and name not in _IN_EVERY_SIGNAL:
             raise invalid(name, f"is not a field of {signal_type} signals")
     fields.setdefault("idempotency_key", derive_key(line, source=source))
     return make_signal(signal_type, fields)
 
 
+_IN_EVERY_SIGNAL = ("customer_id", "model", "tokens")
 _ARGUMENTS = {
     spelling: name
     for name in (
         "type",
         *(f"{count}_tokens" for count in WIRE_NAMES),
-        *(row.argument for row in FIELDS),
+        *_IN_EVERY_SIGNAL,
+        *frozenset[str]().union(*FIELDS_OF.values()),
     )
     for spelling in (name, camel_case(name))
 }

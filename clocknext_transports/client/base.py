@@ -193,13 +193,15 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
     def record(self, encoded: EncodedSignal, wait: bool | None = None, /) -> Any:
         """Buffer a signal, or send it and wait (`None`: as the client's mode says)."""
 
-    @abstractmethod
     def hold(self, encoded: EncodedSignal, /) -> None:
-        """Buffer a signal without waiting for anything, also where the caller is cancelled.
+        """Buffer a signal without waiting, neither for room in the queue nor for the spool.
+
+        With an event loop, call it where the loop runs; it works in a task that is cancelled.
 
         Raises:
             QueueFullError: The queue is full and its overflow policy is `raise`.
         """
+        self._driver.hold(encoded)
 
     def stats_at(self, now: float) -> Stats:
         """Count as `stats` does, at a time on the driver's clock, in any thread.

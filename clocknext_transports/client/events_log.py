@@ -94,7 +94,7 @@ class EventLog:
                 self._log(
                     event,
                     "retrying",
-                    "Attempt %d failed: %s. The next one is %.3f seconds away, or more.",
+                    "Attempt %d failed: %s. Retrying in at least %.3f s.",
                     event.attempt,
                     _shown(event.error),
                     event.delay,

@@ -18,6 +18,11 @@ class LoopClient(ClientBase[Async, Transport, D], Generic[D]):
 
     is_async = True
 
+    @property
+    def cancellations(self) -> tuple[type[BaseException], ...]:
+        """Which exceptions end a coroutine from outside, besides those that are no `Exception`."""
+        return self._driver.cancellations
+
     async def run(self, operation: Operation[T], /) -> T:
         """Carry out an operation, one of the resources' or your own, and return its result.
 
@@ -31,21 +36,6 @@ class LoopClient(ClientBase[Async, Transport, D], Generic[D]):
         if self._engine.is_awaited(wait):
             return await self._driver.perform(self._engine.call(signal_operation(encoded)))
         return await self._driver.record(encoded)
-
-    def hold(self, encoded: EncodedSignal, /) -> None:
-        """Buffer a signal without waiting, neither for room in the queue nor for the spool.
-
-        It works in a task that is cancelled.
-
-        Raises:
-            QueueFullError: The queue is full and its overflow policy is `raise`.
-        """
-        self._driver.hold(encoded)
-
-    @property
-    def cancellations(self) -> tuple[type[BaseException], ...]:
-        """Which exceptions end a coroutine from outside, besides those that are no `Exception`."""
-        return self._driver.cancellations
 
     def stats(self) -> Stats:
         """Count the buffered signals by state, and say how the service does."""

@@ -22,6 +22,7 @@ from clocknext_transports.recorder.writing import (
     RecordingCall,
     RecordingEngine,
     RecordingOutbox,
+    RecordingSpooledOutbox,
     TraceFile,
     recording,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "RecordingCall",
     "RecordingEngine",
     "RecordingOutbox",
+    "RecordingSpooledOutbox",
     "Replay",
     "TraceFile",
     "recording",

@@ -38,16 +38,6 @@ class ClockNext(ClientBase[Blocking, Transport, Driver]):
             return self._driver.perform(self._engine.call(signal_operation(encoded)))
         return self._driver.record(encoded)
 
-    def hold(self, encoded: EncodedSignal, /) -> None:
-        """Buffer a signal without waiting, neither for room in the queue nor for the spool.
-
-        It works in any thread.
-
-        Raises:
-            QueueFullError: The queue is full and its overflow policy is `raise`.
-        """
-        self._driver.hold(encoded)
-
     def stats(self) -> Stats:
         """Count the buffered signals by state, and say how the service does."""
         return self._with_unbilled(self._driver.stats())

@@ -34,6 +34,7 @@ class Client:
     """A client that keeps what it records; a failure set beforehand is raised once."""
 
     is_async = False
+    cancellations: tuple[type[BaseException], ...] = ()
 
     def __init__(self, catalogue: list[str] | None = None, **settings: Any) -> None:
         self.recorded: list[EncodedSignal] = []
@@ -81,6 +82,7 @@ class Client:
 
 class AsyncClient(Client):
     is_async = True
+    cancellations: tuple[type[BaseException], ...] = ()
 
     def __init__(self, catalogue: list[str] | None = None, **settings: Any) -> None:
         super().__init__(catalogue, **settings)
