@@ -72,10 +72,6 @@ class Client:
         return f"random-{self.made}"
 
     @property
-    def cancellations(self) -> tuple[type[BaseException], ...]:
-        return ()
-
-    @property
     def reasons(self) -> list[str]:
         return [each.reason for each in self.unbilled]
 
