@@ -184,6 +184,8 @@ class Outbox:
         self._retries = 0
         self._misdirected = 0
         self._evidence = Evidence()
+        self._outages = 0
+        """First attempts that failed as a probe: each confirms an outage."""
         self._delivered_since_empty = 0
 
     @property
@@ -512,7 +514,10 @@ class Outbox:
 
     def _observe(self, entry: Entry, verdict: Verdict, retry_after: float | None = None) -> None:
         """Update gate and budget from an attempt."""
+        failed_probes = self.gate.failed_probes
         self.gate.observe(verdict, self._rng, sent_at=entry.sent_at, now=self._now)
+        # A signal that has failed before may be what makes it look like an outage.
+        self._outages += self.gate.failed_probes > failed_probes and entry.attempts == 1
         if verdict is Verdict.WORKS:
             self._budget.give(entry.price or FIRST_ATTEMPT)
         if retry_after is not None:
@@ -542,7 +547,7 @@ class Outbox:
             self._events.append(Misdirected(entry.encoded, error))
         may_pass = error.retryable or error.hint is not None  # what is not the API's word ends no signal
         if may_pass or verdict is not Verdict.WORKS:
-            entry.suspect = self._evidence.fail(entry.suspect, failed_probes=self.gate.failed_probes)
+            entry.suspect = self._evidence.fail(entry.suspect, outages=self._outages)
         else:
             self._evidence.serve()
         if self._is_held_after(entry) if may_pass else self._outlives(entry, error):

@@ -14,8 +14,9 @@ lucky attempts of others for a proof: three of three say no more than that f may
 
 Two things would make failures that are chance look like proof, since attempts do not fail independently of
 each other. Of a signal's failures only those count between which another signal was served: in bad times it
-is asked again and again, which says nothing. And every outage that a probe has confirmed begins the count
-anew: few attempts are made in an outage, so the good times around it would outweigh it.
+is asked again and again, which says nothing. And every outage begins the count anew, since few attempts are
+made in one, so that the good times around it would outweigh it. What confirms an outage is a probe that fails
+at its first attempt: one that has failed before may be a poison signal itself.
 """
 
 from dataclasses import dataclass
@@ -28,8 +29,8 @@ CHANCE = 1e-6
 class Suspect:
     """A signal that has failed, and what had happened by then."""
 
-    failed_probes: int
-    """Probes that had failed by then (`Gate.failed_probes`)."""
+    outages: int
+    """Confirmations of outages by then."""
     attempts: int
     """Attempts of all signals by then, this one included."""
     failures: int
@@ -53,18 +54,18 @@ class Evidence:
         """Take note of an attempt that showed the service working."""
         self._attempts += 1
 
-    def fail(self, suspect: Suspect | None, *, failed_probes: int) -> Suspect:
+    def fail(self, suspect: Suspect | None, *, outages: int) -> Suspect:
         """Take note of an attempt that failed.
 
         Args:
             suspect: What this returned for the signal's last failure; `None`: it is the first one.
-            failed_probes: How many probes have failed so far.
+            outages: How often an outage was confirmed so far.
         """
         self._attempts += 1
         self._failures += 1
         served = self._attempts - self._failures
-        if suspect is None or suspect.failed_probes != failed_probes:
-            return Suspect(failed_probes, self._attempts, self._failures, served=served)
+        if suspect is None or suspect.outages != outages:
+            return Suspect(outages, self._attempts, self._failures, served=served)
         suspect.own += 1
         suspect.count += suspect.served < served
         suspect.served = served

@@ -36,13 +36,13 @@ POISONS: dict[str, Answer] = {
 
 def failed_with(evidence: Evidence, good: int, times: int = 5, *, failing: int = 0) -> Suspect:
     """Have a signal fail some times, and others be served and fail in between."""
-    suspect = evidence.fail(None, failed_probes=0)
+    suspect = evidence.fail(None, outages=0)
     for _ in range(1, times):
         for _ in range(good):
             evidence.serve()
         for _ in range(failing):
-            evidence.fail(None, failed_probes=0)
-        suspect = evidence.fail(suspect, failed_probes=0)
+            evidence.fail(None, outages=0)
+        suspect = evidence.fail(suspect, outages=0)
     return suspect
 
 
@@ -60,11 +60,11 @@ def test_the_likelihood_is_that_of_fishers_test() -> None:
     # 5 of 5 against 0 of 38: 5! · 38! / 43! is more than one in a million, and 0 of 39 is less.
     for others, is_conclusive in ((38, False), (39, True)):
         evidence = Evidence()
-        suspect = evidence.fail(None, failed_probes=0)
+        suspect = evidence.fail(None, outages=0)
         for number in range(others):
             evidence.serve()
             if number % 8 == 0 and suspect.count < 5:
-                suspect = evidence.fail(suspect, failed_probes=0)
+                suspect = evidence.fail(suspect, outages=0)
         assert suspect.count == 5
         assert evidence.is_conclusive(suspect) is is_conclusive
     assert CHANCE == 1e-6
@@ -82,9 +82,9 @@ def test_failures_between_which_no_other_was_served_count_as_one() -> None:
     evidence = Evidence()
     for _ in range(1000):
         evidence.serve()
-    suspect = evidence.fail(None, failed_probes=0)
+    suspect = evidence.fail(None, outages=0)
     for _ in range(1000):
-        suspect = evidence.fail(suspect, failed_probes=0)
+        suspect = evidence.fail(suspect, outages=0)
     assert suspect.count == 1
     assert not evidence.is_conclusive(suspect)
 
@@ -94,7 +94,7 @@ def test_an_outage_that_a_probe_confirms_begins_the_count_anew() -> None:
     suspect = failed_with(evidence, 100, times=4)
     for _ in range(100):
         evidence.serve()
-    again = evidence.fail(suspect, failed_probes=1)
+    again = evidence.fail(suspect, outages=1)
     assert (again.count, evidence.is_conclusive(again)) == (1, False)
 
 
