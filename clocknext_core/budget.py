@@ -22,6 +22,7 @@ PRICES: Mapping[Verdict, int] = {
     Verdict.WORKS: 14,
     Verdict.BUSY: 5,
     Verdict.DOWN: 14,
+    Verdict.MISDIRECTED: 14,
     Verdict.UNCLEAR: 14,
 }
 """Tokens of a repeat, by what the failed attempt before it showed. A busy service said when to come back, so

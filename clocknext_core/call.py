@@ -9,7 +9,7 @@ from clocknext_core.errors import ClockNextError, RateLimitError
 from clocknext_core.gate import Gate
 from clocknext_core.messages import Answer, Failure
 from clocknext_core.operations import Operation
-from clocknext_core.outputs import Closed, Retrying, Settled, Ticket, Transmit, Wait
+from clocknext_core.outputs import Closed, Retrying, Settled, Ticket, Transmit, Wait, WaitReason
 
 T = TypeVar("T")
 
@@ -63,8 +63,11 @@ class Call(Generic[T]):
                 return Closed()
             self._is_told = True
             return Settled(self._attempt, self._outcome)  # type: ignore[arg-type]  # set together with the flag
-        if starts_at is None or starts_at > self._now:
-            return Wait(starts_at)
+        if starts_at is None:
+            return Wait(None)
+        if starts_at > self._now:
+            is_held_back = starts_at != self._next_at
+            return Wait(starts_at, WaitReason.GATE if is_held_back else WaitReason.BACK_OFF)
         self._next_at = None
         self._attempt += 1
         self._in_flight = True

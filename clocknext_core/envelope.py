@@ -3,6 +3,9 @@
 New: `{statusCode, statusDetail: {status, message}, result}`. Legacy: `{ok, …payload}`, or
 `{ok: false, error}`.
 Either endpoint may use either; an answer is new-style when it is an object that has `statusDetail`.
+
+An answer without an envelope is not the API's word: a proxy or a router between here and there speaks, or the
+address is wrong. So is an envelope in which the API's own router says that there is no such path or method.
 """
 
 import json
@@ -23,16 +26,22 @@ MAX_ISSUES_LENGTH = 3000
 """Most characters that the issues of one error have together; those beyond are left away."""
 
 
+ROUTERS_REASONS = ("NOT_FOUND", "METHOD_NOT_ALLOWED")
+"""Reasons that the API's router gives, not the API: there is no such path, or not by this method."""
+
+
 def open_answer(
     answer: Answer, *, request: Request, config: Config, idempotency_key: str | None = None
 ) -> Payload | ClockNextError:
     """Return the payload of an answer, or an error that says what is wrong with it.
 
     A 2xx that is not the API's JSON object (HTML, an array, nothing) is a failure, and retryable: counted as
-    a delivery it would lose a bill, and a repeat under the same key is harmless. A 204, or an empty body in
-    answer to a DELETE, is a success without payload.
+    a delivery it would lose a bill, and a repeat under the same key is harmless. A signal is delivered by an
+    envelope alone: there an object without one is a failure too. A 204, or an empty body in answer to a
+    DELETE, is a success without payload.
 
-    All texts of the error are without the API key, printable, and short, whatever the server sent.
+    An answer that is not the API's word gives an error with a `hint`. All texts of the error are without the
+    API key, printable, and short, whatever the server sent.
     """
     if isinstance(answer, Failure):
         return NetworkError(
@@ -44,16 +53,24 @@ def open_answer(
     if answer.status == 204 or (request.method == "DELETE" and _is_2xx(answer) and not answer.body.strip()):
         return {}
     document = _parse(answer.body)
-    if _is_2xx(answer) and document is not None:
+    if _is_2xx(answer) and document is not None and not (_is_signal(request) and not _is_enveloped(document)):
         payload = _success(document)
         if payload is not None:
             return payload
-    return _error(answer, document, request_line(request, config), config, idempotency_key)
+    return _error(answer, document, request, config, idempotency_key)
 
 
 def request_line(request: Request, config: Config) -> RequestLine:
     """Return a request's line for an error, without the query, which may hold what no error should show."""
     return RequestLine(request.method, config.redact(request.target.partition("?")[0]))
+
+
+def _is_signal(request: Request) -> bool:
+    return request.method == "POST" and request.target.partition("?")[0].endswith("/api/v1/usage")
+
+
+def _is_enveloped(document: Payload) -> bool:
+    return "statusDetail" in document or "ok" in document
 
 
 def _is_2xx(response: Response) -> bool:
@@ -79,35 +96,53 @@ def _success(document: Payload) -> Payload | None:
 def _error(
     response: Response,
     document: Payload | None,
-    line: RequestLine,
+    request: Request,
     config: Config,
     idempotency_key: str | None,
 ) -> ClockNextError:
     fields = document or {}
+    is_enveloped = _is_enveloped(fields)
     result = as_object(fields.get("result"))
-    said = _said(response, fields)
+    said = _said(response, fields, is_enveloped=is_enveloped)
     message = _clean(said, config) or f"Request failed with status {response.status}."
-    if _is_2xx(response) and document is None:
+    if _is_2xx(response) and not is_enveloped:
         kind, retryable = ClockNextError, True
     else:
         kind, retryable = classify(response.status, said)
-    reason, signal_id = result.get("errorReason"), result.get("signalId")
+    reason = _text(result.get("errorReason"), config)
+    is_api = is_enveloped and reason not in ROUTERS_REASONS
     return kind(
         message,
         status=response.status,
         retryable=retryable,
         idempotency_key=idempotency_key,
-        reason=_clean(reason, config) if isinstance(reason, str) else None,
+        reason=reason,
         issues=_issues(result.get("issues"), config),
-        request=line,
+        request=request_line(request, config),
         retry_after=retry_after(response),
-        signal_id=config.redact(signal_id) if isinstance(signal_id, str) else None,
+        signal_id=_text(result.get("signalId"), config),
+        received_at=_text(result.get("receivedAt"), config),
+        hint=None if is_api else _hint(request, config),
     )
 
 
-def _said(response: Response, fields: Payload) -> str:
+def _hint(request: Request, config: Config) -> str:
+    url = config.redact(request.url.partition("?")[0])
+    return (
+        f"The answer did not come from the ClockNext API at {url}: check base_url, and the proxies, "
+        "firewalls and load balancers on the way."
+    )
+
+
+def _text(value: object, config: Config) -> str | None:
+    return _clean(value, config) if isinstance(value, str) else None
+
+
+def _said(response: Response, fields: Payload, *, is_enveloped: bool) -> str:
     """Return the server's message, or the body of an answer that has none."""
-    for text in (as_object(fields.get("statusDetail")).get("message"), fields.get("error")):
+    # A framework's own error, `{statusCode, error, message}`, has its sentence in `message`.
+    sentence = None if is_enveloped else fields.get("message")
+    for text in (as_object(fields.get("statusDetail")).get("message"), sentence, fields.get("error")):
         if isinstance(text, str) and text.strip():
             return text
     return response.body.decode("utf-8", "replace").strip()

@@ -51,9 +51,12 @@ class ClockNextError(Exception):
     """The method and path of the request."""
     retry_after: float | None
     """Seconds the server asked to wait (Retry-After on any status), counted from its answer."""
-
+    received_at: str | None
+    """When the server received a signal that it refused, as it says."""
     signal_id: str | None
     """The server's id of the signal that it took or refused, where the answer named one."""
+    hint: str | None
+    """What to look at where the answer is not the API's: no envelope, or a router's. It names the address."""
 
     def __init__(
         self,
@@ -67,6 +70,8 @@ class ClockNextError(Exception):
         request: RequestLine | None = None,
         retry_after: float | None = None,
         signal_id: str | None = None,
+        received_at: str | None = None,
+        hint: str | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -77,6 +82,8 @@ class ClockNextError(Exception):
         self.request = request
         self.retry_after = retry_after
         self.signal_id = signal_id
+        self.received_at = received_at
+        self.hint = hint
 
     @property
     def message(self) -> str:

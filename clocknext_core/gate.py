@@ -45,6 +45,8 @@ class Gate:
         """No buffered signal is sent before: the pause with its jitter, or the time of the next probe."""
         self.worked_at = float("-inf")
         """When an answer last showed the service working."""
+        self.failed_probes = 0
+        """Probes that failed, in all outages."""
         self._closed_at = float("-inf")
         self._failures = 0
 
@@ -81,6 +83,7 @@ class Gate:
             if is_news:
                 self.width = min(self.width + 1, self._full_width)
         elif is_news:
+            self.failed_probes += self.is_outage
             self._failures += 1
             if self.is_outage:
                 delay = backoff_delay(self._failures - OUTAGE_AFTER + 1, self._policy, rng)

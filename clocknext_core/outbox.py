@@ -26,8 +26,10 @@ is over. While the service is down only a probe goes out. Then concurrency ramps
 *The budget* (`budget`). Repeats of all signals together are bounded.
 
 Three things end a signal: the server's acknowledgement, its refusal, a drop that is reported. A failure that
-is the service's (`verdicts`) says nothing about the signal and uses up none of its attempts. An ambiguous
-failure (a 500) counts only if another signal has succeeded since this signal's last attempt.
+is the service's (`verdicts`) says nothing about the signal and uses up none of its attempts; an answer that
+is not the API's is one. An ambiguous failure (a 500) counts only if another signal has succeeded since this
+signal's last attempt. A signal that meets nothing but failures while others are delivered is given up when
+chance can't explain that (`poison`).
 
 Flushes are in `flushes`, the limits of the queue in `room`. `spooled.SpooledOutbox` puts a spool beneath this
 machine, through the few methods that say so; without a spool nothing here knows of one.
@@ -64,6 +66,7 @@ from clocknext_core.outputs import (
     GivenUp,
     HookEvent,
     Mending,
+    Misdirected,
     Rejected,
     Retrying,
     Settled,
@@ -72,6 +75,7 @@ from clocknext_core.outputs import (
     Wait,
     WaitReason,
 )
+from clocknext_core.poison import Evidence
 from clocknext_core.room import Blocked, Room
 from clocknext_core.signals import EncodedSignal
 from clocknext_core.states import Entry, Trigger
@@ -118,6 +122,8 @@ class Stats:
     """`open`, or held back: `paused` by a Retry-After or an outage, then `probing`, then `ramping`."""
     opens_in: float
     """Seconds until a paused gate opens; else 0."""
+    misdirected: int = 0
+    """Signals that met an answer which was not the API's, but a router's, proxy's or firewall's."""
     left_behind: int = 0
     """Signals of dead processes that are in the spool and not taken over, as far as is known: those that were
     there when the spool was last looked into. 0 before that, and without a spool."""
@@ -176,6 +182,10 @@ class Outbox:
         }
         self._parked = 0
         self._retries = 0
+        self._misdirected = 0
+        self._evidence = Evidence()
+        self._outages = 0
+        """First attempts that failed as a probe: each confirms an outage."""
         self._delivered_since_empty = 0
 
     @property
@@ -214,6 +224,7 @@ class Outbox:
             retries=self._retries,
             gate=self.gate.state(now),
             opens_in=max(0.0, self.gate.opens_at - now),
+            misdirected=self._misdirected,
             left_behind=self._left_behind(),
         )
 
@@ -384,9 +395,14 @@ class Outbox:
         del reason
         entry.move(trigger)
 
-    def _is_held_after(self, entry: Entry, error: ClockNextError) -> bool:
-        """Return whether a signal is tried again after a failed attempt."""
-        return error.retryable and entry.strikes < self._config.retry.max_attempts
+    def _is_held_after(self, entry: Entry) -> bool:
+        """Return whether a signal is tried again after a failure that may pass."""
+        return entry.strikes < self._config.retry.max_attempts and not self._is_poison(entry)
+
+    def _outlives(self, entry: Entry, error: ClockNextError) -> bool:
+        """Return whether a signal is held although the server has refused it."""
+        del entry, error
+        return False
 
     def _judge(self, error: ClockNextError) -> Verdict:
         """Judge the service by a failed attempt."""
@@ -498,7 +514,10 @@ class Outbox:
 
     def _observe(self, entry: Entry, verdict: Verdict, retry_after: float | None = None) -> None:
         """Update gate and budget from an attempt."""
+        failed_probes = self.gate.failed_probes
         self.gate.observe(verdict, self._rng, sent_at=entry.sent_at, now=self._now)
+        # A signal that has failed before may be what makes it look like an outage.
+        self._outages += self.gate.failed_probes > failed_probes and entry.attempts == 1
         if verdict is Verdict.WORKS:
             self._budget.give(entry.price or FIRST_ATTEMPT)
         if retry_after is not None:
@@ -506,6 +525,7 @@ class Outbox:
 
     def _deliver(self, entry: Entry, payload: Payload) -> None:
         self._observe(entry, Verdict.WORKS)
+        self._evidence.serve()
         self._leave(entry, Trigger.ACKNOWLEDGE)
         self._delivered += 1
         self._delivered_since_empty += 1
@@ -521,13 +541,22 @@ class Outbox:
         entry.strikes += self._counts_against(entry, verdict)
         entry.tried_at = self._now
         entry.price = PRICES[verdict]
-        if self._is_held_after(entry, error):
+        if verdict is Verdict.MISDIRECTED and not entry.is_misdirected:
+            entry.is_misdirected = True
+            self._misdirected += 1
+            self._events.append(Misdirected(entry.encoded, error))
+        may_pass = error.retryable or error.hint is not None  # what is not the API's word ends no signal
+        if may_pass or verdict is not Verdict.WORKS:
+            entry.suspect = self._evidence.fail(entry.suspect, outages=self._outages)
+        else:
+            self._evidence.serve()
+        if self._is_held_after(entry) if may_pass else self._outlives(entry, error):
             self._retries += 1
-            delay = retry_delay(error, entry.attempts, self._config.retry, self._rng)
+            delay = self._delay(entry, error)
             self._events.append(Retrying(entry.attempts, delay, error, entry.encoded))
             self._back_off(entry, Trigger.RETRY, delay)
             return
-        if error.retryable:
+        if may_pass:
             self._leave(entry, Trigger.GIVE_UP)
             self._dropped["send_failed"] += 1
             self._events.append(GivenUp(entry.encoded, error))
@@ -536,6 +565,23 @@ class Outbox:
             self._rejected += 1
             self._events.append(Rejected(entry.encoded, error))
         self._end(entry, FailedSignal(entry.encoded, error))
+
+    def _delay(self, entry: Entry, error: ClockNextError) -> float:
+        """Compute the wait until the next attempt."""
+        retry = self._config.retry
+        delay = retry_delay(error, entry.attempts, retry, self._rng)
+        suspect = entry.suspect
+        if suspect is not None and 1 < suspect.count == retry.max_attempts - 1:
+            # The next failure may be the last. By then others are to have shown what there is to be shown.
+            return max(delay, retry.max_delay)
+        return delay
+
+    def _is_poison(self, entry: Entry) -> bool:
+        """Return whether chance can't explain that all attempts of a signal fail."""
+        suspect = entry.suspect
+        assert suspect is not None  # it has failed
+        is_tried = suspect.count >= self._config.retry.max_attempts
+        return is_tried and self._evidence.is_conclusive(suspect)
 
     def _counts_against(self, entry: Entry, verdict: Verdict) -> bool:
         """Return whether a failed attempt counts against the signal."""

@@ -115,6 +115,18 @@ class KeyRefused(_OfSignal, HookOutput):
 
 @final
 @dataclass(slots=True)
+class Misdirected(_OfSignal, HookOutput):
+    """A router, proxy or firewall answered a signal in place of the API; it stays held. Run `on_error`.
+
+    Once for each signal, at its first such answer.
+    """
+
+    encoded: EncodedSignal
+    error: ClockNextError
+
+
+@final
+@dataclass(slots=True)
 class Retrying(HookOutput):
     """An attempt failed and will be repeated. Run `on_retry`."""
 
@@ -182,7 +194,9 @@ class Closed:
     """Nothing more will come. Stop."""
 
 
-HookEvent: TypeAlias = Delivered | Rejected | GivenUp | Mending | KeyRefused | Retrying | Dropped | Emptied
+HookEvent: TypeAlias = (
+    Delivered | Rejected | GivenUp | Mending | KeyRefused | Misdirected | Retrying | Dropped | Emptied
+)
 """The outputs for which hooks are run. Each is a `HookOutput`, so that a driver needs one case for all."""
 
 

@@ -3,7 +3,8 @@
 A signal is held only once it is stored, and the call that records it waits for that. What is stored is
 dropped for no failure that may pass: not after `max_attempts`, not for an API key that is refused (401, 403:
 the key may be changed), not at the close. It ends by delivery, by the server's refusal, by an overflow policy
-that drops, or by its age: past the window the server may have forgotten its key.
+that drops, or it is put in quarantine: for its age, since past the window the server may have forgotten its
+key, or as a poison signal (`poison`).
 
 What dead processes left in the spool is adopted (`adoption`): at the start, whenever a flush or close asks
 for it, and by a timer, as long as the queue is less than half full. The process's own signals go first.
@@ -312,19 +313,29 @@ class _StoredOutbox(Outbox):
 
     def _judge(self, error: ClockNextError) -> Verdict:
         # A service that locks this client out does not work for it.
-        return Verdict.DOWN if error.status in KEY_REFUSED else super()._judge(error)
+        return Verdict.DOWN if _is_key_refused(error) else super()._judge(error)
 
-    def _is_held_after(self, entry: Entry, error: ClockNextError) -> bool:
-        if error.status in KEY_REFUSED:
-            if entry.attempts == 1:
-                self._events.append(KeyRefused(entry.encoded, error))
-            return True
-        return error.retryable
+    def _is_held_after(self, entry: Entry) -> bool:
+        return not self._is_poison(entry)
+
+    def _outlives(self, entry: Entry, error: ClockNextError) -> bool:
+        if not _is_key_refused(error):
+            return False
+        if not entry.is_key_refused:
+            entry.is_key_refused = True
+            self._events.append(KeyRefused(entry.encoded, error))
+        return True
 
     def _leave(self, entry: Entry, trigger: Trigger, reason: DropReason | None = None) -> None:
         super()._leave(entry, trigger)
         key = entry.encoded.idempotency_key
         if reason == "expired":
             self.duties.append(Quarantine(key, "too old to be sent"))
+        elif trigger is Trigger.GIVE_UP:
+            self.duties.append(Quarantine(key, "failed each time while others were delivered"))
         elif trigger is not Trigger.PARK:
             self.duties.append(Erase(key))
+
+
+def _is_key_refused(error: ClockNextError) -> bool:
+    return error.status in KEY_REFUSED and error.hint is None

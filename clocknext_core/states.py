@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from clocknext_core.messages import Request
+from clocknext_core.poison import Suspect
 from clocknext_core.signals import EncodedSignal
 
 
@@ -69,6 +70,8 @@ class Entry:
         "encoded",
         "expires_at",
         "is_adopted",
+        "is_key_refused",
+        "is_misdirected",
         "is_on_loan",
         "price",
         "request",
@@ -76,6 +79,7 @@ class Entry:
         "sequence",
         "state",
         "strikes",
+        "suspect",
         "tried_at",
     )
 
@@ -99,6 +103,12 @@ class Entry:
         """Attempts sent, without those that were abandoned."""
         self.strikes = 0
         """Failed attempts that count against the signal."""
+        self.suspect: Suspect | None = None
+        """What others' attempts have shown since its first failure that may be the service's."""
+        self.is_key_refused = False
+        """Whether its API key was refused."""
+        self.is_misdirected = False
+        """Whether it has met an answer that was not the API's."""
         self.tried_at = now
         """When its last attempt failed, or when it was recorded."""
         self.sent_at = now

@@ -15,11 +15,13 @@ class Verdict(StrEnum):
     """What an answer says of the service."""
 
     WORKS = "works"
-    """It read this request and decided on it: a delivery, a refusal, or a 409 (it has the key in work)."""
+    """It read this request and decided: a delivery, a refusal, or a 409 (this key is being processed)."""
     BUSY = "busy"
     """It works, but not for this client now."""
     DOWN = "down"
     """It, or the way to it, does not work. Nothing is said of the signal."""
+    MISDIRECTED = "misdirected"
+    """The request did not reach it: a router, proxy or firewall answered. Nothing is said of the signal."""
     UNCLEAR = "unclear"
     """It, or what it makes of this one signal, is broken. What other signals meet tells which."""
 
@@ -28,20 +30,30 @@ VERDICTS: Mapping[int | None, Verdict] = {
     None: Verdict.DOWN,  # refused, reset, DNS, TLS, time-out, or not HTTP: no server spoke
     408: Verdict.DOWN,  # the request did not arrive in time
     429: Verdict.BUSY,
-    502: Verdict.DOWN,  # a proxy speaks, and reached no server
+}
+"""By status, whoever speaks; `None` is no answer."""
+
+API_VERDICTS: Mapping[int, Verdict] = {
+    502: Verdict.DOWN,  # it reached no server
     503: Verdict.DOWN,
     504: Verdict.DOWN,
 }
-"""By status; `None` is no answer. Other 5xx, and a 2xx that is not the API's, are `UNCLEAR`: a bug that one
-signal meets looks like an outage that all meet. Anything else `WORKS`."""
+"""By status, where the API speaks. Other 5xx are `UNCLEAR`: a bug that one signal meets looks like an outage
+that all meet. Anything else `WORKS`."""
 
 
 def judge(error: ClockNextError | None) -> Verdict:
     """Judge the service by what an attempt came to; `None`: a delivery."""
     if error is None:
         return Verdict.WORKS
-    verdict = VERDICTS.get(error.status)
-    if verdict is not None:
+    status = error.status
+    if (verdict := VERDICTS.get(status)) is not None:
         return verdict
-    # 409 is retryable too, but it comes from a server that has the request in work.
-    return Verdict.UNCLEAR if error.retryable and error.status != 409 else Verdict.WORKS
+    assert status is not None  # which is in the table
+    if error.hint is not None:
+        # A page under a 2xx, of a captive portal or of a server that is starting, is an outage in disguise.
+        return Verdict.DOWN if 200 <= status <= 299 else Verdict.MISDIRECTED
+    if (verdict := API_VERDICTS.get(status)) is not None:
+        return verdict
+    # 409 is retryable too, but it comes from a server that is processing the request.
+    return Verdict.UNCLEAR if error.retryable and status != 409 else Verdict.WORKS

@@ -271,10 +271,11 @@ def _send(client: ClockNext, stored: Stored) -> ClockNextError | None:
 
 
 def _is_about_the_signal(error: ClockNextError) -> bool:
-    """Return whether another signal might get another answer. An unknown path is unknown for all of them."""
-    if isinstance(error, NotFoundError):
-        return error.reason != "NOT_FOUND"
-    return isinstance(error, ValidationError | PlanError | AllowanceError) or error.status == 413
+    """Return whether another signal might be answered otherwise: the API has spoken about this one."""
+    if error.hint is not None:
+        return False
+    kinds = ValidationError | PlanError | AllowanceError | NotFoundError
+    return isinstance(error, kinds) or error.status == 413
 
 
 def _entries(path: Path) -> list[Quarantined]:

@@ -19,6 +19,7 @@ from clocknext_core import (
     HookEvent,
     KeyRefused,
     Mending,
+    Misdirected,
     Rejected,
     Retrying,
 )
@@ -32,6 +33,7 @@ LEVELS: Mapping[type[HookEvent], int] = {
     GivenUp: logging.WARNING,
     Mending: logging.WARNING,
     KeyRefused: logging.WARNING,
+    Misdirected: logging.WARNING,
     Dropped: logging.WARNING,
 }
 
@@ -40,6 +42,7 @@ _FAILED: Mapping[type[HookEvent], tuple[str, str]] = {
     GivenUp: ("given_up", "Signal %r was given up: %s."),
     Mending: ("mending", "Signal %r was not billed, a person has to mend it: %s."),
     KeyRefused: ("key_refused", "Signal %r stays in the spool, the API key was refused: %s."),
+    Misdirected: ("misdirected", "Signal %r stays held, the answer was not the API's: %s."),
 }
 """The name and the text of the records that tell of an error."""
 
@@ -86,7 +89,7 @@ class EventLog:
         match event:
             case Delivered():
                 self._log(event, "delivered", "Signal %r was delivered.", event.encoded.idempotency_key)
-            case Rejected() | GivenUp() | Mending() | KeyRefused():
+            case Rejected() | GivenUp() | Mending() | KeyRefused() | Misdirected():
                 name, message = _FAILED[type(event)]
                 key, error = event.encoded.idempotency_key, event.error
                 self._log(event, name, message, key, _shown(error), **_told(error))

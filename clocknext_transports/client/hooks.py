@@ -17,6 +17,7 @@ from clocknext_core import (
     HookEvent,
     KeyRefused,
     Mending,
+    Misdirected,
     Rejected,
     Retrying,
     Signal,
@@ -117,7 +118,7 @@ class Hooks:
                     hooks.append(lambda: on_error(event.error, event.signal))
                 if on_drop is not None:
                     hooks.append(lambda: on_drop(event.signal, "send_failed"))
-            case Mending() | KeyRefused():
+            case Mending() | KeyRefused() | Misdirected():
                 if on_error is not None:
                     hooks.append(lambda: on_error(event.error, event.signal))
             case Dropped():

@@ -15,6 +15,7 @@ from clocknext_core import (
     GivenUp,
     KeyRefused,
     Mending,
+    Misdirected,
     Operation,
     Quarantine,
     Receipt,
@@ -89,6 +90,11 @@ def _(value: GivenUp) -> object:
 @describe.register
 def _(value: Mending) -> object:
     return {"mending": value.encoded.idempotency_key, "error": value.error}
+
+
+@describe.register
+def _(value: Misdirected) -> object:
+    return {"misdirected": value.encoded.idempotency_key, "error": value.error}
 
 
 @describe.register

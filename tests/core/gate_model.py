@@ -13,18 +13,20 @@ NEVER = float("-inf")
 Health: TypeAlias = Literal["works", "busy", "down", "unclear"]
 
 
-def health_of(answer: Answer, *, is_final: bool) -> Health:
+def health_of(answer: Answer, verdict: str) -> Health:
     """Tell what an answer says of the service.
 
     Args:
         answer: The answer.
-        is_final: It delivers the signal, or refuses it for good.
+        verdict: What it does to the signal: it ends it, or it is to be repeated, or it is not the API's.
     """
-    if isinstance(answer, Failure) or answer.status in (408, 502, 503, 504):
+    if isinstance(answer, Failure) or answer.status in (408, 502, 503, 504) or verdict == "misdirected":
         return "down"
     if answer.status == 429:
         return "busy"
-    return "works" if is_final or answer.status == 409 else "unclear"
+    if verdict == "retry" and answer.status < 300:
+        return "down"
+    return "works" if verdict != "retry" or answer.status == 409 else "unclear"
 
 
 class GateBook:

@@ -28,6 +28,7 @@ from clocknext_core import (
     HookEvent,
     KeyRefused,
     Mending,
+    Misdirected,
     Outbox,
     Quarantine,
     QueueFullError,
@@ -57,6 +58,7 @@ ERRORS: Mapping[type[HookEvent], str] = {
     Rejected: "rejected",
     GivenUp: "given up",
     Mending: "mending",
+    Misdirected: "misdirected",
     KeyRefused: "key refused",
 }
 
@@ -91,6 +93,11 @@ REPLIES: Mapping[str, Reply] = {
     "cut short": Reply(answer(200, b'{"ok": tr'), "retry"),
     "reset": Reply(Failure("connection reset"), "retry"),
     "refused connection": Reply(Failure("connection refused", processed=False), "retry"),
+    "404 page": Reply(answer(404, "<html>nginx</html>"), "misdirected"),
+    "403 page": Reply(answer(403, "Request blocked."), "misdirected"),
+    "502 page": Reply(answer(502, "<html>Bad gateway</html>"), "misdirected"),
+    "unknown route": Reply(refusal(404, result={"errorReason": "NOT_FOUND"}), "misdirected"),
+    "bare object": Reply(answer(200, {"usageLog": {"id": "log"}}), "retry"),
     "400": Reply(refusal(400), "refused"),
     "401": Reply(refusal(401), "refused"),
     "403 with a wait": Reply(refusal(403, retry_after="2"), "refused", 2.0),
@@ -119,6 +126,8 @@ class Book:
     expires_at: float = NEVER
     is_in_spool: bool = False
     is_adopted: bool = False
+    is_misdirected: bool = False
+    is_key_refused: bool = False
 
     @property
     def key(self) -> str:
@@ -372,7 +381,7 @@ class World:
             return
         self.spent.append(ticket)
         self._land(book)
-        health = health_of(reply.answer, is_final=reply.verdict != "retry")
+        health = health_of(reply.answer, reply.verdict)
         is_locked_out = self.is_durable and name in ("401", "403 with a wait")
         health = "down" if is_locked_out else health
         counts = self.gate.counts_against_signal(health, tried_at=book.tried_at)
@@ -395,9 +404,15 @@ class World:
         else:
             book.strikes += counts
             book.price = 5 if health == "busy" else 14
+            if reply.verdict == "misdirected":
+                self.seen["misdirected"] += 1
+                if not book.is_misdirected:
+                    book.is_misdirected = True
+                    self._expect("misdirected", book.key)
             if is_locked_out:
                 self.seen["key refused"] += 1
-                if book.attempts == 1:
+                if not book.is_key_refused:
+                    book.is_key_refused = True
                     self._expect("key refused", book.key)
             self._fail(book, reply, is_locked_out=is_locked_out)
         self.check()
@@ -584,6 +599,7 @@ class World:
             reason: places[reason] for reason in ("queue_full", "send_failed", "closed", "expired")
         }
         assert stats.retries == self.seen["retry"]
+        assert stats.misdirected == sum(book.is_misdirected for book in self.books.values())
         assert stats.opens_in == max(0.0, self.gate.opens_at - self.now)
         assert (stats.gate == "paused") == (self.now < self.gate.opens_at)
         if stats.gate == "open":
@@ -757,7 +773,8 @@ class World:
 
     def _fail(self, book: Book, reply: Reply, *, is_locked_out: bool) -> None:
         book.tried_at = self.now
-        may_repeat = reply.verdict == "retry" and (self.is_durable or book.strikes < self.retry.max_attempts)
+        may_pass = reply.verdict in ("retry", "misdirected")
+        may_repeat = may_pass and (self.is_durable or book.strikes < self.retry.max_attempts)
         if is_locked_out or may_repeat:
             book.place, book.not_before = "waiting", NEVER
             book.retry_after = reply.retry_after or 0.0
@@ -930,7 +947,7 @@ class World:
                 event = ("delivered", output.signal.idempotency_key)
                 assert output.result.idempotency_key == output.signal.idempotency_key
                 assert not output.result.queued
-            case Rejected() | GivenUp() | Mending() | KeyRefused():
+            case Rejected() | GivenUp() | Mending() | KeyRefused() | Misdirected():
                 event = (ERRORS[type(output)], output.signal.idempotency_key)
                 assert output.error.idempotency_key == output.signal.idempotency_key
             case Retrying():
@@ -958,8 +975,12 @@ class World:
 
     def _check_delay(self, event: Retrying, book: Book) -> None:
         ceiling = min(self.retry.base_delay * 2 ** (event.attempt - 1), self.retry.max_delay)
-        assert max(ceiling / 2, book.retry_after) <= event.delay <= max(ceiling, book.retry_after)
-        assert event.error.retryable or (self.is_durable and event.error.status in (401, 403))
+        most = max(ceiling, book.retry_after)
+        if event.attempt >= 2:  # the one before the last may wait for longer, for others to be heard
+            most = max(most, self.retry.max_delay)
+        assert max(ceiling / 2, book.retry_after) <= event.delay <= most
+        is_key_refused = self.is_durable and event.error.status in (401, 403)
+        assert event.error.retryable or event.error.hint is not None or is_key_refused
         book.not_before = book.tried_at + event.delay
 
     def _check_settled(self, output: Settled[FlushReport] | Settled[TrackResult]) -> None:

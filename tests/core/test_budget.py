@@ -14,6 +14,7 @@ def test_the_figures() -> None:
         Verdict.WORKS: 14,
         Verdict.BUSY: 5,
         Verdict.DOWN: 14,
+        Verdict.MISDIRECTED: 14,
         Verdict.UNCLEAR: 14,
     }
 

@@ -23,6 +23,7 @@ from clocknext_core import (
     Transmit,
     ValidationError,
     Wait,
+    WaitReason,
 )
 from clocknext_core.envelope import Payload
 from clocknext_core.gate import Gate
@@ -274,3 +275,16 @@ def test_a_closed_client_makes_no_more_calls() -> None:
         engine.call(operation())
     with pytest.raises(ClockNextError, match="closed"):
         engine.call(signal_operation(encoded("a")))
+
+
+def test_a_wait_says_what_it_is_for() -> None:
+    call = call_of(operation(), RetryPolicy(4, 2.0, 2.0))
+    transmit = transmission(call, 0.0)
+    in_flight = call.poll(now=0.0)
+    assert isinstance(in_flight, Wait)
+    assert (in_flight.until, in_flight.reason) == (None, None)
+    call.handle_answer(transmit.ticket, refusal(500), now=1.0)
+    assert isinstance(call.poll(now=1.0), Retrying)
+    wait = call.poll(now=1.0)
+    assert isinstance(wait, Wait)
+    assert wait.reason is WaitReason.BACK_OFF

@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 import hypothesis.strategies as st
 import pytest
@@ -64,16 +65,69 @@ def detail(status: object, **rest: object) -> dict[str, object]:
         (answer(202, detail("SUCCESS", result={"accepted": True})), {"accepted": True}),
         (answer(299, detail("SUCCESS", result={"a": 1}, ok=False)), {"a": 1}),
         (answer(200, {"ok": True, "customer": {"id": "c"}}), {"ok": True, "customer": {"id": "c"}}),
-        (answer(201, {"customer": 1}), {"customer": 1}),
         (answer(200, {"ok": None}), {"ok": None}),
-        (answer(200, {}), {}),
-        (answer(200, b"\xef\xbb\xbf{}"), {}),
+        (answer(200, b"\xef\xbb\xbf" + b'{"ok": true}'), {"ok": True}),
         (answer(204, b""), {}),
         (answer(204, "<html>"), {}),
     ],
 )
 def test_successes(what: Response, payload: Payload) -> None:
     assert opened(what) == payload
+
+
+BARE = [answer(201, {"customer": 1}), answer(200, {}), answer(200, {"usageLog": {"id": 1}})]
+
+
+@pytest.mark.parametrize("what", BARE)
+def test_an_object_without_an_envelope_delivers_no_signal_and_is_a_success_elsewhere(what: Response) -> None:
+    error = error_of(what)
+    assert (type(error), error.status, error.retryable) == (ClockNextError, what.status, True)
+    payload: object = json.loads(what.body)
+    for method, target in (("GET", "/api/v1/usage?limit=2"), ("POST", "/api/v1/customers")):
+        assert open_answer(what, request=request(method, target), config=CONFIG) == payload
+
+
+@pytest.mark.parametrize("base", ["", "/billing"])
+def test_an_answer_that_is_not_the_apis_hints_at_the_address(base: str) -> None:
+    settings = replace(CONFIG, base_url=f"https://gateway.example{base}")
+    for method, target in (("POST", "/api/v1/usage"), ("GET", "/api/v1/customers/c?secret=1")):
+        asked = Request(method, settings.path_prefix + target, settings.origin, settings.headers)
+        error = open_answer(answer(404, "<html>"), request=asked, config=settings)
+        assert isinstance(error, NotFoundError)
+        assert error.hint == (
+            "The answer did not come from the ClockNext API at "
+            f"https://gateway.example{base}{target.partition('?')[0]}: check base_url, and the proxies, "
+            "firewalls and load balancers on the way."
+        )
+        spoken = open_answer(refusal(404), request=asked, config=settings)
+        assert isinstance(spoken, NotFoundError)
+        assert spoken.hint is None
+
+
+def test_no_hint_shows_the_key() -> None:
+    asked = Request("GET", f"/api/v1/customers/{KEY}", CONFIG.origin, CONFIG.headers)
+    error = open_answer(answer(404, "<html>"), request=asked, config=CONFIG)
+    assert isinstance(error, ClockNextError)
+    assert error.hint is not None
+    assert KEY not in error.hint
+    assert REDACTED in error.hint
+
+
+def test_a_frameworks_error_is_no_envelope_and_has_its_sentence_in_its_message() -> None:
+    said = {"statusCode": 404, "error": "Not Found", "message": "Route POST:/api/v1/usage not found"}
+    error = error_of(answer(404, said))
+    assert (type(error), error.message) == (NotFoundError, "Route POST:/api/v1/usage not found")
+    assert error.hint is not None
+    assert error_of(answer(404, {"ok": False, "error": "No.", "message": "other"})).message == "No."
+    assert error_of(answer(404, {"error": "No.", "message": " "})).message == "No."
+
+
+def test_a_refusal_keeps_the_servers_id_and_time_of_the_signal() -> None:
+    result = {"signalId": "sig_1", "receivedAt": "2026-07-01T10:00:00.000Z"}
+    error = error_of(refusal(400, result=result))
+    assert (error.signal_id, error.received_at) == ("sig_1", "2026-07-01T10:00:00.000Z")
+    none = error_of(refusal(400, result={"signalId": 1, "receivedAt": None}))
+    assert (none.signal_id, none.received_at) == (None, None)
 
 
 @pytest.mark.parametrize("status", [199, 300, 302])

@@ -11,6 +11,7 @@ from clocknext_core import (
     Settled,
     Transmit,
     Wait,
+    WaitReason,
 )
 from clocknext_core.config import Outage
 from clocknext_core.envelope import open_answer
@@ -47,8 +48,14 @@ def fail(subject: Gate, times: int, *, now: float, verdict: Verdict = Verdict.DO
         (Failure("reset"), Verdict.DOWN),
         (Failure("refused", processed=False), Verdict.DOWN),
         *((refusal(status), Verdict.UNCLEAR) for status in (500, 501, 505, 507, 599)),
-        (answer(200, "<html>"), Verdict.UNCLEAR),
-        (answer(200, []), Verdict.UNCLEAR),
+        (answer(200, "<html>"), Verdict.DOWN),
+        (answer(200, []), Verdict.DOWN),
+        (answer(200, {}), Verdict.DOWN),
+        *((answer(status, "<html>"), Verdict.DOWN) for status in (203, 299, 408)),
+        (answer(429, "<html>"), Verdict.BUSY),
+        *((answer(status, "<html>"), Verdict.MISDIRECTED) for status in (302, 404, 500, 502, 503, 504)),
+        (refusal(404, result={"errorReason": "NOT_FOUND"}), Verdict.MISDIRECTED),
+        (refusal(404, result={"errorReason": "NO_SUCH_CUSTOMER"}), Verdict.WORKS),
     ],
     ids=str,
 )
@@ -170,7 +177,9 @@ def test_a_call_waits_for_a_pause_that_another_was_told_of() -> None:
     transmit = first.poll(now=0.0)
     assert isinstance(transmit, Transmit)
     first.handle_answer(transmit.ticket, refusal(429, retry_after="20"), now=1.0)
-    assert second.poll(now=1.0) == Wait(21.0)
+    waiting = second.poll(now=1.0)
+    assert isinstance(waiting, Wait)
+    assert (waiting.until, waiting.reason) == (21.0, WaitReason.GATE)
     assert isinstance(second.poll(now=21.0), Transmit)
     engine.outbox.record(encoded("c"), now=2.0)
     engine.outbox.flush(now=2.0)

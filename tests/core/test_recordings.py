@@ -21,6 +21,7 @@ from clocknext_core import (
     HookEvent,
     KeyRefused,
     Mending,
+    Misdirected,
     Operation,
     Outbox,
     Rejected,
@@ -165,7 +166,7 @@ class CoreClient(Blocking):
             case Rejected() | GivenUp():
                 self.hooks.on_error(event.error, event.signal)
                 self.hooks.on_drop(event.signal, "send_failed")
-            case Mending() | KeyRefused():
+            case Mending() | KeyRefused() | Misdirected():
                 self.hooks.on_error(event.error, event.signal)
             case Dropped():
                 self.hooks.on_drop(event.signal, event.reason)

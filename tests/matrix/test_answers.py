@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from clocknext_core import BatchPolicy
+from clocknext_core import BatchPolicy, ClockNextError, Response, RetryPolicy
 from clocknext_transports.emulator import (
     EXPIRED_API_KEY,
     Fault,
@@ -20,7 +20,7 @@ from clocknext_transports.emulator import (
     scripted,
 )
 from clocknext_transports.http11 import MAX_ANSWER_BYTES
-from tests.contract.answers import held, key_of, record_all, refused
+from tests.contract.answers import Answer, by_key, held, in_turn, key_of, priced, record, record_all, refused
 from tests.contract.worlds import KEY, World
 from tests.matrix.support import (
     AT_ONCE,
@@ -161,6 +161,52 @@ async def test_row_10_2xx_that_is_no_answer_of_the_api(world: World) -> None:
     assert world.hooks.of("on_error", "on_drop") == []
 
 
+PAGES = {
+    "302": Reply(Response(302, (("location", "https://elsewhere.example/login"),), b"")),
+    "401 text": Reply(Response(401, (), b"Unauthorized")),
+    "403 HTML": Reply(Response(403, (("content-type", "text/html"),), b"<html>Request blocked</html>")),
+    "404 text": Reply(Response(404, (), b"default backend - 404")),
+    "404 of the router": refused(404, result={"errorReason": "NOT_FOUND"}),
+    "405 of a framework": Reply(
+        Response(405, (), b'{"statusCode": 405, "error": "Method Not Allowed", "message": "POST"}')
+    ),
+    "407": Reply(Response(407, (), b"")),
+    "413 HTML": Reply(Response(413, (("content-type", "text/html"),), b"<html>Too large</html>")),
+    "414": Reply(Response(414, (), b"")),
+    "431": Reply(Response(431, (), b"")),
+    "500 HTML": Reply(Response(500, (("content-type", "text/html"),), b"<html>Oops</html>")),
+}
+"""Answers of routers, proxies and firewalls; `tests/core/test_whose_word.py` has every status and body."""
+
+
+async def test_row_29_answers_of_routers_and_proxies(world: World) -> None:
+    """Each signal meets one, and is told of once; it stays held, and is billed once the API answers."""
+    answers: dict[str, Answer] = {}
+    with scripted([by_key(answers)]) as server:
+        answers |= {key: in_turn(page, page, priced()) for key, page in PAGES.items()}
+        async with world.open(server.url, batch=AT_ONCE, retry=PERSISTENT) as client:
+            await record_all(client, list(PAGES))
+            report = await client.flush()
+            assert (report.delivered, list(report.failed), report.pending) == (len(PAGES), [], 0)
+        assert Counter(map(key_of, server.requests)) == dict.fromkeys(PAGES, 3)
+        assert len({request.body for request in server.requests}) == len(PAGES)
+    assert Counter(key for _, _, key in world.hooks.of("on_error")) == dict.fromkeys(PAGES, 1)
+    assert Counter(key for _, _, key in world.hooks.of("on_retry")) == dict.fromkeys(PAGES, 2)
+    assert world.hooks.of("on_drop") == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+async def test_row_29_an_awaited_call_raises_at_once_and_names_the_address(world: World, page: str) -> None:
+    with scripted([PAGES[page]]) as server:
+        async with world.open(server.url, retry=RetryPolicy(max_attempts=1)) as client:
+            with pytest.raises(ClockNextError) as caught:
+                await record(client, "a", wait=True)
+        assert len(server.requests) == 1
+        assert caught.value.status == PAGES[page].response.status  # type: ignore[union-attr]
+        assert f"{server.url}/api/v1/usage" in str(caught.value.hint)
+    assert world.hooks.of("on_error", "on_drop") == []
+
+
 async def test_row_11_slow_drip_that_never_ends(world: World) -> None:
     """Bytes keep coming, and the one deadline comes all the same; nobody else waits for that."""
     dripping = (drip_head, drip_body, drip_interim, silent)
@@ -200,25 +246,28 @@ async def test_row_12_huge_answer_and_gzip_bomb(world: World) -> None:
 
 
 async def test_row_13_redirect_to_another_host(world: World) -> None:
-    """A redirect is not followed: the other host sees no connection, so no key. The caller hears of it."""
+    """A redirect is not followed: the other host sees no connection, so no key. The caller hears of it.
+
+    It is no word of the API about the signal, which is sent again, to the same address.
+    """
     elsewhere_bills = Billing()
     with Peer(elsewhere_bills) as elsewhere:
         moved = [
             answer(b"", f"Location: {elsewhere.url}/api/v1/usage", status=status) for status in REDIRECTS
         ]
-        redirected = KEYS[: len(moved)]
         billing = Billing(*[answer_once(each) for each in moved])
         batch = BatchPolicy(max_size=1000, max_interval=NEVER, max_concurrency=1)
         with Peer(billing) as peer:
             async with world.open(peer.url, batch=batch) as client:
                 await record_all(client, KEYS)
                 report = await client.flush()
-                assert (report.delivered, report.pending) == (len(KEYS) - len(moved), 0)
-                assert [each.error.status for each in report.failed] == [
-                    int(status.split()[0]) for status in REDIRECTS
-                ]
-            assert attempts_by_key(bodies_at(peer)) == Counter(KEYS)
+                assert (report.delivered, list(report.failed), report.pending) == (len(KEYS), [], 0)
+            assert attempts_by_key(bodies_at(peer)).total() == len(KEYS) + len(moved)
             assert {seen.headers["authorization"] for seen in peer.requests} == {f"Bearer {KEY}"}
         assert elsewhere.connections == 0
-    check_billed_once(billing.ledger, KEYS[len(moved) :])
-    assert world.hooks.of("on_drop") == [("on_drop", "send_failed", key) for key in redirected]
+    check_billed_once(billing.ledger)
+    told = [key for _, _, key in world.hooks.of("on_error")]
+    assert told[0] == KEYS[0]
+    assert len(told) == len(set(told)) <= len(moved)
+    assert len(world.hooks.of("on_retry")) == len(moved)
+    assert world.hooks.of("on_drop") == []

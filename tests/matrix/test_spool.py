@@ -26,6 +26,7 @@ from clocknext_core import (
     CreditSignal,
     FlushReport,
     Outbox,
+    Response,
     Signal,
     SpooledOutbox,
     SpoolError,
@@ -34,7 +35,7 @@ from clocknext_core import (
 from clocknext_core.signals import encode
 from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext
 from clocknext_transports.client.base import ClientBase
-from clocknext_transports.emulator import EXPIRED_API_KEY, Fault, emulator, scripted
+from clocknext_transports.emulator import EXPIRED_API_KEY, Fault, Reply, emulator, scripted
 from clocknext_transports.spool import Spool, SqliteSpool, Stored
 from tests.contract.answers import key_of, priced, record, record_all
 from tests.contract.clients import Client
@@ -402,6 +403,26 @@ async def test_row_26_held_past_the_window(world: World, path: Path) -> None:
         assert server.faults.counts["status"] > 0
     assert {(name, what) for name, what, _ in world.hooks.of("on_drop")} == {("on_drop", "expired")}
     assert sorted(one.idempotency_key for one in quarantined(path)) == sorted(KEYS)
+
+
+@in_each_driver
+@pytest.mark.parametrize("status", [302, 401, 403, 404, 405, 413, 500])
+async def test_row_29_a_wrong_address_costs_no_stored_signal(world: World, path: Path, status: int) -> None:
+    """The address is somebody else's web server: what it says ends nothing, and the next process delivers."""
+    page = Reply(Response(status, (("content-type", "text/html"),), b"<html>This is another site.</html>"))
+    with scripted([page]) as server:
+        async with world.open(server.url, batch=AT_ONCE, spool=path) as client:
+            await record_all(client, KEYS)
+            await world.hooked(lambda seen: any(name == "on_error" for name, _, _ in seen))
+            report = await client.close(timeout=0.1)
+            assert (list(report.failed), report.pending) == ([], len(KEYS))
+    told = [key for _, _, key in world.hooks.of("on_error")]
+    assert len(told) == len(set(told))
+    assert world.hooks.of("on_drop") == []
+    with emulator() as server:
+        async with world.open(server.url, batch=AT_ONCE, spool=path) as client:
+            assert (await client.flush(timeout=10.0)).adopted == len(KEYS)
+        check_billed_once(server.ledger)
 
 
 @in_each_driver

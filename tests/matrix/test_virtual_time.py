@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import replace
 from email.utils import formatdate
-from itertools import pairwise
+from itertools import count, pairwise
+from random import Random
 
 import pytest
 
@@ -22,6 +23,10 @@ EPOCH = 1_750_000_000.0
 
 CONFIG = Config(DEFAULT_API_KEY)
 """All defaults."""
+
+
+ENVELOPE = b'{"ok": false, "error": "No."}'
+"""The API's word, not a proxy's."""
 
 
 class Failing(Bills):
@@ -76,7 +81,7 @@ def most_within(times: list[float], seconds: float) -> int:
 )
 def test_row_05_retry_after(status: int, headers: list[tuple[str, str]], wait: float) -> None:
     """On any status, up to a day: nothing at all goes out before; then one probe, then more."""
-    served = Failing(0.01, Response(status, headers, b"{}", EPOCH))
+    served = Failing(0.01, Response(status, headers, ENVELOPE, EPOCH))
     core = Core(replace(CONFIG, batch=BatchPolicy(max_size=1)), served)
     play([core], [(0.0, 0), *[(1.0, 0)] * 50], until=2 * DAY)
     after = core.sent_at[1:]
@@ -92,7 +97,7 @@ def test_row_05_retry_after(status: int, headers: list[tuple[str, str]], wait: f
 
 def test_row_06_500_for_hours() -> None:
     """Six hours of 500 under load, all defaults: a bounded rate of requests, and nothing lost."""
-    served = Failing(6 * HOUR, Response(500, [], b"{}", EPOCH))
+    served = Failing(6 * HOUR, Response(500, [], ENVELOPE, EPOCH))
     core = Core(CONFIG, served)
     signals = 2000
     every = 8 * HOUR / signals
@@ -242,3 +247,80 @@ def test_row_27_fleet_comes_back_after_an_outage() -> None:
     budget = (CAPACITY + FIRST_ATTEMPT * each) / PRICES[Verdict.DOWN] / each
     assert served.sent_away > cores * each // 2  # not in vain: they did come too many at a time
     assert served.asked <= (1 + budget) * cores * each
+
+
+class Whimsical(Bills):
+    """A server of which some attempts are answered otherwise.
+
+    Args:
+        otherwise: Returns the other answer, given the request and the time; `None`: it bills.
+    """
+
+    def __init__(self, otherwise: Callable[[Request, float], Answer | None]) -> None:
+        super().__init__()
+        self.others = 0
+        self._otherwise = otherwise
+
+    def __call__(self, request: Request, now: float) -> tuple[Answer, float]:
+        if (other := self._otherwise(request, now)) is not None:
+            self.others += 1
+            return other, 0.05
+        return super().__call__(request, now)
+
+
+POISONS: dict[str, Answer] = {
+    "502": Response(502, [], b"<html>Bad gateway</html>"),
+    "503": Response(503, [], ENVELOPE),
+    "504": Response(504, [], b""),
+    "reset": Failure("connection reset"),
+    "firewall's page": Response(403, [], b"<html>Request blocked</html>"),
+}
+
+
+@pytest.mark.parametrize("kind", POISONS)
+def test_row_30_one_signal_never_gets_through(kind: str) -> None:
+    """Ten a second are delivered, one fails each time: it ends within its attempts and a minute."""
+    served = Whimsical(lambda request, _: POISONS[kind] if b'"k7"' in (request.body or b"") else None)
+    core = Core(replace(CONFIG, batch=BatchPolicy(max_size=1)), served)
+    play([core], [(number / 10, 0) for number in range(600)], until=60.0)
+    assert served.others == CONFIG.retry.max_attempts
+    assert core.seen["GivenUp"] == 1
+    stats = core.outbox.stats(now=60.0)
+    assert (stats.delivered, stats.held, stats.dropped["send_failed"]) == (599, 0, 1)
+    check_billed_once(served.ledger, [key for key in keys(600) if key != "k7"])
+
+
+@pytest.mark.parametrize("kind", POISONS)
+def test_row_30_a_brown_out_of_half_of_all_attempts_loses_nothing(kind: str) -> None:
+    rng = Random(kind)
+    served = Whimsical(lambda *_: POISONS[kind] if rng.random() < 0.5 else None)
+    core = Core(CONFIG, served)
+    play([core], [(number / 2, 0) for number in range(7200)], until=2 * HOUR)
+    core.check_nothing_is_lost(7200)
+    assert served.others > 5000
+
+
+def test_row_30_one_dead_backend_of_two_loses_nothing() -> None:
+    """A load balancer deals in turn, whatever comes: many a signal meets the dead one several times."""
+    turns = count()
+    served = Whimsical(lambda *_: POISONS["502"] if next(turns) % 2 else None)
+    core = Core(CONFIG, served)
+    play([core], [(number / 2, 0) for number in range(7200)], until=2 * HOUR)
+    core.check_nothing_is_lost(7200)
+    assert served.others > 5000
+
+
+def test_row_30_a_backend_that_is_dead_every_other_minute_loses_nothing() -> None:
+    served = Whimsical(lambda _, now: POISONS["reset"] if now % 120 >= 60 else None)
+    core = Core(CONFIG, served)
+    play([core], [(float(number), 0) for number in range(3600)], until=2 * HOUR)
+    core.check_nothing_is_lost(3600)
+    assert served.others > 200
+
+
+def test_row_30_an_outage_of_everything_loses_nothing() -> None:
+    served = Whimsical(lambda _, now: POISONS["502"] if 10.0 <= now < HOUR else None)
+    core = Core(CONFIG, served)
+    play([core], [(float(number), 0) for number in range(4000)], until=2 * HOUR)
+    core.check_nothing_is_lost(4000)
+    assert served.others > 300

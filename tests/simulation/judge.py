@@ -19,6 +19,7 @@ from clocknext_core import (
     GivenUp,
     KeyRefused,
     Mending,
+    Misdirected,
     Receipt,
     Rejected,
     Retrying,
@@ -33,6 +34,9 @@ from clocknext_core import (
 from tests.simulation.network import Flight
 
 NEVER = float("-inf")
+
+MAY_BE_ITS_FAULT = ("409", "500", "500 after commit", "500 with a success in it")
+"""Failures that the API itself has spoken about: these count against a signal while the service works."""
 
 ENDS = {Delivered: "delivered", Rejected: "rejected", GivenUp: "send_failed"}
 
@@ -51,6 +55,12 @@ class Known:
     """`new`, `waiting` (its call waits for room or for the disk), `held`; then how it ended."""
     failures: int = 0
     """Attempts that failed."""
+    faults: int = 0
+    """Of these, how many may be its own fault."""
+    is_poison: bool = False
+    """Whether all its attempts fail, whatever the weather."""
+    is_misdirected: bool = False
+    """Whether it was told of as misdirected."""
     was_sent: bool = False
     failed_at: float = NEVER
     not_before: float = NEVER
@@ -175,7 +185,9 @@ class Judge:
         known.failed_at = self.now
         self.seen[f"pause: {flight.fate.pause.shape}"] += 1
         known.failures += flight.meaning == "retry"
-        self._worked += flight.meaning != "retry" or flight.fate.kind == "409"
+        kind = flight.fate.kind.removeprefix("poison: ")
+        known.faults += kind in MAY_BE_ITS_FAULT
+        self._worked += flight.meaning != "retry" or kind == "409"
 
     def paused(self, pause: float | None, *, now: float) -> None:
         """Take note of a Retry-After."""
@@ -250,6 +262,13 @@ class Judge:
                 self._check_retrying(output, self.signals[output.encoded.idempotency_key])
             case Settled():
                 self._check_settled(output)
+            case Misdirected():
+                known = self.signals[output.encoded.idempotency_key]
+                assert not known.is_misdirected, "told twice"
+                assert known.place == "held"
+                assert output.error.hint is not None
+                known.is_misdirected = True
+                self.seen["misdirected"] += 1
             case Mending() | KeyRefused() | Emptied():
                 self.seen[type(output).__name__] += 1
             case _:
@@ -344,10 +363,13 @@ class Judge:
         self.seen["held beyond its attempts"] += known.failures > self.config.retry.max_attempts
 
     def _check_given_up(self, known: Known) -> None:
-        assert not self._has_spool, "given up, though it is stored"
-        assert known.failures >= self.config.retry.max_attempts, "given up too early"
-        if self.config.batch.outage == "hold":
+        attempts = self.config.retry.max_attempts
+        assert known.failures >= attempts, "given up too early"
+        if self.config.batch.outage == "hold" or self._has_spool:
             assert self._worked > known.others_worked, "given up, though the service worked for nobody"
+            is_faulty = known.faults >= attempts and not self._has_spool
+            assert known.is_poison or is_faulty, "given up for what was the service's failure"
+        self.seen["poison given up"] += known.is_poison
 
     def _check_settled(self, output: Settled[FlushReport] | Settled[TrackResult]) -> None:
         if (known := self._calls.pop(output.ticket, None)) is not None:

@@ -19,6 +19,7 @@ MUST_HAPPEN = (
     *("held beyond its attempts", "call waits for the host", "call never sent"),
     *("crash", "adopted", "not stored", "look failed", "parked", "expired", "left at the close"),
     *("killed while it stored", "killed in flight", "Emptied"),
+    *("poison given up", "misdirected", "fate: 404 html"),
     *("call out of patience", "fate: 500 after commit", "fate: 500 with a success in it"),
 )
 

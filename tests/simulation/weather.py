@@ -90,13 +90,21 @@ _CHANCES: Mapping[Weather, Mapping[str, float]] = {
         "500 after commit": 4,
         "500 with a success in it": 2,
         "502 html": 2,
+        "404 html": 2,
         "503": 5,
         "html": 3,
         "empty": 1,
         "array": 1,
         "truncated": 4,
     },
-    "outage": {"refused": 40, "503": 30, "502 html": 10, "reset": 10, "request swallowed": 10},
+    "outage": {
+        "refused": 40,
+        "503": 30,
+        "502 html": 10,
+        "404 html": 5,
+        "reset": 10,
+        "request swallowed": 10,
+    },
     "recovery": {"ok": 60, "429": 25, "503": 10, "lost answer": 5},
 }
 
@@ -105,10 +113,24 @@ _FAULTS: Mapping[str, Fault] = {
     "reset": Fault("reset"),
     "html": Fault("html"),
     "502 html": Fault("html", 502),
+    "404 html": Fault("html", 404),
     "empty": Fault("empty"),
     "array": Fault("array"),
     "truncated": Fault("truncated"),
 }
+
+
+POISONS: Mapping[str, Fate] = {
+    "reset": Fate("poison: reset", Fault("reset")),
+    "time-out": Fate("poison: time-out", there=NO_ANSWER),
+    **{f"{status}": Fate(f"poison: {status}", Fault("status", status)) for status in (408, 409, 429)},
+    **{f"{status}": Fate(f"poison: {status}", Fault("status", status)) for status in (500, 502, 503, 504)},
+    **{
+        f"{status} page": Fate(f"poison: {status} page", Fault("html", status))
+        for status in (200, 301, 400, 401, 403, 404, 405, 407, 413, 414, 422, 431, 500, 502, 503)
+    },
+}
+"""What happens to every attempt of a poison signal, whatever the weather."""
 
 
 def draw_pause(rng: Random, now: float) -> Pause:

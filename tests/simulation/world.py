@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from itertools import count
 from random import Random
@@ -57,13 +57,13 @@ from clocknext_transports.emulator.books.catalogue import Catalogue
 from clocknext_transports.recorder import RecordingEngine
 from tests.simulation.disk import Disk
 from tests.simulation.judge import NEVER, Judge
-from tests.simulation.network import CALM_LATENCY, EPOCH, Flight, Meaning, Network, Weather
-from tests.simulation.weather import draw_fate
+from tests.simulation.network import CALM_LATENCY, EPOCH, Fate, Flight, Meaning, Network, Weather
+from tests.simulation.weather import POISONS, draw_fate
 
 START = 1000.0
 """What the client's clock says at virtual time 0."""
 
-MAX_STEPS = 20_000
+MAX_STEPS = 50_000
 """Of one seed: far more than any takes."""
 
 Action: TypeAlias = Callable[[], None]
@@ -131,7 +131,10 @@ class World:
     def __init__(self, seed: int, write: Callable[[str], object] | None = None) -> None:
         self.rng = Random(seed)
         self.seen: Counter[str] = Counter()
-        self.config = _draw_config(self.rng)
+        self._poison_left = self.rng.choice((0, 0, 0, 3))
+        """How many poison signals are still to be recorded."""
+        self._poison: dict[str, Fate] = {}
+        self.config = _draw_config(self.rng, is_poisoned=self._poison_left > 0)
         self.ledger = Ledger(_CATALOGUE)
         self.network = Network(self.ledger)
         self.disk = Disk()
@@ -241,6 +244,9 @@ class World:
 
     def _record(self) -> str:
         encoded = encode(self._draw_signal(), self.engine.make_key)
+        if self._poison_left and self.rng.random() < 0.1:
+            self._poison_left -= 1
+            self._poison[encoded.idempotency_key] = self.rng.choice(list(POISONS.values()))
         self._signals[encoded.idempotency_key] = Recorded(encoded.body)
         self.judge.touch(self.now)
         before = self.outbox.stats(now=self.now)
@@ -248,8 +254,14 @@ class World:
         with suppress(QueueFullError):
             receipt = self.outbox.record(encoded, now=self.now)
         self.judge.recorded(encoded, receipt, before)
+        self._mark_poison()
         self._check()
         return encoded.idempotency_key
+
+    def _mark_poison(self) -> None:
+        for key in self._poison:
+            if (known := self.judge.signals.get(key)) is not None:
+                known.is_poison = True
 
     def _draw_signal(self) -> Signal:
         rng = self.rng
@@ -452,6 +464,7 @@ class World:
                 self.outbox.handle_expired(row.signal, now=self.now)
             is_last = not found and not expired
             self.judge.adopted(each.signal for each in found)
+            self._mark_poison()
             self.outbox.handle_adopted(found, is_last=is_last, left_behind=left, now=self.now)
         self._check()
         self._nudge()
@@ -472,6 +485,7 @@ class World:
     def _transmit(self, output: Transmit) -> None:
         timeout = self.config.timeout
         fate = draw_fate(self.rng, self._weather, now=self._time, timeout=timeout)
+        fate = self._poison.get(key_of(output), fate)
         self.seen[f"fate: {fate.kind}"] += 1
         self.seen[f"weather: {self._weather}"] += 1
         ticket = output.ticket
@@ -573,6 +587,8 @@ class World:
         claim.in_flight = output.ticket
         timeout = self.config.timeout
         fate = draw_fate(self.rng, self._weather, now=self._time, timeout=timeout)
+        while fate.kind == "404 html":  # at which a call raises at once
+            fate = draw_fate(self.rng, self._weather, now=self._time, timeout=timeout)
         flight = self.network.send(output.request, fate, now=self._time, timeout=timeout)
         self._at(flight.ends_at, lambda: self._answer_call(claim, output.ticket, flight))
         if fate.echo_after is not None:
@@ -639,6 +655,7 @@ class World:
             ),
         )
         self._serve()
+        self._outlast_poison()
         self._drain()
         if not self.outbox.is_closing:
             probe = self._record()
@@ -649,6 +666,7 @@ class World:
             place = self.judge.signals[probe].place
             is_too_old = self._has_spool and place == "expired"
             assert is_too_old or place in ("delivered", "rejected"), "a probe did not get through"
+            self._poison_left = 0
             if self.rng.random() < 0.5:
                 self._record_some()  # the close has something left to do
             self._close(is_patient=is_last)
@@ -667,6 +685,29 @@ class World:
         self.network.advance(NEVER_ENDS)
         self._gather_ends()
 
+    def _outlast_poison(self) -> None:
+        """Record good signals for as long as a poison one is held: alone, it might be an outage."""
+        self._poison_left = 0
+        if not self._poison:
+            return
+        self._serve()
+        self._run_until(NEVER_ENDS, lambda: all(row.process == self._process for row in self.disk.rows))
+        if not any(known.is_poison for known in self.judge.held):
+            return
+        self.judge.touch(self.now)
+        paused_until = max(self.judge.paused_until, self.judge.now + self.outbox.stats(now=self.now).opens_in)
+        self._run_until(paused_until - self._offset)
+        self._time = max(self._time, paused_until - self._offset)
+        for _ in range(3000):
+            if self.outbox.is_closing or not any(known.is_poison for known in self.judge.held):
+                return
+            self._record()
+            self._nudge()
+            until = self._time + 0.2
+            self._run_until(until)
+            self._time = until
+        raise AssertionError("a poison signal does not end")
+
     def _drain_storing(self) -> None:
         self._serve()
         self._run_until(NEVER_ENDS, lambda: not self.outbox.stats(now=self.now).storing)
@@ -682,6 +723,8 @@ class World:
         waiting = len(self.judge.held) + len(self.judge.waiting_calls) + len(self.disk.rows)
         limit = max(pause, backing_off) + 4 * longest + self.config.batch.max_interval
         limit += (waiting + 2) * 3 * CALM_LATENCY + 2.0
+        if any(known.is_poison for known in self.judge.held):  # alone in a close, it might be an outage
+            limit += self.config.patience
         self._run_until(
             now + limit - self._offset,
             lambda: not (self.judge.held or self.judge.waiting_calls or self.disk.rows),
@@ -753,7 +796,12 @@ def _engine(
     return RecordingEngine(config, rng=rng, make_key=make_key, write=write)
 
 
-def _draw_config(rng: Random) -> Config:
+def key_of(output: Transmit) -> str:
+    """Return the idempotency key of the signal that is sent."""
+    return str(json.loads(output.request.body or b"{}")["idempotencyKey"])
+
+
+def _draw_config(rng: Random, *, is_poisoned: bool) -> Config:
     batch = BatchPolicy(
         max_size=rng.choice((1, 2, 3, 5, 20)),
         max_interval=rng.choice((0.0, 0.5, 2.0)),
@@ -764,11 +812,15 @@ def _draw_config(rng: Random) -> Config:
         max_queue_bytes=rng.choice((300, 1000, 10**6, 10**6)),
         outage=rng.choice(("hold", "hold", "drop")),
     )
+    if is_poisoned:  # a queue that poison fills would look like an outage
+        batch = replace(batch, max_queue_size=10_000, max_queue_bytes=10**6)
     retry = RetryPolicy(
         max_attempts=rng.choice((1, 2, 3, 5, 5, 100)),
         base_delay=rng.choice((0.0, 0.1, 0.2, 1.0)),
         max_delay=rng.choice((0.2, 2.0, 10.0)),
     )
+    if is_poisoned:
+        retry = replace(retry, max_attempts=min(retry.max_attempts, 5), base_delay=max(retry.base_delay, 0.1))
     timeout = rng.choice((0.5, 2.0, 10.0))
     window = rng.choice((None, None, None, 10.0, 86_400.0))
     return Config(DEFAULT_API_KEY, timeout=timeout, batch=batch, retry=retry, spool_window=window)

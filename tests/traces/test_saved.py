@@ -50,6 +50,14 @@ def test_the_saved_traces_show_what_is_worth_replaying_and_no_key() -> None:
         ),
         *("200", "404", "409", "422", "429", "503", "Retry-After"),
         *("transmit", "delivered", "retrying", "rejected", "dropped", "emptied", "settled", "wait", "closed"),
-        *("store", "erase", "adopt", "handle_stored", "handle_adopted", "handle_adoption_failed"),
+        *(
+            "store",
+            "erase",
+            "adopt",
+            "handle_stored",
+            "handle_adopted",
+            "handle_adoption_failed",
+            "misdirected",
+        ),
     ):
         assert seen[happened], happened

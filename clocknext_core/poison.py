@@ -1,0 +1,81 @@
+"""Whether one signal's failures can be chance, by how the attempts of other signals did meanwhile.
+
+A 502, a reset, a time-out or a firewall's page says nothing about the signal that meets it: it looks like an
+outage. One that meets nothing else while others are delivered is a poison signal, and must end, or a flush
+waits for ever. Others' attempts tell the two apart.
+
+The question is: if all attempts since the signal's first failure had been equally likely to fail, how likely
+is it that all `k` of its own are among the failures? With `m` failures among the `n` attempts of others:
+
+    (m+1)/(n+1) · (m+2)/(n+2) · … · (m+k)/(n+k)
+
+(Fisher's exact test). It is close to f^k, f being the share of others that failed, but does not take a few
+lucky attempts of others for a proof: three of three say no more than that f may be small.
+
+Two things would make failures that are chance look like proof, since attempts do not fail independently of
+each other. Of a signal's failures only those count between which another signal was served: in bad times it
+is asked again and again, which says nothing. And every outage begins the count anew, since few attempts are
+made in one, so that the good times around it would outweigh it. What confirms an outage is a probe that fails
+at its first attempt: one that has failed before may be a poison signal itself.
+"""
+
+from dataclasses import dataclass
+
+CHANCE = 1e-6
+"""What is less likely than this is no chance."""
+
+
+@dataclass(slots=True)
+class Suspect:
+    """A signal that has failed, and what had happened by then."""
+
+    outages: int
+    """Confirmations of outages by then."""
+    attempts: int
+    """Attempts of all signals by then, this one included."""
+    failures: int
+    """Failures of all signals by then, this one included."""
+    count: int = 1
+    """Its failures that count."""
+    own: int = 0
+    """Its failures since the first one."""
+    served: int = 0
+    """How many attempts had been served when it failed last."""
+
+
+class Evidence:
+    """What the attempts of all signals have shown, and what that says of one of them."""
+
+    def __init__(self) -> None:
+        self._attempts = 0
+        self._failures = 0
+
+    def serve(self) -> None:
+        """Take note of an attempt that showed the service working."""
+        self._attempts += 1
+
+    def fail(self, suspect: Suspect | None, *, outages: int) -> Suspect:
+        """Take note of an attempt that failed.
+
+        Args:
+            suspect: What this returned for the signal's last failure; `None`: it is the first one.
+            outages: How often an outage was confirmed so far.
+        """
+        self._attempts += 1
+        self._failures += 1
+        served = self._attempts - self._failures
+        if suspect is None or suspect.outages != outages:
+            return Suspect(outages, self._attempts, self._failures, served=served)
+        suspect.own += 1
+        suspect.count += suspect.served < served
+        suspect.served = served
+        return suspect
+
+    def is_conclusive(self, suspect: Suspect) -> bool:
+        """Return whether chance can't explain that the signal failed each time."""
+        others = self._attempts - suspect.attempts - suspect.own
+        failed = self._failures - suspect.failures - suspect.own
+        chance = 1.0
+        for number in range(1, suspect.count + 1):
+            chance *= (failed + number) / (others + number)
+        return chance < CHANCE
