@@ -344,6 +344,45 @@ def test_without_threads_a_call_that_waits_for_room_gives_up_in_time() -> None:
     assert lonely.driver.close(0.0).pending == 1
 
 
+@pytest.mark.usefixtures("no_more_threads")
+def test_an_interrupt_in_the_only_thread_there_is_takes_its_attempt_back() -> None:
+    class Interrupted(FakeTransport):
+        def exchange(self, request: Request, *, deadline_at: float) -> Answer:
+            answer = super().exchange(request, deadline_at=deadline_at)
+            if len(self.requests) == 1:
+                raise KeyboardInterrupt
+            return answer
+
+    transport = Interrupted()
+    lonely = Bench(transport, batch=BatchPolicy(max_size=1), retry=RetryPolicy(), clock=LonelyClock())
+    lonely.record()
+    with pytest.raises(KeyboardInterrupt):
+        lonely.driver.flush(None)
+    counts = lonely.driver.stats()
+    assert (counts.held, counts.in_flight) == (1, 0)
+    assert lonely.driver.flush(None) == FlushReport(1)
+    assert len({request.body for request in transport.requests}) == 1
+    assert lonely.driver.close(None) == FlushReport(0)
+
+
+def test_what_reads_a_result_may_use_the_client() -> None:
+    transport = FakeTransport()
+    with ClockNext(KEY, transport=transport) as client:
+
+        def read(payload: dict[str, object]) -> int:
+            client.signals.wallet(customer_id="cus_1", model="m")
+            return client.stats().held
+
+        done: list[int] = []
+        caller = threading.Thread(
+            target=lambda: done.append(client.run(Operation("GET", "/api/v1/me", read))), daemon=True
+        )
+        caller.start()
+        caller.join(SOON)
+        assert done == [1]
+        assert client.flush(timeout=SOON).delivered == 1
+
+
 # When something is sent
 
 
