@@ -43,8 +43,8 @@ class Adoption:
 
     def __init__(self, rng: RandomSource) -> None:
         self._rng = rng
-        self.state = AdoptionState.DUE
-        self.left_behind = 0
+        self.state: AdoptionState = AdoptionState.DUE
+        self.left_behind: int = 0
         """Signals known to be in the spool still, when the last look ended."""
         self.looks_at: float | None = None
         """When the next look is due, while waiting."""

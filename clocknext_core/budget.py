@@ -33,7 +33,7 @@ class Budget:
     """A bucket of tokens, full at first."""
 
     def __init__(self) -> None:
-        self.tokens = CAPACITY
+        self.tokens: int = CAPACITY
         """What is left."""
         self._has_loan = False
 

@@ -37,15 +37,15 @@ class Gate:
         self._policy = config.retry
         self._full_width = config.batch.max_concurrency
         self._sees_outages = config.batch.outage == "hold"
-        self.width = self._full_width
+        self.width: int = self._full_width
         """How many attempts may be in flight."""
-        self.paused_until = float("-inf")
+        self.paused_until: float = float("-inf")
         """The latest Retry-After: nothing at all is sent before, no awaited call either."""
-        self.opens_at = float("-inf")
+        self.opens_at: float = float("-inf")
         """No buffered signal is sent before: the pause with its jitter, or the time of the next probe."""
-        self.worked_at = float("-inf")
+        self.worked_at: float = float("-inf")
         """When an answer last showed the service working."""
-        self.failed_probes = 0
+        self.failed_probes: int = 0
         """Probes that failed, in all outages."""
         self._closed_at = float("-inf")
         self._failures = 0

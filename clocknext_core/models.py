@@ -5,7 +5,7 @@ or drops can break a client. An attribute is `None` when its field is absent.
 """
 
 from collections.abc import Mapping
-from typing import Generic, Literal, Self, TypeAlias, TypeVar, cast, overload
+from typing import ClassVar, Generic, Literal, Self, TypeAlias, TypeVar, cast, overload
 
 from clocknext_core.envelope import Payload, as_list, as_object
 from clocknext_core.wire import camel_case
@@ -85,7 +85,7 @@ class Model:
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and other.raw == self.raw
 
-    __hash__ = None  # type: ignore[assignment]  # compares by a mutable payload
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # compares by a mutable payload
 
     def __repr__(self) -> str:
         shown = [
@@ -115,21 +115,21 @@ class Items(list[M]):
 class UsageLog(Model):
     """One priced signal, as the server recorded it."""
 
-    id = Field(str)
-    customer_id = Field(str)
-    type = Field(str)
-    model = Field(str)
-    input_tokens = Field(int)
-    output_tokens = Field(int)
-    cache_tokens = Field(int)
-    credits_used = Field(float)
+    id: Field[str] = Field(str)
+    customer_id: Field[str] = Field(str)
+    type: Field[str] = Field(str)
+    model: Field[str] = Field(str)
+    input_tokens: Field[int] = Field(int)
+    output_tokens: Field[int] = Field(int)
+    cache_tokens: Field[int] = Field(int)
+    credits_used: Field[float] = Field(float)
     """Credits: provided cost divided by the credit's base price."""
-    provided_cost = Field(float)
+    provided_cost: Field[float] = Field(float)
     """What the model cost, USD."""
-    customer_cost = Field(float)
+    customer_cost: Field[float] = Field(float)
     """What the customer is charged, USD."""
-    status = Field(str)
-    created_at = Field(str)
+    status: Field[str] = Field(str)
+    created_at: Field[str] = Field(str)
     """ISO 8601, UTC."""
 
 
@@ -156,18 +156,18 @@ class TrackResult(Model):
         queued: bool = False,
         dropped: DropReason | None = None,
     ) -> None:
-        self.raw = dict(raw)
+        self.raw: Payload = dict(raw)
         self.idempotency_key = idempotency_key
         self.queued = queued
         self.dropped = dropped
 
-    usage_log = One(UsageLog)
+    usage_log: One[UsageLog] = One(UsageLog)
     """The priced log; `None` when the server took the signal without pricing it yet (202), or the call did
     not wait."""
-    accepted = Field(bool)
+    accepted: Field[bool] = Field(bool)
     """`True` on a 202: taken, to be priced later."""
-    signal_id = Field(str)
-    received_at = Field(str)
+    signal_id: Field[str] = Field(str)
+    received_at: Field[str] = Field(str)
 
     @property
     def mending(self) -> bool:
@@ -194,150 +194,150 @@ class TrackResult(Model):
 class Customer(Model):
     """A customer of your organisation."""
 
-    id = Field(str)
-    name = Field(str)
-    email = Field(str)
-    description = Field(str)
-    website = Field(str)
-    phone = Field(str)
-    legal_name = Field(str)
-    address_line1 = Field(str)
-    address_line2 = Field(str)
-    city = Field(str)
-    state = Field(str)
-    country = Field(str)
-    pincode = Field(str)
-    tax_id = Field(str)
-    notes = Field(str)
-    logo_url = Field(str)
-    currency_code = Field(str)
+    id: Field[str] = Field(str)
+    name: Field[str] = Field(str)
+    email: Field[str] = Field(str)
+    description: Field[str] = Field(str)
+    website: Field[str] = Field(str)
+    phone: Field[str] = Field(str)
+    legal_name: Field[str] = Field(str)
+    address_line1: Field[str] = Field(str)
+    address_line2: Field[str] = Field(str)
+    city: Field[str] = Field(str)
+    state: Field[str] = Field(str)
+    country: Field[str] = Field(str)
+    pincode: Field[str] = Field(str)
+    tax_id: Field[str] = Field(str)
+    notes: Field[str] = Field(str)
+    logo_url: Field[str] = Field(str)
+    currency_code: Field[str] = Field(str)
     """ISO 4217."""
-    created_at = Field(str)
+    created_at: Field[str] = Field(str)
     """ISO 8601, UTC."""
 
 
 class CustomerPage(Model):
     """One page of customers."""
 
-    customers = Many(Customer)
-    next_cursor = Field(str)
+    customers: Many[Customer] = Many(Customer)
+    next_cursor: Field[str] = Field(str)
     """The cursor of the next page; `None` or empty on the last."""
 
 
 class UsageTotals(Model):
     """Totals of a customer's usage. The server decides which it sends; see `raw`."""
 
-    signals = Field(int)
+    signals: Field[int] = Field(int)
 
 
 class Usage(Model):
     """A customer's usage: the customer, totals, and the latest logs."""
 
-    customer = One(Customer)
-    totals = One(UsageTotals)
-    logs = Many(UsageLog)
+    customer: One[Customer] = One(Customer)
+    totals: One[UsageTotals] = One(UsageTotals)
+    logs: Many[UsageLog] = Many(UsageLog)
 
 
 class WalletBalance(Model):
     """What is left in a customer's wallet."""
 
-    balance = Field(float)
+    balance: Field[float] = Field(float)
     """USD."""
 
 
 class CreditBalance(Model):
     """What is left of one credit."""
 
-    credit_id = Field(str)
-    credit_name = Field(str)
-    remaining = Field(float)
+    credit_id: Field[str] = Field(str)
+    credit_name: Field[str] = Field(str)
+    remaining: Field[float] = Field(float)
 
 
 class OutcomeBalance(Model):
     """What is left of one outcome."""
 
-    outcome_id = Field(str)
-    outcome_name = Field(str)
-    remaining = Field(float)
+    outcome_id: Field[str] = Field(str)
+    outcome_name: Field[str] = Field(str)
+    remaining: Field[float] = Field(float)
 
 
 class UnitBalance(Model):
     """What is left of one unit."""
 
-    unit_id = Field(str)
-    unit_name = Field(str)
-    remaining = Field(float)
+    unit_id: Field[str] = Field(str)
+    unit_name: Field[str] = Field(str)
+    remaining: Field[float] = Field(float)
 
 
 class Balances(Model):
     """What a customer has left."""
 
-    wallet = One(WalletBalance)
+    wallet: One[WalletBalance] = One(WalletBalance)
     """`None` when the plan has no wallet."""
-    credits = Many(CreditBalance)
-    outcomes = Many(OutcomeBalance)
-    units = Many(UnitBalance)
+    credits: Many[CreditBalance] = Many(CreditBalance)
+    outcomes: Many[OutcomeBalance] = Many(OutcomeBalance)
+    units: Many[UnitBalance] = Many(UnitBalance)
 
 
 class PlanComponent(Model):
     """One thing that a plan grants or charges. Its other fields depend on its type; see `raw`."""
 
-    type = Field(str)
+    type: Field[str] = Field(str)
     """`WALLET`, `FLAT`, `CREDIT`, `OUTCOME` or `UNIT`."""
-    billing_mode = Field(str)
+    billing_mode: Field[str] = Field(str)
     """`ADVANCE` or `ARREAR`."""
-    amount = Field(float)
+    amount: Field[float] = Field(float)
     """USD, of a wallet or a flat fee."""
-    credit_id = Field(str)
-    outcome_id = Field(str)
-    unit_id = Field(str)
-    quantity = Field(float)
+    credit_id: Field[str] = Field(str)
+    outcome_id: Field[str] = Field(str)
+    unit_id: Field[str] = Field(str)
+    quantity: Field[float] = Field(float)
     """Number of them that is granted."""
 
 
 class Plan(Model):
     """A plan that customers can buy."""
 
-    id = Field(str)
-    name = Field(str)
-    billing_cycle = Field(str)
+    id: Field[str] = Field(str)
+    name: Field[str] = Field(str)
+    billing_cycle: Field[str] = Field(str)
     """`MONTHLY`, `QUARTERLY`, `SEMI_ANNUAL`, `YEARLY`, `EVERY_5_MIN` or `FREE`."""
-    components = Many(PlanComponent)
-    description = Field(str)
-    currency_code = Field(str)
+    components: Many[PlanComponent] = Many(PlanComponent)
+    description: Field[str] = Field(str)
+    currency_code: Field[str] = Field(str)
     """ISO 4217."""
-    wallet_funded_arrear = Field(bool)
+    wallet_funded_arrear: Field[bool] = Field(bool)
     """Whether what is used in arrear is paid from the wallet at once, instead of being invoiced later."""
-    price_adjustment = Field(float)
+    price_adjustment: Field[float] = Field(float)
     """Amount added to the price that is due in advance, USD."""
-    carry_forward = Field(bool)
+    carry_forward: Field[bool] = Field(bool)
     """Whether what is left at the end of a cycle goes into the next."""
-    is_active = Field(bool)
+    is_active: Field[bool] = Field(bool)
 
 
 class Purchase(Model):
     """A purchase: a plan sold to a customer."""
 
-    id = Field(str)
-    customer_id = Field(str)
-    plan_id = Field(str)
-    status = Field(str)
-    auto_payment = Field(bool)
+    id: Field[str] = Field(str)
+    customer_id: Field[str] = Field(str)
+    plan_id: Field[str] = Field(str)
+    status: Field[str] = Field(str)
+    auto_payment: Field[bool] = Field(bool)
     """Whether its invoices are paid automatically."""
-    pause_reason = Field(str)
+    pause_reason: Field[str] = Field(str)
     """Why automatic payment is paused."""
-    billing_date = Field(str)
+    billing_date: Field[str] = Field(str)
     """The first day of billing, `YYYY-MM-DD`."""
-    notes = Field(str)
-    void_after_minutes = Field(int)
+    notes: Field[str] = Field(str)
+    void_after_minutes: Field[int] = Field(int)
     """Minutes until the purchase is void if it is not paid."""
 
 
 class CustomerPlan(Model):
     """The plan a customer is on and the purchase that put it there; both `None` without a plan."""
 
-    plan = One(Plan)
-    purchase = One(Purchase)
+    plan: One[Plan] = One(Plan)
+    purchase: One[Purchase] = One(Purchase)
 
 
 class Revenue(Model):
@@ -347,10 +347,10 @@ class Revenue(Model):
 class PortalToken(Model):
     """A short-lived token for the customer portal, safe to hand to a browser. Not shown in its repr."""
 
-    token = Field(str)
-    expires_at = Field(str)
+    token: Field[str] = Field(str)
+    expires_at: Field[str] = Field(str)
     """ISO 8601, UTC."""
-    expires_in = Field(int)
+    expires_in: Field[int] = Field(int)
     """Seconds."""
 
     def __repr__(self) -> str:
@@ -360,83 +360,83 @@ class PortalToken(Model):
 class Credit(Model):
     """A credit: the unit in which tokens are sold."""
 
-    id = Field(str)
-    name = Field(str)
-    agent_key = Field(str)
+    id: Field[str] = Field(str)
+    name: Field[str] = Field(str)
+    agent_key: Field[str] = Field(str)
     """The key by which signals name it."""
-    base_price = Field(float)
+    base_price: Field[float] = Field(float)
     """Cost of one credit, USD."""
-    margin_percent = Field(float)
+    margin_percent: Field[float] = Field(float)
     """Per cent added to the base price."""
-    price_per_credit = Field(float)
+    price_per_credit: Field[float] = Field(float)
     """Price that a customer pays for one, USD."""
-    tokens_per_credit = Field(float)
+    tokens_per_credit: Field[float] = Field(float)
     """Number of tokens in one credit."""
-    description = Field(str)
-    is_active = Field(bool)
+    description: Field[str] = Field(str)
+    is_active: Field[bool] = Field(bool)
 
 
 class OutcomeStep(Model):
     """One step of an outcome."""
 
-    id = Field(str)
-    name = Field(str)
-    agent_key = Field(str)
+    id: Field[str] = Field(str)
+    name: Field[str] = Field(str)
+    agent_key: Field[str] = Field(str)
     """The key by which signals name it."""
-    base_price = Field(float)
+    base_price: Field[float] = Field(float)
     """Cost of the step's tokens, USD."""
 
 
 class Outcome(Model):
     """An outcome: a workflow that is billed when it is complete."""
 
-    id = Field(str)
-    name = Field(str)
-    agent_key = Field(str)
+    id: Field[str] = Field(str)
+    name: Field[str] = Field(str)
+    agent_key: Field[str] = Field(str)
     """The outcome's key. Signals name its steps instead."""
-    base_price = Field(float)
+    base_price: Field[float] = Field(float)
     """Cost of the tokens of one outcome, all steps together, USD."""
-    margin_percent = Field(float)
+    margin_percent: Field[float] = Field(float)
     """Per cent added to the base price."""
-    price_per_outcome = Field(float)
+    price_per_outcome: Field[float] = Field(float)
     """Price that a customer pays for one, USD."""
-    steps = Many(OutcomeStep)
-    description = Field(str)
-    is_active = Field(bool)
+    steps: Many[OutcomeStep] = Many(OutcomeStep)
+    description: Field[str] = Field(str)
+    is_active: Field[bool] = Field(bool)
 
 
 class UnitTier(Model):
     """One tier of a unit's price."""
 
-    up_to = Field(float)
+    up_to: Field[float] = Field(float)
     """The last event it covers; `None` in the last tier: no end."""
-    price = Field(float)
+    price: Field[float] = Field(float)
     """Price of one event in this tier, USD."""
 
 
 class Unit(Model):
     """A unit: single events, each with a price."""
 
-    id = Field(str)
-    name = Field(str)
-    agent_key = Field(str)
+    id: Field[str] = Field(str)
+    name: Field[str] = Field(str)
+    agent_key: Field[str] = Field(str)
     """The key by which events name it."""
-    pricing_type = Field(str)
+    pricing_type: Field[str] = Field(str)
     """`FLAT`, `SLAB` (each band at its own rate) or `VOLUME` (all at the tier reached)."""
-    flat_price = Field(float)
+    flat_price: Field[float] = Field(float)
     """Price of one event, USD; `None` where the unit has tiers."""
-    tiers = Many(UnitTier)
-    description = Field(str)
-    is_active = Field(bool)
+    tiers: Many[UnitTier] = Many(UnitTier)
+    description: Field[str] = Field(str)
+    is_active: Field[bool] = Field(bool)
 
 
 class UnitEvent(Model):
     """One recorded event of a unit."""
 
-    id = Field(str)
-    customer_id = Field(str)
-    agent_key = Field(str)
-    member = Field(str)
+    id: Field[str] = Field(str)
+    customer_id: Field[str] = Field(str)
+    agent_key: Field[str] = Field(str)
+    member: Field[str] = Field(str)
     """The member who caused it, as recorded."""
 
 
@@ -447,68 +447,68 @@ class UnitRecord(Model):
 class UnitUsage(Model):
     """A customer's events of units, and what is left of each."""
 
-    balances = Many(UnitBalance)
-    events = Many(UnitEvent)
+    balances: Many[UnitBalance] = Many(UnitBalance)
+    events: Many[UnitEvent] = Many(UnitEvent)
 
 
 class Member(Model):
     """A member of a customer: a person who causes usage."""
 
-    id = Field(str)
-    name = Field(str)
-    email = Field(str)
+    id: Field[str] = Field(str)
+    name: Field[str] = Field(str)
+    email: Field[str] = Field(str)
 
 
 class WalletTransaction(Model):
     """One entry in a customer's wallet."""
 
-    id = Field(str)
-    type = Field(str)
+    id: Field[str] = Field(str)
+    type: Field[str] = Field(str)
     """What kind of entry, such as `TOPUP`."""
-    amount = Field(float)
+    amount: Field[float] = Field(float)
     """USD."""
 
 
 class Wallet(Model):
     """A customer's wallet and its latest transactions."""
 
-    balance = Field(float)
+    balance: Field[float] = Field(float)
     """USD."""
-    transactions = Many(WalletTransaction)
+    transactions: Many[WalletTransaction] = Many(WalletTransaction)
 
 
 class WalletEntry(Model):
     """The answer to an entry that was booked in a wallet."""
 
-    transaction = One(WalletTransaction)
+    transaction: One[WalletTransaction] = One(WalletTransaction)
 
 
 class Adjustment(Model):
     """What remains of an outcome or a unit after an adjustment."""
 
-    remaining = Field(float)
+    remaining: Field[float] = Field(float)
 
 
 class PurchaseChange(Model):
     """A purchase after it was changed or cancelled."""
 
-    purchase = One(Purchase)
+    purchase: One[Purchase] = One(Purchase)
 
 
 class Invoice(Model):
     """An invoice: what a customer owes."""
 
-    id = Field(str)
-    customer_id = Field(str)
-    status = Field(str)
+    id: Field[str] = Field(str)
+    customer_id: Field[str] = Field(str)
+    status: Field[str] = Field(str)
     """Such as `OPEN`."""
 
 
 class InvoiceDetails(Model):
     """An invoice, and the plan it is for."""
 
-    invoice = One(Invoice)
-    plan = One(Plan)
+    invoice: One[Invoice] = One(Invoice)
+    plan: One[Plan] = One(Plan)
 
 
 class PayLink(Model):
@@ -518,24 +518,24 @@ class PayLink(Model):
 class Payment(Model):
     """A payment: what a customer paid."""
 
-    id = Field(str)
-    customer_id = Field(str)
+    id: Field[str] = Field(str)
+    customer_id: Field[str] = Field(str)
 
 
 class PaymentDetails(Model):
     """A payment, and the plan it was for."""
 
-    payment = One(Payment)
-    plan = One(Plan)
+    payment: One[Payment] = One(Payment)
+    plan: One[Plan] = One(Plan)
 
 
 class Webhook(Model):
     """A webhook: the address that receives one kind of event."""
 
-    kind = Field(str)
+    kind: Field[str] = Field(str)
     """Such as `WALLET_LOW`."""
-    url = Field(str)
-    threshold = Field(float)
+    url: Field[str] = Field(str)
+    threshold: Field[float] = Field(float)
     """The value below which the event is sent, such as a balance in USD."""
 
 
@@ -546,8 +546,8 @@ class Identity(Model):
 class CatalogueModel(Model):
     """A model that signals can name. Prices are USD per 1,000,000 tokens."""
 
-    model_id = Field(str)
-    input_price = Field(float)
-    output_price = Field(float)
-    cache_price = Field(float)
-    is_active = Field(bool)
+    model_id: Field[str] = Field(str)
+    input_price: Field[float] = Field(float)
+    output_price: Field[float] = Field(float)
+    cache_price: Field[float] = Field(float)
+    is_active: Field[bool] = Field(bool)

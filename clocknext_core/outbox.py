@@ -149,7 +149,7 @@ class Outbox:
         self._config = config
         self._batch = config.batch
         self._rng = rng
-        self.gate = Gate(config)
+        self.gate: Gate = Gate(config)
         """The host's, which awaited calls respect too."""
         self._budget = Budget()
         self._now = -math.inf

@@ -28,9 +28,9 @@ class Room:
     def __init__(self, batch: BatchPolicy) -> None:
         self._most = batch.max_queue_size
         self._most_bytes = batch.max_queue_bytes
-        self.count = 0
+        self.count: int = 0
         """Signals that take up room."""
-        self.size = 0
+        self.size: int = 0
         """Bytes of their bodies."""
         self._blocked: deque[Blocked] = deque()
 

@@ -19,6 +19,7 @@ from clocknext_core.adoption import ADOPTED_AT_ONCE, Adoption
 from clocknext_core.backoff import RandomSource
 from clocknext_core.config import Config
 from clocknext_core.errors import ClockNextError, SpoolError
+from clocknext_core.gate import Gate
 from clocknext_core.messages import Answer
 from clocknext_core.models import DropReason
 from clocknext_core.outbox import Outbox, OutboxOutput, Receipt, Stats, queued
@@ -76,7 +77,7 @@ class SpooledOutbox:
         self._outbox = _StoredOutbox(config, rng)
         self._adoption = self._outbox.adoption
         self._duties = self._outbox.duties
-        self.gate = self._outbox.gate
+        self.gate: Gate = self._outbox.gate
         """The host's, which awaited calls respect too."""
 
     @property

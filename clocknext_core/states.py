@@ -92,34 +92,34 @@ class Entry:
         expires_at: float = math.inf,
         is_adopted: bool = False,
     ) -> None:
-        self.sequence = sequence
+        self.sequence: int = sequence
         """Its number among all that were recorded."""
-        self.encoded = encoded
-        self.is_adopted = is_adopted
+        self.encoded: EncodedSignal = encoded
+        self.is_adopted: bool = is_adopted
         """Whether a dead process left it in the spool."""
         self.request: Request | None = None
         """What every attempt sends; made for the first one."""
-        self.attempts = 0
+        self.attempts: int = 0
         """Attempts sent, without those that were abandoned."""
-        self.strikes = 0
+        self.strikes: int = 0
         """Failed attempts that count against the signal."""
         self.suspect: Suspect | None = None
         """What others' attempts have shown since its first failure that may be the service's."""
-        self.is_key_refused = False
+        self.is_key_refused: bool = False
         """Whether its API key was refused."""
-        self.is_misdirected = False
+        self.is_misdirected: bool = False
         """Whether it has met an answer that was not the API's."""
-        self.tried_at = now
+        self.tried_at: float = now
         """When its last attempt failed, or when it was recorded."""
-        self.sent_at = now
+        self.sent_at: float = now
         """When its last attempt began."""
-        self.expires_at = expires_at
+        self.expires_at: float = expires_at
         """When it is too old to be sent."""
-        self.price = 0
+        self.price: int = 0
         """What a repeat takes from the budget; 0 before the first failure."""
-        self.is_on_loan = False
+        self.is_on_loan: bool = False
         """Whether the attempt in flight is the one that the budget lends."""
-        self.state = State.FRESH
+        self.state: State = State.FRESH
 
     @property
     def size(self) -> int:

@@ -14,9 +14,9 @@ from typing import Any
 try:
     import anyio
     import httpx
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _missing:
     hint = "this transport needs httpx: pip install 'clocknext[httpx]'"
-    raise ModuleNotFoundError(hint, name="httpx") from error
+    raise ModuleNotFoundError(hint, name="httpx") from _missing
 
 from clocknext_core import Answer, Failure, Request, Response
 from clocknext_core.checks import check_instance

@@ -22,9 +22,9 @@ try:
     from opentelemetry import metrics, trace
     from opentelemetry.metrics import CallbackOptions, Histogram, MeterProvider, Observation
     from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, TracerProvider
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _missing:
     hint = "clocknext_transports.otel needs OpenTelemetry: pip install 'clocknext[otel]'"
-    raise ModuleNotFoundError(hint, name="opentelemetry") from error
+    raise ModuleNotFoundError(hint, name="opentelemetry") from _missing
 
 from clocknext_core import Answer, NetworkError, Request, Response, Stats, __version__
 from clocknext_core.gate import GateState

@@ -45,8 +45,8 @@ class RunSteps:
         meter: Meter,
     ) -> None:
         self._meter = meter
-        self.run_id = check_id("run_id", run_id)
-        self.wait = None if wait is None else check_bool("wait", wait)
+        self.run_id: str = check_id("run_id", run_id)
+        self.wait: bool | None = None if wait is None else check_bool("wait", wait)
         self._customer_id = check_text("customer_id", customer_id)
         self._key_prefix = None if key_prefix is None else check_text("key_prefix", key_prefix)
         self._model = None if model is None else check_text("model", model)

@@ -42,8 +42,8 @@ class Meter:
         self._known: tuple[str, ...] | None = None
         self._on_unbilled = on_unbilled
         self._counts: Counter[Reason] = Counter()
-        self.clock = clock if clock is not None else _stopped
-        self.seen = Seen()
+        self.clock: Callable[[], float] = clock if clock is not None else _stopped
+        self.seen: Seen = Seen()
 
     @property
     def wants_catalogue(self) -> bool:

@@ -13,7 +13,7 @@ from clocknext_transports.loops.calls import Calls
 class Driver(Calls[Tasks]):
     """Carries calls out in the caller's task, and has tasks of its own serve the outbox."""
 
-    cancellations = (asyncio.CancelledError,)
+    cancellations: tuple[type[BaseException], ...] = (asyncio.CancelledError,)
 
     def _begin(self, engine: Engine) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None

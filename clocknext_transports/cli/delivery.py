@@ -90,9 +90,9 @@ class Delivery(Generic[T]):
         self._source_name = source
         self._scope = trio.CancelScope()
         self._delivered = 0
-        self.in_flight = 0
+        self.in_flight: int = 0
         """Lines in flight."""
-        self.is_stopped = False
+        self.is_stopped: bool = False
         """Whether it was stopped before the end of the input."""
         self.error: ClockNextError | OSError | None = None
         """The error that stopped it; `None` if `stop` did."""

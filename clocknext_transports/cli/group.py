@@ -40,8 +40,8 @@ def cli() -> None:
     """  # noqa: D301 - click's mark of a block to leave as it is
 
 
-for command in (demo, emulator, send, verify, spool, whoami, models, customers, balances, usage_commands):
-    cli.add_command(command)
+for _command in (demo, emulator, send, verify, spool, whoami, models, customers, balances, usage_commands):
+    cli.add_command(_command)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

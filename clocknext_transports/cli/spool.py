@@ -25,6 +25,7 @@ from clocknext_core.envelope import Payload
 from clocknext_core.operations import USAGE_PATH
 from clocknext_transports import ClockNext
 from clocknext_transports.cli.connection import Connection, with_connection
+from clocknext_transports.cli.decorator import Decorator
 from clocknext_transports.cli.errors import CallFailedError, CannotStartError
 from clocknext_transports.cli.stream import EXIT_REFUSED, concurrency_option
 from clocknext_transports.cli.tables import Justify, Table, cell, print_json, print_json_line, say
@@ -46,10 +47,10 @@ _COLUMNS: dict[str, Justify] = {
     "Oldest": "left",
 }
 
-path_argument = click.argument(
+path_argument: Decorator = click.argument(
     "path", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="PATH"
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="As JSON.")
+json_option: Decorator = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 
 
 @contextmanager

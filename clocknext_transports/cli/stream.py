@@ -15,6 +15,7 @@ import trio
 
 from clocknext_core import ClockNextError
 from clocknext_transports import TrioClockNext
+from clocknext_transports.cli.decorator import Decorator
 from clocknext_transports.cli.delivery import GRACE, Delivery, Read
 from clocknext_transports.cli.errors import CannotStartError
 from clocknext_transports.cli.tables import say
@@ -27,15 +28,17 @@ CHUNK = 256 * 1024
 
 EXIT_REFUSED, EXIT_STOPPED, EXIT_INTERRUPTED = 1, 2, 130
 
-file_argument = click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
-concurrency_option = click.option(
+file_argument: Decorator = click.argument(
+    "file", type=click.Path(exists=True, dir_okay=False, allow_dash=True)
+)
+concurrency_option: Decorator = click.option(
     "--concurrency",
     type=click.IntRange(1, 256),
     default=8,
     show_default=True,
     help="Most signals in flight; 1 keeps their order.",
 )
-source_option = click.option(
+source_option: Decorator = click.option(
     "--source",
     metavar="NAME",
     default="",

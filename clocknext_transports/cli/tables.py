@@ -17,10 +17,13 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from clocknext_core.text import printable
+from clocknext_transports.cli.decorator import Decorator
 
 Justify: TypeAlias = Literal["left", "right"]
 
-json_option = click.option("--json", "as_json", is_flag=True, help="What the service answered, as JSON.")
+json_option: Decorator = click.option(
+    "--json", "as_json", is_flag=True, help="What the service answered, as JSON."
+)
 
 _LEAST_WIDTH = 12
 """Cells that a column of texts keeps, unless it needs less."""

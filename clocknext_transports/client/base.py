@@ -129,7 +129,7 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
         close_timeout: float = 10.0,
     ) -> None:
         window = None if spool is None else _checked_spool(spool)
-        self.config = Config(
+        self.config: Config = Config(
             environment.api_key_or_default(api_key),
             base_url=environment.base_url_or_default(base_url),
             mode=mode,
@@ -141,11 +141,11 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
         )
         self._meter = Meter(models=models, on_unbilled=logged(on_unbilled), clock=time.monotonic)
         self._hooks = Hooks(on_error=on_error, on_flush=on_flush, on_retry=on_retry, on_drop=on_drop)
-        self.close_timeout = check_seconds("close_timeout", close_timeout)
+        self.close_timeout: float = check_seconds("close_timeout", close_timeout)
         if transport is not None:
             _check_transport(transport, "aclose" if self.is_async else "close")
         self._engine = self._new_engine()
-        self.make_key = self._engine.make_key
+        self.make_key: Callable[[], str] = self._engine.make_key
         """Makes a new idempotency key or run id: 128 random bits, in hex."""
         used: TransportT = self._default_transport() if transport is None else transport
         self._driver = self._make_driver(used)

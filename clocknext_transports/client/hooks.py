@@ -80,7 +80,7 @@ class Hooks:
         self._on_flush = on_flush
         self._on_retry = on_retry
         self._on_drop = on_drop
-        self.log = EventLog(logger)
+        self.log: EventLog = EventLog(logger)
 
     def wants(self, event: HookEvent) -> bool:
         """Return whether an event has a hook or is logged: if not, `fire` would do nothing."""

@@ -23,6 +23,7 @@ from clocknext_core import (
     Outbox,
     OutboxOutput,
     Settled,
+    SpooledOutbox,
     Ticket,
     TrackResult,
     Transmit,
@@ -46,7 +47,7 @@ class Waiter:
     __slots__ = ("event", "settled")
 
     def __init__(self, event: Event) -> None:
-        self.event = event
+        self.event: Event = event
         self.settled: Settled[FlushReport] | Settled[TrackResult] | None = None
 
     @property
@@ -107,11 +108,11 @@ class Serving:
         self, engine: Engine, hooks: Hooks, now: Callable[[], float], keeper: "Keeper | None"
     ) -> None:
         self.engine = engine
-        self.outbox = engine.outbox
+        self.outbox: Outbox | SpooledOutbox = engine.outbox
         self.hooks = hooks
         self.now = now
         self.keeper = keeper
-        self.lock = threading.Lock()
+        self.lock: threading.Lock = threading.Lock()
         """Held for every call of a pure machine, and over no I/O and no user code."""
         self.queue: deque[HookEvent | Waiter | str] = deque()
         """Events whose hooks have yet to run, flushes to release after them, and warnings to log."""

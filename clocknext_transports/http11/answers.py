@@ -52,7 +52,7 @@ class Reader:
         self._body = bytearray()
         self._body_bytes_given = 0
         """Bytes behind the head that h11 has got, framing included."""
-        self.is_clean = False
+        self.is_clean: bool = False
         """Whether the next exchange may go over the same connection. Set when an answer has ended well."""
 
     def receive(self, data: bytes) -> Answer | None:

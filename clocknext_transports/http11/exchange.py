@@ -70,9 +70,9 @@ class Connection:
         self._head = b""
         self.origin: Origin | None = None
         """Where the connection leads to: the origin of its first request. It carries no other's."""
-        self.has_received = False
+        self.has_received: bool = False
         """Whether any byte came since the request was sent: until then a reused connection may be stale."""
-        self.is_reusable = False
+        self.is_reusable: bool = False
         """Whether the next request may go over this connection. Set when an exchange has ended well."""
 
     def send(self, request: Request) -> bytes:
@@ -158,7 +158,7 @@ class Pool(Generic[S]):
         self._limit = limit
         self._idle: dict[Origin, list[S]] = {}
         self._lock = threading.Lock()
-        self.epoch = 0
+        self.epoch: int = 0
         """How often it has been cleared."""
 
     def take(self, origin: Origin) -> S | None:
@@ -249,7 +249,7 @@ class Exchange(Generic[S]):
     def __init__(self, request: Request, pool: Pool[S]) -> None:
         self._pool = pool
         self._script = _script(request, pool)
-        self.epoch = pool.epoch
+        self.epoch: int = pool.epoch
         """The pool's epoch when the exchange began."""
 
     def start(self) -> Step[S] | Answer:

@@ -8,6 +8,7 @@ that runs the handlers does its part of the work.
 import atexit
 import os
 import sys
+from collections.abc import Callable
 from typing import Protocol
 
 from clocknext_transports.process import fork as forks
@@ -82,8 +83,8 @@ class _Registry:
 
 
 _registry = _Registry()
-register = _registry.register
-unregister = _registry.unregister
+register: Callable[[Driver], None] = _registry.register
+unregister: Callable[[Driver], None] = _registry.unregister
 forks.register(_registry, _Registry.forget)
 
 

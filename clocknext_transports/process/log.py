@@ -2,5 +2,5 @@
 
 import logging
 
-logger = logging.getLogger("clocknext")
+logger: logging.Logger = logging.getLogger("clocknext")
 logger.addHandler(logging.NullHandler())  # silent, unless the program configures logging

@@ -114,7 +114,7 @@ class Log:
     def __init__(self, tape: Tape, machine: str, rng: RandomSource) -> None:
         self._tape = tape
         self._machine = machine
-        self.dice = Dice(rng)
+        self.dice: Dice = Dice(rng)
 
     @contextmanager
     def step(self, name: str, **details: object) -> Generator[dict[str, object], None, None]:
@@ -297,7 +297,7 @@ class RecordingEngine(Engine):
         self._tape = Tape(config, write)
         self._numbers = count(1)
         outbox = RecordingOutbox if config.spool_window is None else RecordingSpooledOutbox
-        self.outbox = outbox(config, rng, self._tape)
+        self.outbox: Outbox | SpooledOutbox = outbox(config, rng, self._tape)
 
     def call(self, operation: Operation[T]) -> Call[T]:
         """Begin an operation."""

@@ -80,7 +80,7 @@ class SqliteSpool:
     ) -> None:
         if not lease.is_supported():
             raise SpoolError("A spool needs POSIX file locks, which Windows does not have.")
-        self.path = Path(path).absolute()
+        self.path: Path = Path(path).absolute()
         self._window = window
         self._clock = clock
         self._quarantine = Quarantine(self.path)

@@ -73,7 +73,7 @@ class Threads(Background):
         self._busy = 0
         """Threads that send, or run hooks."""
         self._threads: set[threading.Thread] = set()
-        self.exit_at = math.inf
+        self.exit_at: float = math.inf
         """When the interpreter's exit waits no longer."""
 
     @property

@@ -102,25 +102,27 @@ class Books:
     """
 
     def __init__(self, catalogue: Catalogue, ids: IdFactory) -> None:
-        self.organisation = catalogue.organisation
+        self.organisation: str = catalogue.organisation
         self.new_id = ids
-        self.counters = Counters()
+        self.counters: Counters = Counters()
         self.signals: list[Booked] = []
         self.unit_events: list[UnitEvent] = []
         self.held: list[Held] = []
         self.models: dict[str, tuple[Model, Rates]] = {}
         self.listed: dict[tuple[str, str], Listed] = {}
         """Models that can be enabled, by provider and id in lower case."""
-        self.credits = Shelf[Credit](lambda credit: (credit.key,), catalogue.credits)
-        self.outcomes = Shelf[Outcome](lambda o: (step.key for step in o.all_steps), catalogue.outcomes)
-        self.units = Shelf[Unit](lambda unit: (unit.key,), catalogue.units)
-        self.plans = Shelf[Plan](lambda _: (), catalogue.plans)
+        self.credits: Shelf[Credit] = Shelf[Credit](lambda credit: (credit.key,), catalogue.credits)
+        self.outcomes: Shelf[Outcome] = Shelf[Outcome](
+            lambda o: (step.key for step in o.all_steps), catalogue.outcomes
+        )
+        self.units: Shelf[Unit] = Shelf[Unit](lambda unit: (unit.key,), catalogue.units)
+        self.plans: Shelf[Plan] = Shelf[Plan](lambda _: (), catalogue.plans)
         self.items: Mapping[ItemKind, Shelf[Credit] | Shelf[Outcome] | Shelf[Unit]] = {
             "credit": self.credits,
             "outcome": self.outcomes,
             "unit": self.units,
         }
-        self.default_plan = catalogue.default_plan
+        self.default_plan: str | None = catalogue.default_plan
         self.accounts: dict[str, Account] = {}
         self.purchases: dict[str, Purchase] = {}
         self.invoices: dict[str, Invoice] = {}

@@ -56,9 +56,9 @@ class Refusal(Exception):  # noqa: N818 - an answer like any other, not an error
         issues: Sequence[Issue] = (),
     ) -> None:
         self.status = status
-        self.message = message or "; ".join(f"{issue.field}: {issue.message}" for issue in issues)
+        self.message: str = message or "; ".join(f"{issue.field}: {issue.message}" for issue in issues)
         self.reason = reason
-        self.issues = tuple(issues)
+        self.issues: tuple[Issue, ...] = tuple(issues)
         super().__init__(self.message)
 
     @property

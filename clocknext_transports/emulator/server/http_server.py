@@ -50,7 +50,7 @@ class HttpServer:
     def __init__(self, responder: Responder, ssl_context: SSLContext | None) -> None:
         self._responder = responder
         self._ssl_context = ssl_context
-        self.connections = 0
+        self.connections: int = 0
         """The number of connections accepted so far."""
         self.in_service = 0
         """The number of requests that were read and whose answers are not sent, except for the last bytes."""

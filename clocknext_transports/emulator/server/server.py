@@ -63,8 +63,8 @@ class EmulatorServer(LoopbackServer):
 
     def __init__(self, http: "HttpServer", url: str, service: Service) -> None:
         super().__init__(http, url)
-        self.ledger = service.ledger
-        self.faults = service.faults
+        self.ledger: Ledger = service.ledger
+        self.faults: Faults = service.faults
 
     @property
     def api_key(self) -> str:
