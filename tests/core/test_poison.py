@@ -213,7 +213,7 @@ def test_many_poison_signals_end_as_well(make: Callable[[BatchPolicy], Bench | S
 
 
 def test_a_poison_signal_alone_is_held_since_it_may_be_an_outage() -> None:
-    stream = Stream(Bench(BatchPolicy(max_size=1)), lambda *_: refusal(502), every=1e9)
+    stream = Stream(Bench(BatchPolicy(max_size=1)), lambda _request, _now: refusal(502), every=1e9)
     stream.record("poison")
     stream.run(3600.0)
     assert stream.given_up == []
@@ -224,7 +224,7 @@ def test_a_service_that_answers_every_other_attempt_costs_no_signal() -> None:
     rng = Random(1)
     stream = Stream(
         Bench(BatchPolicy(max_size=1)),
-        lambda *_: refusal(502) if rng.random() < 0.5 else success(),
+        lambda _request, _now: refusal(502) if rng.random() < 0.5 else success(),
         every=0.2,
     )
     stream.run(3600.0)

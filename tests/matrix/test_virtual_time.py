@@ -293,7 +293,7 @@ def test_row_30_one_signal_never_gets_through(kind: str) -> None:
 @pytest.mark.parametrize("kind", POISONS)
 def test_row_30_a_brown_out_of_half_of_all_attempts_loses_nothing(kind: str) -> None:
     rng = Random(kind)
-    served = Whimsical(lambda *_: POISONS[kind] if rng.random() < 0.5 else None)
+    served = Whimsical(lambda _request, _now: POISONS[kind] if rng.random() < 0.5 else None)
     core = Core(CONFIG, served)
     play([core], [(number / 2, 0) for number in range(7200)], until=2 * HOUR)
     core.check_nothing_is_lost(7200)
@@ -303,7 +303,7 @@ def test_row_30_a_brown_out_of_half_of_all_attempts_loses_nothing(kind: str) -> 
 def test_row_30_one_dead_backend_of_two_loses_nothing() -> None:
     """A load balancer deals in turn, whatever comes: many a signal meets the dead one several times."""
     turns = count()
-    served = Whimsical(lambda *_: POISONS["502"] if next(turns) % 2 else None)
+    served = Whimsical(lambda _request, _now: POISONS["502"] if next(turns) % 2 else None)
     core = Core(CONFIG, served)
     play([core], [(number / 2, 0) for number in range(7200)], until=2 * HOUR)
     core.check_nothing_is_lost(7200)
