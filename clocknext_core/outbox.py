@@ -684,7 +684,7 @@ class Outbox:
             timers.append((self._flushes.wakes_at(self.gate.worked_at), WaitReason.FLUSH_DEADLINE))
         if (deadline_at := self._room.deadline_at) is not None:
             timers.append((deadline_at, WaitReason.BLOCK_DEADLINE))
-        if len(self._in_flight) < self.gate.width:
+        if (self._backing_off or self._has_fresh_to_send()) and len(self._in_flight) < self.gate.width:
             opens_at = self.gate.opens_at
             if self._has_fresh_to_send():
                 timers.append((opens_at, WaitReason.GATE))
