@@ -268,7 +268,7 @@ def _spellings(character: str) -> str:
         rf"={_EQUALS}{hexadecimal}",
     )
     if character == "\\":  # a run of them: the pattern's characters are without repeats
-        return rf"(?:\\|{'|'.join(escaped)}){{1,32}}+"
+        return rf"(?:(?:\\|{'|'.join(escaped)}){_SOFT_BREAK}){{1,32}}+"
     literals = {"%": f"%{_PERCENTS}", "&": f"&{_AMPERSANDS}", "=": f"={_EQUALS}"}
     return rf"(?:{'|'.join(escaped)}|{literals.get(character, re.escape(character))})"
 

@@ -196,6 +196,7 @@ VISIBLE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_siz
 @example("cnk_live_9Qv4Lr7Zx/Kb2+Nw=")
 @example("\\\\\\cnk/\\x")
 @example("uUxX0%&=;u%")
+@example("00000\\\\0")
 def test_the_key_is_redacted_in_every_encoding(encoder: str, key: str) -> None:
     encoded = "".join(map(ENCODERS[encoder], key))
     for text in (key, encoded):
