@@ -33,6 +33,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("clocknext_transports.emulator.books",),
     ("clocknext_transports.emulator.api",),
     ("clocknext_transports.emulator.server",),
+    ("clocknext_transports.emulator.models",),
     ("clocknext_transports.emulator",),
     ("clocknext_transports.cli",),
 )
