@@ -192,7 +192,9 @@ class Driver(ABC, Generic[B]):
             yield Await(closed)
             self._keeper.join()
         yield Halt()
-        self._serving.run_hooks()  # of what was dropped at the end, and flushes that wait for them
+        self._serving.run_hooks(
+            in_background=False
+        )  # of what was dropped at the end, and flushes that wait for them
         self._has_ended()
         return report
 

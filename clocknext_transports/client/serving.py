@@ -193,8 +193,11 @@ class Serving:
 
     # Without the lock
 
-    def run_hooks(self) -> None:
+    def run_hooks(self, *, in_background: bool) -> None:
         """Run the queued hooks, in order, unless another thread does.
+
+        Args:
+            in_background: A thread or task of the driver runs them: nothing that they raise may go on in it.
 
         Raises:
             RuntimeError: A hook has forked and returned in the child.
@@ -210,7 +213,7 @@ class Serving:
                 elif isinstance(item, str):
                     logger.warning("%s", item)
                 else:
-                    self.hooks.fire(item, in_background=self.background.is_working)
+                    self.hooks.fire(item, in_background=in_background)
             except BaseException:
                 self._leave_hooks()
                 raise
@@ -220,7 +223,7 @@ class Serving:
     def run_hooks_if_alone(self) -> None:
         """Run the queued hooks in the caller, where no background does."""
         if self.queue and not self.background.is_working:
-            self.run_hooks()
+            self.run_hooks(in_background=False)
 
     def _next_in_queue(self) -> HookEvent | Waiter | str | None:
         with self.lock:

@@ -73,7 +73,7 @@ class Tasks(Background):
             if isinstance(output, Transmit):
                 start(output)
             elif serving.queue and serving.hook_runner is None:
-                serving.run_hooks()
+                serving.run_hooks(in_background=True)
             else:
                 return output
 

@@ -129,7 +129,7 @@ class Calls(driver.Driver[Threads]):
         with self._serving.lock:
             self.background.work_until(lambda: waiter.settled is not None or self._now() >= given_up_at)
             held = self._serving.outbox.held
-        self._serving.run_hooks()
+        self._serving.run_hooks(in_background=True)
         self.halt()
         if waiter.settled is None:
             return held

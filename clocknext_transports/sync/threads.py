@@ -186,7 +186,7 @@ class Threads(Background):
             self.call()
         serving.lock.release()
         try:
-            serving.run_hooks()
+            serving.run_hooks(in_background=True)
         finally:
             # In a forked child, what held the lock may not exist.
             serving.lock.acquire(blocking=not serving.is_abandoned)
