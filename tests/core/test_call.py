@@ -242,6 +242,17 @@ def test_one_attempt_is_all_there_is_when_the_policy_says_so() -> None:
     assert (len(attempts), retries) == (1, [])
 
 
+def test_a_reader_may_say_that_a_success_is_none() -> None:
+    def refuse(payload: Payload) -> ClockNextError:
+        return ClockNextError("The server took it instead of checking it.", status=202)
+
+    call: Call[Payload] = call_of(Operation("GET", path_of("customers", "c"), refuse))
+    settled, *_ = play(call, [success({"a": 1})])
+    with pytest.raises(ClockNextError, match="took it") as caught:
+        call.result(settled)
+    assert caught.value.status == 202
+
+
 # The engine, which hands out calls
 
 
