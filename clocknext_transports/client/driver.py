@@ -192,8 +192,10 @@ class Driver(ABC, Generic[B]):
             yield Await(closed)
             self._keeper.join()
         yield Halt()
-        self._serving.run_hooks()  # of what was dropped at the end, and flushes that wait for them
-        self._has_ended()
+        try:
+            self._serving.run_hooks()  # of what was dropped at the end, and flushes that wait for them
+        finally:
+            self._has_ended()
         return report
 
     def _check_may_wait(self) -> None:
@@ -281,6 +283,11 @@ class Driver(ABC, Generic[B]):
 
     def _abort(self) -> None:
         """Close the connections that nothing else will close."""
+
+    @property
+    def held(self) -> int:
+        """Signals recorded and not yet ended."""
+        return self._serving.outbox.held
 
     @abstractmethod
     def begin_exit(self, timeout: float) -> None:
