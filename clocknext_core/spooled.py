@@ -263,8 +263,13 @@ class _StoredOutbox(Outbox):
     def wants_to_adopt(self, now: float | None) -> bool:
         """Return whether to look into the spool now."""
         self._advance(now)
+        if self._is_closed or not self.adoption.is_due(self._now):
+            return False
         # What is adopted may come on top of a queue that has filled meanwhile: half a queue at most.
-        return not self._is_closed and self.adoption.is_due(self._now) and not self._room.is_half_full
+        if self._room.is_half_full:
+            self._start_sending()  # to make room: a flush may wait for the look
+            return False
+        return True
 
     def begin_to_adopt(self) -> Adopt:
         """Begin to look into the spool."""

@@ -117,11 +117,12 @@ class Tasks(tasks.Tasks):
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         self.take_back()
         self._on_start()
-        # In a context of its own: it serves everybody, not the caller who happened to be the first.
-        self._worker = loop.create_task(self._work(loop), name="clocknext", context=Context())
+        # In a context of its own: it serves everybody, not the caller who happened to be the first. Not by
+        # the loop: a task factory is the user's, and may run the first step at once, with the lock held.
+        self._worker = asyncio.Task(self._work(loop), loop=loop, name="clocknext", context=Context())
 
     async def _work(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Serve, until the outbox has closed."""
+        """Serve, until the outbox has closed or another loop's task has taken this one's place."""
 
         def start(transmit: Transmit) -> None:
             attempt = loop.create_task(self.send(transmit), name="clocknext attempt")
@@ -130,16 +131,25 @@ class Tasks(tasks.Tasks):
 
         me = asyncio.current_task()
         try:
-            while not isinstance(output := self.serve_all(start), Closed):
+            while self._is_current(me) and not isinstance(output := self.serve_all(start), Closed):
                 await self.sleep(output.until)
-            await self._on_end(False)  # noqa: FBT003 - not cancelled
+            if self._worker is me:
+                await self._on_end(False)  # noqa: FBT003 - not cancelled
         except asyncio.CancelledError:
+            with self._serving.lock:
+                if self._worker is me:  # other loops must not rely on it while it ends
+                    self._worker = None
             await self._on_end(True)  # noqa: FBT003 - cancelled
             raise
         finally:
             # A task that was cancelled keeps what was on its stack, and so the client, from being collected.
             if self._worker is me:
                 self._worker = None
+
+    def _is_current(self, worker: asyncio.Task[None] | None) -> bool:
+        """Return whether a task, whose loop runs, is still the one that serves."""
+        with self._serving.lock:
+            return self._worker is worker
 
     def _end_attempt(self, ticket: Ticket, attempt: asyncio.Task[None]) -> None:
         if self._attempts.get(ticket) is not attempt:

@@ -9,7 +9,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Protocol, TypeVar, cast
 
 from clocknext_core import (
     BatchPolicy,
@@ -229,6 +229,10 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
     @abstractmethod
     def _make_driver(self, transport: TransportT) -> D:
         """Make what serves the outbox; the engine and the hooks are there."""
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        """Refuse to be copied or pickled: a copy that is dropped would close what it shares."""
+        raise TypeError(f"{type(self).__name__} can't be copied or pickled: make another client.")
 
     def __del__(self) -> None:
         if self._is_started and self._driver.is_unclosed:

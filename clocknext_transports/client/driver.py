@@ -192,10 +192,11 @@ class Driver(ABC, Generic[B]):
             yield Await(closed)
             self._keeper.join()
         yield Halt()
-        self._serving.run_hooks(
-            in_background=False
-        )  # of what was dropped at the end, and flushes that wait for them
-        self._has_ended()
+        try:
+            # Of what was dropped at the end, and flushes that wait for them.
+            self._serving.run_hooks(in_background=False)
+        finally:
+            self._has_ended()
         return report
 
     def _check_may_wait(self) -> None:
@@ -283,6 +284,11 @@ class Driver(ABC, Generic[B]):
 
     def _abort(self) -> None:
         """Close the connections that nothing else will close."""
+
+    @property
+    def held(self) -> int:
+        """Signals recorded and not yet ended."""
+        return self._serving.outbox.held
 
     @abstractmethod
     def begin_exit(self, timeout: float) -> None:

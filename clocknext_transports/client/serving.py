@@ -206,19 +206,19 @@ class Serving:
             if self.hook_runner is not None:
                 return
             self.hook_runner = threading.current_thread()
-        while (item := self._next_in_queue()) is not None:
-            try:
+        try:
+            while (item := self._next_in_queue()) is not None:
                 if isinstance(item, Waiter):
                     item.event.set()
                 elif isinstance(item, str):
                     logger.warning("%s", item)
                 else:
                     self.hooks.fire(item, in_background=in_background)
-            except BaseException:
-                self._leave_hooks()
-                raise
-            if self.is_abandoned:
-                raise RuntimeError("A hook has forked: the child must not return from it.")
+                if self.is_abandoned:
+                    raise RuntimeError("A hook has forked: the child must not return from it.")
+        except BaseException:
+            self._leave_hooks()
+            raise
 
     def run_hooks_if_alone(self) -> None:
         """Run the queued hooks in the caller, where no background does."""
@@ -236,5 +236,6 @@ class Serving:
         """Leave the rest of the queue to others, after an interrupt."""
         if not self.is_abandoned:
             with self.lock:
-                self.hook_runner = None
+                if self.hook_runner is threading.current_thread():
+                    self.hook_runner = None
                 self.background.call()

@@ -129,7 +129,7 @@ class Calls(driver.Driver[B], Generic[B]):
         """End with the serving task: everything, or what its loop can't take along."""
         if was_cancelled:
             await self.transport.aclose()
-            if self._serving.outbox.held:
+            if self._serving.outbox.held or self.background.is_working:  # in another loop, by now
                 return
         elif not self._serving.is_orphaned:
             return

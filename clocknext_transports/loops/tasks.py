@@ -39,7 +39,7 @@ class Tasks(Background):
         self._exchange = exchange
         self._make_event = make_event
         self._alarm: Event | None = None
-        """Where the serving task sleeps."""
+        """Where the serving task sleeps, or is about to."""
 
     @property
     def is_sleeping(self) -> bool:
@@ -65,14 +65,19 @@ class Tasks(Background):
         """Cancel all tasks of the loop that runs."""
 
     def serve_all(self, start: Callable[[Transmit], object]) -> Wait | Closed:
-        """Serve, start attempts and run hooks, until there is only a time to wait for."""
+        """Serve, start attempts and run hooks, until there is only a time to wait for, in `sleep`."""
         serving = self._serving
         while True:
             with serving.lock:
                 output = serving.serve()
+                has_hooks = bool(serving.queue) and serving.hook_runner is None
+                if isinstance(output, Wait) and not has_hooks:
+                    # Now: another thread's input may come before this task sleeps, and must wake it.
+                    self._alarm = self._make_event()
+                    self.sleeping_until = output.until
             if isinstance(output, Transmit):
                 start(output)
-            elif serving.queue and serving.hook_runner is None:
+            elif has_hooks:
                 serving.run_hooks(in_background=True)
             else:
                 return output
@@ -95,8 +100,8 @@ class Tasks(Background):
 
     async def sleep(self, until: float | None) -> None:
         """Sleep in the serving task, until then or until it is woken."""
-        alarm = self._alarm = self._make_event()
-        self.sleeping_until = until
+        alarm = self._alarm
+        assert alarm is not None  # it has served
         try:
             await alarm.wait(until)
         finally:

@@ -24,6 +24,11 @@ GRACE = 1.0
 class Driver(Protocol):
     """What may hold signals when the process ends."""
 
+    @property
+    def held(self) -> int:
+        """Signals recorded and not yet ended."""
+        ...
+
     def begin_exit(self, timeout: float) -> None:
         """Refuse new signals and begin to deliver those held; do not wait for them."""
         ...
@@ -64,13 +69,14 @@ class _Registry:
         for driver in drivers:
             try:
                 driver.begin_exit(EXIT_TIMEOUT)
-            except Exception:  # noqa: BLE001 - the others must not suffer by it
+            except BaseException:  # noqa: BLE001 - the others must not suffer by it
                 logger.exception("Held signals can't be delivered at the interpreter's exit.")
         for driver in drivers:
             try:
                 lost += driver.end_exit()
-            except Exception:  # noqa: BLE001
-                logger.exception("Held signals were not delivered before the interpreter's exit.")
+            except BaseException:  # noqa: BLE001 - a hook's, or a Ctrl-C, which ends the wait for this one
+                logger.exception("The delivery at the interpreter's exit was broken off.")
+                lost += driver.held
         if lost:
             logger.warning("%d signals were not delivered before the interpreter's exit.", lost)
 

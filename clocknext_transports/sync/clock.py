@@ -3,6 +3,13 @@
 import threading
 import time
 
+from clocknext_transports.http11.sockets import MAX_WAIT
+
+
+def capped(seconds: float) -> float:
+    """Return how long to wait at once: systems refuse very long waits. What waits looks at the time again."""
+    return min(max(0.0, seconds), MAX_WAIT)
+
 
 class Clock:
     """Monotonic time, and waiting for it."""
@@ -13,8 +20,9 @@ class Clock:
 
     def sleep_until(self, at: float) -> None:
         """Block the calling thread until then."""
-        time.sleep(max(0.0, at - self.now()))
+        while (left := at - self.now()) > 0:
+            time.sleep(capped(left))
 
     def wait_until(self, condition: threading.Condition, at: float | None) -> None:
         """Wait to be notified, at most until then (`None`: for ever). The condition's lock is held."""
-        condition.wait(None if at is None else max(0.0, at - self.now()))
+        condition.wait(None if at is None else capped(at - self.now()))

@@ -9,11 +9,12 @@ buffered signal starts the first thread; closing ends them all.
 import math
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from clocknext_core import Answer, Closed, Request, Transmit, Wait
 from clocknext_transports.client.serving import Background, Serving
 from clocknext_transports.process.exit import GRACE
-from clocknext_transports.sync.clock import Clock
+from clocknext_transports.sync.clock import Clock, capped
 
 
 class Event:
@@ -25,19 +26,25 @@ class Event:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._event = threading.Event()
+        self._is_set = False
+        # Not a `threading.Event`: an interrupt of who waits may leave that locked, and `set` would hang.
+        self._shut = threading.Lock()
+        self._shut.acquire()
 
     def set(self) -> None:
         """Wake it."""
-        self._event.set()
+        self._is_set = True
+        with suppress(RuntimeError):  # it is open already
+            self._shut.release()
 
     def is_set(self) -> bool:
         """Return whether the event was set."""
-        return self._event.is_set()
+        return self._is_set
 
     def wait(self, until: float | None = None) -> None:
         """Wait until the event is set, but at most until then."""
-        self._event.wait(None if until is None else max(0.0, until - self._clock.now()))
+        if not self._is_set:
+            self._shut.acquire(timeout=-1 if until is None else capped(until - self._clock.now()))
 
 
 class Threads(Background):
@@ -108,7 +115,9 @@ class Threads(Background):
 
     def join(self, until: float) -> None:
         """Wait for the end of all threads, but at most until then. The lock is not held."""
-        for thread in list(self._threads):
+        with self._serving.lock:  # threads are started under it
+            threads = list(self._threads)
+        for thread in threads:
             thread.join(max(0.0, until - self._clock.now()))
 
     def wait(self, event: Event, until: float | None) -> None:
@@ -143,16 +152,16 @@ class Threads(Background):
         thread = threading.Thread(target=self._work, name="clocknext", daemon=True)
         if not self._threads:
             self._on_start()
-        self._threads.add(thread)
         try:
             thread.start()
         except RuntimeError:
-            # The interpreter is shutting down, or no thread can be had: the threads there are must do.
-            self._threads.discard(thread)
+            return  # the interpreter is shutting down, or no thread can be had: the threads there are must do
+        self._threads.add(thread)
 
     def _work(self) -> None:
         me = threading.current_thread()
         with self._serving.lock:
+            self._threads.add(me)  # an interrupt may have ended `_start_thread` before it could
             try:
                 self.work_until(lambda: False)
             finally:
@@ -184,6 +193,8 @@ class Threads(Background):
         self._busy += 1
         if not self._is_sleeping:
             self.call()
+        elif serving.outbox.wakes_before(self.sleeping_until):
+            self.wake()
         serving.lock.release()
         try:
             serving.run_hooks(in_background=True)

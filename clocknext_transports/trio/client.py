@@ -1,6 +1,7 @@
 """The client for trio."""
 
 import math
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Self, final
 
@@ -26,21 +27,30 @@ class TrioClockNext(LoopClient[Driver]):
     def _make_driver(self, transport: Transport) -> Driver:
         return Driver(self._engine, transport, self._hooks)
 
+    _block: AbstractAsyncContextManager[trio.Nursery, bool | None] | None = None
+    """The nursery of the block, while it is open."""
+
     async def __aenter__(self) -> Self:
-        self._nursery = trio.open_nursery()
-        self._driver.background.start(await self._nursery.__aenter__())
+        if self._block is not None:
+            raise RuntimeError("The client's `async with` block is open already.")
+        block = self._block = trio.open_nursery()
+        self._driver.background.start(await block.__aenter__())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        block, self._block = self._block, None
+        assert block is not None  # it was entered
         try:
-            if trio.current_effective_deadline() > -math.inf:  # else the block has been cancelled
-                await self.close(self._block_timeout(error))
+            try:
+                if trio.current_effective_deadline() > -math.inf:  # else the block has been cancelled
+                    await self.close(self._block_timeout(error))
+            finally:
+                await self._driver.halt()  # a transport may raise, or be cancelled
         finally:
-            await self._driver.halt()
             # The block's own error goes on by itself: the nursery would wrap it in a group.
-            await self._nursery.__aexit__(None, None, None)
+            await block.__aexit__(None, None, None)
 
     async def record(self, encoded: EncodedSignal, wait: bool | None = None, /) -> TrackResult:
         """Buffer a signal, or send it and wait, as `signals.track` does.

@@ -384,6 +384,19 @@ def test_what_is_adopted_after_a_flush_has_looked_does_not_delay_it() -> None:
     assert (report.delivered, report.adopted, report.pending) == (1, 0, 0)
 
 
+def test_later_signals_that_take_the_room_of_a_look_do_not_delay_the_flush_that_waits_for_it() -> None:
+    bench = SpoolBench(BatchPolicy(max_queue_size=2))
+    assert isinstance(bench.poll(), Adopt)
+    bench.outbox.flush(now=0.0)
+    bench.store("later")
+    bench.adopt(is_last=True)
+    assert bench.sent() == ["later"]
+    bench.answer("later", success())
+    only(Adopt, bench.drain())
+    bench.adopt(is_last=True)
+    assert report_of(bench.drain()) == FlushReport(0)
+
+
 def test_a_flush_ends_at_its_deadline_however_much_was_left() -> None:
     bench = SpoolBench(BatchPolicy(max_concurrency=1, max_queue_size=100))
     bench.outbox.flush(now=0.0, deadline_at=2.0)

@@ -1,8 +1,12 @@
 """One client from everywhere at once: threads, loops, hooks, after a thaw (row 23), and while it closes."""
 
 import asyncio
+import copy
+import pickle
+import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -10,7 +14,7 @@ import pytest
 import trio
 import trio.testing
 
-from clocknext_core import BatchPolicy, ClockNextError, RetryPolicy
+from clocknext_core import Answer, BatchPolicy, ClockNextError, FlushReport, Request, Response, RetryPolicy
 from clocknext_core.models import DropReason
 from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext
 from clocknext_transports.emulator import EmulatorServer, Fault, emulator
@@ -317,6 +321,157 @@ def test_many_threads_may_close_while_others_record() -> None:
         assert sum(keys(peer).values()) + len(dropped) == 100
         assert set(dropped) <= {"closed"}
         assert set(keys(peer).values()) <= {1}
+    assert not workers()
+
+
+class Slow:
+    """A transport for event loops whose closing takes as long as a test says."""
+
+    def __init__(self) -> None:
+        self.is_closing, self.may_close = threading.Event(), threading.Event()
+
+    async def exchange(self, request: Request, *, deadline_at: float) -> Answer:
+        await asyncio.sleep(0)
+        return Response(200, [], b'{"ok": true}')
+
+    async def aclose(self) -> None:
+        self.is_closing.set()
+        await asyncio.to_thread(self.may_close.wait, SOON)
+
+
+def test_a_loop_that_is_ending_in_another_thread_is_not_relied_on() -> None:
+    transport = Slow()
+    client = AsyncClockNext(KEY, transport=transport, batch=PATIENT)
+    other = threading.Thread(target=hold, args=(client, "one"))
+    other.start()
+    assert transport.is_closing.wait(SOON)
+
+    async def main() -> FlushReport:
+        await client.signals.wallet(**WALLET)
+        report = await client.flush(timeout=SOON)
+        transport.may_close.set()
+        await client.close()
+        return report
+
+    assert asyncio.run(main()) == FlushReport(2)
+    other.join(SOON)
+
+
+def test_several_loops_in_several_threads_may_use_one_client_at_once() -> None:
+    async def job(number: int) -> FlushReport:
+        for _ in range(3):
+            await client.signals.wallet(customer_id="cus_1", model="m", tokens={"input": number})
+        return await client.flush(timeout=SOON)
+
+    def work(number: int) -> None:
+        for _ in range(25):
+            assert asyncio.run(job(number)).pending == 0
+
+    transport = Slow()
+    transport.may_close.set()
+    client = AsyncClockNext(KEY, transport=transport, batch=BatchPolicy(max_size=5, max_interval=3600.0))
+    in_threads(4, work)
+    assert client.stats().delivered == 300
+    close(client)
+
+
+def test_a_task_factory_is_not_called_with_the_lock_held() -> None:
+    locked: list[bool] = []
+
+    def make(loop: asyncio.AbstractEventLoop, steps: Any, **options: Any) -> "asyncio.Task[Any]":
+        locked.append(client._driver._serving.lock.locked())
+        return asyncio.Task(steps, loop=loop, **options)
+
+    async def main() -> FlushReport:
+        asyncio.get_running_loop().set_task_factory(make)
+        await client.signals.wallet(customer_id="cus_1", model="m")
+        return await client.close()
+
+    with Peer(keep_answering()) as peer:
+        client = AsyncClockNext(KEY, base_url=peer.url, batch=PATIENT)
+        assert asyncio.run(main()) == FlushReport(1)
+    assert locked
+    assert not any(locked)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python 3.12 has brought eager tasks")
+def test_tasks_may_be_eager() -> None:
+    async def main() -> FlushReport:
+        asyncio.get_running_loop().set_task_factory(getattr(asyncio, "eager_task_factory"))  # noqa: B009
+        async with AsyncClockNext(KEY, base_url=peer.url, batch=BatchPolicy(max_size=2)) as client:
+            for _ in range(5):
+                await client.signals.wallet(customer_id="cus_1", model="m")
+            return await client.flush(timeout=SOON)
+
+    with Peer(keep_answering()) as peer:
+        report = asyncio.run(main())
+        assert (report.pending, report.failed, len(peer.requests)) == (0, [], 5)
+
+
+class Reluctant(Slow):
+    """A transport whose closing fails, or is cancelled where the block is."""
+
+    def __init__(self, error: Exception | None) -> None:
+        super().__init__()
+        self.error = error
+
+    async def exchange(self, request: Request, *, deadline_at: float) -> Answer:
+        await trio.lowlevel.checkpoint()
+        return Response(200, [], b'{"ok": true}')
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.error is not None:
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [None, ValueError("mine")])
+def test_a_block_of_trio_ends_whatever_closing_the_transport_raises(error: Exception | None) -> None:
+    async def main() -> None:
+        client = TrioClockNext(KEY, transport=Reluctant(error), batch=PATIENT)
+        with trio.CancelScope() as scope, suppress(ValueError):
+            async with client:
+                await client.signals.wallet(customer_id="cus_1", model="m")
+                scope.cancel()
+        assert client.pending == 1
+        with suppress(ValueError):
+            async with client:
+                pass
+        assert (client.pending, client.stats().delivered) == (0, 1)
+
+    trio.run(main)
+
+
+def test_a_block_of_trio_is_opened_once_at_a_time() -> None:
+    async def main() -> None:
+        async with TrioClockNext(KEY, transport=Reluctant(None), batch=PATIENT) as client:
+            with pytest.raises(RuntimeError, match="open already"):
+                async with client:
+                    raise AssertionError("the second block is not entered")
+            await client.signals.wallet(customer_id="cus_1", model="m")
+            assert await client.flush(timeout=SOON) == FlushReport(1)
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("make_copy", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_client_can_not_be_copied(kind: Kind, make_copy: Callable[[object], object]) -> None:
+    client = make_client(kind, "http://127.0.0.1:1")
+    with pytest.raises(TypeError, match="ClockNext can't be copied or pickled"):
+        make_copy(client)
+    close(client)
+
+
+@pytest.mark.parametrize("seconds", [1e10, float(sys.maxsize), 1e308])
+def test_any_number_of_seconds_can_be_waited(seconds: float) -> None:
+    with Peer(keep_answering()) as peer:
+        batch = BatchPolicy(max_interval=seconds, max_queue_size=2, overflow="block", block_timeout=seconds)
+        client = ClockNext(KEY, base_url=peer.url, batch=batch, timeout=seconds)
+        hold(client, "one", "two", "three")
+        assert client.flush(timeout=seconds).pending == 0
+        assert client.close(timeout=seconds).pending == 0
+        assert len(peer.requests) == 3
     assert not workers()
 
 

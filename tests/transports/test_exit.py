@@ -91,3 +91,28 @@ def test_a_program_that_records_nothing_ends_at_once() -> None:
         done, elapsed = run(url, 0)
     assert (done.returncode, done.stderr) == (0, "")
     assert elapsed < BOUND
+
+
+@pytest.mark.parametrize("error", ["KeyboardInterrupt", "SystemExit(3)"])
+def test_what_breaks_the_exits_delivery_off_is_logged_with_what_is_lost(error: str) -> None:
+    breaks = f"""
+class Broken:
+    def exchange(self, request, *, deadline_at):
+        if threading.current_thread() is threading.main_thread():
+            raise {error}
+        threading.Event().wait()
+    def close(self):
+        pass
+import threading
+broken = ClockNext(os.environ["KEY"], transport=Broken())
+for _ in range(3):
+    broken.signals.wallet(customer_id="cus_1", model="m")
+threading.Thread.start = lambda thread: (_ for _ in ()).throw(RuntimeError("no more threads"))
+broken._driver.background._threads.clear()
+"""
+    with Peer(keep_answering()) as peer:
+        done, _ = run(peer.url, 2, breaks)
+        assert done.returncode == 0
+        assert "clocknext WARNING 3 signals were not delivered" in done.stderr
+        assert "Exception ignored" not in done.stderr
+        assert len(keys(peer)) == 2

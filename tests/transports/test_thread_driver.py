@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from random import Random
@@ -18,6 +19,7 @@ from clocknext_core import (
     Engine,
     Failure,
     FlushReport,
+    HookEvent,
     NetworkError,
     Operation,
     Outbox,
@@ -32,9 +34,11 @@ from clocknext_core import (
 from clocknext_core.operations import signal_operation
 from clocknext_core.signals import encode
 from clocknext_transports.client.hooks import Hooks, OnDrop, OnError, OnFlush, OnRetry
+from clocknext_transports.client.serving import Waiter
 from clocknext_transports.sync import ClockNext
 from clocknext_transports.sync.clock import Clock
 from clocknext_transports.sync.driver import Driver
+from clocknext_transports.sync.threads import Event
 from tests.transports.support import KEY, SOON
 
 OK = Response(200, [], b'{"ok": true}')
@@ -74,6 +78,12 @@ class FakeClock(Clock):
         """Wait until the driver's threads sleep until then."""
         with self._changed:
             assert self._changed.wait_for(lambda: any(until == at for _, until in self._waiting), SOON)
+
+    def wait_for_sleeper_with_time(self) -> list[float]:
+        """Wait until a thread sleeps until some time; return these times."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: any(at is not None for _, at in self._waiting), SOON)
+            return [at for _, at in self._waiting if at is not None]
 
     def advance(self, seconds: float) -> None:
         """Let time pass, and wake those whose time has come."""
@@ -458,6 +468,54 @@ def test_a_back_off_holds_no_thread_and_no_slot() -> None:
         assert len(workers()) <= 3
 
 
+# Interrupts, which may come between any two steps of the main thread
+
+
+def test_an_interrupt_while_a_thread_starts_leaves_a_client_that_delivers_and_closes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(thread: threading.Thread) -> None:
+        raise KeyboardInterrupt
+
+    with bench(FakeTransport()) as b:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                b.record()
+        assert b.driver.flush(5.0) == FlushReport(1)
+        assert b.driver.close(None) == FlushReport(0)
+
+
+def test_an_interrupt_while_a_hook_is_taken_from_the_queue_leaves_the_others_to_the_next_call() -> None:
+    class Interrupted(deque[HookEvent | Waiter | str]):
+        def popleft(self) -> HookEvent | Waiter | str:
+            b.driver._serving.queue = deque(self)
+            raise KeyboardInterrupt
+
+    drops: list[str] = []
+    with bench(FakeTransport(), on_drop=lambda signal, _: drops.append(str(signal.idempotency_key))) as b:
+        b.driver.close(None)
+        b.driver._serving.queue = Interrupted()
+        with pytest.raises(KeyboardInterrupt):
+            b.record()
+        assert b.driver.flush(5.0).pending == 0
+    assert drops == ["key-1"]
+
+
+def test_an_event_wakes_whether_it_is_set_before_or_while_it_is_awaited() -> None:
+    event = Event(FakeClock())
+    event.wait(0.0)
+    assert not event.is_set()
+    setter = threading.Thread(target=event.set)
+    setter.start()
+    event.wait(FakeClock().time + SOON)
+    assert event.is_set()
+    setter.join(SOON)
+    event.set()
+    event.wait()
+    event.wait()
+
+
 # The end
 
 
@@ -468,6 +526,33 @@ def test_closing_joins_all_threads() -> None:
         assert b.driver.close(None) == FlushReport(50)
         assert not workers()
         assert transport.is_closed
+
+
+def test_a_thread_that_is_about_to_start_can_be_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, errors, joiners = threading.Thread.start, list[Exception](), list[threading.Thread]()
+
+    def join() -> None:
+        try:
+            b.driver.background.join(b.clock.now())
+        except RuntimeError as error:
+            errors.append(error)
+
+    def start_late(thread: threading.Thread) -> None:
+        joiner = threading.Thread(target=join)
+        start(joiner)
+        joiner.join(0.1)  # it may have to wait until the thread has started
+        joiners.append(joiner)
+        start(thread)
+
+    with bench(FakeTransport()) as b:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", start_late)
+            b.record()
+            assert b.driver.flush(None).delivered == 1
+        for joiner in joiners:
+            joiner.join(SOON)
+    assert joiners
+    assert not errors
 
 
 def test_closing_gives_up_in_time_and_reports_what_is_lost() -> None:
@@ -532,6 +617,21 @@ def test_a_hook_must_not_wait_for_itself(caplog: pytest.LogCaptureFixture) -> No
 
 class TransportBugError(Exception):
     """A transport's bug, with the key in its message."""
+
+
+def test_a_hook_that_does_not_return_holds_up_no_retry() -> None:
+    may_return = threading.Event()
+    transport = FakeTransport(BUSY, OK, held=True)
+    with bench(transport, on_retry=lambda _: may_return.wait(SOON)) as b:
+        b.record()
+        transport.wait_requests(1)
+        b.clock.wait_for_sleeper(None)
+        transport.let(2)
+        (retry_at,) = b.clock.wait_for_sleeper_with_time()
+        b.clock.advance(retry_at - b.clock.time)
+        transport.wait_requests(2)
+        may_return.set()
+        assert b.driver.flush(None).delivered == 1
 
 
 def test_a_transport_that_raises_loses_nothing_and_shows_no_key(caplog: pytest.LogCaptureFixture) -> None:
