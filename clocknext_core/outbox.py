@@ -49,13 +49,13 @@ from typing import TypeAlias
 from clocknext_core.backoff import RandomSource, retry_delay
 from clocknext_core.budget import FIRST_ATTEMPT, PRICES, Budget
 from clocknext_core.config import Config
+from clocknext_core.delivery import signal_request, track_result
 from clocknext_core.envelope import Payload, open_answer
 from clocknext_core.errors import ClockNextError, QueueFullError
 from clocknext_core.flushes import Flush, Flushes
 from clocknext_core.gate import Gate, GateState
 from clocknext_core.messages import Answer
 from clocknext_core.models import DropReason, TrackResult
-from clocknext_core.operations import signal_request, track_result
 from clocknext_core.outputs import (
     Closed,
     Delivered,
