@@ -60,9 +60,9 @@ class Spool(Protocol):
     def adopt(self, limit: int) -> Sequence[Stored]:
         """Take over signals that dead processes left behind: at most `limit`, none when there are none left.
 
-        From then on they are signals of this spool, as if appended, and are erased in the same way. Those past
-        the spool's window are put in quarantine instead of returned, and `take_problems` reports them: where
-        there are problems but no signals, there may be more to adopt.
+        From then on they are signals of this spool, as if appended, and are erased in the same way. Those
+        past the spool's window are put in quarantine instead of returned, and `take_problems` reports them:
+        where there are problems but no signals, there may be more to adopt.
 
         Raises:
             SpoolError: Nothing was taken over.

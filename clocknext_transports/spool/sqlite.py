@@ -24,7 +24,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import TypeVar
