@@ -53,7 +53,7 @@ class Adoption:
         self._failures = 0
         """Failed looks in a row."""
         self._is_asked_again = False
-        """Whether somebody asked for a look while one was under way."""
+        """Whether another look was asked for while one was under way."""
 
     def ask(self) -> int | None:
         """Ask for a look that begins from now on; return its number, or `None` if there is none any more.

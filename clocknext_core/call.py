@@ -21,9 +21,9 @@ class Call(Generic[T]):
 
     Poll it and do what the output says, until it has settled. A failed attempt is repeated after its back-off
     when the failure is retryable and a repeat is harmless: the operation is safe to replay, or it is certain
-    that the server never processed the attempt. A Retry-After speaks for the host: no attempt starts before
-    it is over, whoever it was said to. The call fails at once where that is a longer wait than the caller
-    would sit through (`Config.patience`); the error then has the wait.
+    that the server never processed the attempt. A Retry-After is valid for the host: no attempt starts
+    before it is over, whichever request it answered. The call fails at once if that wait is longer than
+    `Config.patience`; the error then has the wait.
 
     Args:
         operation: What to carry out.

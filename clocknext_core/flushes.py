@@ -81,7 +81,7 @@ class Flushes:
     """The flushes that wait, and the tally of what ended since the last report.
 
     Args:
-        patience: Seconds that a flush without a deadline sits out an outage.
+        patience: Seconds that a flush without a deadline waits in an outage.
         memory: How many failures are kept for a report. Clients that never flush must not grow a list; the
             hooks run for every failure.
     """

@@ -7,7 +7,7 @@
 
 A Retry-After pauses it, on whatever status it comes: it speaks for the host. So does an outage, which is
 `OUTAGE_AFTER` failures of the service in a row and no working answer between them. A few failures among
-many answers are no outage, and hold nobody up. Each failed probe makes the next pause longer, by the
+many answers are no outage, and delay no signal. Each failed probe makes the next pause longer, by the
 back-off.
 
 An attempt that started before the gate closed tells nothing new of the service when it fails: five

@@ -49,13 +49,13 @@ from typing import TypeAlias
 from clocknext_core.backoff import RandomSource, retry_delay
 from clocknext_core.budget import FIRST_ATTEMPT, PRICES, Budget
 from clocknext_core.config import Config
+from clocknext_core.delivery import signal_request, track_result
 from clocknext_core.envelope import Payload, open_answer
 from clocknext_core.errors import ClockNextError, QueueFullError
 from clocknext_core.flushes import Flush, Flushes
 from clocknext_core.gate import Gate, GateState
 from clocknext_core.messages import Answer
 from clocknext_core.models import DropReason, TrackResult
-from clocknext_core.operations import signal_request, track_result
 from clocknext_core.outputs import (
     Closed,
     Delivered,
@@ -314,7 +314,7 @@ class Outbox:
         """Send everything held, and settle when it has ended, or when `deadline_at` comes.
 
         Settles with a `FlushReport` of what was recorded before. Nothing is dropped at the deadline. Without
-        one a flush sits out an outage of up to `Config.patience`.
+        one a flush waits through an outage for up to `Config.patience`.
         """
         self._advance(now)
         return self._flush(deadline_at, closes=False)
@@ -354,8 +354,8 @@ class Outbox:
     def wakes_before(self, until: float | None) -> bool:
         """Return whether the driver must poll now, after an input, instead of sleeping until `until`.
 
-        It must where there is something to do before that time, and where that time is over: the clock has
-        jumped, and whoever sleeps may not have noticed.
+        It must if there is something to do before that time, or if that time is over: then the clock has
+        jumped, and the sleeping thread or task may not have noticed.
         """
         if self._events or self._is_closed:
             return True
@@ -572,7 +572,7 @@ class Outbox:
         delay = retry_delay(error, entry.attempts, retry, self._rng)
         suspect = entry.suspect
         if suspect is not None and 1 < suspect.count == retry.max_attempts - 1:
-            # The next failure may be the last. By then others are to have shown what there is to be shown.
+            # The next failure may be the last: give other signals time to show whether the service works.
             return max(delay, retry.max_delay)
         return delay
 

@@ -34,7 +34,7 @@ class Transmit:
 @final
 @dataclass(slots=True)
 class Settled(Generic[T]):
-    """Wake whoever waits for this ticket, with this outcome."""
+    """Wake the caller that waits for this ticket, with this outcome."""
 
     ticket: Ticket
     outcome: T | ClockNextError

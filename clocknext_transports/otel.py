@@ -123,10 +123,10 @@ def instrument(
     meter_provider: MeterProvider | None = None,
     tracer_provider: TracerProvider | None = None,
 ) -> None:
-    """Have OpenTelemetry told what a client does, from now on.
+    """Instrument a client with OpenTelemetry.
 
     Call it once, for a client of any kind; the global providers may be set later. It does not keep the client
-    alive, and leaves its hooks alone. What OpenTelemetry raises is logged and stops nothing.
+    alive, and does not change its hooks. An exception from OpenTelemetry is logged and stops no delivery.
 
     Args:
         client: A `ClockNext`, `AsyncClockNext` or `TrioClockNext`.

@@ -1,4 +1,4 @@
-"""Who is billed for a call to a model, and what is said where nobody is."""
+"""Who is billed for a call to a model, and the report of a call that is not billed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

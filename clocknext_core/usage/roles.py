@@ -1,4 +1,4 @@
-"""Which role a name in a usage plays, whoever the provider is."""
+"""Which role a name in a usage plays, for every provider."""
 
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple, TypeAlias

@@ -57,7 +57,7 @@ class Tasks(tasks.Tasks):
         exchange: Sends a request before a deadline.
         make_event: Makes an event for the loop that runs.
         on_start: Called when a serving task is started, with the lock held.
-        on_end: Awaited when the serving task ends; told whether it was cancelled.
+        on_end: Awaited when the serving task ends, with whether it was cancelled.
     """
 
     def __init__(

@@ -79,29 +79,33 @@ def with_connection(*, max_attempts: int = 5) -> Callable[[Callable[..., R]], Ca
     """
     options = (
         click.option(
-            "--api-key", metavar="KEY", help="Better: CLOCKNEXT_API_KEY, which no process list shows."
+            "--api-key",
+            metavar="KEY",
+            help="API key. Better set CLOCKNEXT_API_KEY: process lists show it here.",
         ),
         click.option(
-            "--base-url", metavar="URL", help="Default: CLOCKNEXT_BASE_URL, else the service's own address."
+            "--base-url",
+            metavar="URL",
+            help="URL of the service. Default: CLOCKNEXT_BASE_URL, or https://app.clocknext.com.",
         ),
         click.option(
             "--allow-insecure-http",
             is_flag=True,
-            help="Allow http:// to other hosts: the key travels in the clear.",
+            help="Allow http:// to other hosts: the key is then sent unencrypted.",
         ),
         click.option(
             "--timeout",
             type=click.FloatRange(0, min_open=True),
             default=10.0,
             show_default=True,
-            help="Seconds for one attempt, connect to last byte.",
+            help="Seconds for one attempt, from connecting to the last byte.",
         ),
         click.option(
             "--max-attempts",
             type=click.IntRange(1),
             default=max_attempts,
             show_default=True,
-            help="Most attempts at a request.",
+            help="Most attempts of one request.",
         ),
     )
 

@@ -38,13 +38,17 @@ def _fault_chances(
 
 @click.command(short_help="A ClockNext on this machine, for development and tests.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8787, show_default=True, help="0: any free one."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8787,
+    show_default=True,
+    help="TCP port; 0: a free one.",
 )
 @click.option(
     "--host",
     default="127.0.0.1",
     show_default=True,
-    help="It is not made for a network: keep it to loopback.",
+    help="Address to listen on. The emulator is not made for a network: use loopback only.",
 )
 @click.option(
     "--fault",
@@ -54,7 +58,13 @@ def _fault_chances(
     callback=_fault_chances,
     help="A fault and its probability, such as 503=0.1 or lost=0.1. May be repeated.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same faults.")
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="The same seed and order of requests give the same faults.",
+)
 @click.option(
     "--accept-only",
     type=click.Choice(get_args(AcceptOnly)),
@@ -74,7 +84,8 @@ def emulator(
 ) -> None:
     """Run a ClockNext on this machine that bills by the real formulas, until Ctrl-C.
 
-    Any HTTP client can use it. Its state is in memory: it can be read back, and is gone when it ends.
+    Any HTTP client can use it. Its state is in memory and can be read over HTTP; it is lost when the
+    emulator ends.
 
     Faults: a status such as 503 or 429; lost (billed, but the answer is lost); reset; latency (1 s); html,
     empty or array (200, but not the API's answer); truncated, drip, surplus, stale, gzip, huge. POST
@@ -97,7 +108,7 @@ def emulator(
             on_listening=partial(_introduce, models=models),
         )
     except OSError as error:
-        raise CannotStartError(f"It can't listen on {host} port {port}: {error.strerror}.") from None
+        raise CannotStartError(f"Can't listen on {host} port {port}: {error.strerror}.") from None
     click.echo(f"Stopped. {ledger.counters.requests:,} requests, {len(ledger.signals):,} signals billed.")
 
 

@@ -38,7 +38,7 @@ def usage_commands() -> None:
 @click.option("--json", "as_json", is_flag=True, help="The explanation as JSON.")
 @click.pass_context
 def explain(ctx: click.Context, *, file: str, as_json: bool) -> None:
-    """Read a model's response from FILE, in JSON, and say what it would be billed as; `-` is stdin.
+    """Read a model's response in JSON from FILE (- for standard input), and say what it would be billed as.
 
     FILE may hold a response, the last chunk of a stream, the result of a run, or a line for each. Nothing is
     sent anywhere. Exit status: 0, or 1 where something in it can't be billed.

@@ -27,14 +27,14 @@ INTERRUPTED = 130
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="clocknext")
 def cli() -> None:
-    """Usage metering and billing with ClockNext: try it, emulate it, send to it, look into it.
+    """Usage metering and billing with ClockNext: a demo, an emulator, sending, look-ups.
 
     \b
     clocknext demo                    see it work: no account, no network, no settings
     clocknext emulator                a ClockNext on this machine, for development and tests
     clocknext verify usage.jsonl      what the signals of a file would cost; bills nothing
     clocknext send usage.jsonl        deliver signals from a file, each billed once
-    clocknext spool list PATH         what processes that died left on disk; `replay` delivers it
+    clocknext spool list PATH         signals that dead processes left on disk; `spool replay` delivers them
     clocknext usage ID                what a customer used, and what it cost
     clocknext usage explain FILE      what a model's response would be billed as, and why
     """  # noqa: D301 - click's mark of a block to leave as it is

@@ -35,7 +35,7 @@ GO_ON = "Run the same command again to go on: lines already delivered are not bi
 @click.option(
     "--refused",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where refused lines go. Default: FILE.refused.jsonl, for - ./stdin.refused.jsonl.",
+    help="Where refused lines go. Default: FILE.refused.jsonl; for standard input stdin.refused.jsonl.",
 )
 def send(connection: Connection, *, file: str, concurrency: int, source: str, refused: Path | None) -> None:
     """Deliver the signals in FILE (- for standard input), one JSON object a line, of any length.

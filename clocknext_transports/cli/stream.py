@@ -42,7 +42,7 @@ source_option: Decorator = click.option(
     "--source",
     metavar="NAME",
     default="",
-    help="Part of derived keys: tells apart files that may hold the same line at the same number.",
+    help="Part of derived keys: set it for files that may have the same line at the same number.",
 )
 
 

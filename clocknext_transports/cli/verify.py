@@ -81,8 +81,8 @@ def verify(connection: Connection, *, file: str, concurrency: int, source: str) 
     FILE is read as by `clocknext send`. The tables say what it would cost, by customer and by model and
     type. Refused lines go to stderr, each with its number and the reason.
 
-    Each signal is held against the balances as they are: that one alone would suffice for it does not mean
-    that it suffices for all of them.
+    The service compares each signal with the current balances. A balance that suffices for each signal alone
+    may not suffice for all of them.
 
     \b
     Exit status

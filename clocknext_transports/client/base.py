@@ -83,22 +83,22 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
         on_flush: `(count)`: signals delivered, each time the buffer has been emptied.
         on_retry: `(event)` with `.attempt`, `.delay`, `.error` and `.signal`: an attempt will be repeated.
         on_drop: `(signal, reason)`: a buffered signal will not be sent; `"queue_full"`, `"send_failed"`
-            (after `on_error`) or `"closed"`.
+            (after `on_error`), `"closed"`, or with a spool `"expired"`.
         on_unbilled: `(unbilled)` with `.reason`, `.reading`, `.customer_id` and `.detail`: a call to a
             model was not billed.
         models: How names of models in responses become names of the catalogue. `"undated"` drops a date at
             the end, `"workspace"` asks the service once, a mapping or a function says it, `None` leaves them
             as they are. A `model=` that is given is never changed.
-        transport: How requests travel. Default: the native one, or httpx where the environment names a proxy.
-        allow_insecure_http: Allow plain http to other hosts than this one.
+        transport: Carries the requests. Default: the native one, or httpx if the environment names a proxy.
+        allow_insecure_http: Allow plain http to hosts other than this machine.
         spool: Where every buffered signal is stored before the call that records it returns, so that it
-            survives this process: a directory, or a `Spool` of your own. Default: in memory alone.
+            survives the process: a directory, or a `Spool`. Default: in memory only.
         close_timeout: Seconds that the end of a `with` or `async with` block waits for held signals. After an
             exception other than SystemExit it waits 2 seconds at most.
 
     Raises:
         SpoolError: The directory can't be used.
-        ValidationError: A bad argument; it names it.
+        ValidationError: An argument is wrong; the message names it.
         ClockNextError: The environment names a proxy for the host, and httpx is not installed.
     """
 

@@ -2,7 +2,7 @@
 
 Silent unless the program configures logging. A record names a signal by its idempotency key. What it is
 about stays out, and so does what the service said in words: neither customers nor members, no body and no
-message of a server. Whoever needs those has the hooks.
+message of a server. Hooks receive those.
 """
 
 import logging

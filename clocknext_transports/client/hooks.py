@@ -36,7 +36,7 @@ OnUnbilled: TypeAlias = Callable[[Unbilled], object]
 
 
 def logged(on_unbilled: OnUnbilled | None) -> OnUnbilled | None:
-    """Check the hook `on_unbilled`; what it raises is logged, for nothing else may suffer by it.
+    """Check the hook `on_unbilled`, and return it so that its exceptions are logged and not raised.
 
     Raises:
         ValidationError: It can't be called, or would have to be awaited.
@@ -55,7 +55,7 @@ def logged(on_unbilled: OnUnbilled | None) -> OnUnbilled | None:
 
 
 class Hooks:
-    """The four hooks of a client; each may be `None`.
+    """The hooks that report on buffered signals; each may be `None`.
 
     Raises:
         ValidationError: A hook can't be called, or would have to be awaited.

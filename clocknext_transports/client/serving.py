@@ -1,4 +1,4 @@
-"""Serving an outbox: polling it, waking callers, and queueing what hooks have to hear of.
+"""Serving an outbox: poll it, wake callers, and queue the events that have hooks.
 
 All worlds serve in the same way. What differs is who does it (`Background`): threads, or a task of an event
 loop.
@@ -129,7 +129,7 @@ class Serving:
     def serve(self) -> Transmit | Wait | Closed:
         """Poll until there is a request to send or a time to wait for."""
         if self.is_orphaned and not self.outbox.held and not self.outbox.is_closing:
-            self.outbox.close(now=self.now(), deadline_at=self.now())  # it adopts for nobody
+            self.outbox.close(now=self.now(), deadline_at=self.now())  # no caller is left to adopt for
         while True:
             output = self._poll()
             match output:

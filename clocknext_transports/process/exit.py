@@ -1,4 +1,4 @@
-"""What becomes of held signals when the process ends and nobody has closed their client.
+"""Deliver held signals when the process ends and their client was not closed.
 
 They are delivered if that takes no longer than `EXIT_TIMEOUT`, all clients together, and reported if not. One
 handler serves all clients. By then no thread can be started any more (Python 3.12 and later), so the thread

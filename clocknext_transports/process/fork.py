@@ -49,9 +49,9 @@ if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
 
 
 def forsake(descriptor: int) -> None:
-    """Let go of an inherited connection, in a forked child, without a word to the peer.
+    """Detach an inherited connection in a forked child, without sending anything to the peer.
 
-    The descriptor stays a valid one, which whoever owns it may close: it leads nowhere from now on.
+    The descriptor stays valid, so that its owner can close it; it refers to the null device from now on.
     """
     with open(os.devnull, "rb") as nowhere:
         os.dup2(nowhere.fileno(), descriptor, inheritable=False)

@@ -1,4 +1,4 @@
-"""Traces: what a client's machines were told and what they said, to be replayed exactly, anywhere.
+"""Traces: the inputs and outputs of a client's machines, to be replayed exactly, anywhere.
 
 ```
 python -m clocknext_transports.recorder record trace.jsonl app.py --its --arguments

@@ -60,9 +60,9 @@ class Spool(Protocol):
     def adopt(self, limit: int) -> Sequence[Stored]:
         """Take over signals that dead processes left behind: at most `limit`, none when there are none left.
 
-        From then on they are this spool's, as if appended, and are erased like these. Those past the spool's
-        window are not given out but put in quarantine, and are told of by `take_problems`: where there are
-        problems but no signals, there may be more to adopt.
+        From then on they are signals of this spool, as if appended, and are erased in the same way. Those
+        past the spool's window are put in quarantine instead of returned, and `take_problems` reports them:
+        where there are problems but no signals, there may be more to adopt.
 
         Raises:
             SpoolError: Nothing was taken over.
@@ -94,7 +94,7 @@ class Spool(Protocol):
         ...
 
     def close(self) -> None:
-        """End. Signals still stored are from then on left behind, to be adopted by whoever comes next."""
+        """End. Signals still stored are left behind from then on, for the next process to adopt."""
         ...
 
 

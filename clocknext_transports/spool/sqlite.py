@@ -103,8 +103,16 @@ class SqliteSpool:
 
     def _new_claim(self) -> Claim:
         with failures(self.path):
-            with suppress(FileExistsError):  # something else than a directory, as the next check finds
+            try:
                 self.path.mkdir(mode=0o700, exist_ok=True)
+            except FileExistsError:
+                pass  # something else than a directory, as the next check finds
+            except FileNotFoundError as error:
+                raise SpoolError(
+                    f"The spool's directory {printable(str(self.path))} can't be created: {error.strerror}. "
+                    "Its parent must exist; is a volume not mounted?",
+                    retryable=True,
+                ) from error
             check_directory(self.path)
         return Claim.new(self.path, now=self._clock())
 

@@ -121,7 +121,7 @@ class SpoolWriter:
             self._tell(done)
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait for the end after `close`, at most so many seconds; tell whether it has come."""
+        """Wait for the end after `close`, for at most `timeout` seconds; return whether it has come."""
         if (thread := self._thread) is not None:
             thread.join(timeout)
         return self._is_closed
@@ -232,7 +232,7 @@ class SpoolWriter:
             self._tell(done)
 
     def _attempt(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | SpoolError:
-        """Call the spool. Whatever it raises becomes an error that can be told: a waiter must not hang."""
+        """Call the spool. Return what it raises as an error to report, so that no waiter hangs."""
         try:
             return method(*args, **kwargs)
         except SpoolError as error:
@@ -246,7 +246,7 @@ class SpoolWriter:
             self._tell(self._on_problem, Problem(failed.message))
 
     def _tell_problems(self) -> bool:
-        """Tell what the spool did by itself, and whether that was anything."""
+        """Report what the spool did unasked; return whether there was anything to report."""
         problems = self._attempt(self._spool.take_problems)
         if isinstance(problems, SpoolError):
             self._report(problems)

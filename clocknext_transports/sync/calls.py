@@ -87,7 +87,9 @@ class Calls(driver.Driver[Threads]):
 
     def _check_may_wait(self) -> None:
         if self._serving.hook_runner is threading.current_thread():
-            raise RuntimeError("A hook must not wait for the buffer, which waits for the hook.")
+            raise RuntimeError(
+                "A hook must not wait for the buffer (flush, close, waiting for room): it would deadlock."
+            )
 
     # The spool
 

@@ -4,7 +4,7 @@ from types import TracebackType
 from typing import Self, TypeVar, final
 
 from clocknext_core import EncodedSignal, FlushReport, Operation, Stats, TrackResult
-from clocknext_core.operations import signal_operation
+from clocknext_core.delivery import signal_operation
 from clocknext_core.resources.binding import Blocking
 from clocknext_transports.client.base import ClientBase, checked_timeout
 from clocknext_transports.sync.clock import Clock

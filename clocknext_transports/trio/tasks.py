@@ -50,7 +50,7 @@ class Tasks(tasks.Tasks):
         exchange: Sends a request before a deadline.
         make_event: Makes an event for the run.
         on_start: Called when the serving task is started.
-        on_end: Awaited when the tasks were cancelled; told that they were.
+        on_end: Awaited with `True` when the tasks were cancelled.
     """
 
     def __init__(

@@ -39,9 +39,10 @@ from clocknext_core import (
 )
 from clocknext_core import errors as kinds
 from clocknext_core.config import REDACTED
+from clocknext_core.delivery import signal_operation
 from clocknext_core.envelope import Payload, open_answer
 from clocknext_core.models import Field, Items, Many
-from clocknext_core.operations import Pages, signal_operation
+from clocknext_core.operations import Pages
 from clocknext_core.resources.binding import Resource, endpoint, paged
 from clocknext_core.signals import encode
 from fuzz.decoding import KEY, Decoder, built_object, built_value, holds_key, with_key

@@ -90,7 +90,7 @@ def test_it_imitates_the_newer_ingest() -> None:
         (("--fault", "999=0.1"), "status of a fault must be from 200 to 599"),
         (("--fault", "503=0.6", "--fault", "lost=0.6"), "come to no more than 1 together"),
         (("--port", "65536"), "65536 is not in the range"),
-        (("--host", "192.0.2.1"), "It can't listen on 192.0.2.1"),
+        (("--host", "192.0.2.1"), "Can't listen on 192.0.2.1"),
     ],
 )
 def test_wrong_usage(arguments: tuple[str, ...], says: str) -> None:
@@ -103,7 +103,5 @@ def test_a_port_that_is_taken() -> None:
     with emulator() as other:
         done = clocknext("emulator", "--port", str(other.port), env=environment())
     assert done.returncode == 2
-    assert done.stderr.startswith(
-        f"Error: It can't listen on 127.0.0.1 port {other.port}: Address already in"
-    )
+    assert done.stderr.startswith(f"Error: Can't listen on 127.0.0.1 port {other.port}: Address already in")
     assert done.stderr.count("\n") == 1

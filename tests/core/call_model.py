@@ -36,8 +36,9 @@ from clocknext_core import (
     Wait,
 )
 from clocknext_core.call import CallOutput
+from clocknext_core.delivery import signal_operation
 from clocknext_core.envelope import Payload
-from clocknext_core.operations import Method, json_body, path_of, signal_operation
+from clocknext_core.operations import Method, json_body, path_of
 from tests.core.support import KEY, answer, config, encoded, no_key, refusal, success
 
 AnyCall: TypeAlias = "Call[Payload] | Call[TrackResult]"

@@ -25,9 +25,10 @@ from clocknext_core import (
     Wait,
     WaitReason,
 )
+from clocknext_core.delivery import signal_operation
 from clocknext_core.envelope import Payload
 from clocknext_core.gate import Gate
-from clocknext_core.operations import Method, json_body, path_of, signal_operation
+from clocknext_core.operations import Method, json_body, path_of
 from tests.core.support import Dice, answer, config, counting_keys, credit, encoded, refusal, success
 
 T = TypeVar("T")

@@ -14,11 +14,11 @@ from clocknext_core import (
     WaitReason,
 )
 from clocknext_core.config import Outage
+from clocknext_core.delivery import signal_operation
 from clocknext_core.envelope import open_answer
 from clocknext_core.errors import ClockNextError
 from clocknext_core.gate import OUTAGE_AFTER, Gate
 from clocknext_core.messages import Answer
-from clocknext_core.operations import signal_operation
 from clocknext_core.verdicts import Verdict, judge
 from tests.core.support import Dice, answer, config, encoded, refusal, success
 

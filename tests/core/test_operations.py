@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 
 from clocknext_core import ClockNextError, Config, Operation, Pages, ValidationError
+from clocknext_core.delivery import signal_operation, signal_request
 from clocknext_core.envelope import Payload
 from clocknext_core.operations import (
     MAX_PAGES,
@@ -21,8 +22,6 @@ from clocknext_core.operations import (
     optional_text,
     path_id,
     path_of,
-    signal_operation,
-    signal_request,
 )
 from clocknext_core.wire import camel_case
 from tests.core.support import KEY, config, encoded

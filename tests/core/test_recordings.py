@@ -33,7 +33,7 @@ from clocknext_core import (
     Transmit,
     Wait,
 )
-from clocknext_core.operations import signal_operation
+from clocknext_core.delivery import signal_operation
 from clocknext_core.resources.binding import Blocking
 from clocknext_core.resources.credits import Credits
 from clocknext_core.resources.customers import Customers

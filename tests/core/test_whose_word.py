@@ -24,8 +24,8 @@ from clocknext_core import (
     Wait,
 )
 from clocknext_core.config import BatchPolicy, RetryPolicy
+from clocknext_core.delivery import signal_operation
 from clocknext_core.errors import ClockNextError, classify
-from clocknext_core.operations import signal_operation
 from tests.core.bench import Bench, SpoolBench, only, spool_bench
 from tests.core.support import Dice, answer, config, encoded, refusal, success
 

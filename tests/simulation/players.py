@@ -25,7 +25,7 @@ from clocknext_core import (
     Transmit,
     Wait,
 )
-from clocknext_core.operations import signal_operation
+from clocknext_core.delivery import signal_operation
 from clocknext_core.signals import encode
 from clocknext_transports.asyncio.driver import Driver as AsyncioDriver
 from clocknext_transports.client import driver as driver_of_all

@@ -48,8 +48,9 @@ from clocknext_core import (
     WalletSignal,
 )
 from clocknext_core.config import Overflow
+from clocknext_core.delivery import signal_operation
 from clocknext_core.envelope import Payload
-from clocknext_core.operations import json_body, path_of, signal_operation
+from clocknext_core.operations import json_body, path_of
 from clocknext_core.signals import encode
 from clocknext_transports.emulator.api.exchange import Received
 from clocknext_transports.emulator.api.ledger import DEFAULT_API_KEY, Ledger

@@ -265,7 +265,7 @@ def test_a_path_that_is_a_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_path_whose_parent_is_missing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SpoolError, match="No such file or directory"):
+    with pytest.raises(SpoolError, match="can't be created: No such file or directory"):
         SqliteSpool(tmp_path / "not-mounted" / "spool")
     assert [*tmp_path.iterdir()] == []
 

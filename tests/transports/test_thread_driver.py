@@ -31,7 +31,7 @@ from clocknext_core import (
     Signal,
     TrackResult,
 )
-from clocknext_core.operations import signal_operation
+from clocknext_core.delivery import signal_operation
 from clocknext_core.signals import encode
 from clocknext_transports.client.hooks import Hooks, OnDrop, OnError, OnFlush, OnRetry
 from clocknext_transports.client.serving import Waiter
