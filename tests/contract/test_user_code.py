@@ -1,6 +1,7 @@
 """What the user's own functions do stops no delivery, and holds up no flush beyond its time-out."""
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 
@@ -77,12 +78,10 @@ async def test_a_hook_that_does_not_return_holds_up_neither_other_signals_nor_a_
 
 @in_threads
 async def test_a_log_handler_may_use_the_client(world: World) -> None:
-    import logging
-
     answered = threading.Event()
 
     class Looking(logging.Handler):
-        def emit(self, entry: logging.LogRecord) -> None:
+        def emit(self, record: logging.LogRecord) -> None:
             assert client.pending >= 0
             answered.set()
 

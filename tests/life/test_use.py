@@ -379,7 +379,7 @@ def test_a_task_factory_is_not_called_with_the_lock_held() -> None:
     locked: list[bool] = []
 
     def make(loop: asyncio.AbstractEventLoop, steps: Any, **options: Any) -> "asyncio.Task[Any]":
-        locked.append(client._driver._serving.lock.locked())
+        locked.append(client._driver._serving.lock.locked())  # pyright: ignore[reportPrivateUsage]
         return asyncio.Task(steps, loop=loop, **options)
 
     async def main() -> FlushReport:

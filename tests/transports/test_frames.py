@@ -39,7 +39,7 @@ def interrupt_in(file: str, function: str) -> threading.Thread:
     """Interrupt the main thread as soon as it is in a function of a file; start it before that."""
 
     def is_there() -> bool:
-        frame = sys._current_frames().get(main)
+        frame = sys._current_frames().get(main)  # pyright: ignore[reportPrivateUsage]
         while frame is not None:
             if frame.f_code.co_name == function and frame.f_code.co_filename.endswith(file):
                 return True

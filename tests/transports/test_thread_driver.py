@@ -489,13 +489,13 @@ def test_an_interrupt_while_a_thread_starts_leaves_a_client_that_delivers_and_cl
 def test_an_interrupt_while_a_hook_is_taken_from_the_queue_leaves_the_others_to_the_next_call() -> None:
     class Interrupted(deque[HookEvent | Waiter | str]):
         def popleft(self) -> HookEvent | Waiter | str:
-            b.driver._serving.queue = deque(self)
+            b.driver._serving.queue = deque(self)  # pyright: ignore[reportPrivateUsage]
             raise KeyboardInterrupt
 
     drops: list[str] = []
     with bench(FakeTransport(), on_drop=lambda signal, _: drops.append(str(signal.idempotency_key))) as b:
         b.driver.close(None)
-        b.driver._serving.queue = Interrupted()
+        b.driver._serving.queue = Interrupted()  # pyright: ignore[reportPrivateUsage]
         with pytest.raises(KeyboardInterrupt):
             b.record()
         assert b.driver.flush(5.0).pending == 0
