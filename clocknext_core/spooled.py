@@ -19,6 +19,7 @@ from clocknext_core.adoption import ADOPTED_AT_ONCE, Adoption
 from clocknext_core.backoff import RandomSource
 from clocknext_core.config import Config
 from clocknext_core.errors import ClockNextError, SpoolError
+from clocknext_core.gate import Gate
 from clocknext_core.messages import Answer
 from clocknext_core.models import DropReason
 from clocknext_core.outbox import Outbox, OutboxOutput, Receipt, Stats, queued
@@ -76,7 +77,7 @@ class SpooledOutbox:
         self._outbox = _StoredOutbox(config, rng)
         self._adoption = self._outbox.adoption
         self._duties = self._outbox.duties
-        self.gate = self._outbox.gate
+        self.gate: Gate = self._outbox.gate
         """The host's, which awaited calls respect too."""
 
     @property
@@ -262,13 +263,8 @@ class _StoredOutbox(Outbox):
     def wants_to_adopt(self, now: float | None) -> bool:
         """Return whether to look into the spool now."""
         self._advance(now)
-        if self._is_closed or not self.adoption.is_due(self._now):
-            return False
         # What is adopted may come on top of a queue that has filled meanwhile: half a queue at most.
-        if self._room.is_half_full:
-            self._start_sending()  # to make room: a flush may wait for the look
-            return False
-        return True
+        return not self._is_closed and self.adoption.is_due(self._now) and not self._room.is_half_full
 
     def begin_to_adopt(self) -> Adopt:
         """Begin to look into the spool."""
@@ -296,6 +292,9 @@ class _StoredOutbox(Outbox):
         if number is not None:
             self._flushes.end_looks(number, self._recorded)
             self._settle_finished()
+
+    def _needs_room(self) -> bool:
+        return self._room.is_half_full and self._flushes.wait_for_looks  # as a look does then
 
     def _ask_for_a_look(self) -> int | None:
         return self.adoption.ask()
