@@ -160,6 +160,11 @@ class Flushes:
         """Count a signal that was dropped without having been held."""
         self._unreported.add(failed, is_adopted=False)
 
+    @property
+    def wait_for_looks(self) -> bool:
+        """Whether any waits for a look into the spool."""
+        return any(flush.look is not None for flush in self._waiting)
+
     def end_looks(self, number: int, last_sequence: int) -> None:
         """Take note that every look up to `number` has ended: there is nothing left to adopt."""
         for flush in self._waiting:

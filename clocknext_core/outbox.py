@@ -416,6 +416,10 @@ class Outbox:
         """Count the signals of dead processes that are known to be in the spool."""
         return 0
 
+    def _needs_room(self) -> bool:
+        """Return whether anything waits for room in a queue that is not full."""
+        return False
+
     def _ask_for_a_look(self) -> int | None:
         """Have the spool looked into; return the number of the look for which a flush waits."""
         return None
@@ -442,7 +446,8 @@ class Outbox:
         else:
             self._fresh.append(entry)
         if self._fresh and not self._is_sending:
-            if self._is_closing or len(self._fresh) >= self._batch.max_size or self._room.is_full:
+            is_batch_over = self._is_closing or len(self._fresh) >= self._batch.max_size
+            if is_batch_over or self._room.is_full or self._needs_room():
                 self._start_sending()
             elif self._interval_at is None:
                 self._interval_at = self._now + self._batch.max_interval

@@ -263,13 +263,8 @@ class _StoredOutbox(Outbox):
     def wants_to_adopt(self, now: float | None) -> bool:
         """Return whether to look into the spool now."""
         self._advance(now)
-        if self._is_closed or not self.adoption.is_due(self._now):
-            return False
         # What is adopted may come on top of a queue that has filled meanwhile: half a queue at most.
-        if self._room.is_half_full:
-            self._start_sending()  # to make room: a flush may wait for the look
-            return False
-        return True
+        return not self._is_closed and self.adoption.is_due(self._now) and not self._room.is_half_full
 
     def begin_to_adopt(self) -> Adopt:
         """Begin to look into the spool."""
@@ -297,6 +292,9 @@ class _StoredOutbox(Outbox):
         if number is not None:
             self._flushes.end_looks(number, self._recorded)
             self._settle_finished()
+
+    def _needs_room(self) -> bool:
+        return self._room.is_half_full and self._flushes.wait_for_looks  # as a look does then
 
     def _ask_for_a_look(self) -> int | None:
         return self.adoption.ask()

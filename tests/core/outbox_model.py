@@ -737,7 +737,9 @@ class World:
                 flush.tells.append(book)
         (self.adopted if book.is_adopted else self.fresh).append(book)
         if self.fresh and not self.sending:
-            if self.closing or len(self.fresh) >= self.batch.max_size or self._is_full():
+            is_half_full = 2 * (self.held + len(self.storing)) >= self.batch.max_queue_size
+            needs_room = is_half_full and any(flush.look is not None for flush in self.flushes)
+            if self.closing or len(self.fresh) >= self.batch.max_size or self._is_full() or needs_room:
                 self._start_sending()
             elif self.interval_at is None:
                 self.interval_at = self.now + self.batch.max_interval
