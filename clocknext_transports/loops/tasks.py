@@ -38,6 +38,7 @@ class Tasks(Background):
         self._serving = serving
         self._exchange = exchange
         self._make_event = make_event
+        self.sleeping_until: float | None = None
         self._alarm: Event | None = None
         """Where the serving task sleeps, or is about to."""
 
