@@ -217,6 +217,12 @@ class NativeTransport:
         for stream in self._pool.clear():
             if not stream.is_foreign():
                 await stream.closed
+        loop = asyncio.get_running_loop()
+        streams, closing = self._endings.get(loop, (None, None))
+        if streams is not None and closing is not None and all(stream.closed.done() for stream in streams):
+            # Nothing is left for the loop's end, and a loop may end without finishing its generators.
+            del self._endings[loop]
+            await closing.aclose()
 
     def for_threads(self) -> ThreadTransport:
         """Return a transport for threads with the same settings, for when the event loop has ended."""
