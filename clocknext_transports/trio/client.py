@@ -87,6 +87,10 @@ class TrioClockNext(LoopClient[Driver]):
         self._check_may_send()
         return await super().close(timeout)
 
+    def _restart(self) -> None:
+        self._block = None  # the parent's
+        super()._restart()
+
     def _check_may_send(self) -> None:
         if self.pending:
             self._check_is_inside_block()
