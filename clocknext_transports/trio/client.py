@@ -30,10 +30,6 @@ class TrioClockNext(LoopClient[Driver]):
     _block: AbstractAsyncContextManager[trio.Nursery, bool | None] | None = None
     """The nursery of the block, while it is open."""
 
-    def _restart(self) -> None:
-        self._block = None  # the parent's
-        super()._restart()
-
     async def __aenter__(self) -> Self:
         if self._block is not None:
             raise RuntimeError("The client's `async with` block is open already.")
