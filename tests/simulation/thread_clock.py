@@ -154,20 +154,24 @@ class Lock:
         self._owner: Thread | None = None
         self._waiters: deque[Thread] = deque()
 
-    def acquire(self, blocking: bool = True) -> bool:
-        """Take it, waiting for it."""
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Take it, waiting for it, at most for `timeout` seconds; return whether it was taken."""
         assert blocking
+        until = None if timeout < 0 else self._scheduler.now + timeout
         self._scheduler.yield_by_chance()
         while self._owner is not None:
-            assert self._owner is not self._scheduler.current, "a thread waits for its own lock"
+            if until is not None and self._scheduler.now >= until:
+                return False
             self._waiters.append(self._scheduler.current)
-            self._scheduler.block()
+            if not self._scheduler.block(until):
+                self._waiters.remove(self._scheduler.current)
         self._owner = self._scheduler.current
         return True
 
     def release(self) -> None:
-        """Give it back."""
-        assert self._owner is self._scheduler.current
+        """Give it back. As with a real one, any thread may."""
+        if self._owner is None:
+            raise RuntimeError("release unlocked lock")
         self._owner = None
         if self._waiters:
             self._scheduler.wake(self._waiters.popleft())
