@@ -191,8 +191,8 @@ class Driver(ABC, Generic[B]):
             self._keeper.close(closed.set)
             yield Await(closed)
             self._keeper.join()
-        yield Halt()
         try:
+            yield Halt()  # the transport may raise
             # Of what was dropped at the end, and flushes that wait for them.
             self._serving.run_hooks(in_background=False)
         finally:

@@ -19,6 +19,7 @@ from clocknext_core.models import DropReason
 from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext
 from clocknext_transports.emulator import EmulatorServer, Fault, emulator
 from clocknext_transports.http11 import TRUSTED_FOR
+from clocknext_transports.process import exit as atexit
 from clocknext_transports.sync import NativeTransport
 from clocknext_transports.sync.clock import Clock
 from tests.life.support import (
@@ -439,7 +440,9 @@ def test_a_block_of_trio_ends_whatever_closing_the_transport_raises(error: Excep
                 pass
         assert (client.pending, client.stats().delivered) == (0, 1)
 
+    registered = atexit.registered()
     trio.run(main)
+    assert atexit.registered() == registered
 
 
 def test_a_block_of_trio_is_opened_once_at_a_time() -> None:
