@@ -5,6 +5,7 @@ A driver is a client without its resources. It carries calls out, and has a back
 `sync/`, `asyncio/` and `trio/`.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, assert_never
@@ -47,6 +48,9 @@ class Driver(ABC, Generic[B]):
         transport: Carries the requests.
         hooks: The user's functions.
     """
+
+    look_every: float = math.inf
+    """Seconds after which a caller that waits looks for itself: whatever serves may have ended meanwhile."""
 
     def __init__(self, engine: Engine, transport: Any, hooks: Hooks) -> None:
         self.transport = transport
@@ -173,7 +177,7 @@ class Driver(ABC, Generic[B]):
     def _until_settled(self, waiter: Waiter, deadline_at: float | None) -> Script[None]:
         """Wait until a ticket has settled and its hooks have run, or until its time is over."""
         serving = self._serving
-        until = self._now() + serving.engine.config.patience
+        until = self._now() + min(serving.engine.config.patience, self.look_every)
         if deadline_at is not None:
             until = max(min(until, deadline_at), self._now() + GLANCE)
         yield Await(waiter.event, until)

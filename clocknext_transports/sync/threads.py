@@ -80,6 +80,8 @@ class Threads(Background):
         self._busy = 0
         """Threads that send, or run hooks."""
         self._threads: set[threading.Thread] = set()
+        self._leaving: set[threading.Thread] = set()
+        """Threads that have done their work, and may not have ended yet."""
         self.exit_at: float = math.inf
         """When the interpreter's exit waits no longer."""
 
@@ -116,7 +118,7 @@ class Threads(Background):
     def join(self, until: float) -> None:
         """Wait for the end of all threads, but at most until then. The lock is not held."""
         with self._serving.lock:  # threads are started under it
-            threads = list(self._threads)
+            threads = (self._threads | self._leaving) - {threading.current_thread()}
         for thread in threads:
             thread.join(max(0.0, until - self._clock.now()))
 
@@ -136,7 +138,7 @@ class Threads(Background):
                 if isinstance(output, Transmit):
                     self._send(output)
                 elif self._serving.queue and self._serving.hook_runner is None:
-                    self._step_aside()
+                    self._step_aside(is_last=isinstance(output, Closed))
                 elif isinstance(output, Wait):
                     if not is_over():  # it may be since it served
                         self._sleep(output.until)
@@ -166,6 +168,7 @@ class Threads(Background):
                 self.work_until(lambda: False)
             finally:
                 self._threads.discard(me)
+                self._leaving.add(me)
                 was_last = not self._threads
         if was_last and self._serving.is_orphaned:
             self._on_end()
@@ -187,11 +190,16 @@ class Threads(Background):
             else:
                 serving.outbox.handle_answer(transmit.ticket, answer, now=serving.now())
 
-    def _step_aside(self) -> None:
-        """Run hooks in this thread, while another one serves. The lock is held, but not meanwhile."""
+    def _step_aside(self, *, is_last: bool) -> None:
+        """Run hooks in this thread, while another one serves, unless the outbox has closed.
+
+        The lock is held, but not meanwhile.
+        """
         serving = self._serving
         self._busy += 1
-        if not self._is_sleeping:
+        if is_last:
+            pass  # nothing is left to serve, and closing waits for the threads there are
+        elif not self._is_sleeping:
             self.call()
         elif serving.outbox.wakes_before(self.sleeping_until):
             self.wake()
