@@ -31,7 +31,7 @@ VERDICTS: Mapping[int | None, Verdict] = {
     408: Verdict.DOWN,  # the request did not arrive in time
     429: Verdict.BUSY,
 }
-"""By status, whoever speaks; `None` is no answer."""
+"""By status, for an answer of the API or of a proxy; `None` is no answer."""
 
 API_VERDICTS: Mapping[int, Verdict] = {
     502: Verdict.DOWN,  # it reached no server

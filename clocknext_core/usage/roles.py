@@ -148,7 +148,7 @@ def role_of(name: str) -> Name:
     if words & _UNITS or plain in {"search_units", "image_count"}:
         return Name("search" if plain == "search_units" else "unit")
     if words & _REASONING and not words & {"text", "audio", "details"}:
-        # Gemini's thoughts are beside the candidates; whoever says reasoning counts it inside the output.
+        # Gemini's thoughts are beside the candidates; providers that say reasoning count it in the output.
         return Name("reasoning", bool(words & {"priority", "flex"}), bool(words & {"thoughts", "thought"}))
     if words & {"search", "searches", "queries", "fetch"} or plain in {"citation_tokens", "num_sources_used"}:
         return Name("search")

@@ -82,10 +82,6 @@ class Tasks(tasks.Tasks):
         # In a context of its own: it serves everybody, not the one who opened the block.
         Context().run(lambda: nursery.start_soon(self._work, scope, name="clocknext"))
 
-    def call(self) -> None:
-        """Have the task serve once more. Outside the block there is none, and only callers are served."""
-        self.wake()
-
     async def cancel(self) -> None:
         """Cancel all tasks. The nursery of the block waits for them."""
         if self._scope is not None:
