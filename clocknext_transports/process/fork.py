@@ -25,6 +25,11 @@ def register(owner: T, restart: Callable[[T], None]) -> None:
     _restarts[owner] = restart
 
 
+def owners() -> list[object]:
+    """Return the objects that a fork would concern, which live."""
+    return list(_restarts)
+
+
 def registered() -> int:
     """Count the objects that a fork would concern."""
     return len(_restarts)
