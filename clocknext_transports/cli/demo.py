@@ -1,8 +1,11 @@
 """`clocknext demo`: the whole story against an emulator in this process, and the proof from its ledger."""
 
 import asyncio
+import threading
 import time
+import webbrowser
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -37,6 +40,8 @@ USAGE = "/api/v1/usage"
 RETRY = RetryPolicy(base_delay=0.05)
 RETRY_AFTER = 0.5
 """Seconds the server asks to be left alone for."""
+PAGE_TIMEOUT = 5.0
+"""Seconds to wait for a browser."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,8 +285,25 @@ def _batch() -> list[Signal]:
     return [*[credit] * 12, *[wallet] * 5, *steps]
 
 
+def _show_page(server: EmulatorServer, console: Console) -> None:
+    """Open the ledger in a browser, and wait a moment for it, so that the story is seen as it happens."""
+    if not webbrowser.open(server.page_url):
+        console.print(Text(f"No browser was found: open {server.page_url}"), soft_wrap=True)
+    give_up_at = time.monotonic() + PAGE_TIMEOUT
+    while server.connections == 0 and time.monotonic() < give_up_at:
+        time.sleep(0.05)
+
+
+def _keep_page(console: Console, server: EmulatorServer) -> None:
+    """Wait for Ctrl-C: the page is gone with the server."""
+    console.print(Text(f"The ledger is at {server.page_url} until Ctrl-C."), soft_wrap=True)
+    with suppress(KeyboardInterrupt):
+        threading.Event().wait()
+
+
 @click.command(short_help="See it work: no account, no network, no settings.")
-def demo() -> None:
+@click.option("--open", "open_page", is_flag=True, help="Show the ledger in a browser, until Ctrl-C.")
+def demo(*, open_page: bool) -> None:
     """Show the SDK at work against an emulator in this process, and prove the bill from its ledger.
 
     Needs no account, no network and no settings, and takes a few seconds. Exit status 0 only if every signal
@@ -290,15 +312,22 @@ def demo() -> None:
     console = Console(highlight=False)
     with emulator() as server:
         console.print(Text(f"A ClockNext emulator runs at {server.url}."))
+        if open_page:
+            _show_page(server, console)
         story = Story(server, console)
         try:
             story.tell()
         except ClockNextError as error:
             raise click.ClickException(f"The story ended early: {error!r}") from error
         proof = Proof.of(server.ledger, story.accepted, story.refused)
-    console.print()
-    console.print(proof.table())
+        console.print()
+        console.print(proof.table())
+        if proof.holds:
+            console.print(Text("Every signal was billed exactly once.", "bold green"))
+            console.print(Text("Next: clocknext emulator, and your own program against it."), soft_wrap=True)
+        else:
+            console.print(Text("NOT every signal was billed exactly once.", "bold red"))
+        if open_page:
+            _keep_page(console, server)
     if not proof.holds:
-        console.print(Text("NOT every signal was billed exactly once.", "bold red"))
         click.get_current_context().exit(1)
-    console.print(Text("Every signal was billed exactly once.", "bold green"))

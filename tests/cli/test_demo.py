@@ -1,12 +1,15 @@
+import signal
+import sys
 from dataclasses import replace
 
+import httpx
 import pytest
 from click.testing import CliRunner
 
 from clocknext_core import Response
 from clocknext_transports.cli.demo import Proof, demo
 from clocknext_transports.emulator import DEFAULT_API_KEY, Ledger, Received
-from tests.cli.support import clocknext, environment
+from tests.cli.support import TIMEOUT, clocknext, environment, started
 
 
 def test_it_tells_the_story_and_proves_the_bill() -> None:
@@ -32,6 +35,19 @@ def test_it_tells_the_story_and_proves_the_bill() -> None:
         assert told in done.stdout
     assert DEFAULT_API_KEY not in done.stdout
     assert "\x1b" not in done.stdout
+
+
+def test_the_page_stays_until_it_is_interrupted() -> None:
+    env = environment(BROWSER=f"{sys.executable} -c pass %s")
+    with started("demo", "--open", env=env) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "until Ctrl-C" in line:
+                break
+        url = line.split()[4]
+        assert "<title>ClockNext emulator</title>" in httpx.get(url, trust_env=False).text
+        process.send_signal(signal.SIGINT)
+        assert process.wait(TIMEOUT) == 0
 
 
 @pytest.mark.parametrize(("times", "row"), [(2, "doubled"), (0, "missing")])

@@ -25,7 +25,42 @@ def test_what_it_prints_works() -> None:
             assert client.post(f"{url}/api/v1/usage", content=body, headers=headers).status_code == 200
         process.send_signal(signal.SIGINT)
         rest, errors = process.communicate(timeout=TIMEOUT)
-    assert (process.returncode, rest, errors) == (0, "Stopped. 1 requests, 1 signals billed.\n", "")
+    line, stopped = rest.splitlines()
+    assert line.split()[1:] == ["billed", "cus_123", "wallet", "gpt-4o", "1200/0/0", "0.003", "USD"]
+    assert (process.returncode, stopped, errors) == (0, "Stopped. 1 requests, 1 signals billed.", "")
+
+
+def test_the_page_is_where_it_says_and_quiet_is_quiet() -> None:
+    with started("emulator", "--port", "0", "--quiet", env=environment()) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        page = process.stdout.readline().split()[1]
+        url = page.removesuffix("_emulator/")
+        headers = {"Authorization": f"Bearer {DEFAULT_API_KEY}"}
+        with httpx.Client(trust_env=False, timeout=TIMEOUT) as client:
+            assert "<title>ClockNext emulator</title>" in client.get(page).text
+            browser = client.get(url, headers={"accept": "text/html,*/*"})
+            assert (browser.status_code, browser.headers["location"]) == (302, "/_emulator/")
+            assert client.get(url, headers=headers).status_code == 404
+            refused = client.post(f"{url}api/v1/usage", json={}, headers=headers)
+            assert refused.status_code == 400
+            assert client.get(page, headers={"host": "box.example"}).status_code == 403
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=TIMEOUT)
+    assert rest.splitlines()[-1] == "Stopped. 2 requests, 0 signals billed."
+    assert "refused" not in rest
+
+
+def test_a_name_that_is_allowed_opens_the_page() -> None:
+    with started("emulator", "--port", "0", "--allow-host", "Box.example", env=environment()) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        page = process.stdout.readline().split()[1]
+        with httpx.Client(trust_env=False, timeout=TIMEOUT) as client:
+            assert client.get(page, headers={"host": "box.example:1"}).status_code == 200
+            assert client.get(page, headers={"host": "other.example"}).status_code == 403
+        process.terminate()
+        assert process.wait(TIMEOUT) == 0
 
 
 def test_faults_by_chance() -> None:

@@ -1,4 +1,4 @@
-"""The emulator's rooms: `books` imports no other, `api` imports `books`, `server` both, `models` all."""
+"""The emulator's rooms: `books` imports no other, and each of the next ones those before it."""
 
 import ast
 from pathlib import Path
@@ -12,7 +12,8 @@ PACKAGE = "clocknext_transports.emulator"
 ALLOWED = {
     "books": {f"{PACKAGE}.books"},
     "api": {f"{PACKAGE}.books", f"{PACKAGE}.api"},
-    "server": {f"{PACKAGE}.books", f"{PACKAGE}.api", f"{PACKAGE}.server"},
+    "page": {f"{PACKAGE}.books", f"{PACKAGE}.api", f"{PACKAGE}.page"},
+    "server": {f"{PACKAGE}.books", f"{PACKAGE}.api", f"{PACKAGE}.page", f"{PACKAGE}.server"},
     "models": {f"{PACKAGE}.books", f"{PACKAGE}.api", f"{PACKAGE}.server", f"{PACKAGE}.models"},
 }
 FILES = [path for room in ALLOWED for path in sorted((FOLDER / room).glob("*.py"))]

@@ -27,8 +27,6 @@ def run(folder: Path, tests: str, *arguments: str) -> "subprocess.CompletedProce
         "-p",
         PLUGIN,
         "-p",
-        "no:randomly",
-        "-p",
         "no:cacheprovider",
     ]
     return subprocess.run(

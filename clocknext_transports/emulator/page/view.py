@@ -77,7 +77,7 @@ class View:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self.change = 0
+        self.change = 1
         """The number of the latest change."""
         self.resets = 0
         """How often the ledger was reset."""
