@@ -8,9 +8,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from clocknext_transports.asyncio import AsyncClockNext
-    from clocknext_transports.sync import ClockNext
-    from clocknext_transports.trio import TrioClockNext
+    from clocknext_core import __version__ as __version__
+    from clocknext_transports.asyncio import AsyncClockNext as AsyncClockNext
+    from clocknext_transports.sync import ClockNext as ClockNext
+    from clocknext_transports.trio import TrioClockNext as TrioClockNext
 else:
     # Hidden from type checkers, which would take it for leave to import any name.
     def __getattr__(name: str) -> object:
@@ -27,14 +28,15 @@ else:
         return client
 
 
-__all__ = ["AsyncClockNext", "ClockNext", "TrioClockNext"]
+__all__ = ["AsyncClockNext", "ClockNext"]  # a star import must not need trio
 
 _HOMES = {
     "ClockNext": "clocknext_transports.sync",
     "AsyncClockNext": "clocknext_transports.asyncio",
     "TrioClockNext": "clocknext_transports.trio",
+    "__version__": "clocknext_core",
 }
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_HOMES})

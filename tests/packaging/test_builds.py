@@ -85,7 +85,22 @@ def test_the_wheel_holds_three_typed_packages_and_nothing_else(built: Built) -> 
     tops = {name.partition("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == PACKAGES
     assert {f"{package}/py.typed" for package in PACKAGES} <= names
-    assert not [name for name in names if "_top" in name]
+    assert not [name for name in names if "_top" in name or name.endswith(".toml")]
+    assert "clocknext_transports/emulator/page/static/page.js" in names
+    with zipfile.ZipFile(built.wheel) as archive:
+        (points,) = [name for name in names if name.endswith("entry_points.txt")]
+        assert b"[pytest11]\nclocknext = clocknext_transports.testing.plugin" in archive.read(points)
+
+
+def test_the_tests_of_the_source_distribution_are_all_collected(built: Built, tmp_path: Path) -> None:
+    with tarfile.open(built.sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (source,) = tmp_path.iterdir()
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "tests/docs"]
+    collected = run(*command, "tests/packaging", "tests/cli", "tests/emulator", cwd=source)
+    assert "test_architecture.py" in collected
+    for name in ("CONTRIBUTING.md", "SECURITY.md", "README.md", "CHANGELOG.md", ".ci/run"):
+        assert (source / name).exists(), name
 
 
 def test_a_wheel_of_the_source_distribution_is_the_same(built: Built, tmp_path: Path) -> None:

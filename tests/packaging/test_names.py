@@ -31,7 +31,7 @@ def loaded_by(program: str) -> set[str]:
 def test_each_name_is_the_object_that_the_packages_have() -> None:
     homes = {
         **dict.fromkeys(clocknext_core.__all__, clocknext_core),
-        **dict.fromkeys(clocknext_transports.__all__, clocknext_transports),
+        **dict.fromkeys([*clocknext_transports.__all__, "TrioClockNext"], clocknext_transports),
     }
     assert len(homes) > 50
     for name, home in homes.items():
@@ -40,10 +40,19 @@ def test_each_name_is_the_object_that_the_packages_have() -> None:
 
 
 def test_a_star_import_takes_all_but_the_client_that_needs_an_optional_package() -> None:
-    assert {*clocknext_core.__all__, *clocknext_transports.__all__} - {*clocknext.__all__} == {
-        "TrioClockNext"
-    }
+    assert {*clocknext_core.__all__, *clocknext_transports.__all__} == {*clocknext.__all__}
     assert len(clocknext.__all__) == len({*clocknext.__all__})
+    assert "TrioClockNext" in dir(clocknext)
+    assert "TrioClockNext" in dir(clocknext_transports)
+
+
+def test_the_packages_have_one_version() -> None:
+    assert clocknext.__version__ == clocknext_core.__version__ == clocknext_transports.__version__
+
+
+def test_a_star_import_of_the_transports_needs_no_optional_package() -> None:
+    loaded = loaded_by("import sys; sys.modules['trio'] = None\nfrom clocknext_transports import *")
+    assert "clocknext_transports" in loaded
 
 
 def test_an_unknown_name_is_an_error() -> None:

@@ -21,7 +21,7 @@ else:
     def __getattr__(name: str) -> object:
         import clocknext_transports
 
-        if name not in clocknext_transports.__all__:
+        if name not in {*clocknext_transports.__all__, "TrioClockNext"}:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         globals()[name] = client = getattr(clocknext_transports, name)
         return client
