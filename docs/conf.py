@@ -29,8 +29,18 @@ version = release = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build"]
 html_theme = "alabaster"
-html_theme_options = {"description": "Usage metering and billing for AI products", "page_width": "1080px"}
-html_sidebars = {"**": ["about.html", "navigation.html", "searchbox.html"]}
+html_theme_options = {
+    "description": "Usage metering and billing for AI products",
+    "page_width": "1120px",
+    "sidebar_width": "240px",
+    "font_family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif",
+    "font_size": "16px",
+    "code_font_size": "0.87em",
+}
+html_sidebars = {"**": ["about.html", "searchbox.html", "navigation.html"]}
+html_static_path = ["site"]
+html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 
 myst_heading_anchors = 3
 default_role = "code"  # docstrings write `name` for code
