@@ -247,7 +247,8 @@ class _StoredOutbox(Outbox):
 
     def _hold_stored(self, encoded: EncodedSignal, *, age: float, is_adopted: bool) -> None:
         expires_at = self._now - age + self._window
-        entry = Entry(self._next_number(), encoded, self._now, expires_at=expires_at, is_adopted=is_adopted)
+        self._recorded += 1
+        entry = Entry(self._recorded, encoded, self._now, expires_at=expires_at, is_adopted=is_adopted)
         if self._is_closed:  # it came into the spool, or out of it, too late, and stays there
             self._room.give_back(entry.size)
             self._leave(entry, Trigger.PARK)
@@ -294,7 +295,8 @@ class _StoredOutbox(Outbox):
             self._settle_finished()
 
     def _needs_room(self) -> bool:
-        return self._room.is_half_full and self._flushes.wait_for_looks  # as a look does then
+        # Half a queue is what a look needs; see `wants_to_adopt`.
+        return super()._needs_room() or (self._room.is_half_full and self._flushes.wait_for_looks)
 
     def _ask_for_a_look(self) -> int | None:
         return self.adoption.ask()

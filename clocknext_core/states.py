@@ -60,6 +60,8 @@ TRANSITIONS: Mapping[State, Mapping[Trigger, State]] = {
     State.PARKED: {},
 }
 """Every move a signal can make. The last four states are final; another process sends what is parked."""
+INITIAL = State.FRESH
+"""The state of a signal that has just been recorded."""
 
 
 class Entry:
@@ -77,6 +79,7 @@ class Entry:
         "request",
         "sent_at",
         "sequence",
+        "size",
         "state",
         "strikes",
         "suspect",
@@ -95,6 +98,8 @@ class Entry:
         self.sequence: int = sequence
         """Its number among all that were recorded."""
         self.encoded: EncodedSignal = encoded
+        self.size: int = len(encoded.body)
+        """Bytes of its body."""
         self.is_adopted: bool = is_adopted
         """Whether a dead process left it in the spool."""
         self.request: Request | None = None
@@ -119,12 +124,7 @@ class Entry:
         """What a repeat takes from the budget; 0 before the first failure."""
         self.is_on_loan: bool = False
         """Whether the attempt in flight is the one that the budget lends."""
-        self.state: State = State.FRESH
-
-    @property
-    def size(self) -> int:
-        """Bytes of its body."""
-        return len(self.encoded.body)
+        self.state: State = INITIAL
 
     def move(self, trigger: Trigger) -> None:
         """Move to the next state, as `TRANSITIONS` says."""

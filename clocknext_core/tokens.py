@@ -87,9 +87,10 @@ def put_counts(body: dict[str, Any], tokens: TokensLike) -> None:
     body["inputTokens"] = body["outputTokens"] = 0
     check_mapping("tokens", tokens)
     for name, count in tokens.items():
-        if name not in WIRE_NAMES:
+        wire_name = WIRE_NAMES.get(name)
+        if wire_name is None:
             raise invalid("tokens", f"has the unknown key {shown(name)}; known are input, output and cache")
         if type(count) is int and 0 <= count <= MAX_INT:  # without a call, which would cost as much again
-            body[WIRE_NAMES[name]] = count
+            body[wire_name] = count
         elif count is not None:
-            body[WIRE_NAMES[name]] = check_int(f"tokens.{name}", count, least=0)
+            body[wire_name] = check_int(f"tokens.{name}", count, least=0)

@@ -162,11 +162,12 @@ class Serving:
 
     def nudge(self) -> None:
         """Make sure, after an input, that the outbox is polled."""
-        if self.background.is_sleeping:
-            if self.queue or self.outbox.wakes_before(self.background.sleeping_until):
-                self.background.wake()
+        background = self.background
+        if background.is_sleeping:
+            if self.queue or self.outbox.wakes_before(background.sleeping_until):
+                background.wake()
         elif self.outbox.has_work:
-            self.background.call()
+            background.call()
         else:
             # There is nothing to send, so nothing is worth starting: there are only callers to wake.
             self.serve_here()
