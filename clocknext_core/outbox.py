@@ -173,7 +173,7 @@ class Outbox:
         """When the batch's interval is over; `None` while nothing fresh waits for it."""
         self._is_closing = False
         self._is_closed = False
-        self._recorded = 0
+        self._recorded: int = 0
         self._delivered = 0
         self._rejected = 0
         self._dropped: dict[DropReason, int] = {

@@ -39,8 +39,8 @@ MAX_BODY_BYTES = 64 * 1024
 MAX_DEPTH = 100
 """Deepest nesting of `custom` and of a metric's value: what is accepted, any JSON reader can read."""
 _SMALL = 3 * MAX_DEPTH
-"""Bytes of a body that breaks no limit: what is nested too deeply has two brackets for each level, and as many
-bytes again in other fields."""
+"""Bytes of a body that breaks no limit. What is nested too deeply has two brackets for each level, and as
+many bytes again in other fields."""
 
 # The table
 
