@@ -89,7 +89,8 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
         models: How names of models in responses become names of the catalogue. `"undated"` drops a date at
             the end, `"workspace"` asks the service once, a mapping or a function says it, `None` leaves them
             as they are. A `model=` that is given is never changed.
-        transport: Carries the requests. Default: the native one, or httpx if the environment names a proxy.
+        transport: Carries the requests. Default: the native one, or httpx (or httpx2) if the environment
+            names a proxy.
         allow_insecure_http: Allow plain http to hosts other than this machine.
         spool: Where every buffered signal is stored before the call that records it returns, so that it
             survives the process: a directory, or a `Spool`. Default: in memory only.
@@ -99,7 +100,8 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
     Raises:
         SpoolError: The directory can't be used.
         ValidationError: An argument is wrong; the message names it.
-        ClockNextError: The environment names a proxy for the host, and httpx is not installed.
+        ClockNextError: The environment names a proxy for the host, and neither httpx nor httpx2 is
+            installed.
     """
 
     is_async: bool
@@ -144,6 +146,8 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
         self.close_timeout: float = check_seconds("close_timeout", close_timeout)
         if transport is not None:
             _check_transport(transport, "aclose" if self.is_async else "close")
+            if callable(claim := getattr(transport, "claim", None)):
+                claim(self)
         self._engine = self._new_engine()
         self.make_key: Callable[[], str] = self._engine.make_key
         """Makes a new idempotency key or run id: 128 random bits, in hex."""
