@@ -232,8 +232,14 @@ class Outbox:
 
     # Inputs
 
-    def record(self, encoded: EncodedSignal, *, now: float) -> Receipt:
+    def record(self, encoded: EncodedSignal, *, now: float, may_wait: bool = True) -> Receipt:
         """Take a signal into the buffer, or do what the overflow policy says if it is full.
+
+        Args:
+            encoded: The signal.
+            now: The time.
+            may_wait: Whether the call can wait or fail. Where it can't, `block` and `raise` are as
+                `drop_newest`, and a signal that the spool does not take is reported as given up.
 
         Raises:
             QueueFullError: The queue is full and the policy is `raise`; nothing was recorded.
@@ -245,6 +251,8 @@ class Outbox:
         if self._room.fits(size):
             return Receipt(queued(encoded), self._admit(encoded))
         self._start_sending()  # to make room
+        if not may_wait and self._batch.overflow in {"block", "raise"}:
+            return self._refuse(encoded, "queue_full")
         if self._batch.overflow == "raise":
             raise QueueFullError(
                 f"{self.held} signals of {self.held_bytes} bytes are held, and max_queue_size or "

@@ -26,6 +26,8 @@ from clocknext_core.outbox import Outbox, OutboxOutput, Receipt, Stats, queued
 from clocknext_core.outputs import (
     Adopt,
     Erase,
+    FailedSignal,
+    GivenUp,
     KeyRefused,
     Quarantine,
     Settled,
@@ -60,6 +62,8 @@ class _Storing:
 
     encoded: EncodedSignal
     is_withdrawn: bool = False
+    is_attended: bool = True
+    """Whether a call waits for it, which fails where it is not stored."""
 
 
 class SpooledOutbox:
@@ -106,18 +110,23 @@ class SpooledOutbox:
 
     # Inputs
 
-    def record(self, encoded: EncodedSignal, *, now: float) -> Receipt:
+    def record(self, encoded: EncodedSignal, *, now: float, may_wait: bool = True) -> Receipt:
         """Have a signal stored and then held, or do what the overflow policy says if the queue is full.
+
+        See `Outbox.record`.
 
         Raises:
             QueueFullError: The queue is full and the policy is `raise`; nothing was recorded.
         """
-        return self._outbox.record(encoded, now=now)
+        receipt = self._outbox.record(encoded, now=now, may_wait=may_wait)
+        if not may_wait and receipt.ticket is not None:
+            self._outbox.storing[receipt.ticket].is_attended = False
+        return receipt
 
     def handle_stored(self, ticket: Ticket, error: SpoolError | None, *, now: float) -> None:
         """Take note that a signal is in the spool, or why it is not. An unknown ticket is a no-op.
 
-        What is not stored is not recorded, and its call fails.
+        What is not stored is not recorded, and its call fails; where no call waits, it is given up.
         """
         self._outbox.handle_stored(ticket, error, now=now)
 
@@ -235,8 +244,13 @@ class _StoredOutbox(Outbox):
             self._room.give_back(len(encoded.body))
             if error is None:
                 self.duties.append(Erase(encoded.idempotency_key))
-            else:
+            elif storing.is_attended:
                 self._events.append(Settled(ticket, error))
+            else:
+                self._recorded += 1
+                self._dropped["send_failed"] += 1
+                self._events.append(GivenUp(encoded, error))
+                self._flushes.refuse(FailedSignal(encoded, error))
             self._admit_blocked()
         self._settle_finished()
 

@@ -50,3 +50,10 @@ class Driver(Calls[Tasks]):
         except RuntimeError:  # it has just been closed
             return False
         return True
+
+    def _call_apart(self, call: Callable[[], object]) -> None:
+        loop = running_loop()
+        if loop is None:
+            super()._call_apart(call)
+        else:
+            loop.call_soon(call)

@@ -23,6 +23,7 @@ from clocknext_core import (
     RetryPolicy,
     SpooledOutbox,
     Stats,
+    TrackResult,
 )
 from clocknext_core.checks import check_seconds
 from clocknext_core.config import Mode
@@ -46,6 +47,7 @@ from clocknext_core.usage.meter import Meter
 from clocknext_transports.client import environment
 from clocknext_transports.client.driver import Driver
 from clocknext_transports.client.hooks import Hooks, OnDrop, OnError, OnFlush, OnRetry, OnUnbilled, logged
+from clocknext_transports.client.nowait import NoWait
 from clocknext_transports.process import fork
 
 if TYPE_CHECKING:
@@ -163,6 +165,8 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
         self.credits: Credits[S] = Credits(self)
         self.customers: Customers[S] = Customers(self)
         self.invoices: Invoices[S] = Invoices(self)
+        self.nowait: NoWait = NoWait(self.hold, self.make_key, self._meter)
+        """Records signals from any thread, callback or finalizer without waiting."""
         self.outcomes: Outcomes[S] = Outcomes(self)
         self.payments: Payments[S] = Payments(self)
         self.plans: Plans[S] = Plans(self)
@@ -197,15 +201,13 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
     def record(self, encoded: EncodedSignal, wait: bool | None = None, /) -> Any:
         """Buffer a signal, or send it and wait (`None`: as the client's mode says)."""
 
-    def hold(self, encoded: EncodedSignal, /) -> None:
-        """Buffer a signal without waiting, neither for room in the queue nor for the spool.
+    def hold(self, encoded: EncodedSignal, /) -> TrackResult:
+        """Buffer a signal without waiting: neither for room in the queue, nor for the spool, nor for a lock.
 
-        With an event loop, call it where the loop runs; it works in a task that is cancelled.
-
-        Raises:
-            QueueFullError: The queue is full and its overflow policy is `raise`.
+        Any thread may call it, with a loop or without, also in a task that is cancelled and in a finalizer.
+        In a full queue, `block` and `raise` are as `drop_newest`, and `on_drop` reports the loss.
         """
-        self._driver.hold(encoded)
+        return self._driver.hold(encoded)
 
     def stats_at(self, now: float) -> Stats:
         """Count as `stats` does, at a time on the driver's clock, in any thread.

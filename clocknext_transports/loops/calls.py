@@ -147,9 +147,13 @@ class Calls(driver.Driver[B], Generic[B]):
         serving = self._serving
         if self._keeper is not None:
             with serving.lock:
+                if serving.inbox:
+                    serving.serve_here()  # into the spool with it
                 serving.outbox.close()
             self._keeper.close()  # what is held is in the spool, for the next process
             return
+        with serving.lock:
+            serving.take_in()
         held = serving.outbox.held
         departure = _Departure()
         if not held or self._reach(partial(self._begin_close, departure, timeout)):
@@ -181,6 +185,7 @@ class Calls(driver.Driver[B], Generic[B]):
         serving = self._serving
         with serving.lock:
             now = self._now()
+            serving.take_in()
             ticket = serving.outbox.close(now=now, deadline_at=now + timeout)
             departure.waiter = serving.expect(ticket, departure.is_over)
         serving.run_hooks_if_alone()

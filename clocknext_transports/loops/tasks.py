@@ -52,6 +52,13 @@ class Tasks(Background):
         if self._alarm is not None:
             self._alarm.set()
 
+    def call_running(self) -> bool:
+        """Wake the serving task, if there is one: if it is not asleep, it serves before it sleeps."""
+        if not self.is_working:
+            return False
+        self.wake()
+        return True
+
     def call(self) -> None:
         """Wake the serving task: if it is not asleep, it serves before it sleeps."""
         self.wake()

@@ -97,7 +97,11 @@ class Replay:
                     line["ticket"], _answer(line["answer"]), now=line["now"]
                 )
             case "record":
-                outbox.record(_encoded(line["key"], line["body"]), now=line["now"])
+                outbox.record(
+                    _encoded(line["key"], line["body"]),
+                    now=line["now"],
+                    may_wait=line.get("may_wait", True),
+                )
             case "abandon":
                 outbox.abandon(line["ticket"], now=line["now"])
             case "withdraw":

@@ -131,10 +131,13 @@ class Log:
                 line["draws"] = self.dice.drawn
             self._tape.write(line)
 
-    def record(self, encoded: EncodedSignal, record: Callable[..., Receipt], now: float) -> Receipt:
+    def record(
+        self, encoded: EncodedSignal, record: Callable[..., Receipt], now: float, *, may_wait: bool
+    ) -> Receipt:
         """Write the recording of a signal."""
-        with self.step("record", now=now, key=encoded.idempotency_key, body=encoded.body) as line:
-            line["output"] = receipt = record(encoded, now=now)
+        how = {} if may_wait else {"may_wait": False}
+        with self.step("record", now=now, key=encoded.idempotency_key, body=encoded.body, **how) as line:
+            line["output"] = receipt = record(encoded, now=now, may_wait=may_wait)
             return receipt
 
 
@@ -145,9 +148,9 @@ class RecordingOutbox(Outbox):
         self._log = Log(tape, "outbox", rng)
         super().__init__(config, self._log.dice)
 
-    def record(self, encoded: EncodedSignal, *, now: float) -> Receipt:
+    def record(self, encoded: EncodedSignal, *, now: float, may_wait: bool = True) -> Receipt:
         """Take a signal into the buffer."""
-        return self._log.record(encoded, super().record, now)
+        return self._log.record(encoded, super().record, now, may_wait=may_wait)
 
     def handle_answer(self, ticket: Ticket, answer: Answer, *, now: float) -> None:
         """Take the answer to an attempt."""
@@ -190,9 +193,9 @@ class RecordingSpooledOutbox(SpooledOutbox):
         self._log = Log(tape, "outbox", rng)
         super().__init__(config, self._log.dice)
 
-    def record(self, encoded: EncodedSignal, *, now: float) -> Receipt:
+    def record(self, encoded: EncodedSignal, *, now: float, may_wait: bool = True) -> Receipt:
         """Have a signal stored."""
-        return self._log.record(encoded, super().record, now)
+        return self._log.record(encoded, super().record, now, may_wait=may_wait)
 
     def handle_stored(self, ticket: Ticket, error: SpoolError | None, *, now: float) -> None:
         """Take note that a signal is in the spool."""
