@@ -8,6 +8,7 @@ driver, start from `Engine`.
 from clocknext_core.backoff import RandomSource
 from clocknext_core.call import Call, CallOutput
 from clocknext_core.config import BatchPolicy, Config, RetryPolicy, __version__
+from clocknext_core.diagnosis import CheckReport, Problem
 from clocknext_core.engine import Engine
 from clocknext_core.errors import (
     AllowanceError,
@@ -72,6 +73,7 @@ __all__ = [
     "BatchPolicy",
     "Call",
     "CallOutput",
+    "CheckReport",
     "ClockNextError",
     "Closed",
     "Config",
@@ -109,6 +111,7 @@ __all__ = [
     "Partial",
     "PlanError",
     "PortalToken",
+    "Problem",
     "Quarantine",
     "QueueFullError",
     "RandomSource",

@@ -110,6 +110,9 @@ class Config:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     allow_insecure_http: bool = False
     """Allow plain http to other hosts than this one. The key then crosses the network in the clear."""
+    disabled: bool = False
+    """Send nothing: a signal's arguments are checked and it is dropped as `disabled`; a call that needs an
+    answer is an error."""
     spool_window: float | None = None
     """Seconds for which a signal stored in a spool may be sent. `None`: there is no spool, and signals are
     held in memory alone."""
@@ -121,6 +124,7 @@ class Config:
         check_instance("batch", self.batch, BatchPolicy)
         check_instance("retry", self.retry, RetryPolicy)
         check_bool("allow_insecure_http", self.allow_insecure_http)
+        check_bool("disabled", self.disabled)
         if self.spool_window is not None:
             check_seconds("spool_window", self.spool_window, positive=True)
         _ = self._parsed  # a bad URL is an error now, not at the first request
@@ -310,7 +314,8 @@ def _parse_base_url(value: object, *, allow_insecure_http: bool) -> tuple[Origin
             raise invalid(
                 "base_url",
                 "must use https: plain http would send the API key in the clear "
-                "(it is allowed to loopback addresses, elsewhere with allow_insecure_http=True)",
+                "(it is allowed to loopback addresses, elsewhere with allow_insecure_http=True or "
+                "CLOCKNEXT_ALLOW_INSECURE_HTTP=1)",
             )
         return Origin("http", host, 80 if port is None else port), parts.path.rstrip("/")
     return Origin("https", host, 443 if port is None else port), parts.path.rstrip("/")

@@ -40,8 +40,13 @@ class Engine:
         """Begin an operation; drive the `Call` until it has settled.
 
         Raises:
-            ClockNextError: The client is closed.
+            ClockNextError: The client is closed, or disabled.
         """
+        if self.config.disabled:
+            raise ClockNextError(
+                "The client is disabled (disabled=True, or CLOCKNEXT_DISABLED is set): it sends nothing, so "
+                "there is no answer to this call."
+            )
         if self.outbox.is_closing:
             raise ClockNextError("The client is closed.")
         return Call(operation, self.config, self._rng, self.outbox.gate)
@@ -65,4 +70,5 @@ class Engine:
         Raises:
             ValidationError: `wait` is not a bool.
         """
-        return self.config.mode == "sync" if wait is None else check_bool("wait", wait)
+        is_awaited = self.config.mode == "sync" if wait is None else check_bool("wait", wait)
+        return is_awaited and not self.config.disabled  # else the outbox drops it

@@ -13,7 +13,7 @@ from clocknext_core.wire import camel_case
 T = TypeVar("T")
 M = TypeVar("M", bound="Model")
 
-DropReason: TypeAlias = Literal["queue_full", "send_failed", "closed", "expired"]
+DropReason: TypeAlias = Literal["queue_full", "send_failed", "closed", "expired", "disabled"]
 
 
 class _Declared(Generic[T]):

@@ -181,6 +181,7 @@ class Outbox:
             "send_failed": 0,
             "closed": 0,
             "expired": 0,
+            "disabled": 0,
         }
         self._parked = 0
         self._retries = 0
@@ -245,6 +246,10 @@ class Outbox:
             QueueFullError: The queue is full and the policy is `raise`; nothing was recorded.
         """
         self._advance(now)
+        if self._config.disabled:
+            self._recorded += 1
+            self._dropped["disabled"] += 1
+            return Receipt(queued(encoded, dropped="disabled"))
         size = len(encoded.body)
         if self._is_closing:
             return self._refuse(encoded, "closed")

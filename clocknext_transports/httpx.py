@@ -17,11 +17,11 @@ import weakref
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from typing import Any, Protocol, cast
 
-from clocknext_core import Answer, Failure, Request, Response
+from clocknext_core import Answer, Failure, Origin, Request, Response
 from clocknext_core.errors import invalid
 from clocknext_transports.http11 import MAX_ANSWER_BYTES
 from clocknext_transports.http11.sockets import MAX_WAIT, SocketLike, end
-from clocknext_transports.http11.tls import default_context
+from clocknext_transports.http11.tls import default_context, explained
 
 try:
     import anyio  # which both packages depend on
@@ -99,7 +99,7 @@ class HttpxTransport:
         timeout = min(deadline_at - time.monotonic(), MAX_WAIT)
         if timeout <= 0:
             return _TOO_LATE
-        progress = _Progress(self._package)
+        progress = _Progress(self._package, request.origin)
         outcomes: queue.SimpleQueue[Answer | Exception] = queue.SimpleQueue()
 
         def carry() -> None:
@@ -195,7 +195,7 @@ class AsyncHttpxTransport:
         timeout = min(deadline_at - anyio.current_time(), MAX_WAIT)
         if timeout <= 0:
             return _TOO_LATE
-        progress = _Progress(self._package)
+        progress = _Progress(self._package, request.origin)
         try:
             with anyio.fail_after(timeout):
                 return await self._exchange(request, timeout, progress)
@@ -381,8 +381,11 @@ class _Reading:
 class _Progress:
     """How far an exchange has come, according to the client's trace."""
 
-    def __init__(self, package: _Package) -> None:
+    def __init__(self, package: _Package, origin: Origin) -> None:
         self._package = package
+        self._origin = origin
+        self._host: str | None = None
+        """What was connected to last; a reused connection is not noted."""
         self._is_traced = False
         """Whether the client's transport reports events at all; a user's own may not."""
         self._is_sent = False
@@ -392,6 +395,8 @@ class _Progress:
     def note(self, event: str, info: Mapping[str, Any]) -> None:
         """Take an event of the trace."""
         self._is_traced = True
+        if event.endswith("connect_tcp.started"):
+            self._host = str(info["host"])
         if event.startswith("http2."):
             self._socket = None  # others use it too
         if event.endswith("send_request_headers.started"):
@@ -420,10 +425,16 @@ class _Progress:
             return Response(response.status_code, response.headers.multi_items(), b"", time.time())
         unconnected = (package.ConnectError, package.ConnectTimeout, package.PoolTimeout, package.ProxyError)
         if isinstance(error, unconnected):
-            return Failure(f"Could not connect: {_text(error)}", processed=False)
+            return Failure(f"Could not connect to {self._peer()}: {_text(error)}", processed=False)
         if isinstance(error, (package.TimeoutException, TimeoutError)):
             return self.timed_out()
         return Failure(f"The connection broke: {_text(error)}", processed=self._may_be_processed())
+
+    def _peer(self) -> str:
+        """Name what could not be connected to: the service, or the proxy before it."""
+        if self._host is None or self._host == self._origin.host:
+            return str(self._origin)
+        return f"{self._host}, the proxy for {self._origin}"
 
     def _may_be_processed(self) -> bool:
         return self._is_sent or not self._is_traced
@@ -433,7 +444,7 @@ _TOO_LATE = Failure("Timed out before the exchange began.", processed=False)
 
 
 def _text(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    return explained(error) or type(error).__name__
 
 
 def _retire(response: _HeadOfResponse) -> None:

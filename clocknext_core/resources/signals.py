@@ -1,10 +1,11 @@
 """Signals: recording what is billed, and reading back what was."""
 
-from typing import Unpack
+from collections.abc import Mapping
+from typing import Unpack, get_args
 
-from clocknext_core.checks import check_instance, check_text
+from clocknext_core.checks import check_choice, check_instance, check_text
 from clocknext_core.envelope import Payload, as_object
-from clocknext_core.errors import ClockNextError
+from clocknext_core.errors import ClockNextError, invalid
 from clocknext_core.models import TrackResult, UnitRecord, UnitUsage, Usage, UsageLog
 from clocknext_core.operations import (
     USAGE_PATH,
@@ -27,6 +28,7 @@ from clocknext_core.signals import (
     encode_dry_run,
     fix,
     make_body,
+    make_signal,
 )
 from clocknext_core.tokens import TokensLike
 from clocknext_core.usage.meter import Meter
@@ -145,10 +147,28 @@ class Signals(SignalRecords[S]):
     """
 
     @endpoint
-    def verify(self, signal: Signal, /) -> Operation[UsageLog | None]:
+    def verify(
+        self,
+        signal: Signal | None = None,
+        /,
+        *,
+        type: SignalType | None = None,  # noqa: A002 - its name on the wire, and in a file of signals
+        customer_id: str | None = None,
+        model: str | None = None,
+        tokens: TokensLike | None = None,
+        **fields: Unpack[OutcomeFields],
+    ) -> Operation[UsageLog | None]:
         """Have the server check and price a signal, and record nothing: `POST /api/v1/usage` with `dryRun`.
 
         Nothing is billed, so it is retried like a read. An idempotency key is sent if the signal has one.
+
+        Args:
+            signal: A signal object. Or give the keywords of `credit`, `wallet` and `outcome` instead.
+            type: With keywords: `credit`, `wallet` or `outcome`. Default: `wallet`, where there is no key.
+            customer_id: As for `credit`.
+            model: As for `credit`.
+            tokens: As for `credit`.
+            fields: The other keywords of a signal of that type.
 
         Returns:
             The price, as a log that is not kept; `None` where the server found nothing wrong and gave none.
@@ -161,10 +181,13 @@ class Signals(SignalRecords[S]):
             ClockNextError: Status 202, with a `signal_id`: the server does not know dry runs, or queued the
                 signal for a person to correct. It took the signal, and may bill it.
         """
-        body = encode_dry_run(signal)
+        given = {"customer_id": customer_id, "model": model, "tokens": tokens, **fields}
+        arguments = {name: value for name, value in given.items() if value is not None}
+        checked = _one_signal(signal, type, arguments)
+        body = encode_dry_run(checked)
 
         def read(payload: Payload) -> UsageLog | ClockNextError | None:
-            return _verified(payload, signal.idempotency_key)
+            return _verified(payload, checked.idempotency_key)
 
         return Operation("POST", USAGE_PATH, read, body, replay_safe=True)
 
@@ -209,6 +232,25 @@ class Signals(SignalRecords[S]):
     def list(self, *, customer_id: str, limit: int | None = None) -> Operation[Usage]:
         """Read a customer's usage: `GET /api/v1/usage`. The latest `limit` logs; default: the server's."""
         return usage_operation(customer_id, limit)
+
+
+def _one_signal(
+    signal: Signal | None, signal_type: SignalType | None, arguments: Mapping[str, object]
+) -> Signal:
+    """Return the signal that was given, or make the one whose arguments were."""
+    if signal is not None:
+        check_instance("signal", signal, Signal)
+        if signal_type is not None or arguments:
+            name = "type" if signal_type is not None else next(iter(arguments))
+            raise invalid(name, "must not be given together with a signal object")
+        return signal
+    if signal_type is None and not arguments:
+        raise invalid("signal", "is required: give a signal object, or a signal's keywords")
+    if signal_type is None and ("key" in arguments or "agent_key" in arguments):
+        raise invalid("type", "is required with a key: credit or outcome")
+    kind: SignalType = "wallet" if signal_type is None else signal_type
+    check_choice("type", kind, get_args(SignalType))
+    return make_signal(kind, {"customer_id": None, "model": None, **arguments})
 
 
 def _verified(payload: Payload, idempotency_key: str | None) -> UsageLog | ClockNextError | None:

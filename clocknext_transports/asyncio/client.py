@@ -3,6 +3,7 @@
 from typing import final
 
 from clocknext_transports.asyncio.driver import Driver
+from clocknext_transports.asyncio.tasks import running_loop
 from clocknext_transports.asyncio.transport import NativeTransport
 from clocknext_transports.loops.calls import Transport
 from clocknext_transports.loops.client import LoopClient
@@ -16,6 +17,13 @@ class AsyncClockNext(LoopClient[Driver]):
     leaving the block, delivers what is held and ends it. A block that is cancelled ends at once: signals stay
     held (see `pending`), and are sent when the client is used again.
     """
+
+    def _check_world(self) -> None:
+        if running_loop() is None:
+            raise RuntimeError(
+                "AsyncClockNext runs under asyncio, and asyncio does not run this coroutine: under trio use "
+                "TrioClockNext."
+            )
 
     def _make_driver(self, transport: Transport) -> Driver:
         return Driver(self._engine, transport, self._hooks)

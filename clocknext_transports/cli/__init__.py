@@ -24,4 +24,7 @@ def main() -> None:
             raise
         sys.stderr.write(f"The command line needs {missing}: pip install 'clocknext[cli]'\n")
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("Stopped.\n")
+        sys.exit(130)
     sys.exit(run())

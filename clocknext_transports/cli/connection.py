@@ -47,7 +47,10 @@ class Connection:
                 allow_insecure_http=self.allow_insecure_http,
             )
         except ClockNextError as error:
-            raise CannotStartError(error.message) from None
+            message = error.message
+            if "allow_insecure_http=True" in message:
+                message += " On the command line: --allow-insecure-http."
+            raise CannotStartError(message) from None
 
     @contextmanager
     def opened(self) -> Generator[ClockNext, None, None]:
@@ -91,7 +94,8 @@ def with_connection(*, max_attempts: int = 5) -> Callable[[Callable[..., R]], Ca
         click.option(
             "--allow-insecure-http",
             is_flag=True,
-            help="Allow http:// to other hosts: the key is then sent unencrypted.",
+            help="Allow http:// to other hosts: the key is then sent unencrypted. Or set "
+            "CLOCKNEXT_ALLOW_INSECURE_HTTP=1.",
         ),
         click.option(
             "--timeout",

@@ -27,13 +27,24 @@ def _fault_chances(
     """Parse `NAME=PROBABILITY`: a kind of fault or an HTTP status, and its probability."""
     chances: list[tuple[Fault, float]] = []
     for value in values:
-        name, _, probability = value.partition("=")
+        name, equals, probability = value.partition("=")
+        if not (equals and name and _is_number(probability)):
+            problem = f"{value!r}: give NAME=PROBABILITY, such as 503=0.1; 503=1 hits every request."
+            raise click.BadParameter(problem, context, parameter)
         try:
             fault = Fault("status", int(name)) if name.isdecimal() else Fault(cast("FaultKind", name))
             chances.append((fault, float(probability)))
         except ValueError as error:
             raise click.BadParameter(f"{value!r}: {error}", context, parameter) from None
     return chances
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 @click.command(short_help="A ClockNext on this machine, for development and tests.")

@@ -1,8 +1,11 @@
 """The command `clocknext`: its sub-commands, and how all of them treat errors and Ctrl-C."""
 
+import errno
 import io
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 import click
 
@@ -11,6 +14,7 @@ from clocknext_core.text import printable
 from clocknext_transports.cli.balances import balances
 from clocknext_transports.cli.customers import customers
 from clocknext_transports.cli.demo import demo
+from clocknext_transports.cli.doctor import doctor
 from clocknext_transports.cli.emulator import emulator
 from clocknext_transports.cli.explain import usage_commands
 from clocknext_transports.cli.models import models
@@ -24,6 +28,11 @@ INTERRUPTED = 130
 """Exit status after Ctrl-C: 128 and the number of SIGINT, as shells count."""
 
 
+CANT_WRITE = 2
+"""Exit status where the output can't be written."""
+_CANT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="clocknext")
 def cli() -> None:
@@ -32,6 +41,7 @@ def cli() -> None:
     \b
     clocknext demo                    see it work: no account, no network, no settings
     clocknext emulator                a ClockNext on this machine, for development and tests
+    clocknext doctor                  what is wrong with key, address and clock, and what to do
     clocknext verify usage.jsonl      what the signals of a file would cost; bills nothing
     clocknext send usage.jsonl        deliver signals from a file, each billed once
     clocknext spool list PATH         signals that dead processes left on disk; `spool replay` delivers them
@@ -40,7 +50,20 @@ def cli() -> None:
     """  # noqa: D301 - click's mark of a block to leave as it is
 
 
-for _command in (demo, emulator, send, verify, spool, whoami, models, customers, balances, usage_commands):
+_COMMANDS = (
+    demo,
+    emulator,
+    doctor,
+    send,
+    verify,
+    spool,
+    whoami,
+    models,
+    customers,
+    balances,
+    usage_commands,
+)
+for _command in _COMMANDS:
     cli.add_command(_command)
 
 
@@ -61,7 +84,24 @@ def run(arguments: Sequence[str] | None = None) -> int:
         vars(error)["message"] = printable(error.message)
         error.show()
         return error.exit_code
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
         say("Stopped.", err=True)
         return INTERRUPTED
+    except OSError as error:
+        if error.errno not in _CANT_WRITE:
+            raise
+        return _cant_write(error)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        return _cant_write(error)
     return status if isinstance(status, int) else 0
+
+
+def _cant_write(error: OSError) -> int:
+    """Say that the output can't be written, and keep the interpreter from trying again at its end."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(OSError):
+        say(f"The output can't be written: {error.strerror}.", err=True)
+    return CANT_WRITE

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from hashlib import sha256
 from typing import NoReturn, cast, get_args
 
@@ -18,6 +19,8 @@ MAX_LINE_BYTES = 4 * MAX_BODY_BYTES
 
 _BOM = b"\xef\xbb\xbf"
 _MAX_NAME_SHOWN = 60
+_LEAST_PREFIX = 4
+"""Characters of a name that make it likely to be the beginning of a field's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +165,21 @@ def _refuse_constant(name: str) -> NoReturn:
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
 
 
+_TIMES = frozenset({"timestamp", "time", "date", "created_at", "createdat", "occurred_at", "occurredat"})
+
+
+def _hint(name: str) -> str:
+    """Return what may have been meant by a name that is no field's, as the end of a sentence."""
+    if name.lower() in _TIMES:
+        return ": a signal has no time of its own, the service records when it arrives"
+    near = get_close_matches(name, _ARGUMENTS, n=1, cutoff=0.7)
+    if not near and len(name) >= _LEAST_PREFIX:
+        near = [each for each in _ARGUMENTS if each.lower().startswith(name.lower())][:1]
+    if near:
+        return f": did you mean {camel_case(_ARGUMENTS[near[0]])}?"
+    return ' (a metric is given as "metric": {"ref": …, "value": …})'
+
+
 def _arguments(found: Mapping[str, object]) -> dict[str, object]:
     """Name the fields as a signal's arguments, and put token counts together."""
     fields: dict[str, object] = {}
@@ -169,8 +187,7 @@ def _arguments(found: Mapping[str, object]) -> dict[str, object]:
         name = _ARGUMENTS.get(spelling)
         if name is None:
             shown = spelling if len(spelling) <= _MAX_NAME_SHOWN else spelling[:_MAX_NAME_SHOWN] + "…"
-            problem = 'is not a field of a signal (a metric is given as "metric": {"ref": …, "value": …})'
-            raise invalid(shown, problem)
+            raise invalid(shown, f"is not a field of a signal{_hint(spelling)}")
         if value is None:
             continue
         if name in fields:

@@ -25,7 +25,7 @@ from clocknext_core import (
     Stats,
     TrackResult,
 )
-from clocknext_core.checks import check_seconds
+from clocknext_core.checks import check_bool, check_seconds
 from clocknext_core.config import Mode
 from clocknext_core.errors import invalid
 from clocknext_core.resources.binding import S
@@ -48,7 +48,7 @@ from clocknext_transports.client import environment
 from clocknext_transports.client.driver import Driver
 from clocknext_transports.client.hooks import Hooks, OnDrop, OnError, OnFlush, OnRetry, OnUnbilled, logged
 from clocknext_transports.client.nowait import NoWait
-from clocknext_transports.process import fork
+from clocknext_transports.process import fork, log
 
 if TYPE_CHECKING:
     from clocknext_transports.spool.keeper import Keeper
@@ -93,11 +93,15 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
             as they are. A `model=` that is given is never changed.
         transport: Carries the requests. Default: the native one, or httpx (or httpx2) if the environment
             names a proxy.
-        allow_insecure_http: Allow plain http to hosts other than this machine.
+        allow_insecure_http: Allow plain http to hosts other than this machine. The environment's
+            `CLOCKNEXT_ALLOW_INSECURE_HTTP=1` does the same.
         spool: Where every buffered signal is stored before the call that records it returns, so that it
             survives the process: a directory, or a `Spool`. Default: in memory only.
         close_timeout: Seconds that the end of a `with` or `async with` block waits for held signals. After an
             exception other than SystemExit it waits 2 seconds at most.
+        disabled: Send nothing, for tests and CI: no key is needed; signals are checked and dropped as
+            `disabled`; calls that need an answer raise. The environment's `CLOCKNEXT_DISABLED=1` does the
+            same.
 
     Raises:
         SpoolError: The directory can't be used.
@@ -131,16 +135,24 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
         allow_insecure_http: bool = False,
         spool: "str | os.PathLike[str] | Spool | None" = None,
         close_timeout: float = 10.0,
+        disabled: bool = False,
     ) -> None:
+        if (level := environment.log_level()) is not None:
+            log.write_to_stderr(level)
+        is_disabled = check_bool("disabled", disabled) or environment.flag(environment.DISABLED)
         window = None if spool is None else _checked_spool(spool)
+        if is_disabled:
+            window = spool = None  # nothing is stored either
         self.config: Config = Config(
-            environment.api_key_or_default(api_key),
+            environment.api_key_or_default(api_key, disabled=is_disabled),
             base_url=environment.base_url_or_default(base_url),
             mode=mode,
             timeout=timeout,
             batch=BatchPolicy() if batch is None else batch,
             retry=RetryPolicy() if retry is None else retry,
-            allow_insecure_http=allow_insecure_http,
+            allow_insecure_http=check_bool("allow_insecure_http", allow_insecure_http)
+            or environment.flag(environment.ALLOW_INSECURE_HTTP),
+            disabled=is_disabled,
             spool_window=window,
         )
         self._meter = Meter(models=models, on_unbilled=logged(on_unbilled), clock=time.monotonic)
@@ -270,7 +282,7 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
     def _proxied_transport(self, proxy: str) -> TransportT: ...
 
     def _default_transport(self) -> TransportT:
-        proxy = environment.proxy_for(self.config.origin)
+        proxy = None if self.config.disabled else environment.proxy_for(self.config.origin)
         if proxy is None:
             return self._native_transport()
         try:
@@ -314,6 +326,15 @@ def _check_transport(transport: object, closing: str) -> None:
     """Tell a transport for threads from one for event loops by how it is closed."""
     if isinstance(transport, type):
         raise invalid("transport", f"must be an object, not the class {transport.__name__}")
+    is_async = closing == "aclose"
+    if type(transport).__module__.partition(".")[0] == "httpx" and not hasattr(transport, "exchange"):
+        wrapper = "AsyncHttpxTransport" if is_async else "HttpxTransport"
+        raise invalid(
+            "transport",
+            f"must be a transport, not {type(transport).__name__} itself. Wrap an httpx."
+            f"{'AsyncClient' if is_async else 'Client'}: from clocknext_transports.httpx import {wrapper}; "
+            f"transport={wrapper}(client)",
+        )
     for method in ("exchange", closing):
         if not callable(getattr(transport, method, None)):
             raise invalid("transport", f"must have the method {method}: {type(transport).__name__} has none")

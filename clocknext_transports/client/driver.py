@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, assert_never
 
 from clocknext_core import (
     Call,
+    CheckReport,
+    ClockNextError,
     Closed,
     EncodedSignal,
     Engine,
@@ -26,6 +28,7 @@ from clocknext_core import (
     Transmit,
     Wait,
 )
+from clocknext_core.diagnosis import check_request, judge
 from clocknext_core.outbox import queued
 from clocknext_transports.client.hooks import Hooks
 from clocknext_transports.client.script import Await, Event, Exchange, Halt, Script, Sleep
@@ -123,6 +126,16 @@ class Driver(ABC, Generic[B]):
                     raise AssertionError("a call settles before it closes")
                 case _:
                     assert_never(output)
+
+    def _checking(self) -> Script[CheckReport]:
+        """Send one request, and say what its answer shows."""
+        engine = self._serving.engine
+        if engine.outbox.is_closing:
+            raise ClockNextError("The client is closed.")
+        answer = None
+        if not engine.config.disabled:
+            answer = yield Exchange(check_request(engine.config), self._now() + engine.config.timeout)
+        return judge(answer, engine.config)
 
     def _admit(self, encoded: EncodedSignal) -> TrackResult | Script[TrackResult]:
         """Hand a signal to the outbox; return the result, or the script of a call that has to wait."""

@@ -1,5 +1,6 @@
 """What a client takes from its surroundings: key, address and proxy from the environment, and randomness."""
 
+import logging
 import os
 from importlib.util import find_spec
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -10,17 +11,56 @@ from clocknext_core.config import DEFAULT_BASE_URL, is_loopback
 
 API_KEY = "CLOCKNEXT_API_KEY"
 BASE_URL = "CLOCKNEXT_BASE_URL"
+DISABLED = "CLOCKNEXT_DISABLED"
+ALLOW_INSECURE_HTTP = "CLOCKNEXT_ALLOW_INSECURE_HTTP"
+LOG = "CLOCKNEXT_LOG"
+NO_KEY = "cnk_disabled"
+"""Takes the place of the API key of a client that is disabled and has none."""
+
+_FLAGS = {"": False, "0": False, "false": False, "no": False, "1": True, "true": True, "yes": True}
+_LOG_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO}
 
 
-def api_key_or_default(api_key: str | None) -> str:
+def flag(variable: str) -> bool:
+    """Return whether a variable is set to 1, true or yes.
+
+    Raises:
+        ValidationError: It has another value than those and 0, false, no and nothing.
+    """
+    value = os.environ.get(variable, "")
+    if value.lower() not in _FLAGS:
+        raise ValidationError(f"{variable}: must be 1 or 0 in the environment, not {value!r}")
+    return _FLAGS[value.lower()]
+
+
+def log_level() -> int | None:
+    """Return the level of `logging` that `CLOCKNEXT_LOG` names; `None` where it is not set.
+
+    Raises:
+        ValidationError: It is neither debug nor info.
+    """
+    value = os.environ.get(LOG, "")
+    if value and value.lower() not in _LOG_LEVELS:
+        raise ValidationError(f"{LOG}: must be debug or info in the environment, not {value!r}")
+    return _LOG_LEVELS.get(value.lower())
+
+
+def api_key_or_default(api_key: str | None, *, disabled: bool = False) -> str:
     """Return the argument, or the value of `CLOCKNEXT_API_KEY` where it is `None`.
+
+    A client that is disabled needs none.
 
     Raises:
         ValidationError: There is neither.
     """
     found = os.environ.get(API_KEY, "") if api_key is None else api_key
+    if not found and disabled:
+        return NO_KEY
     if not found and api_key is None:
-        raise ValidationError(f"api_key: is required: give api_key, or set {API_KEY} in the environment")
+        raise ValidationError(
+            f"api_key: is required: give api_key, or set {API_KEY} in the environment. To run without one, "
+            f"set {DISABLED}=1: nothing is sent then."
+        )
     return found
 
 

@@ -13,6 +13,7 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 from clocknext_core import Answer, Failure, Origin, Request, Response
 from clocknext_transports.http11.answers import Reader
 from clocknext_transports.http11.fast import read_plain, write_head
+from clocknext_transports.http11.tls import explained
 
 MAX_ANSWER_BYTES = 1024 * 1024
 """Most bytes of an answer's body that are read, by default."""
@@ -316,7 +317,7 @@ def _script(request: Request, pool: Pool[S]) -> _Script[S]:
     except TimeoutError:
         return Failure(f"Timed out connecting to {request.origin}.", processed=was_sent)
     except OSError as error:
-        return Failure(f"Could not connect to {request.origin}: {error}", processed=was_sent)
+        return Failure(f"Could not connect to {request.origin}: {explained(error)}", processed=was_sent)
     assert not isinstance(connected, bytes | None)  # a transport resumes `Connect` with a stream
     answer = yield from _attempt(request, connected, pool, epoch)
     assert answer is not None  # a fresh connection is not stale

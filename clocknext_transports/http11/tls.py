@@ -6,6 +6,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import ssl
 
+_NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")
+"""What OpenSSL says of a peer that does not speak TLS."""
+
+
+def explained(error: Exception) -> str:
+    """Return the text of an error of a connection, with what it means where the peer does not speak TLS."""
+    text = str(error)
+    if any(name in text for name in _NOT_TLS):
+        return f"{text} (this port speaks plain http, it seems: use http:// or the port for https)"
+    return text
+
 
 def default_context() -> "ssl.SSLContext":
     """Make the context for a client that verifies: the system's trust store, host names checked.

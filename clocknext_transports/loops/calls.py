@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Generic, Protocol, TypeVar, assert_never, cast
 
-from clocknext_core import Answer, Call, EncodedSignal, Engine, FlushReport, Request, TrackResult
+from clocknext_core import Answer, Call, CheckReport, EncodedSignal, Engine, FlushReport, Request, TrackResult
 from clocknext_transports.client import driver
 from clocknext_transports.client.failures import broken_transport
 from clocknext_transports.client.script import Await, Exchange, Halt, Sleep, Step, carry_out_async
@@ -56,6 +56,10 @@ class Calls(driver.Driver[B], Generic[B]):
     async def perform(self, call: Call[T]) -> T:
         """Carry out an awaited operation."""
         return await carry_out_async(self._performing(call), self._take)
+
+    async def check(self) -> CheckReport:
+        """Find out what is wrong with key, address and clock."""
+        return await carry_out_async(self._checking(), self._take)
 
     async def record(self, encoded: EncodedSignal) -> TrackResult:
         """Buffer a signal. Where this is cancelled, nothing was recorded."""

@@ -3,7 +3,7 @@
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
-from clocknext_core import EncodedSignal, FlushReport, Operation, Stats, TrackResult
+from clocknext_core import CheckReport, EncodedSignal, FlushReport, Operation, Stats, TrackResult
 from clocknext_core.delivery import signal_operation
 from clocknext_core.resources.binding import Async
 from clocknext_transports.client.base import ClientBase, checked_timeout
@@ -29,13 +29,28 @@ class LoopClient(ClientBase[Async, Transport, D], Generic[D]):
         Raises:
             ClockNextError: It failed; which class tells why.
         """
+        self._check_world()
         return await self._driver.perform(self._engine.call(operation))
 
     async def record(self, encoded: EncodedSignal, wait: bool | None = None, /) -> TrackResult:
         """Buffer a signal, or send it and wait, as `signals.track` does."""
+        self._check_world()
         if self._engine.is_awaited(wait):
             return await self._driver.perform(self._engine.call(signal_operation(encoded)))
         return await self._driver.record(encoded)
+
+    async def check(self) -> CheckReport:
+        """Find out what is wrong with key, address and clock, by one request; never retried, bills nothing.
+
+        Returns:
+            The organisation, sandbox or live, and every problem with what to do about it. A failure to reach
+            the service is a problem in the report, not an exception.
+
+        Raises:
+            ClockNextError: The client is closed.
+        """
+        self._check_world()
+        return await self._driver.check()
 
     def stats(self) -> Stats:
         """Count the buffered signals by state, and say how the service does."""
@@ -49,6 +64,7 @@ class LoopClient(ClientBase[Async, Transport, D], Generic[D]):
                 held and are delivered in the background. Default: as long as the service works, and
                 through an outage of up to `config.patience` seconds.
         """
+        self._check_world()
         return await self._driver.flush(checked_timeout(timeout))
 
     async def close(self, timeout: float | None = None) -> FlushReport:
@@ -58,10 +74,15 @@ class LoopClient(ClientBase[Async, Transport, D], Generic[D]):
             timeout: Seconds to wait at most. What is then still held is counted as pending in the report, and
                 dropped as `closed`, each signal reported to `on_drop`. Default: as for `flush`.
         """
+        self._check_world()
         return await self._driver.close(checked_timeout(timeout))
 
     async def __aenter__(self) -> Self:
+        self._check_world()
         return self
+
+    def _check_world(self) -> None:
+        """Raise a `RuntimeError` that names the right client, where another loop runs this coroutine."""
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

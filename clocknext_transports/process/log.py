@@ -1,6 +1,22 @@
 """The logger of the whole package: `clocknext`."""
 
 import logging
+from typing import TextIO
 
 logger: logging.Logger = logging.getLogger("clocknext")
 logger.addHandler(logging.NullHandler())  # silent, unless the program configures logging
+
+
+class _OwnHandler(logging.StreamHandler[TextIO]):
+    """Writes to stderr what `CLOCKNEXT_LOG` asks for."""
+
+
+def write_to_stderr(level: int) -> None:
+    """Write the records of this level and above to stderr, once however often this is called."""
+    if any(isinstance(handler, _OwnHandler) for handler in logger.handlers):
+        return
+    handler = _OwnHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    handler.setLevel(level)
+    logger.addHandler(handler)
+    logger.setLevel(min(level, logger.level or level))

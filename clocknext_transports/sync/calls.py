@@ -5,7 +5,7 @@ import threading
 from abc import abstractmethod
 from typing import TypeVar, assert_never, cast
 
-from clocknext_core import Answer, Call, EncodedSignal, Engine, FlushReport, Request, TrackResult
+from clocknext_core import Answer, Call, CheckReport, EncodedSignal, Engine, FlushReport, Request, TrackResult
 from clocknext_transports.client import driver
 from clocknext_transports.client.failures import broken_transport
 from clocknext_transports.client.script import Await, Exchange, Halt, Sleep, Step, carry_out
@@ -34,6 +34,10 @@ class Calls(driver.Driver[Threads]):
     def perform(self, call: Call[T]) -> T:
         """Carry out an awaited operation."""
         return carry_out(self._performing(call), self._take)
+
+    def check(self) -> CheckReport:
+        """Find out what is wrong with key, address and clock."""
+        return carry_out(self._checking(), self._take)
 
     def record(self, encoded: EncodedSignal) -> TrackResult:
         """Buffer a signal."""

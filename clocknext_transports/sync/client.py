@@ -3,7 +3,7 @@
 from types import TracebackType
 from typing import Self, TypeVar, final
 
-from clocknext_core import EncodedSignal, FlushReport, Operation, Stats, TrackResult
+from clocknext_core import CheckReport, EncodedSignal, FlushReport, Operation, Stats, TrackResult
 from clocknext_core.delivery import signal_operation
 from clocknext_core.resources.binding import Blocking
 from clocknext_transports.client.base import ClientBase, checked_timeout
@@ -37,6 +37,18 @@ class ClockNext(ClientBase[Blocking, Transport, Driver]):
         if self._engine.is_awaited(wait):
             return self._driver.perform(self._engine.call(signal_operation(encoded)))
         return self._driver.record(encoded)
+
+    def check(self) -> CheckReport:
+        """Find out what is wrong with key, address and clock, by one request; never retried, bills nothing.
+
+        Returns:
+            The organisation, sandbox or live, and every problem with what to do about it. A failure to reach
+            the service is a problem in the report, not an exception.
+
+        Raises:
+            ClockNextError: The client is closed.
+        """
+        return self._driver.check()
 
     def stats(self) -> Stats:
         """Count the buffered signals by state, and say how the service does."""

@@ -30,7 +30,15 @@ class TrioClockNext(LoopClient[Driver]):
     _block: AbstractAsyncContextManager[trio.Nursery, bool | None] | None = None
     """The nursery of the block, while it is open."""
 
+    def _check_world(self) -> None:
+        if not trio.lowlevel.in_trio_run():
+            raise RuntimeError(
+                "TrioClockNext runs under trio, and trio does not run this coroutine: under asyncio use "
+                "AsyncClockNext."
+            )
+
     async def __aenter__(self) -> Self:
+        self._check_world()
         if self._block is not None:
             raise RuntimeError("The client's `async with` block is open already.")
         block = self._block = trio.open_nursery()
@@ -58,7 +66,8 @@ class TrioClockNext(LoopClient[Driver]):
         Raises:
             RuntimeError: The signal is to be buffered, outside the client's block.
         """
-        if not self._engine.is_awaited(wait) and not self._engine.outbox.is_closing:
+        self._check_world()
+        if not (self._engine.is_awaited(wait) or self._engine.outbox.is_closing or self.config.disabled):
             self._check_is_inside_block()
         await trio.lowlevel.checkpoint_if_cancelled()
         result = await super().record(encoded, wait)
@@ -71,6 +80,7 @@ class TrioClockNext(LoopClient[Driver]):
         Raises:
             RuntimeError: Signals are held, and this is outside the client's block.
         """
+        self._check_world()
         self._check_may_send()
         return await super().flush(timeout)
 
@@ -80,6 +90,7 @@ class TrioClockNext(LoopClient[Driver]):
         Raises:
             RuntimeError: Signals are held, and this is outside the client's block.
         """
+        self._check_world()
         self._check_may_send()
         return await super().close(timeout)
 

@@ -77,6 +77,7 @@ CHOSEN: Mapping[str, Mapping[str, object]] = {
     "credit_balance": {"credit_name": "API"},
     "outcome_balance": {"outcome_name": "API"},
     "unit_balance": {"unit_name": "API"},
+    "verify": {"customer_id": "cus_1", "model": "m"},
 }
 """Arguments that an endpoint asks for one of, by its name."""
 

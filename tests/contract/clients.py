@@ -6,7 +6,16 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias, TypedDict, TypeVar, cast
 
-from clocknext_core import BatchPolicy, ClockNextError, FlushReport, Retrying, RetryPolicy, Signal
+from clocknext_core import (
+    BatchPolicy,
+    CheckReport,
+    ClockNextError,
+    FlushReport,
+    Retrying,
+    RetryPolicy,
+    Signal,
+    Stats,
+)
 from clocknext_core.config import Mode
 from clocknext_core.models import DropReason
 from clocknext_core.resources.binding import Async
@@ -41,6 +50,10 @@ class Client(Protocol):
     @property
     def pending(self) -> int: ...
 
+    async def check(self) -> CheckReport: ...
+
+    def stats(self) -> Stats: ...
+
     async def flush(self, timeout: float | None = None) -> FlushReport: ...
 
     async def close(self, timeout: float | None = None) -> FlushReport: ...
@@ -65,6 +78,7 @@ class Options(TypedDict, total=False):
     on_flush: OnFlush | None
     on_retry: OnRetry | None
     on_drop: OnDrop | None
+    disabled: bool
 
 
 Seen: TypeAlias = tuple[str, object, str | None]
@@ -136,6 +150,14 @@ class AwaitedClient:
     def pending(self) -> int:
         """Signals held."""
         return self._client.pending
+
+    async def check(self) -> CheckReport:
+        """Check."""
+        return self._client.check()
+
+    def stats(self) -> Stats:
+        """Count."""
+        return self._client.stats()
 
     async def flush(self, timeout: float | None = None) -> FlushReport:
         """Flush."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from clocknext_core import ClockNextError, CreditSignal, OutcomeSignal, WalletSignal
+from clocknext_core import ClockNextError, CreditSignal, OutcomeSignal, Signal, ValidationError, WalletSignal
 from clocknext_core.models import Items, Model
 from clocknext_core.resources.signals import Signals
 from tests.core.resources.support import RESOURCES, FakeClient, unchecked
@@ -695,3 +695,48 @@ def test_a_dry_run_that_was_none_is_an_error(
 )
 def test_a_dry_run_that_was_given_no_price_is_none(result: dict[str, object]) -> None:
     assert FakeClient({"ok": True, **result}).signals.verify(WalletSignal(customer_id="c", model="m")) is None
+
+
+@pytest.mark.parametrize(
+    ("keywords", "expected"),
+    [
+        ({"customer_id": "c", "model": "m"}, WalletSignal(customer_id="c", model="m")),
+        (
+            {"type": "credit", "customer_id": "c", "model": "m", "key": "api_credit", "tokens": {"input": 5}},
+            CreditSignal(customer_id="c", model="m", key="api_credit", tokens={"input": 5}),
+        ),
+        (
+            {"type": "outcome", "customer_id": "c", "model": "m", "agent_key": "a.b", "run_id": "r"},
+            OutcomeSignal(customer_id="c", model="m", agent_key="a.b", run_id="r"),
+        ),
+    ],
+)
+def test_a_dry_run_takes_the_keywords_of_the_other_signals(
+    keywords: dict[str, Any], expected: Signal
+) -> None:
+    signals = FakeClient().signals
+    assert Signals.verify.build(signals, **keywords).body == Signals.verify.build(signals, expected).body
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keywords", "message"),
+    [
+        ((), {}, "^signal: is required: give a signal object, or a signal's keywords$"),
+        ((), {"customer_id": "c", "model": "m", "key": "k"}, "^type: is required with a key"),
+        ((), {"customer_id": "c", "model": "m", "agent_key": "k"}, "^type: is required with a key"),
+        ((), {"type": "unit", "customer_id": "c", "model": "m"}, "^type: must be one of"),
+        ((), {"model": "m"}, "^customer_id: must be a string"),
+        ((), {"customer_id": "c"}, "^model: must be a string"),
+        ((WalletSignal(customer_id="c", model="m"),), {"member": "a"}, "^member: must not be given together"),
+        (
+            (WalletSignal(customer_id="c", model="m"),),
+            {"type": "wallet"},
+            "^type: must not be given together",
+        ),
+    ],
+)
+def test_a_dry_run_of_neither_or_both_is_an_error(
+    arguments: tuple[Signal, ...], keywords: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Signals.verify.build(FakeClient().signals, *arguments, **keywords)

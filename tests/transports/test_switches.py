@@ -1,0 +1,135 @@
+"""Switches of the environment, and mistakes of the first hour: the message says what to do."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Coroutine
+from typing import Any
+
+import httpx
+import pytest
+import trio
+
+from clocknext_core import ValidationError
+from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext
+from clocknext_transports.emulator import emulator
+from tests.cli.support import environment
+from tests.transports.support import KEY
+
+URL = "http://127.0.0.1:1"
+PROGRAM = """
+from clocknext_transports import ClockNext
+with ClockNext() as cnk:
+    cnk.signals.wallet(customer_id="cus_123", model="gpt-4o", tokens={"input": 1})
+"""
+
+
+@pytest.mark.parametrize(
+    ("level", "said"),
+    [("debug", ["was delivered", "No signal is held any more"]), ("info", ["No signal is held any more"])],
+)
+def test_the_log_on_stderr(level: str, said: list[str]) -> None:
+    with emulator() as server:
+        settings = environment(
+            CLOCKNEXT_BASE_URL=server.url, CLOCKNEXT_API_KEY=server.api_key, CLOCKNEXT_LOG=level
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM], env=settings, capture_output=True, text=True, check=True
+        )
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(said)
+    for line, words in zip(lines, said, strict=True):
+        assert words in line
+        assert " clocknext " in line
+    assert server.api_key not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("CLOCKNEXT_LOG", "loud", "^CLOCKNEXT_LOG: must be debug or info in the environment, not 'loud'$"),
+        (
+            "CLOCKNEXT_DISABLED",
+            "maybe",
+            "^CLOCKNEXT_DISABLED: must be 1 or 0 in the environment, not 'maybe'$",
+        ),
+        ("CLOCKNEXT_ALLOW_INSECURE_HTTP", "2", "^CLOCKNEXT_ALLOW_INSECURE_HTTP: must be 1 or 0"),
+    ],
+)
+def test_a_switch_with_another_value_is_an_error(
+    name: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError, match=message):
+        ClockNext(KEY)
+
+
+@pytest.mark.parametrize(("value", "is_on"), [("1", True), ("TRUE", True), ("0", False), ("", False)])
+def test_disabled_by_the_environment(value: str, is_on: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLOCKNEXT_DISABLED", value)
+    assert ClockNext(KEY).config.disabled is is_on
+
+
+def test_plain_http_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValidationError, match="CLOCKNEXT_ALLOW_INSECURE_HTTP=1"):
+        ClockNext(KEY, base_url="http://emulator:8787")
+    monkeypatch.setenv("CLOCKNEXT_ALLOW_INSECURE_HTTP", "1")
+    assert ClockNext(KEY, base_url="http://emulator:8787").config.allow_insecure_http
+
+
+@pytest.mark.parametrize("name", ["disabled", "allow_insecure_http"])
+def test_a_switch_that_is_no_bool(name: str) -> None:
+    with pytest.raises(ValidationError, match=f"^{name}: must be True or False, not str$"):
+        ClockNext(KEY, **{name: "yes"})  # type: ignore[arg-type]
+
+
+def test_an_httpx_client_is_told_to_be_wrapped() -> None:
+    with (
+        httpx.Client() as client,
+        pytest.raises(ValidationError, match=r"transport=HttpxTransport\(client\)"),
+    ):
+        ClockNext(KEY, transport=client)  # type: ignore[arg-type]
+    with pytest.raises(ValidationError, match=r"transport=AsyncHttpxTransport\(client\)"):
+        AsyncClockNext(KEY, transport=httpx.AsyncClient())  # type: ignore[arg-type]
+
+
+def uses(client: AsyncClockNext | TrioClockNext) -> list[Coroutine[Any, Any, object]]:
+    return [
+        client.__aenter__(),
+        client.signals.wallet(customer_id="c", model="m"),
+        client.customers.get("c"),
+        client.check(),
+        client.flush(),
+        client.close(),
+    ]
+
+
+def test_asyncios_client_under_trio_names_the_right_one() -> None:
+    async def main() -> None:
+        for use in uses(AsyncClockNext(KEY, base_url=URL)):
+            with pytest.raises(RuntimeError, match="under trio use TrioClockNext"):
+                await use
+
+    trio.run(main)
+
+
+def test_trios_client_under_asyncio_names_the_right_one() -> None:
+    async def main() -> None:
+        for use in uses(TrioClockNext(KEY, base_url=URL)):
+            with pytest.raises(RuntimeError, match="under asyncio use AsyncClockNext"):
+                await use
+
+    asyncio.run(main())
+
+
+def test_a_proxy_that_is_down_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    with ClockNext(KEY, base_url="https://api.example") as client:
+        (problem,) = client.check().problems
+    assert problem.what.startswith("Could not connect to 127.0.0.1, the proxy for https://api.example: ")
+
+
+def test_https_to_a_port_that_speaks_http_says_so() -> None:
+    with emulator() as server, ClockNext(KEY, base_url=server.url.replace("http:", "https:")) as client:
+        (problem,) = client.check().problems
+    assert "this port speaks plain http, it seems" in problem.what
