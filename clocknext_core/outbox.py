@@ -55,7 +55,7 @@ from clocknext_core.errors import ClockNextError, QueueFullError
 from clocknext_core.flushes import Flush, Flushes
 from clocknext_core.gate import Gate, GateState
 from clocknext_core.messages import Answer
-from clocknext_core.models import DropReason, TrackResult
+from clocknext_core.models import TrackResult
 from clocknext_core.outputs import (
     Closed,
     Delivered,
@@ -78,7 +78,7 @@ from clocknext_core.outputs import (
 from clocknext_core.poison import Evidence
 from clocknext_core.room import Blocked, Room
 from clocknext_core.signals import EncodedSignal
-from clocknext_core.states import Entry, Trigger
+from clocknext_core.states import DropReason, Entry, Trigger
 from clocknext_core.verdicts import Verdict, judge
 
 _Event: TypeAlias = HookEvent | Settled[FlushReport] | Settled[TrackResult]

@@ -11,8 +11,9 @@ from typing import Generic, TypeAlias, TypeVar, final
 
 from clocknext_core.errors import ClockNextError
 from clocknext_core.messages import Request
-from clocknext_core.models import DropReason, TrackResult
+from clocknext_core.models import TrackResult
 from clocknext_core.signals import EncodedSignal, Signal
+from clocknext_core.states import DropReason
 
 T = TypeVar("T")
 

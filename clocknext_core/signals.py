@@ -526,16 +526,32 @@ def decode(body: bytes) -> EncodedSignal:
     return EncodedSignal(signal.idempotency_key, signal.type, body)
 
 
-def _read(body: bytes) -> Signal:
+def type_and_key(body: bytes) -> tuple[SignalType, str | None]:
+    """Return the type and the idempotency key of the signal in an encoded body, also of a dry run.
+
+    Raises:
+        ValidationError: It is not the body of a signal.
+    """
+    signal_type, fields = _parse(body)
+    key = fields.get("idempotencyKey")
+    return signal_type, key if isinstance(key, str) else None
+
+
+def _parse(body: bytes) -> tuple[SignalType, Body]:
     try:
         document: object = json.loads(body)
     except (ValueError, RecursionError):
         raise invalid("body", "is not JSON") from None
-    left = dict(cast("Body", document)) if isinstance(document, dict) else {}
-    name = left.get("type")
+    fields = cast("Body", document) if isinstance(document, dict) else {}
+    name = fields.get("type")
     signal_type = _TYPES.get(name) if isinstance(name, str) else None
     if signal_type is None:
         raise invalid("body", "is that of no signal")
+    return signal_type, fields
+
+
+def _read(body: bytes) -> Signal:
+    signal_type, left = _parse(body)
     del left["type"]
     counts = {name: left.pop(wire_name) for name, wire_name in WIRE_NAMES.items() if wire_name in left}
     arguments = {ARGUMENTS[name]: left.pop(name) for name in list(left) if name in ARGUMENTS}

@@ -21,7 +21,6 @@ from clocknext_core.config import Config
 from clocknext_core.errors import ClockNextError, SpoolError
 from clocknext_core.gate import Gate
 from clocknext_core.messages import Answer
-from clocknext_core.models import DropReason
 from clocknext_core.outbox import Outbox, OutboxOutput, Receipt, Stats, queued
 from clocknext_core.outputs import (
     Adopt,
@@ -38,7 +37,7 @@ from clocknext_core.outputs import (
     WaitReason,
 )
 from clocknext_core.signals import EncodedSignal
-from clocknext_core.states import Entry, Trigger
+from clocknext_core.states import DropReason, Entry, Trigger
 from clocknext_core.verdicts import Verdict
 
 SpooledOutput: TypeAlias = OutboxOutput | SpoolDuty

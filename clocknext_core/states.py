@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Literal, TypeAlias
 
 from clocknext_core.messages import Request
 from clocknext_core.poison import Suspect
@@ -19,6 +20,11 @@ class State(StrEnum):
     REJECTED = "rejected"
     DROPPED = "dropped"
     PARKED = "parked"
+
+
+DropReason: TypeAlias = Literal["queue_full", "send_failed", "closed", "expired", "disabled"]
+"""Why a signal was dropped: no room, given up, still held at the close, too old to be sent, or the client is
+disabled."""
 
 
 class Trigger(StrEnum):

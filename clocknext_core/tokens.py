@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 from clocknext_core.checks import MAX_INT, check_int, check_mapping, shown
 from clocknext_core.errors import invalid
+from clocknext_core.usage.response import count_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +47,11 @@ class Tokens:
 
     @classmethod
     def from_usage(cls, response: object) -> "Tokens":
-        """Read the counts of one request from what a model returned: `read(response).tokens`.
+        """Read the counts of one request from what a model returned, as `read(response).tokens`.
 
         Takes what an SDK or an API returned, as an object or a mapping: a response, the last chunk of a
-        stream, a line of a batch, or the usage in any of them. Names are read by the role they play, whoever
-        the provider is; `docs/tokens.md` has the rules.
+        stream, a line of a batch, or the usage in any of them. Names are read by the role they play, whatever
+        the provider; `docs/tokens.md` has the rules.
 
         `cache` is what was read from the provider's cache, and `None` where it said nothing about it. What
         was written to the cache is in `input`, reasoning in `output`.
@@ -61,9 +62,8 @@ class Tokens:
         Raises:
             ValidationError: It has no usage, or usage that can't be billed: see `read`.
         """
-        from clocknext_core.usage.reading import read  # which makes Tokens
-
-        return read(response).tokens
+        counts = count_tokens(response).counts
+        return cls(input=counts.input, output=counts.output, cache=counts.cache)
 
 
 TokensLike: TypeAlias = Tokens | Mapping[str, int | None]

@@ -24,7 +24,7 @@ from clocknext_core import (
     Unbilled,
     ValidationError,
 )
-from clocknext_core.models import DropReason
+from clocknext_core.states import DropReason
 from clocknext_transports.client.events_log import EventLog
 from clocknext_transports.process.log import logger
 

@@ -25,7 +25,7 @@ from clocknext_core import (
     Signal,
 )
 from clocknext_core.config import REDACTED
-from clocknext_core.models import DropReason
+from clocknext_core.states import DropReason
 from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext
 from clocknext_transports.emulator import Fault, FaultKind, Faults, Ledger, emulator
 from clocknext_transports.recorder import recording
