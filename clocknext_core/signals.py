@@ -107,6 +107,7 @@ FIELDS = (
 Customer, model and tokens, which every signal has, are arguments of their own wherever a signal is made.
 """
 IN_EVERY_SIGNAL = ("customer_id", "model", "tokens")
+"""The arguments that every signal has, besides those in the table."""
 
 
 class StepFields(TypedDict, total=False):
