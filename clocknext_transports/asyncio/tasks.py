@@ -88,7 +88,7 @@ class Tasks(tasks.Tasks):
         loop = self._worker.get_loop()
         return loop is running_loop() or loop.is_running()
 
-    def call(self) -> None:
+    def call(self) -> bool:
         """Have the task serve once more, or start one where there is work and a loop."""
         if self.is_working:
             self.wake()
@@ -96,6 +96,7 @@ class Tasks(tasks.Tasks):
             loop = running_loop()
             if loop is not None:
                 self._start(loop)
+        return self.is_working
 
     def take_back(self) -> None:
         """Take back the attempts of loops that have ended: they will not go on."""

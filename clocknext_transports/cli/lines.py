@@ -19,6 +19,7 @@ from clocknext_core.signals import (
     make_signal,
 )
 from clocknext_core.tokens import WIRE_NAMES
+from clocknext_core.wire import camel_case
 
 MAX_LINE_BYTES = 4 * MAX_BODY_BYTES
 """Most bytes of a line that are kept. By blanks and escapes it may be longer than the body made of it."""

@@ -188,8 +188,6 @@ class Driver(ABC, Generic[B]):
         with serving.lock:
             serving.take_in()
             serving.nudge()
-            if not self.background.is_working:
-                serving.serve_here()  # for the spool and the hooks
         if not self.background.is_working:
             serving.run_hooks(in_background=True)
 

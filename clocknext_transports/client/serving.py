@@ -89,8 +89,12 @@ class Background(ABC):
         """Have it serve once more, and start nothing; return whether it will."""
 
     @abstractmethod
-    def call(self) -> None:
-        """Have it serve once more, and start it if there is none."""
+    def call(self) -> bool:
+        """Have it serve once more, and start it if there is none.
+
+        Returns:
+            Whether it will serve: `False` where there is none and none can be started.
+        """
 
 
 class Serving:
@@ -177,10 +181,8 @@ class Serving:
         if background.is_sleeping:
             if self.queue or self.outbox.wakes_before(background.sleeping_until):
                 background.wake()
-        elif self.outbox.has_work:
-            background.call()
-        else:
-            # There is nothing to send, so nothing is worth starting: there are only callers to wake.
+        elif not (self.outbox.has_work and background.call()):
+            # Nothing serves, or nothing is worth starting: there may be callers to wake, and hooks to run.
             self.serve_here()
 
     def nudge_running(self) -> bool:

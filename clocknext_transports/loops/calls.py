@@ -43,6 +43,7 @@ class Calls(driver.Driver[B], Generic[B]):
     transport: Transport
     cancellations: tuple[type[BaseException], ...] = ()
     """What ends a coroutine from outside, where that is an `Exception`, or what a cancelled block raises."""
+    look_every: float = 1.0  # the serving task may be in another loop, which ends, or there may be none
 
     def _begin(self, engine: Engine) -> None:
         self._ahead = 0.0

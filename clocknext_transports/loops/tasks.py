@@ -59,9 +59,10 @@ class Tasks(Background):
         self.wake()
         return True
 
-    def call(self) -> None:
+    def call(self) -> bool:
         """Wake the serving task: if it is not asleep, it serves before it sleeps."""
         self.wake()
+        return self.is_working
 
     def take_back(self) -> None:
         """Take back attempts that ended with their loop, without notice."""

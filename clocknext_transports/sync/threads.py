@@ -111,10 +111,11 @@ class Threads(Background):
             return len(self._threads) > self._serving.engine.config.batch.max_concurrency
         return True
 
-    def call(self) -> None:
+    def call(self) -> bool:
         """Have a thread serve: one that there is, or a new one."""
         if not self.call_running():
             self._start_thread()
+        return self.is_working
 
     def call_all(self) -> None:
         """Have every thread serve that sleeps or rests."""
