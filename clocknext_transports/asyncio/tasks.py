@@ -118,7 +118,7 @@ class Tasks(tasks.Tasks):
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         self.take_back()
         self._on_start()
-        # In a context of its own: it serves everybody, not the caller who happened to be the first. Not by
+        # In a context of its own: it serves all callers, not only the first. Not by
         # the loop: a task factory is the user's, and may run the first step at once, with the lock held.
         self._worker = asyncio.Task(self._work(loop), loop=loop, name="clocknext", context=Context())
 

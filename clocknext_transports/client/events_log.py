@@ -92,7 +92,7 @@ class EventLog:
             case Rejected() | GivenUp() | Mending() | KeyRefused() | Misdirected():
                 name, message = _FAILED[type(event)]
                 key, error = event.encoded.idempotency_key, event.error
-                self._log(event, name, message, key, _shown(error), **_told(error))
+                self._log(event, name, message, key, _shown(error), **_details(error))
             case Retrying():
                 self._log(
                     event,
@@ -103,7 +103,7 @@ class EventLog:
                     event.delay,
                     attempt=event.attempt,
                     delay=event.delay,
-                    **_told(event.error),
+                    **_details(event.error),
                 )
             case Dropped():
                 self._log(
@@ -137,5 +137,5 @@ def _shown(error: ClockNextError) -> str:
     return kind if error.status is None else f"{kind}, status {error.status}"
 
 
-def _told(error: ClockNextError) -> dict[str, object]:
+def _details(error: ClockNextError) -> dict[str, object]:
     return {"error_type": type(error).__name__, "status": error.status, "reason": error.reason}

@@ -126,7 +126,7 @@ class Serving:
         self.inbox: deque[EncodedSignal] = deque()
         """Signals that were recorded while the lock was held, perhaps by the thread that recorded them.
 
-        Adding takes no lock; whoever has the lock takes them out.
+        Adding takes no lock; the thread that holds the lock takes them out.
         """
         self.queue: deque[HookEvent | Waiter | str] = deque()
         """Events whose hooks have yet to run, flushes to release after them, and warnings to log."""

@@ -164,7 +164,7 @@ class Calls(driver.Driver[B], Generic[B]):
         if not held or self._reach(partial(self._begin_close, departure, timeout)):
             self._departure = departure if held else None
             return
-        logger.warning("%d signals were held when their event loop ended: nobody closed the client.", held)
+        logger.warning("%d signals were held when their event loop ended: the client was not closed.", held)
         with serving.lock:
             self.background.take_back()
         if self.owns_transport:  # another one can't be used outside its loop

@@ -42,7 +42,7 @@ class _Registry:
     def __init__(self) -> None:
         self._drivers: dict[Driver, None] = {}
         self._child: int | None = None
-        """The process that was told by multiprocessing to end as it does."""
+        """The process in which multiprocessing calls `drain` at its end."""
 
     def register(self, driver: Driver) -> None:
         """Remember a driver, strongly: it may outlive its client."""

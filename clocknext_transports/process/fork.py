@@ -19,8 +19,8 @@ _restarts: WeakKeyDictionary[Any, Callable[[Any], None]] = WeakKeyDictionary()
 def register(owner: T, restart: Callable[[T], None]) -> None:
     """Call a function with an object in every forked child, for as long as the object lives.
 
-    It runs in the only thread there is. Locks may be held by threads that are not there, and a thread may
-    have one and not know it yet, so that nobody can give it back: replace them all.
+    It runs in the child's only thread. A lock may be held by a thread that the child does not have, or by one
+    that was interrupted before it could take note, so that it is never released: replace every lock.
     """
     _restarts[owner] = restart
 

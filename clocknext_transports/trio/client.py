@@ -57,7 +57,7 @@ class TrioClockNext(LoopClient[Driver]):
             finally:
                 await self._driver.halt()  # a transport may raise, or be cancelled
         finally:
-            # The block's own error goes on by itself: the nursery would wrap it in a group.
+            # The nursery is not given the block's own error: it would wrap it in a group.
             await block.__aexit__(None, None, None)
 
     async def record(self, encoded: EncodedSignal, wait: bool | None = None, /) -> TrackResult:

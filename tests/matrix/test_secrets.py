@@ -321,7 +321,7 @@ def with_broken_transport(world: World, ears: Ears, spool: Path, options: Option
     return kind(transport=AsyncBrokenTransport(ears), **options)
 
 
-async def test_the_key_is_told_to_nobody(world: World, ears: Ears, log: LogKeeper, tmp_path: Path) -> None:
+async def test_the_key_is_shown_nowhere(world: World, ears: Ears, log: LogKeeper, tmp_path: Path) -> None:
     """Every fault, and a service that echoes: the key is in nothing that is said or written down."""
     listener, echoing, faults = Listener(ears), Echoing(), Faults()
     options: Options = {
