@@ -69,6 +69,7 @@ class Driver(ABC, Generic[B]):
 
     def _begin(self, engine: Engine) -> None:
         """Start from nothing: in a new driver, or in a forked child."""
+        self.engine = engine
         self._serving = Serving(engine, self._hooks, self._now, self._keeper)
         self.background = self._make_background(self._serving)
         self._serving.background = self.background

@@ -3,7 +3,7 @@
 from types import TracebackType
 from typing import Self, TypeVar, final
 
-from clocknext_core import CheckReport, EncodedSignal, FlushReport, Operation, Stats, TrackResult
+from clocknext_core import CheckReport, EncodedSignal, Engine, FlushReport, Operation, Stats, TrackResult
 from clocknext_core.delivery import signal_operation
 from clocknext_core.resources.binding import Blocking
 from clocknext_transports.client.base import ClientBase, checked_timeout
@@ -30,13 +30,15 @@ class ClockNext(ClientBase[Blocking, Transport, Driver]):
         Raises:
             ClockNextError: It failed; which class tells why.
         """
-        return self._driver.perform(self._engine.call(operation))
+        driver = self._driver
+        return driver.perform(driver.engine.call(operation))
 
     def record(self, encoded: EncodedSignal, wait: bool | None = None, /) -> TrackResult:
         """Buffer a signal, or send it and wait, as `signals.track` does."""
-        if self._engine.is_awaited(wait):
-            return self._driver.perform(self._engine.call(signal_operation(encoded)))
-        return self._driver.record(encoded)
+        driver = self._driver
+        if driver.engine.is_awaited(wait):
+            return driver.perform(driver.engine.call(signal_operation(encoded)))
+        return driver.record(encoded)
 
     def check(self) -> CheckReport:
         """Find out what is wrong with key, address and clock, by one request; never retried, bills nothing.
@@ -87,8 +89,8 @@ class ClockNext(ClientBase[Blocking, Transport, Driver]):
     ) -> None:
         self.close(self._block_timeout(error))
 
-    def _make_driver(self, transport: Transport) -> Driver:
-        return Driver(self._engine, transport, self._hooks, Clock())
+    def _make_driver(self, engine: Engine, transport: Transport) -> Driver:
+        return Driver(engine, transport, self._hooks, Clock())
 
     def _native_transport(self) -> Transport:
         return NativeTransport(max_idle=self.config.batch.max_concurrency)
