@@ -198,7 +198,8 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
     @property
     def pending(self) -> int:
         """Signals held: recorded and not yet ended."""
-        return self._driver.held
+        fork.notice()
+        return self._own_driver.held
 
     def __repr__(self) -> str:
         return (
@@ -258,9 +259,10 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
         raise TypeError(f"{type(self).__name__} can't be copied or pickled: make another client.")
 
     def __del__(self) -> None:
-        if self._is_started and self._driver.is_unclosed:
+        fork.notice()
+        if self._is_started and self._own_driver.is_unclosed:
             message = f"unclosed {self!r}: close it, or use it in a `with` block"
-            self._driver.orphan()
+            self._own_driver.orphan()
             warnings.warn(message, ResourceWarning, stacklevel=1, source=self)
 
     def _new_engine(self) -> Engine:

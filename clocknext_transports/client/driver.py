@@ -302,6 +302,16 @@ class Driver(ABC, Generic[B]):
         """Take no part in it any more."""
         process_exit.unregister(self)
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is anything that `restart` would lose."""
+        return bool(self._serving.outbox.held) or self.background.is_working
+
+    def suspend(self) -> None:
+        """End the spool's thread, before `restart` in the process that started it."""
+        if self._keeper is not None:
+            self._keeper.suspend()
+
     def restart(self, engine: Engine) -> None:
         """Begin anew in a forked child, with nothing of the parent's."""
         self._serving.is_abandoned = True

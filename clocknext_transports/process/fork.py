@@ -30,7 +30,7 @@ class _Mark(Protocol):
 
 
 class _Page:
-    """A page of memory that the kernel wipes in every child. Reading it takes a tenth of the time of `getpid`.
+    """A page of memory that the kernel wipes in every child. To read it takes a tenth of what `getpid` does.
 
     Raises:
         OSError: This kernel can't do that (Linux before 4.14).

@@ -1,5 +1,6 @@
 """The client for threads."""
 
+import _thread
 from types import TracebackType
 from typing import Self, TypeVar, final
 
@@ -23,6 +24,20 @@ class ClockNext(ClientBase[Blocking, Transport, Driver]):
     """
 
     is_async = False
+    _start_thread: object = None
+    """What started threads when this client began."""
+
+    @property
+    def _driver(self) -> Driver:
+        """What serves this client in this process.
+
+        Raises:
+            RuntimeError: Python's threads were replaced while the client had some at work, or held signals.
+        """
+        driver = super()._driver
+        if self._start_thread is not _thread.start_new_thread:
+            self._adapt(driver)
+        return driver
 
     def run(self, operation: Operation[T], /) -> T:
         """Carry out an operation, one of the resources' or your own, and return its result.
@@ -89,7 +104,22 @@ class ClockNext(ClientBase[Blocking, Transport, Driver]):
     ) -> None:
         self.close(self._block_timeout(error))
 
+    def _adapt(self, driver: Driver) -> None:
+        """Begin anew with the threads and locks that gevent or eventlet has put in the place of Python's."""
+        if driver.has_begun:
+            raise RuntimeError(
+                "gevent or eventlet has replaced Python's threads after this client had begun to work. "
+                "Patch before the client's first signal, or make another client."
+            )
+        driver.suspend()
+        self._restart()
+
+    def _restart(self) -> None:
+        super()._restart()
+        self._start_thread = _thread.start_new_thread
+
     def _make_driver(self, engine: Engine, transport: Transport) -> Driver:
+        self._start_thread = _thread.start_new_thread
         return Driver(engine, transport, self._hooks, Clock())
 
     def _native_transport(self) -> Transport:

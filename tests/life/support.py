@@ -240,14 +240,15 @@ class Program:
     Args:
         source: The program; it goes on from a prologue that imports what these need.
         url: Where its clients send to.
+        prologue: What comes before it.
         environment: What else it finds in its environment.
     """
 
-    def __init__(self, source: str, url: str, **environment: str) -> None:
+    def __init__(self, source: str, url: str, prologue: str = PROLOGUE, **environment: str) -> None:
         clean = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
         self._began = time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "default", "-c", PROLOGUE + source],
+            [sys.executable, "-W", "default", "-c", prologue + source],
             env=clean | {"KEY": KEY, "URL": url} | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -273,9 +274,9 @@ class Program:
         return Ended(self.process.returncode, output, errors, time.monotonic() - self._began)
 
 
-def run(source: str, url: str, **environment: str) -> Ended:
+def run(source: str, url: str, prologue: str = PROLOGUE, **environment: str) -> Ended:
     """Run a program to its end."""
-    return Program(source, url, **environment).end()
+    return Program(source, url, prologue, **environment).end()
 
 
 # What a process has
