@@ -1,6 +1,7 @@
-"""Threads that gevent or eventlet put in the place of Python's, before, between and after a client is made."""
+"""Threads that gevent or eventlet put in the place of Python's, before and after a client is made."""
 
 import importlib.util
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +10,7 @@ from tests.transports.support import Peer, keep_answering
 
 PATCHES = {
     "gevent": "from gevent import monkey; monkey.patch_all()",
-    # The first line keeps it from importing trio, by way of dnspython, after it has patched the socket module.
+    # The variable keeps it from importing trio, by way of dnspython, after it has patched the socket module.
     "eventlet": "os.environ['EVENTLET_NO_GREENDNS'] = 'yes'; import eventlet; eventlet.monkey_patch()",
 }
 IMPORT = """
@@ -77,8 +78,8 @@ os._exit(0)  # the ends of threads that began before are the library's affair
     with Peer(keep_answering()) as peer:
         ended = run(program, peer.url, "import os\n")
     assert ended.output == (
-        "gevent or eventlet has replaced Python's threads after this client had begun to work. Patch before the "
-        "client's first signal, or make another client. 0\n"
+        "gevent or eventlet has replaced Python's threads after this client had begun to work. Patch before "
+        "the client's first signal, or make another client. 0\n"
     ), ended.errors
     assert keys(peer) == {"first": 1}
 
