@@ -111,7 +111,6 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
     """
 
     is_async: bool
-    _driver: D
     _is_started = False
     make_engine: ClassVar[EngineFactory] = Engine
     """What makes the engine of a new client: a trace recorder puts its own here."""
@@ -162,15 +161,15 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
             _check_transport(transport, "aclose" if self.is_async else "close")
             if callable(claim := getattr(transport, "claim", None)):
                 claim(self)
-        self._engine = self._new_engine()
-        self.make_key: Callable[[], str] = self._engine.make_key
+        engine = self._new_engine()
+        self.make_key: Callable[[], str] = engine.make_key
         """Makes a new idempotency key or run id: 128 random bits, in hex."""
         used: TransportT = self._default_transport() if transport is None else transport
-        self._driver = self._make_driver(used)
-        self._driver.owns_transport = transport is None
+        self._own_driver = self._make_driver(engine, used)
+        self._own_driver.owns_transport = transport is None
         # Last of all, since it locks a file: whatever could be refused has been.
         if spool is not None:
-            self._driver.keep(_opened(spool, self._engine.outbox))
+            self._own_driver.keep(_opened(spool, engine.outbox))
         _import_for_connections(self.config.origin)
         fork.register(self, type(self)._restart)  # noqa: SLF001 - its own
         self._is_started = True
@@ -191,9 +190,16 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
         self.workspace: Workspace[S] = Workspace(self)
 
     @property
+    def _driver(self) -> D:
+        """What serves this client in this process."""
+        fork.notice()
+        return self._own_driver
+
+    @property
     def pending(self) -> int:
         """Signals held: recorded and not yet ended."""
-        return self._engine.outbox.held
+        fork.notice()
+        return self._own_driver.held
 
     def __repr__(self) -> str:
         return (
@@ -226,7 +232,7 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
 
         While others use the client, the figures may be some events apart.
         """
-        return self._with_unbilled(self._engine.outbox.stats(now=now))
+        return self._with_unbilled(self._driver.engine.outbox.stats(now=now))
 
     def _with_unbilled(self, stats: Stats) -> Stats:
         return replace(stats, unbilled=self._meter.unbilled)
@@ -245,17 +251,18 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
         return min(self.close_timeout, HURRIED_CLOSE_TIMEOUT)
 
     @abstractmethod
-    def _make_driver(self, transport: TransportT) -> D:
-        """Make what serves the outbox; the engine and the hooks are there."""
+    def _make_driver(self, engine: Engine, transport: TransportT) -> D:
+        """Make what serves the engine's outbox; the hooks are there."""
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         """Refuse to be copied or pickled: a copy that is dropped would close what it shares."""
         raise TypeError(f"{type(self).__name__} can't be copied or pickled: make another client.")
 
     def __del__(self) -> None:
-        if self._is_started and self._driver.is_unclosed:
+        fork.notice()
+        if self._is_started and self._own_driver.is_unclosed:
             message = f"unclosed {self!r}: close it, or use it in a `with` block"
-            self._driver.orphan()
+            self._own_driver.orphan()
             warnings.warn(message, ResourceWarning, stacklevel=1, source=self)
 
     def _new_engine(self) -> Engine:
@@ -266,14 +273,13 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
 
     def _restart(self) -> None:
         """Begin anew after a fork, in the child: nothing held and no connection, but closed if it was."""
-        was_closed = self._engine.outbox.is_closing
-        self._engine = self._new_engine()
-        if was_closed:
-            self._engine.outbox.close()
-        restart_transport: object = getattr(self._driver.transport, "restart", None)
+        engine = self._new_engine()
+        if self._own_driver.engine.outbox.is_closing:
+            engine.outbox.close()
+        restart_transport: object = getattr(self._own_driver.transport, "restart", None)
         if callable(restart_transport):
             restart_transport()
-        self._driver.restart(self._engine)
+        self._own_driver.restart(engine)
 
     @abstractmethod
     def _native_transport(self) -> TransportT: ...

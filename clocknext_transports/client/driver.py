@@ -69,6 +69,7 @@ class Driver(ABC, Generic[B]):
 
     def _begin(self, engine: Engine) -> None:
         """Start from nothing: in a new driver, or in a forked child."""
+        self.engine = engine
         self._serving = Serving(engine, self._hooks, self._now, self._keeper)
         self.background = self._make_background(self._serving)
         self._serving.background = self.background
@@ -298,6 +299,16 @@ class Driver(ABC, Generic[B]):
     def _has_ended(self) -> None:
         """Take no part in it any more."""
         process_exit.unregister(self)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is anything that `restart` would lose."""
+        return bool(self._serving.outbox.held) or self.background.is_working
+
+    def suspend(self) -> None:
+        """End the spool's thread, before `restart` in the process that started it."""
+        if self._keeper is not None:
+            self._keeper.suspend()
 
     def restart(self, engine: Engine) -> None:
         """Begin anew in a forked child, with nothing of the parent's."""

@@ -64,6 +64,7 @@ class _Registry:
 
     def drain(self) -> None:
         """Deliver what is held, and report what can't be."""
+        forks.notice()  # a child that used no client exits, too
         drivers, self._drivers = list(self._drivers), {}
         lost = 0
         for driver in drivers:
@@ -91,7 +92,7 @@ class _Registry:
 _registry = _Registry()
 register: Callable[[Driver], None] = _registry.register
 unregister: Callable[[Driver], None] = _registry.unregister
-forks.register(_registry, _Registry.forget)
+forks.register_global(_registry.forget)
 
 
 def registered() -> int:
