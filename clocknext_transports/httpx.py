@@ -325,6 +325,7 @@ class _Package(Protocol):
     ConnectTimeout: type[Exception]
     PoolTimeout: type[Exception]
     ProxyError: type[Exception]
+    RemoteProtocolError: type[Exception]
 
 
 class _HeadOfResponse(Protocol):
@@ -428,7 +429,9 @@ class _Progress:
             return Failure(f"Could not connect to {self._peer()}: {_text(error)}", processed=False)
         if isinstance(error, (package.TimeoutException, TimeoutError)):
             return self.timed_out()
-        return Failure(f"The connection broke: {_text(error)}", processed=self._may_be_processed())
+        # The text of a RemoteProtocolError shows what the server sent.
+        why = "no answer in HTTP" if isinstance(error, package.RemoteProtocolError) else _text(error)
+        return Failure(f"The connection broke: {why}", processed=self._may_be_processed())
 
     def _peer(self) -> str:
         """Name what could not be connected to: the service, or the proxy before it."""

@@ -254,6 +254,7 @@ class Driver(ABC, Generic[B]):
             # Of what was dropped at the end, and flushes that wait for them.
             self._serving.run_hooks(in_background=False)
         finally:
+            self._hooks.log.finish(kept=0 if self._keeper is None else report.pending)
             self._has_ended()
         return report
 

@@ -110,7 +110,7 @@ def test_a_client_of_the_transports_own_is_closed_with_it(package: Any) -> None:
     async def main() -> bool:
         client = package.AsyncClient()
         await AsyncHttpxTransport(client, owns_client=True).aclose()
-        return client.is_closed
+        return bool(client.is_closed)
 
     assert asyncio.run(main())
 

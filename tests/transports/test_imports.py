@@ -100,7 +100,7 @@ def test_a_missing_package_is_named(missing: Sequence[str], program: str, says: 
 
 @pytest.mark.parametrize("name", ["ClockNext", "AsyncClockNext"])
 def test_the_others_work_without_trio_and_httpx(name: str) -> None:
-    hidden = "trio=None, httpx=None, httpx2=None, anyio=None, click=None, rich=None"
-    hide = f"import sys; sys.modules.update({hidden})"
+    absent = ", ".join(f"{each}=None" for each in ("trio", "httpx", "httpx2", "anyio", "click", "rich"))
+    hide = f"import sys; sys.modules.update({absent})"
     made = f"from clocknext_transports import {name}; print({name}('cnk_x', base_url='http://127.0.0.1:1'))"
     assert f"{name.removeprefix('Async')} http://127.0.0.1:1 pending=0" in run(f"{hide}\n{made}")
