@@ -13,6 +13,7 @@ TESTS = Path(__file__).parent
 
 SLOW = (
     "benchmarks/*",
+    "browser/*",
     "cli/test_demo.py",
     "cli/test_emulator.py",
     "cli/test_hostile_text.py",
@@ -54,6 +55,7 @@ SLOW = (
     "transports/test_imports.py",
     "transports/test_tls.py",
     "transports/test_wire.py",
+    "testing/*",
     "twisted/test_contract.py",
     "twisted/test_driver.py",
     "typing/*",

@@ -82,6 +82,14 @@ def _is_number(text: str) -> bool:
     help="Answer signals with 202 and unpriced, as the newer ingest does in this state.",
 )
 @click.option(
+    "--allow-host",
+    "allow_hosts",
+    metavar="NAME",
+    multiple=True,
+    help="A name with a dot by which a browser may open the page. May be repeated.",
+)
+@click.option("--quiet", is_flag=True, help="Don't print a line for each signal.")
+@click.option(
     "--models", is_flag=True, help="Answer as OpenAI, Anthropic and Gemini too, with made-up usage."
 )
 def emulator(
@@ -91,10 +99,13 @@ def emulator(
     chances: list[tuple[Fault, float]],
     seed: int,
     accept_only: AcceptOnly | None,
+    allow_hosts: tuple[str, ...],
+    quiet: bool,
     models: bool,
 ) -> None:
     """Run a ClockNext on this machine that bills by the real formulas, until Ctrl-C.
 
+    The ledger can be watched in a browser, at the address that is printed, and each signal is a line here.
     Any HTTP client can use it. Its state is in memory and can be read over HTTP; it is lost when the
     emulator ends.
 
@@ -115,7 +126,9 @@ def emulator(
             faults,
             port=port,
             host=host,
+            allow_hosts=allow_hosts,
             models=ModelService() if models else None,
+            on_signal=None if quiet else click.echo,
             on_listening=partial(_introduce, models=models),
         )
     except OSError as error:
@@ -128,6 +141,7 @@ def _introduce(server: EmulatorServer, *, models: bool) -> None:
     click.echo(
         f"""\
 ClockNext emulator at {url}
+Ledger: {server.page_url} (open it in a browser)
 API key: {key}
 
 For the SDK and `clocknext send`:

@@ -98,6 +98,11 @@ def register_global(restart: Callable[[], object]) -> None:
     _globals.append(restart)
 
 
+def owners() -> list[object]:
+    """Return the objects that a fork would concern, which live."""
+    return list(_restarts)
+
+
 def registered() -> int:
     """Count the objects that a fork would concern."""
     return len(_restarts)

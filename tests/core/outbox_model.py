@@ -596,7 +596,8 @@ class World:
         assert stats.delivered == places["delivered"]
         assert stats.rejected == places["refused"]
         assert stats.dropped == {
-            reason: places[reason] for reason in ("queue_full", "send_failed", "closed", "expired")
+            reason: places[reason]
+            for reason in ("queue_full", "send_failed", "closed", "expired", "disabled")
         }
         assert stats.retries == self.seen["retry"]
         assert stats.misdirected == sum(book.is_misdirected for book in self.books.values())

@@ -245,7 +245,8 @@ CONFIG: list[tuple[Callable[[], object], str]] = [
         lambda: Config(KEY, "http://a.example"),
         (
             "base_url: must use https: plain http would send the API key in the clear "
-            "(it is allowed to loopback addresses, elsewhere with allow_insecure_http=True)"
+            "(it is allowed to loopback addresses, elsewhere with allow_insecure_http=True or "
+            "CLOCKNEXT_ALLOW_INSECURE_HTTP=1)"
         ),
     ),
     (lambda: Config(KEY, "https://[fe80::1%25x]"), "base_url: has no valid IPv6 address"),

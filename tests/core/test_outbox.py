@@ -333,6 +333,7 @@ def test_a_signal_is_given_up_after_its_last_attempt_with_its_last_error() -> No
         "send_failed": 1,
         "closed": 0,
         "expired": 0,
+        "disabled": 0,
     }
 
 

@@ -1,7 +1,6 @@
 """Threads that gevent or eventlet put in the place of Python's, before and after a client is made."""
 
 import importlib.util
-from pathlib import Path
 
 import pytest
 

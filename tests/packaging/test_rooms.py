@@ -32,10 +32,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("clocknext",),
     ("clocknext_transports.emulator.books",),
     ("clocknext_transports.emulator.api",),
+    ("clocknext_transports.emulator.page",),
     ("clocknext_transports.emulator.server",),
     ("clocknext_transports.emulator.models",),
     ("clocknext_transports.emulator",),
-    ("clocknext_transports.cli",),
+    ("clocknext_transports.cli", "clocknext_transports.testing"),
 )
 """The rooms by floor, the lowest first. A room imports from itself and from lower floors only.
 

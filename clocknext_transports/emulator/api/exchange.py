@@ -82,6 +82,14 @@ class Hold:
         wake()
 
 
+class Feed(Protocol):
+    """The body of an answer that goes on until the client leaves. Called from the server's thread."""
+
+    def take(self) -> bytes:
+        """Return what is to be sent now; nothing where there is nothing new."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """The server's instructions for one request."""
@@ -100,6 +108,8 @@ class Reply:
     """Announce the whole length, send half of the body, then end as `ending` says (never `keep`)."""
     surplus: bytes = b""
     """Bytes to send right after the complete answer."""
+    feed: Feed | None = None
+    """What follows the head of `response`, whose body is not sent."""
     ending: Literal["keep", "close", "reset"] = "keep"
     """Afterwards: keep the connection as HTTP allows, close it, or reset it (RST)."""
 

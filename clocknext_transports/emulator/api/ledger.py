@@ -56,7 +56,7 @@ DEFAULT_API_KEY = "cnk_test_emulator"
 EXPIRED_API_KEY = "cnk_test_expired"
 MAX_REQUESTS_LOGGED = 100_000
 MAX_BYTES_LOGGED = 128 * 1024 * 1024
-"""The most bytes of bodies that the log of requests keeps."""
+"""The most bytes of bodies, of requests and answers, that the log of requests keeps."""
 ROUTER = Router(
     (
         *signals.ROUTES,
@@ -97,6 +97,13 @@ class RequestRecord:
     """Wall clock, seconds since 1970."""
     connection: int
     """The number of its connection."""
+    answer: bytes | None = field(default=None, repr=False)
+    """The body of the answer; `None` without an answer."""
+
+    @property
+    def size(self) -> int:
+        """The bytes of the bodies."""
+        return len(self.raw_body) + len(self.answer or b"")
 
     @property
     def body(self) -> object:
@@ -218,7 +225,7 @@ class Ledger:
         """
         with self.guard:
             response = self.process(request, now=now)
-            self.log_request(request, now=now, status=response.status)
+            self.log_request(request, now=now, status=response.status, answer=response.body)
             return response
 
     def process(self, request: Received, *, now: float) -> Response:
@@ -254,9 +261,15 @@ class Ledger:
             return succeed(envelope, payload, now=now)
 
     def log_request(
-        self, request: Received, *, now: float, status: int | None, fault: str | None = None
+        self,
+        request: Received,
+        *,
+        now: float,
+        status: int | None,
+        fault: str | None = None,
+        answer: bytes | None = None,
     ) -> None:
-        """Log a request with the status of its answer."""
+        """Log a request with the status and the body of its answer."""
         with self.guard:
             counters = self._books.counters
             counters.requests += 1
@@ -273,11 +286,12 @@ class Ledger:
                     fault=fault,
                     at=now,
                     connection=request.connection,
+                    answer=answer,
                 )
             )
-            self._bytes_logged += len(request.body)
+            self._bytes_logged += self._requests[-1].size
             while len(self._requests) > MAX_REQUESTS_LOGGED or self._bytes_logged > MAX_BYTES_LOGGED:
-                self._bytes_logged -= len(self._requests.popleft().raw_body)
+                self._bytes_logged -= self._requests.popleft().size
 
     def _authorise(self, request: Received) -> None:
         authorization = request.headers.get("authorization")
@@ -317,6 +331,21 @@ class Ledger:
         """
         with self.guard:
             return tuple(self._requests)
+
+    def requests_since(self, number: int) -> list[RequestRecord]:
+        """Return the latest requests after the one with this number, oldest first."""
+        with self.guard:
+            found: list[RequestRecord] = []
+            for record in reversed(self._requests):
+                if record.number <= number:
+                    break
+                found.append(record)
+            return found[::-1]
+
+    @property
+    def books(self) -> Books:
+        """The records themselves, for the page: read them while `guard` is held. A reset makes others."""
+        return self._books
 
     @property
     def counters(self) -> Counters:
@@ -427,6 +456,23 @@ class Ledger:
         """Add or replace a plan. Customers who have bought it keep their terms."""
         with self.guard:
             self._books.plans.put(plan)
+
+    def renew(self, catalogue: Catalogue | None = None, *, accept_only: AcceptOnly | None = None) -> None:
+        """Begin anew, with another catalogue and another state of the ingest.
+
+        Args:
+            catalogue: As for a new ledger.
+            accept_only: As for a new ledger.
+
+        Raises:
+            ValueError: The ingest has no such state; nothing has changed.
+        """
+        if accept_only is not None and accept_only not in STATES:
+            raise ValueError(f"accept_only must be one of {', '.join(STATES)}, or None; not {accept_only!r}.")
+        with self.guard:
+            self._catalogue = catalogue or Catalogue()
+            self.accept_only = accept_only
+            self._start()
 
     def reset(self) -> None:
         """Restore the state of the start: the catalogue given, and nothing recorded."""

@@ -355,6 +355,18 @@ def query_limit(query: Mapping[str, str], *, default: int = 50, maximum: int = 1
     raise invalid("limit", f"must be an integer from 1 to {maximum}")
 
 
+def query_number(query: Mapping[str, str], name: str) -> int:
+    """Read a required number, from 0.
+
+    Raises:
+        Refusal: 400, anything else.
+    """
+    text = query.get(name, "")
+    if text.isascii() and text.isdigit() and len(text) <= 15:
+        return int(text)
+    raise invalid(name, "must be an integer, at least 0")
+
+
 def query_flag(query: Mapping[str, str], name: str) -> bool | None:
     """Read an optional `true` or `false` parameter.
 

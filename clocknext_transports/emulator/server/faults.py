@@ -33,6 +33,8 @@ FaultKind: TypeAlias = Literal[
 _KINDS: tuple[str, ...] = get_args(FaultKind)
 _COMMITTED = frozenset({"latency", "lost", "drip", "truncated", "surplus", "stale", "gzip", "huge"})
 _MAX_ORDERS = 10_000
+_MAX_SHOWN = 5
+"""The most faults of one script that are shown."""
 _MAX_SECONDS = 86_400.0
 _MIN_RATE, _MAX_RATE = 1e-3, 1e9
 _MAX_SIZE = 64 * 1024 * 1024
@@ -119,7 +121,7 @@ class _Where:
         return self.path.endswith("*") and path.startswith(self.path[:-1])
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Script:
     where: _Where
     faults: tuple[Fault | None, ...]
@@ -131,12 +133,25 @@ class _Script:
         self.used += 1
         return fault
 
+    def as_json(self) -> dict[str, object]:
+        left = self.total - self.used
+        return {"kinds": [_name(fault) for fault in self.faults[:_MAX_SHOWN]], "left": left}
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Chance:
     where: _Where
     probability: float
     fault: Fault
+
+    def as_json(self) -> dict[str, object]:
+        return {"kinds": [_name(self.fault)], "probability": self.probability}
+
+
+def _name(fault: Fault | None) -> str:
+    if fault is None:
+        return "none"
+    return str(fault.status or 503) if fault.kind == "status" else fault.kind
 
 
 class Faults:
@@ -151,6 +166,8 @@ class Faults:
         self._rng_at_start = self._rng.getstate()
         self._scripts: list[_Script] = []
         self._chances: list[_Chance] = []
+        self._latest: list[_Script | _Chance] = []
+        """Scripts and chances, in the order in which they were added."""
         self._counts = Counter[FaultKind]()
         self.guard: AbstractContextManager[object] = nullcontext()
         """Entered around every access. Put an `RLock` here to share the faults between threads."""
@@ -172,7 +189,9 @@ class Faults:
         with self.guard:
             self._check_room()
             if faults and times > 0:
-                self._scripts.append(_Script(_Where(method, path), faults, len(faults) * times))
+                script = _Script(_Where(method, path), faults, len(faults) * times)
+                self._scripts.append(script)
+                self._latest.append(script)
 
     def chance(
         self, probability: float, fault: Fault, *, method: str | None = None, path: str | None = None
@@ -195,7 +214,9 @@ class Faults:
             alike = sum(c.probability for c in self._chances if c.where == where)
             if not 0 <= probability <= 1 or alike + probability > 1 + 1e-9:
                 raise ValueError("Probabilities must be from 0 to 1, and come to no more than 1 together.")
-            self._chances.append(_Chance(where, probability, fault))
+            added = _Chance(where, probability, fault)
+            self._chances.append(added)
+            self._latest.append(added)
 
     def _check_room(self) -> None:
         if len(self._scripts) + len(self._chances) >= _MAX_ORDERS:
@@ -215,6 +236,7 @@ class Faults:
                 fault = script.next()
                 if script.used == script.total:
                     self._scripts.remove(script)
+                    self._latest.remove(script)
                 return fault
         chances = [chance for chance in self._chances if chance.where.matches(method, path)]
         if chances:
@@ -237,11 +259,29 @@ class Faults:
         with self.guard:
             return sum(script.total - script.used for script in self._scripts)
 
+    def undo(self) -> bool:
+        """Remove the script or chance that was added last and still stands; `False`: there is none."""
+        with self.guard:
+            if not self._latest:
+                return False
+            last = self._latest.pop()
+            if isinstance(last, _Script):
+                self._scripts.remove(last)
+            else:
+                self._chances.remove(last)
+            return True
+
+    def standing(self) -> list[dict[str, object]]:
+        """Return what will hit requests, in the order added: the kind, and how often or how likely."""
+        with self.guard:
+            return [each.as_json() for each in self._latest]
+
     def clear(self) -> None:
         """Remove all scripts and chances. The counts stay."""
         with self.guard:
             self._scripts.clear()
             self._chances.clear()
+            self._latest.clear()
 
     def reset(self) -> None:
         """Remove all scripts and chances, set the counts to 0, and restart the generator."""

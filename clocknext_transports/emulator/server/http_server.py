@@ -16,7 +16,7 @@ import h11
 import trio
 
 from clocknext_core.messages import Response
-from clocknext_transports.emulator.api.exchange import Hold, Received, Reply, Responder
+from clocknext_transports.emulator.api.exchange import Feed, Hold, Received, Reply, Responder
 
 _READ: Final = 65_536
 _MAX_KEPT: Final = 1024 * 1024
@@ -37,6 +37,10 @@ _IDLE: Final = re.compile(r"timeout=([0-9]{1,6})")
 _NO_BODY: Final = frozenset({204, 304})
 _LINGER_RESET: Final = struct.pack("ii", 1, 0)
 _DRIPS_PER_SECOND: Final = 20
+_FEED_FRAME: Final = 1 / 30
+"""Seconds between two pieces of a feed."""
+_FEED_GLANCE: Final = 0.5
+"""Seconds after which a feed is looked at though no request came."""
 
 
 class HttpServer:
@@ -56,6 +60,7 @@ class HttpServer:
         """The number of requests that were read and whose answers are not sent, except for the last bytes."""
         self.max_in_service = 0
         """The highest number of them at once."""
+        self._request_came = trio.Event()
         self.failure: Exception | None = None
         """The first exception that the responder raised, or that its reply caused. The connection was closed
         without an answer, and the server went on."""
@@ -102,6 +107,16 @@ class HttpServer:
                     nursery.cancel_scope.cancel()
 
         trio.run(main)
+
+    def note_request(self) -> None:
+        """Wake the feeds: a request was answered."""
+        self._request_came.set()
+        self._request_came = trio.Event()
+
+    async def next_request(self) -> None:
+        """Wait until a request is answered, but only for a while: a test may change the ledger itself."""
+        with trio.move_on_after(_FEED_GLANCE):
+            await self._request_came.wait()
 
     async def _serve_connection(self, transport: trio.SocketStream) -> None:
         self.connections += 1
@@ -167,6 +182,7 @@ class Conversation:
             self._enter_service()
             try:
                 reply = responder.respond(request, now=time.time())
+                self._server.note_request()
                 goes_on = await self._obey(reply, request)
             finally:
                 self._leave_service()
@@ -246,6 +262,10 @@ class Conversation:
 
     async def _obey(self, reply: Reply, request: Received) -> bool:
         """Obey the reply, and return whether the connection can serve another request."""
+        if reply.feed is not None and reply.response is not None:
+            self._leave_service()
+            await self._follow(reply.response, reply.feed)
+            return False
         if (reply.delay or reply.hold is not None) and not await self._wait(reply):
             return False
         payload = reply.surplus
@@ -272,6 +292,21 @@ class Conversation:
             return False
         self._start_over()
         return True
+
+    async def _follow(self, response: Response, feed: Feed) -> None:
+        """Send what the feed has, in chunks, until the client leaves."""
+        raw = [(name.encode(), value.encode()) for name, value in response.headers]
+        raw.append((b"transfer-encoding", b"chunked"))
+        await self._stream.send_all(
+            self._http.send(h11.Response(status_code=response.status, headers=raw)) or b""
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_for_hangup, nursery.cancel_scope)
+            while True:
+                if data := feed.take():
+                    await self._stream.send_all(self._http.send(h11.Data(data=data)) or b"")
+                await self._server.next_request()
+                await trio.sleep(_FEED_FRAME)  # what comes meanwhile goes out together
 
     def _start_over(self) -> None:
         """Prepare for the next request, part of which h11 may hold already."""

@@ -3,9 +3,10 @@
 trio is imported when a server is started: ledger, faults and catalogue work without it.
 """
 
+import os
 import socket
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from ssl import SSLContext
@@ -15,7 +16,7 @@ from clocknext_transports.emulator.api.exchange import Received, Reply, Responde
 from clocknext_transports.emulator.api.ingest import AcceptOnly
 from clocknext_transports.emulator.api.ledger import Ledger
 from clocknext_transports.emulator.server.faults import Faults
-from clocknext_transports.emulator.server.service import Service
+from clocknext_transports.emulator.server.service import CONTROL, Service
 
 if TYPE_CHECKING:
     import trio
@@ -67,6 +68,11 @@ class EmulatorServer(LoopbackServer):
         self.faults: Faults = service.faults
 
     @property
+    def page_url(self) -> str:
+        """Where a browser shows the ledger."""
+        return self.url + CONTROL
+
+    @property
     def api_key(self) -> str:
         """The API key that it lets in."""
         return self.ledger.api_key
@@ -81,6 +87,7 @@ def emulator(
     port: int = 0,
     host: str = LOOPBACK,
     ssl_context: SSLContext | None = None,
+    allow_hosts: Collection[str] = (),
 ) -> Generator[EmulatorServer, None, None]:
     """Run a ClockNext in a background thread for as long as the `with` block lasts.
 
@@ -91,6 +98,8 @@ def emulator(
         port: TCP port; 0: any free one.
         host: Address to listen on. The emulator is not made for a network: keep it to loopback.
         ssl_context: Serve https with this server-side context.
+        allow_hosts: Names with a dot by which a browser may open the page, such as that of a container. The
+            API itself answers under any name.
 
     Yields:
         The running server: `.url`, `.api_key`, `.ledger`, `.faults`.
@@ -100,7 +109,7 @@ def emulator(
         OSError: The port is taken.
         ValueError: An unknown `accept_only`, or one beside a `ledger`, which states its own.
     """
-    service = _shared(ledger, faults, accept_only)
+    service = _shared(ledger, faults, accept_only, allow_hosts)
     with background(service, port=port, host=host, ssl_context=ssl_context) as (http, url):
         yield EmulatorServer(http, url, service)
 
@@ -134,8 +143,10 @@ def run(
     host: str = LOOPBACK,
     ssl_context: SSLContext | None = None,
     accept_only: AcceptOnly | None = None,
+    allow_hosts: Collection[str] = (),
     models: Responder | None = None,
     on_listening: Callable[[EmulatorServer], object] | None = None,
+    on_signal: Callable[[str], object] | None = None,
 ) -> None:
     """Run a ClockNext in the foreground until SIGINT (Ctrl-C) or SIGTERM, then return. Main thread only.
 
@@ -148,13 +159,15 @@ def run(
         host: Address to listen on.
         ssl_context: Serve https with this.
         accept_only: The state of the ingest that a new ledger imitates.
+        allow_hosts: As for `emulator`.
         models: Answers the paths of model providers, `/v1/…` and `/v1beta/…`, such as a `ModelService`.
         on_listening: Called once, when the server listens.
+        on_signal: Called with one printable line for each signal that was answered.
 
     Raises:
         RuntimeError: At the end, if the responder raised.
     """
-    service = _shared(ledger, faults, accept_only)
+    service = _shared(ledger, faults, accept_only, allow_hosts, on_signal)
     responder = service if models is None else _Both(service, models)
     http, listening, url = _prepare(responder, port=port, host=host, ssl_context=ssl_context)
 
@@ -218,10 +231,22 @@ def _report(http: "HttpServer") -> None:
         raise RuntimeError("The emulator failed to answer a request.") from http.failure
 
 
-def _shared(ledger: Ledger | None, faults: Faults | None, accept_only: AcceptOnly | None) -> Service:
+def _shared(
+    ledger: Ledger | None,
+    faults: Faults | None,
+    accept_only: AcceptOnly | None,
+    allow_hosts: Collection[str] = (),
+    on_signal: Callable[[str], object] | None = None,
+) -> Service:
     if ledger is not None and accept_only is not None:
         raise ValueError("Give accept_only to the Ledger, not beside it.")
-    service = Service(ledger or Ledger(accept_only=accept_only), faults or Faults())
+    service = Service(
+        ledger or Ledger(accept_only=accept_only),
+        faults or Faults(),
+        server_id=os.urandom(8).hex(),
+        allow_hosts=allow_hosts,
+        on_signal=on_signal,
+    )
     service.ledger.guard = service.faults.guard = threading.RLock()
     return service
 
