@@ -25,7 +25,7 @@ from clocknext_core import (
     Retrying,
 )
 from clocknext_core.gate import Gate
-from clocknext_core.models import DropReason
+from clocknext_core.states import DropReason
 from clocknext_transports.client.advice import advice, facts, path_shown
 from clocknext_transports.client.quota import Quota
 

@@ -86,9 +86,9 @@ _begun_in = 0
 def register(owner: T, restart: Callable[[T], None]) -> None:
     """Call a function with an object in every forked child, for as long as the object lives.
 
-    It runs in the child's only thread, or in the first that uses a client. A lock may be held by a thread that
-    the child does not have, or by one that was interrupted before it could take note, so that it is never
-    released: replace every lock.
+    It runs in the child's only thread, or in the first that uses a client. A lock may be held by a thread
+    that the child does not have, or by one that was interrupted before it could take note, so that it is
+    never released: replace every lock.
     """
     _restarts[owner] = restart
 
