@@ -47,7 +47,7 @@ class Call(Generic[T]):
         self._retrying: Retrying | None = None
         self._outcome: Payload | ClockNextError | None = None
         self._is_settled = False
-        self._is_told = False
+        self._has_reported = False
 
     def poll(self, *, now: float) -> CallOutput:
         """Return the next output; `Wait` when there is none until then, `Closed` after `Settled`."""
@@ -59,9 +59,9 @@ class Call(Generic[T]):
         if starts_at is not None and starts_at > self._now + self._config.patience:
             self._settle(self._too_long(starts_at - self._now))
         if self._is_settled:
-            if self._is_told:
+            if self._has_reported:
                 return Closed()
-            self._is_told = True
+            self._has_reported = True
             return Settled(self._attempt, self._outcome)  # type: ignore[arg-type]  # set together with the flag
         if starts_at is None:
             return Wait(None)

@@ -29,9 +29,7 @@ class Engine:
 
     def __init__(self, config: Config, *, rng: RandomSource, make_key: Callable[[], str]) -> None:
         self.config = config
-        self.outbox: Outbox | SpooledOutbox = (
-            Outbox(config, rng) if config.spool_window is None else SpooledOutbox(config, rng)
-        )
+        self.outbox: Outbox | SpooledOutbox = make_outbox(config, rng)
         """The buffer. With a spool the `poll` of the spool's keeper takes the place of its own."""
         self._rng = rng
         self.make_key = make_key
@@ -72,3 +70,8 @@ class Engine:
         """
         is_awaited = self.config.mode == "sync" if wait is None else check_bool("wait", wait)
         return is_awaited and not self.config.disabled  # else the outbox drops it
+
+
+def make_outbox(config: Config, rng: RandomSource) -> Outbox | SpooledOutbox:
+    """Make the buffer that a configuration asks for."""
+    return Outbox(config, rng) if config.spool_window is None else SpooledOutbox(config, rng)

@@ -11,7 +11,6 @@ or, if it has none, the patience (`Config.patience`): however large the backlog 
 
 import math
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from clocknext_core.outputs import FailedSignal, FlushReport, Ticket
@@ -88,17 +87,12 @@ class Flushes:
 
     patience: float
     memory: int
-    _waiting: list[Flush] = field(default_factory=list[Flush])
+    waiting: list[Flush] = field(default_factory=list[Flush], init=False)
+    """In the order they began."""
     _unreported: Tally = field(init=False)
 
     def __post_init__(self) -> None:
         self._unreported = self._new_tally()
-
-    def __iter__(self) -> Iterator[Flush]:
-        return iter(self._waiting)
-
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
 
     def _new_tally(self) -> Tally:
         return Tally(deque(maxlen=self.memory))
@@ -117,9 +111,9 @@ class Flushes:
     ) -> None:
         """Begin to wait for everything that is held."""
         tally, self._unreported = self._unreported, self._new_tally()
-        if self._waiting:
+        if self.waiting:
             # An earlier flush still waits and has not reported its signals: this one covers them too.
-            earlier = self._waiting[-1].tally
+            earlier = self.waiting[-1].tally
             tally.delivered += earlier.delivered
             tally.adopted += earlier.adopted
             tally.failed = deque([*earlier.failed, *tally.failed], tally.failed.maxlen)
@@ -129,12 +123,12 @@ class Flushes:
         )
         if look is None:
             flush.last_adopted = last_sequence
-        self._waiting.append(flush)
+        self.waiting.append(flush)
 
     def hold(self, entry: Entry) -> None:
         """Count a signal that is held from now on."""
         is_closing = False
-        for flush in self._waiting:
+        for flush in self.waiting:
             is_closing |= flush.closes
             if entry.is_adopted:
                 flush.adopted += flush.covers(entry)
@@ -145,7 +139,7 @@ class Flushes:
     def end(self, entry: Entry, failed: FailedSignal | None) -> None:
         """Count a signal that is held no longer, in every flush that covers it."""
         is_counted = False
-        for flush in self._waiting:
+        for flush in self.waiting:
             if flush.covers(entry):
                 is_counted = True
                 if entry.is_adopted:
@@ -163,11 +157,11 @@ class Flushes:
     @property
     def wait_for_looks(self) -> bool:
         """Whether any waits for a look into the spool."""
-        return any(flush.look is not None for flush in self._waiting)
+        return any(flush.look is not None for flush in self.waiting)
 
     def end_looks(self, number: int, last_sequence: int) -> None:
         """Take note that every look up to `number` has ended: there is nothing left to adopt."""
-        for flush in self._waiting:
+        for flush in self.waiting:
             if flush.look is not None and flush.look <= number:
                 flush.look = None
                 flush.last_adopted = last_sequence
@@ -180,7 +174,7 @@ class Flushes:
         Args:
             is_storing: Whether signals are on their way into the spool: a close waits for these.
         """
-        for flush in self._waiting:
+        for flush in self.waiting:
             if not flush.own and not flush.waits_for_adoption and not (flush.closes and is_storing):
                 return flush
         return None
@@ -192,7 +186,7 @@ class Flushes:
             worked_at: When the service was last seen working.
             now: The time.
         """
-        for flush in self._waiting:
+        for flush in self.waiting:
             if self._gives_up_at(flush, worked_at) <= now:
                 return flush
             if flush.waits_for_adoption and flush.adopts_until <= now:
@@ -201,13 +195,13 @@ class Flushes:
 
     def settle(self, flush: Flush, left_behind: int) -> FlushReport:
         """End a flush and return its report."""
-        self._waiting.remove(flush)
+        self.waiting.remove(flush)
         return flush.report(left_behind)
 
     def wakes_at(self, worked_at: float) -> float:
         """Return when the next flush gives up, on all or on adopted signals; infinite if none waits."""
         wake_at = math.inf
-        for flush in self._waiting:
+        for flush in self.waiting:
             wake_at = min(wake_at, self._gives_up_at(flush, worked_at))
             if flush.waits_for_adoption:
                 wake_at = min(wake_at, flush.adopts_until)

@@ -5,15 +5,14 @@ or drops can break a client. An attribute is `None` when its field is absent.
 """
 
 from collections.abc import Mapping
-from typing import ClassVar, Generic, Literal, Self, TypeAlias, TypeVar, cast, overload
+from typing import ClassVar, Generic, Self, TypeVar, cast, overload
 
 from clocknext_core.envelope import Payload, as_list, as_object
+from clocknext_core.states import DropReason
 from clocknext_core.wire import camel_case
 
 T = TypeVar("T")
 M = TypeVar("M", bound="Model")
-
-DropReason: TypeAlias = Literal["queue_full", "send_failed", "closed", "expired", "disabled"]
 
 
 class _Declared(Generic[T]):

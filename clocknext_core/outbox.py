@@ -55,7 +55,7 @@ from clocknext_core.errors import ClockNextError, QueueFullError
 from clocknext_core.flushes import Flush, Flushes
 from clocknext_core.gate import Gate, GateState
 from clocknext_core.messages import Answer
-from clocknext_core.models import DropReason, TrackResult
+from clocknext_core.models import TrackResult
 from clocknext_core.outputs import (
     Closed,
     Delivered,
@@ -78,11 +78,13 @@ from clocknext_core.outputs import (
 from clocknext_core.poison import Evidence
 from clocknext_core.room import Blocked, Room
 from clocknext_core.signals import EncodedSignal
-from clocknext_core.states import Entry, Trigger
+from clocknext_core.states import DropReason, Entry, Trigger
 from clocknext_core.verdicts import Verdict, judge
 
 _Event: TypeAlias = HookEvent | Settled[FlushReport] | Settled[TrackResult]
 OutboxOutput: TypeAlias = _Event | Transmit | Wait | Closed
+_Timer: TypeAlias = tuple[float, WaitReason]
+"""When to wake up, and for what."""
 
 
 @dataclass(slots=True)
@@ -167,11 +169,11 @@ class Outbox:
         self._last_ticket: Ticket = 0
         self._is_sending = False
         """Whether fresh signals are going out: from a trigger until none is left."""
-        self._interval_at: float | None = None
+        self._interval: _Timer | None = None
         """When the batch's interval is over; `None` while nothing fresh waits for it."""
         self._is_closing = False
         self._is_closed = False
-        self._recorded = 0
+        self._recorded: int = 0
         self._delivered = 0
         self._rejected = 0
         self._dropped: dict[DropReason, int] = {
@@ -231,8 +233,14 @@ class Outbox:
 
     # Inputs
 
-    def record(self, encoded: EncodedSignal, *, now: float) -> Receipt:
+    def record(self, encoded: EncodedSignal, *, now: float, may_wait: bool = True) -> Receipt:
         """Take a signal into the buffer, or do what the overflow policy says if it is full.
+
+        Args:
+            encoded: The signal.
+            now: The time.
+            may_wait: Whether the call can wait or fail. Where it can't, `block` and `raise` are as
+                `drop_newest`, and a signal that the spool does not take is reported as given up.
 
         Raises:
             QueueFullError: The queue is full and the policy is `raise`; nothing was recorded.
@@ -248,6 +256,8 @@ class Outbox:
         if self._room.fits(size):
             return Receipt(queued(encoded), self._admit(encoded))
         self._start_sending()  # to make room
+        if not may_wait and self._batch.overflow in {"block", "raise"}:
+            return self._refuse(encoded, "queue_full")
         if self._batch.overflow == "raise":
             raise QueueFullError(
                 f"{self.held} signals of {self.held_bytes} bytes are held, and max_queue_size or "
@@ -389,8 +399,10 @@ class Outbox:
         Returns:
             The ticket for which the call has to wait now; `None`: the signal is held.
         """
-        self._room.take(len(encoded.body))
-        self._hold(Entry(self._next_number(), encoded, self._now))
+        self._recorded += 1
+        entry = Entry(self._recorded, encoded, self._now)
+        self._room.take(entry.size)
+        self._hold(entry)
         if ticket is not None:
             self._events.append(Settled(ticket, queued(encoded)))
         return None
@@ -422,8 +434,8 @@ class Outbox:
         return 0
 
     def _needs_room(self) -> bool:
-        """Return whether anything waits for room in a queue that is not full."""
-        return False
+        """Return whether held signals have to make room for others."""
+        return self._room.is_full
 
     def _ask_for_a_look(self) -> int | None:
         """Have the spool looked into; return the number of the look for which a flush waits."""
@@ -436,26 +448,22 @@ class Outbox:
         fresh = len(self._fresh) + len(self._fresh_adopted)
         return self._room.fits(size, without=fresh, without_bytes=self._fresh_bytes)
 
-    def _next_number(self) -> int:
-        self._recorded += 1
-        return self._recorded
-
     def _hold(self, entry: Entry) -> None:
         """Hold a signal for which there is room already."""
         self._held_bytes += entry.size
         self._fresh_bytes += entry.size
-        self._flushes.hold(entry)
+        if self._flushes.waiting:
+            self._flushes.hold(entry)
         if entry.is_adopted:
             self._held_adopted += 1
             self._fresh_adopted.append(entry)
         else:
             self._fresh.append(entry)
         if self._fresh and not self._is_sending:
-            is_batch_over = self._is_closing or len(self._fresh) >= self._batch.max_size
-            if is_batch_over or self._room.is_full or self._needs_room():
+            if self._is_closing or len(self._fresh) >= self._batch.max_size or self._needs_room():
                 self._start_sending()
-            elif self._interval_at is None:
-                self._interval_at = self._now + self._batch.max_interval
+            elif self._interval is None:
+                self._interval = (self._now + self._batch.max_interval, WaitReason.INTERVAL)
 
     def _refuse(self, encoded: EncodedSignal, reason: DropReason) -> Receipt:
         """Drop a signal that was never held."""
@@ -473,7 +481,7 @@ class Outbox:
 
     def _start_sending(self) -> None:
         self._is_sending = bool(self._fresh)
-        self._interval_at = None
+        self._interval = None
 
     def _has_fresh_to_send(self) -> bool:
         return self._is_sending or bool(self._fresh_adopted)
@@ -670,13 +678,13 @@ class Outbox:
                 self._parked += 1
                 self._let_go(entry)
         # A flush that still waits waits for nothing: its signals are this process's no longer.
-        for flush in [*self._flushes]:
+        for flush in [*self._flushes.waiting]:
             self._settle(flush)
 
     # Timers
 
     def _fire_timers(self) -> None:
-        if self._interval_at is not None and self._interval_at <= self._now:
+        if self._interval is not None and self._interval[0] <= self._now:
             self._start_sending()
         while (blocked := self._room.next_overdue(self._now)) is not None:
             result = self._refuse(blocked.encoded, "queue_full").result
@@ -685,24 +693,25 @@ class Outbox:
             self._settle(flush)
         self._settle_finished()
 
-    def _next_timer(self) -> tuple[float, WaitReason] | None:
-        """Return the earliest of the timers that run, and what it is for."""
-        timers: list[tuple[float, WaitReason]] = []
-        if self._interval_at is not None:
-            timers.append((self._interval_at, WaitReason.INTERVAL))
-        if self._flushes:
+    def _next_timer(self) -> _Timer | None:
+        """Return the earliest of the timers that run."""
+        timers: list[_Timer] = []
+        if self._interval is not None:
+            timers.append(self._interval)
+        if self._flushes.waiting:
             timers.append((self._flushes.wakes_at(self.gate.worked_at), WaitReason.FLUSH_DEADLINE))
-        if (deadline_at := self._room.deadline_at) is not None:
-            timers.append((deadline_at, WaitReason.BLOCK_DEADLINE))
-        if (self._backing_off or self._has_fresh_to_send()) and len(self._in_flight) < self.gate.width:
+        if self._room.blocked:
+            timers.append((self._room.blocked[0].deadline_at, WaitReason.BLOCK_DEADLINE))
+        has_fresh = self._is_sending or self._fresh_adopted
+        if (self._backing_off or has_fresh) and len(self._in_flight) < self.gate.width:
             opens_at = self.gate.opens_at
-            if self._has_fresh_to_send():
+            if has_fresh:
                 timers.append((opens_at, WaitReason.GATE))
             if self._may_repeat():
                 due_at = self._backing_off[0][0]
                 is_held_back = due_at < opens_at
                 timers.append((opens_at, WaitReason.GATE) if is_held_back else (due_at, WaitReason.BACK_OFF))
-        return min(timers, default=None)
+        return min(timers) if timers else None
 
 
 def queued(encoded: EncodedSignal, *, dropped: DropReason | None = None) -> TrackResult:

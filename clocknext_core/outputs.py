@@ -11,8 +11,9 @@ from typing import Generic, TypeAlias, TypeVar, final
 
 from clocknext_core.errors import ClockNextError
 from clocknext_core.messages import Request
-from clocknext_core.models import DropReason, TrackResult
+from clocknext_core.models import TrackResult
 from clocknext_core.signals import EncodedSignal, Signal
+from clocknext_core.states import DropReason
 
 T = TypeVar("T")
 
@@ -65,6 +66,14 @@ class _OfSignal:
         return self.encoded.signal
 
 
+@dataclass(slots=True)
+class _Failed(_OfSignal, HookOutput):
+    """What an event about a failed signal shows of it."""
+
+    encoded: EncodedSignal
+    error: ClockNextError
+
+
 @final
 @dataclass(slots=True)
 class Delivered(_OfSignal, HookOutput):
@@ -75,54 +84,44 @@ class Delivered(_OfSignal, HookOutput):
 
 
 @final
-@dataclass(slots=True)
-class Rejected(_OfSignal, HookOutput):
+class Rejected(_Failed):
     """The server refused a signal for good. Run `on_error`, then `on_drop` with `send_failed`."""
 
-    encoded: EncodedSignal
-    error: ClockNextError
+    __slots__ = ()
 
 
 @final
-@dataclass(slots=True)
-class GivenUp(_OfSignal, HookOutput):
+class GivenUp(_Failed):
     """A signal's last attempt failed. Run `on_error`, then `on_drop` with `send_failed`."""
 
-    encoded: EncodedSignal
-    error: ClockNextError
+    __slots__ = ()
 
 
 @final
-@dataclass(slots=True)
-class Mending(_OfSignal, HookOutput):
+class Mending(_Failed):
     """The server keeps a signal for a person to mend: delivered, but not billed yet. Run `on_error`."""
 
-    encoded: EncodedSignal
-    error: ClockNextError
+    __slots__ = ()
 
 
 @final
-@dataclass(slots=True)
-class KeyRefused(_OfSignal, HookOutput):
+class KeyRefused(_Failed):
     """The server refused the API key; the signal stays in the spool until the key is changed. Run `on_error`.
 
     Once for each signal, at its first attempt.
     """
 
-    encoded: EncodedSignal
-    error: ClockNextError
+    __slots__ = ()
 
 
 @final
-@dataclass(slots=True)
-class Misdirected(_OfSignal, HookOutput):
+class Misdirected(_Failed):
     """A router, proxy or firewall answered a signal in place of the API; it stays held. Run `on_error`.
 
     Once for each signal, at its first such answer.
     """
 
-    encoded: EncodedSignal
-    error: ClockNextError
+    __slots__ = ()
 
 
 @final

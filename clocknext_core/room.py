@@ -32,7 +32,8 @@ class Room:
         """Signals that take up room."""
         self.size: int = 0
         """Bytes of their bodies."""
-        self._blocked: deque[Blocked] = deque()
+        self.blocked: deque[Blocked] = deque()
+        """The calls that wait, in the order they came."""
 
     def take(self, size: int) -> None:
         """Take up room for one signal of `size` bytes."""
@@ -68,23 +69,18 @@ class Room:
 
     def block(self, blocked: Blocked) -> None:
         """Have a call wait for room, behind those that wait already."""
-        self._blocked.append(blocked)
+        self.blocked.append(blocked)
 
     def withdraw(self, ticket: Ticket) -> None:
         """Forget a call that waits no longer; a no-op if it does not wait."""
-        self._blocked = deque(blocked for blocked in self._blocked if blocked.ticket != ticket)
+        self.blocked = deque(blocked for blocked in self.blocked if blocked.ticket != ticket)
 
     def next_admitted(self, *, however_full: bool = False) -> Blocked | None:
         """Take the call that has waited longest, if its signal fits; `however_full`: also if it does not."""
-        if self._blocked and (however_full or self.fits(len(self._blocked[0].encoded.body))):
-            return self._blocked.popleft()
+        if self.blocked and (however_full or self.fits(len(self.blocked[0].encoded.body))):
+            return self.blocked.popleft()
         return None
 
     def next_overdue(self, now: float) -> Blocked | None:
         """Take a call that has waited for too long."""
-        return self._blocked.popleft() if self._blocked and self._blocked[0].deadline_at <= now else None
-
-    @property
-    def deadline_at(self) -> float | None:
-        """When the first call has waited for too long; `None`: no call waits."""
-        return self._blocked[0].deadline_at if self._blocked else None
+        return self.blocked.popleft() if self.blocked and self.blocked[0].deadline_at <= now else None

@@ -21,7 +21,6 @@ from clocknext_core.checks import (
     check_choice,
     check_id,
     check_instance,
-    check_keywords,
     check_mapping,
     check_text,
 )
@@ -39,6 +38,9 @@ MAX_CUSTOM_BYTES = 32 * 1024
 MAX_BODY_BYTES = 64 * 1024
 MAX_DEPTH = 100
 """Deepest nesting of `custom` and of a metric's value: what is accepted, any JSON reader can read."""
+_SMALL = 3 * MAX_DEPTH
+"""Bytes of a body that breaks no limit. What is nested too deeply has two brackets for each level, and as
+many bytes again in other fields."""
 
 # The table
 
@@ -49,7 +51,7 @@ class SignalField(NamedTuple):
     argument: str
     wire_name: str | None
     """Its name in the body; `None`: the check returns several fields under their own names."""
-    check: Callable[[str, Any], object]
+    check: Callable[[str, Any], Any]
     """Returns what is sent for the argument's name and value; `None`: nothing is.
 
     Raises:
@@ -68,8 +70,10 @@ def _check_status(name: str, value: object) -> object:
 
 
 def _check_custom(name: str, value: Mapping[str, object]) -> Mapping[str, object]:
+    if isinstance(value, dict):
+        return value
     check_mapping(name, value)
-    return value if isinstance(value, dict) else dict(value)  # JSON is encoded of a dict alone
+    return dict(value)  # JSON is encoded of a dict alone
 
 
 def _check_metric(name: str, metric: Mapping[str, object], *, is_sent: bool = True) -> Body:
@@ -98,10 +102,12 @@ FIELDS = (
     SignalField("custom", "custom", _check_custom),
     SignalField("idempotency_key", "idempotencyKey", check_id),
 )
-"""Every field that may be left out, in the order sent. The server ignores the metric of a wallet signal.
+"""Every field that may be left out. The server ignores the metric of a wallet signal.
 
 Customer, model and tokens, which every signal has, are arguments of their own wherever a signal is made.
 """
+IN_EVERY_SIGNAL = ("customer_id", "model", "tokens")
+"""The arguments that every signal has, besides those in the table."""
 
 
 class StepFields(TypedDict, total=False):
@@ -147,11 +153,10 @@ BODY_FIELDS = frozenset(
     {"type", *ARGUMENTS, *WIRE_NAMES.values(), "dryRun", "organizationId", "signalId", "receivedAt"}
 )
 """Names a metric's ref must not take: the body's own, and those the server reserves for itself."""
-_ROWS: Mapping[SignalType, tuple[tuple[str, str | None, Callable[[str, Any], Any]], ...]] = {
-    each: tuple((row.argument, row.wire_name, row.check) for row in FIELDS if each in row.types)
-    for each in get_args(SignalType)
+_ROWS: Mapping[SignalType, Mapping[str, SignalField]] = {
+    each: {row.argument: row for row in FIELDS if each in row.types} for each in get_args(SignalType)
 }
-"""The rows of each type as plain tuples, which are the fastest: every signal passes through them."""
+"""The rows of each type, by argument."""
 
 
 def make_body(
@@ -175,20 +180,22 @@ def make_body(
         TypeError: A field is not one that this type takes.
         ValidationError: An argument is missing, of the wrong type or out of range; it names the argument.
     """
-    check_keywords(fields, FIELDS_OF[signal_type])
     body: Body = {
         "customerId": check_text("customer_id", customer_id),
         "type": signal_type,
         "model": check_text("model", model),
     }
     put_counts(body, _NO_TOKENS if tokens is None else tokens)
-    find = fields.get
-    for argument, wire_name, check in _ROWS[signal_type]:
-        if (value := find(argument)) is not None and (sent := check(argument, value)) is not None:
-            if wire_name is None:
+    rows = _ROWS[signal_type]
+    for argument, value in fields.items():
+        row = rows.get(argument)
+        if row is None:
+            raise TypeError(f"got an unexpected keyword argument {argument!r}")
+        if value is not None and (sent := row.check(argument, value)) is not None:
+            if row.wire_name is None:
                 body.update(sent)
             else:
-                body[wire_name] = sent
+                body[row.wire_name] = sent
     if signal_type != "wallet" and ("key" in body) is ("agentKey" in body):
         if "key" in body:
             raise invalid("key", "must not be given together with agent_key: give exactly one")
@@ -255,13 +262,13 @@ class Signal(ABC):
 
     def _with(self, **changes: object) -> Self:
         copy = object.__new__(type(self))
-        for name in ("customer_id", "model", "tokens", *FIELDS_OF[self.type]):
+        for name in (*IN_EVERY_SIGNAL, *FIELDS_OF[self.type]):
             object.__setattr__(copy, name, changes.get(name, getattr(self, name)))
         return copy
 
     def fields(self) -> dict[str, object]:
         """Return its arguments by name, without customer, model and tokens."""
-        return {name: getattr(self, name) for name in FIELDS_OF[self.type]}
+        return {name: getattr(self, name) for name in _ROWS[self.type]}
 
     def as_body(self) -> Body:
         """Make what is sent of it, not encoded yet.
@@ -442,19 +449,23 @@ def encode_body(body: Body) -> bytes:
         encoded = encode_json(body)
     except ValueError as error:
         raise _first_culprit(body, error) from None
-    # Only a body larger than the lesser limit can break either.
-    if len(encoded) > MAX_CUSTOM_BYTES:
-        if "custom" in body and len(encode_json(body["custom"])) > MAX_CUSTOM_BYTES:
-            raise invalid("custom", f"must be at most {MAX_CUSTOM_BYTES} bytes once encoded")
-        if len(encoded) > MAX_BODY_BYTES:
-            raise invalid("signal", f"must be at most {MAX_BODY_BYTES} bytes once encoded")
-    # What is nested too deeply has two brackets for each level, and as many bytes again in other fields.
-    if len(encoded) > 3 * MAX_DEPTH and _depth(encoded) > MAX_DEPTH + 1:
-        is_custom = "custom" in body and _depth(encode_json(body["custom"])) > MAX_DEPTH
-        raise invalid("custom" if is_custom else "metric", f"must be nested at most {MAX_DEPTH} deep")
+    if len(encoded) > _SMALL:
+        _check_limits(body, encoded)
     if b"proto" in encoded:  # as in both names
         _check_names(json.loads(encoded))
     return encoded
+
+
+def _check_limits(body: Body, encoded: bytes) -> None:
+    """Check the size of a body, and how deeply it is nested."""
+    custom = encode_json(body["custom"]) if "custom" in body else b""
+    if len(custom) > MAX_CUSTOM_BYTES:
+        raise invalid("custom", f"must be at most {MAX_CUSTOM_BYTES} bytes once encoded")
+    if len(encoded) > MAX_BODY_BYTES:
+        raise invalid("signal", f"must be at most {MAX_BODY_BYTES} bytes once encoded")
+    if _depth(encoded) > MAX_DEPTH + 1:
+        culprit = "custom" if _depth(custom) > MAX_DEPTH else "metric"
+        raise invalid(culprit, f"must be nested at most {MAX_DEPTH} deep")
 
 
 def _depth(encoded: bytes) -> int:
@@ -516,16 +527,32 @@ def decode(body: bytes) -> EncodedSignal:
     return EncodedSignal(signal.idempotency_key, signal.type, body)
 
 
-def _read(body: bytes) -> Signal:
+def type_and_key(body: bytes) -> tuple[SignalType, str | None]:
+    """Return the type and the idempotency key of the signal in an encoded body, also of a dry run.
+
+    Raises:
+        ValidationError: It is not the body of a signal.
+    """
+    signal_type, fields = _parse(body)
+    key = fields.get("idempotencyKey")
+    return signal_type, key if isinstance(key, str) else None
+
+
+def _parse(body: bytes) -> tuple[SignalType, Body]:
     try:
         document: object = json.loads(body)
     except (ValueError, RecursionError):
         raise invalid("body", "is not JSON") from None
-    left = dict(cast("Body", document)) if isinstance(document, dict) else {}
-    name = left.get("type")
+    fields = cast("Body", document) if isinstance(document, dict) else {}
+    name = fields.get("type")
     signal_type = _TYPES.get(name) if isinstance(name, str) else None
     if signal_type is None:
         raise invalid("body", "is that of no signal")
+    return signal_type, fields
+
+
+def _read(body: bytes) -> Signal:
+    signal_type, left = _parse(body)
     del left["type"]
     counts = {name: left.pop(wire_name) for name, wire_name in WIRE_NAMES.items() if wire_name in left}
     arguments = {ARGUMENTS[name]: left.pop(name) for name in list(left) if name in ARGUMENTS}

@@ -21,11 +21,12 @@ from clocknext_core.config import Config
 from clocknext_core.errors import ClockNextError, SpoolError
 from clocknext_core.gate import Gate
 from clocknext_core.messages import Answer
-from clocknext_core.models import DropReason
 from clocknext_core.outbox import Outbox, OutboxOutput, Receipt, Stats, queued
 from clocknext_core.outputs import (
     Adopt,
     Erase,
+    FailedSignal,
+    GivenUp,
     KeyRefused,
     Quarantine,
     Settled,
@@ -36,7 +37,7 @@ from clocknext_core.outputs import (
     WaitReason,
 )
 from clocknext_core.signals import EncodedSignal
-from clocknext_core.states import Entry, Trigger
+from clocknext_core.states import DropReason, Entry, Trigger
 from clocknext_core.verdicts import Verdict
 
 SpooledOutput: TypeAlias = OutboxOutput | SpoolDuty
@@ -60,6 +61,8 @@ class _Storing:
 
     encoded: EncodedSignal
     is_withdrawn: bool = False
+    is_attended: bool = True
+    """Whether a call waits for it, which fails where it is not stored."""
 
 
 class SpooledOutbox:
@@ -106,18 +109,23 @@ class SpooledOutbox:
 
     # Inputs
 
-    def record(self, encoded: EncodedSignal, *, now: float) -> Receipt:
+    def record(self, encoded: EncodedSignal, *, now: float, may_wait: bool = True) -> Receipt:
         """Have a signal stored and then held, or do what the overflow policy says if the queue is full.
+
+        See `Outbox.record`.
 
         Raises:
             QueueFullError: The queue is full and the policy is `raise`; nothing was recorded.
         """
-        return self._outbox.record(encoded, now=now)
+        receipt = self._outbox.record(encoded, now=now, may_wait=may_wait)
+        if not may_wait and receipt.ticket is not None:
+            self._outbox.storing[receipt.ticket].is_attended = False
+        return receipt
 
     def handle_stored(self, ticket: Ticket, error: SpoolError | None, *, now: float) -> None:
         """Take note that a signal is in the spool, or why it is not. An unknown ticket is a no-op.
 
-        What is not stored is not recorded, and its call fails.
+        What is not stored is not recorded, and its call fails; where no call waits, it is given up.
         """
         self._outbox.handle_stored(ticket, error, now=now)
 
@@ -235,8 +243,13 @@ class _StoredOutbox(Outbox):
             self._room.give_back(len(encoded.body))
             if error is None:
                 self.duties.append(Erase(encoded.idempotency_key))
-            else:
+            elif storing.is_attended:
                 self._events.append(Settled(ticket, error))
+            else:
+                self._recorded += 1
+                self._dropped["send_failed"] += 1
+                self._events.append(GivenUp(encoded, error))
+                self._flushes.refuse(FailedSignal(encoded, error))
             self._admit_blocked()
         self._settle_finished()
 
@@ -247,7 +260,8 @@ class _StoredOutbox(Outbox):
 
     def _hold_stored(self, encoded: EncodedSignal, *, age: float, is_adopted: bool) -> None:
         expires_at = self._now - age + self._window
-        entry = Entry(self._next_number(), encoded, self._now, expires_at=expires_at, is_adopted=is_adopted)
+        self._recorded += 1
+        entry = Entry(self._recorded, encoded, self._now, expires_at=expires_at, is_adopted=is_adopted)
         if self._is_closed:  # it came into the spool, or out of it, too late, and stays there
             self._room.give_back(entry.size)
             self._leave(entry, Trigger.PARK)
@@ -294,7 +308,8 @@ class _StoredOutbox(Outbox):
             self._settle_finished()
 
     def _needs_room(self) -> bool:
-        return self._room.is_half_full and self._flushes.wait_for_looks  # as a look does then
+        # Half a queue is what a look needs; see `wants_to_adopt`.
+        return super()._needs_room() or (self._room.is_half_full and self._flushes.wait_for_looks)
 
     def _ask_for_a_look(self) -> int | None:
         return self.adoption.ask()

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Literal, TypeAlias
 
 from clocknext_core.messages import Request
 from clocknext_core.poison import Suspect
@@ -19,6 +20,11 @@ class State(StrEnum):
     REJECTED = "rejected"
     DROPPED = "dropped"
     PARKED = "parked"
+
+
+DropReason: TypeAlias = Literal["queue_full", "send_failed", "closed", "expired", "disabled"]
+"""Why a signal was dropped: no room, given up, still held at the close, too old to be sent, or the client is
+disabled."""
 
 
 class Trigger(StrEnum):
@@ -60,6 +66,8 @@ TRANSITIONS: Mapping[State, Mapping[Trigger, State]] = {
     State.PARKED: {},
 }
 """Every move a signal can make. The last four states are final; another process sends what is parked."""
+INITIAL = State.FRESH
+"""The state of a signal that has just been recorded."""
 
 
 class Entry:
@@ -77,6 +85,7 @@ class Entry:
         "request",
         "sent_at",
         "sequence",
+        "size",
         "state",
         "strikes",
         "suspect",
@@ -95,6 +104,8 @@ class Entry:
         self.sequence: int = sequence
         """Its number among all that were recorded."""
         self.encoded: EncodedSignal = encoded
+        self.size: int = len(encoded.body)
+        """Bytes of its body."""
         self.is_adopted: bool = is_adopted
         """Whether a dead process left it in the spool."""
         self.request: Request | None = None
@@ -119,12 +130,7 @@ class Entry:
         """What a repeat takes from the budget; 0 before the first failure."""
         self.is_on_loan: bool = False
         """Whether the attempt in flight is the one that the budget lends."""
-        self.state: State = State.FRESH
-
-    @property
-    def size(self) -> int:
-        """Bytes of its body."""
-        return len(self.encoded.body)
+        self.state: State = INITIAL
 
     def move(self, trigger: Trigger) -> None:
         """Move to the next state, as `TRANSITIONS` says."""

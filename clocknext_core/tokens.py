@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 from clocknext_core.checks import MAX_INT, check_int, check_mapping, shown
 from clocknext_core.errors import invalid
+from clocknext_core.usage.response import count_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +47,11 @@ class Tokens:
 
     @classmethod
     def from_usage(cls, response: object) -> "Tokens":
-        """Read the counts of one request from what a model returned: `read(response).tokens`.
+        """Read the counts of one request from what a model returned, as `read(response).tokens`.
 
         Takes what an SDK or an API returned, as an object or a mapping: a response, the last chunk of a
-        stream, a line of a batch, or the usage in any of them. Names are read by the role they play, whoever
-        the provider is; `docs/tokens.md` has the rules.
+        stream, a line of a batch, or the usage in any of them. Names are read by the role they play, whatever
+        the provider; `docs/tokens.md` has the rules.
 
         `cache` is what was read from the provider's cache, and `None` where it said nothing about it. What
         was written to the cache is in `input`, reasoning in `output`.
@@ -61,9 +62,8 @@ class Tokens:
         Raises:
             ValidationError: It has no usage, or usage that can't be billed: see `read`.
         """
-        from clocknext_core.usage.reading import read  # which makes Tokens
-
-        return read(response).tokens
+        counts = count_tokens(response).counts
+        return cls(input=counts.input, output=counts.output, cache=counts.cache)
 
 
 TokensLike: TypeAlias = Tokens | Mapping[str, int | None]
@@ -87,9 +87,10 @@ def put_counts(body: dict[str, Any], tokens: TokensLike) -> None:
     body["inputTokens"] = body["outputTokens"] = 0
     check_mapping("tokens", tokens)
     for name, count in tokens.items():
-        if name not in WIRE_NAMES:
+        wire_name = WIRE_NAMES.get(name)
+        if wire_name is None:
             raise invalid("tokens", f"has the unknown key {shown(name)}; known are input, output and cache")
         if type(count) is int and 0 <= count <= MAX_INT:  # without a call, which would cost as much again
-            body[WIRE_NAMES[name]] = count
+            body[wire_name] = count
         elif count is not None:
-            body[WIRE_NAMES[name]] = check_int(f"tokens.{name}", count, least=0)
+            body[wire_name] = check_int(f"tokens.{name}", count, least=0)

@@ -1,32 +1,74 @@
-"""httpx as the transport: for proxies, client certificates, HTTP/2, or whatever your own client is made for.
+"""httpx, or httpx2, as the transport: for proxies, client certificates, HTTP/2, or your own client.
 
 The client is used as it is, with five exceptions: redirects are not followed; its default headers, cookies
 and authentication are not sent; a compressed or overlong answer is refused; this transport keeps the
 deadline; an HTTP/1.1 connection is used once.
+
+httpx2 is the successor of httpx, with the same interface under another name. A client's class says which of
+the two it is from; the other is not imported.
 """
 
+import importlib
 import queue
+import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
-
-try:
-    import anyio
-    import httpx
-except ModuleNotFoundError as _missing:
-    hint = "this transport needs httpx: pip install 'clocknext[httpx]'"
-    raise ModuleNotFoundError(hint, name="httpx") from _missing
+import weakref
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from typing import Any, Protocol, cast
 
 from clocknext_core import Answer, Failure, Origin, Request, Response
-from clocknext_core.checks import check_instance
+from clocknext_core.errors import invalid
 from clocknext_transports.http11 import MAX_ANSWER_BYTES
 from clocknext_transports.http11.sockets import MAX_WAIT, SocketLike, end
 from clocknext_transports.http11.tls import default_context, explained
 
+try:
+    import anyio  # which both packages depend on
+except ModuleNotFoundError as _missing:
+    hint = "this transport needs httpx or httpx2: pip install 'clocknext[httpx]' or 'clocknext[httpx2]'"
+    raise ModuleNotFoundError(hint, name="httpx") from _missing
+
+PACKAGES = ("httpx", "httpx2")
+"""The packages whose clients can be used; for proxies, the first that is installed."""
+
+
+class HttpxClient(Protocol):
+    """What the transport calls of a `Client` of httpx or httpx2."""
+
+    def send(self, request: Any, /, *, stream: bool, auth: None, follow_redirects: bool) -> Any:
+        """Send a request of the same package, and return its response."""
+        ...
+
+    def close(self) -> None:
+        """Close the connections."""
+        ...
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it can't be used any more."""
+        ...
+
+
+class AsyncHttpxClient(Protocol):
+    """What the transport calls of an `AsyncClient` of httpx or httpx2."""
+
+    async def send(self, request: Any, /, *, stream: bool, auth: None, follow_redirects: bool) -> Any:
+        """Send a request of the same package, and return its response."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        ...
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it can't be used any more."""
+        ...
+
 
 class HttpxTransport:
-    """Carries requests for `ClockNext` over an `httpx.Client`.
+    """Carries requests for `ClockNext` over a `Client` of httpx or httpx2.
 
     httpx has no deadline for a whole exchange, only time-outs for its parts. Each exchange runs in a thread
     of its own, and its socket is shut down when the deadline comes.
@@ -34,20 +76,22 @@ class HttpxTransport:
     Args:
         client: Your client, configured as you like.
         max_answer_bytes: Most bytes of an answer's body; a longer answer is a failure.
-        owns_client: Whether closing the transport closes the client; otherwise closing it is up to you.
+        owns_client: Whether closing the transport closes the client; otherwise closing it is up to you. Such
+            a transport is for one client of ClockNext only: the first one to close would end the others'.
     """
 
     def __init__(
         self,
-        client: httpx.Client,
+        client: HttpxClient,
         *,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
         owns_client: bool = False,
     ) -> None:
-        check_instance("client", client, httpx.Client)
+        self._package = _package_of(client, "Client")
         self._client = client
         self._max_answer_bytes = max_answer_bytes
         self._owns_client = owns_client
+        self._owner = _Owner()
         self._exchanges: dict[queue.SimpleQueue[Answer | Exception], _Progress] = {}
 
     def exchange(self, request: Request, *, deadline_at: float) -> Answer:
@@ -55,7 +99,7 @@ class HttpxTransport:
         timeout = min(deadline_at - time.monotonic(), MAX_WAIT)
         if timeout <= 0:
             return _TOO_LATE
-        progress = _Progress(request.origin)
+        progress = _Progress(self._package, request.origin)
         outcomes: queue.SimpleQueue[Answer | Exception] = queue.SimpleQueue()
 
         def carry() -> None:
@@ -80,6 +124,15 @@ class HttpxTransport:
             raise outcome
         return outcome
 
+    def claim(self, user: object) -> None:
+        """Note which client of ClockNext uses the transport.
+
+        Raises:
+            ValidationError: Another one does, and closing that closes the httpx client too.
+        """
+        if self._owns_client:
+            self._owner.set(user, is_closed=self._client.is_closed)
+
     def close(self) -> None:
         """Fail the exchanges in flight, and close the client if the transport owns it."""
         for outcomes, progress in list(self._exchanges.items()):
@@ -92,52 +145,57 @@ class HttpxTransport:
         reading = _Reading(self._max_answer_bytes)
         try:
             response = self._client.send(
-                _prepared(request, timeout, progress.note), stream=True, auth=None, follow_redirects=False
+                _prepared(self._package, request, timeout, progress.note),
+                stream=True,
+                auth=None,
+                follow_redirects=False,
             )
             try:
                 if (refused := reading.start(response)) is not None:
                     return refused
                 if response.is_stream_consumed:  # by a hook of the client's
                     return reading.add(response.content) or reading.finish(response)
-                assert isinstance(response.stream, httpx.SyncByteStream)  # as a Client's are
-                for chunk in response.stream:
+                stream: Iterable[bytes] = response.stream
+                for chunk in stream:
                     if (refused := reading.add(chunk)) is not None:
                         return refused
             finally:
                 _retire(response)
                 response.close()
-        except (httpx.HTTPError, OSError) as error:
+        except (self._package.HTTPError, OSError) as error:
             return progress.answer_of(error)
         return reading.finish(response)
 
 
 class AsyncHttpxTransport:
-    """Carries requests for `AsyncClockNext` and `TrioClockNext` over an `httpx.AsyncClient`.
+    """Carries requests for `AsyncClockNext` and `TrioClockNext` over an `AsyncClient` of httpx or httpx2.
 
     Args:
         client: Your client, configured as you like.
         max_answer_bytes: Most bytes of an answer's body; a longer answer is a failure.
-        owns_client: Whether closing the transport closes the client; otherwise closing it is up to you.
+        owns_client: Whether closing the transport closes the client; otherwise closing it is up to you. Such
+            a transport is for one client of ClockNext only: the first one to close would end the others'.
     """
 
     def __init__(
         self,
-        client: httpx.AsyncClient,
+        client: AsyncHttpxClient,
         *,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
         owns_client: bool = False,
     ) -> None:
-        check_instance("client", client, httpx.AsyncClient)
+        self._package = _package_of(client, "AsyncClient")
         self._client = client
         self._max_answer_bytes = max_answer_bytes
         self._owns_client = owns_client
+        self._owner = _Owner()
 
     async def exchange(self, request: Request, *, deadline_at: float) -> Answer:
         """Send a request and return its answer, or the failure to get one, before the deadline."""
         timeout = min(deadline_at - anyio.current_time(), MAX_WAIT)
         if timeout <= 0:
             return _TOO_LATE
-        progress = _Progress(request.origin)
+        progress = _Progress(self._package, request.origin)
         try:
             with anyio.fail_after(timeout):
                 return await self._exchange(request, timeout, progress)
@@ -146,6 +204,15 @@ class AsyncHttpxTransport:
         finally:
             # httpx leaves a connection open that is cancelled while it is being made.
             progress.interrupt()
+
+    def claim(self, user: object) -> None:
+        """Note which client of ClockNext uses the transport.
+
+        Raises:
+            ValidationError: Another one does, and closing that closes the httpx client too.
+        """
+        if self._owns_client:
+            self._owner.set(user, is_closed=self._client.is_closed)
 
     async def aclose(self) -> None:
         """Close the client if the transport owns it."""
@@ -156,7 +223,7 @@ class AsyncHttpxTransport:
         reading = _Reading(self._max_answer_bytes)
         try:
             response = await self._client.send(
-                _prepared(request, timeout, progress.note_async),
+                _prepared(self._package, request, timeout, progress.note_async),
                 stream=True,
                 auth=None,
                 follow_redirects=False,
@@ -166,14 +233,14 @@ class AsyncHttpxTransport:
                     return refused
                 if response.is_stream_consumed:  # by a hook of the client's
                     return reading.add(response.content) or reading.finish(response)
-                assert isinstance(response.stream, httpx.AsyncByteStream)  # as an AsyncClient's are
-                async for chunk in response.stream:
+                stream: AsyncIterable[bytes] = response.stream
+                async for chunk in stream:
                     if (refused := reading.add(chunk)) is not None:
                         return refused
             finally:
                 _retire(response)
                 await response.aclose()
-        except (httpx.HTTPError, OSError) as error:
+        except (self._package.HTTPError, OSError) as error:
             return progress.answer_of(error)
         return reading.finish(response)
 
@@ -181,19 +248,19 @@ class AsyncHttpxTransport:
 class _Proxied(HttpxTransport):
     def __init__(self, proxy: str) -> None:
         self._proxy = proxy
-        super().__init__(_client(proxy), owns_client=True)
+        super().__init__(_client_for(proxy, "Client"), owns_client=True)
 
     def restart(self) -> None:
         """Start again after a fork, in the child. The inherited client is left alone."""
         self._inherited = self._client
-        self._client = _client(self._proxy)
+        self._client = _client_for(self._proxy, "Client")
         self._exchanges.clear()
 
 
 class _AsyncProxied(AsyncHttpxTransport):
     def __init__(self, proxy: str) -> None:
         self._proxy = proxy
-        super().__init__(_async_client(proxy), owns_client=True)
+        super().__init__(_client_for(proxy, "AsyncClient"), owns_client=True)
 
     def for_threads(self) -> HttpxTransport:
         """Return a transport for threads through the same proxy, for when the event loop has ended."""
@@ -202,7 +269,7 @@ class _AsyncProxied(AsyncHttpxTransport):
     def restart(self) -> None:
         """Start again after a fork, in the child. The inherited client is left alone."""
         self._inherited = self._client
-        self._client = _async_client(self._proxy)
+        self._client = _client_for(self._proxy, "AsyncClient")
 
 
 def proxied(proxy: str) -> HttpxTransport:
@@ -215,12 +282,77 @@ def async_proxied(proxy: str) -> AsyncHttpxTransport:
     return _AsyncProxied(proxy)
 
 
-def _client(proxy: str) -> httpx.Client:
-    return httpx.Client(proxy=proxy, verify=default_context(), trust_env=False)
+def _client_for(proxy: str, kind: str) -> Any:
+    """Make a client that goes through a proxy, of whichever package is installed."""
+    return getattr(_installed(), kind)(proxy=proxy, verify=default_context(), trust_env=False)
 
 
-def _async_client(proxy: str) -> httpx.AsyncClient:
-    return httpx.AsyncClient(proxy=proxy, verify=default_context(), trust_env=False)
+def _installed() -> "_Package":
+    for name in PACKAGES:
+        try:
+            return cast("_Package", importlib.import_module(name))
+        except ModuleNotFoundError as error:
+            if error.name != name:
+                raise
+    raise ModuleNotFoundError("neither httpx nor httpx2 is installed", name=PACKAGES[0])
+
+
+def _package_of(client: object, kind: str) -> "_Package":
+    """Return the package that a client is from: it is imported, or there were no client.
+
+    Raises:
+        ValidationError: It is no client of that kind.
+    """
+    for name in PACKAGES:
+        package = sys.modules.get(name)
+        if package is not None and isinstance(client, getattr(package, kind, ())):
+            return cast("_Package", package)
+    found = f"{type(client).__module__}.{type(client).__qualname__}"
+    article = "an" if kind.startswith("A") else "a"
+    raise invalid(
+        "client", f"must be {article} {kind} of httpx or httpx2, not {found.removeprefix('builtins.')}"
+    )
+
+
+class _Package(Protocol):
+    """What this module uses of httpx or httpx2."""
+
+    Request: Callable[..., Any]
+    HTTPError: type[Exception]
+    HTTPStatusError: type[Exception]
+    TimeoutException: type[Exception]
+    ConnectError: type[Exception]
+    ConnectTimeout: type[Exception]
+    PoolTimeout: type[Exception]
+    ProxyError: type[Exception]
+    RemoteProtocolError: type[Exception]
+
+
+class _HeadOfResponse(Protocol):
+    """What is read of a response before its body."""
+
+    status_code: int
+    headers: Any
+    extensions: Mapping[str, Any]
+    http_version: str
+
+
+class _Owner:
+    """The one client of ClockNext that uses a transport."""
+
+    def __init__(self) -> None:
+        self._user: weakref.ref[object] | None = None
+
+    def set(self, user: object, *, is_closed: bool) -> None:
+        """Note the user, where there is no other and the httpx client is still open."""
+        other = None if self._user is None else self._user()
+        if is_closed or (other is not None and other is not user):
+            raise invalid(
+                "transport",
+                "was made with owns_client=True for another client, which closes it: "
+                "make one transport for each, or leave owns_client out",
+            )
+        self._user = weakref.ref(user)
 
 
 class _Reading:
@@ -230,7 +362,7 @@ class _Reading:
         self._max_answer_bytes = max_answer_bytes
         self._body = bytearray()
 
-    def start(self, response: httpx.Response) -> Failure | None:
+    def start(self, response: _HeadOfResponse) -> Failure | None:
         encoding = response.headers.get("content-encoding", "").strip().lower()
         if encoding not in ("", "identity"):
             return Failure("The answer is compressed, which was not asked for.")
@@ -242,15 +374,16 @@ class _Reading:
             return Failure(f"The answer is longer than {self._max_answer_bytes} bytes.")
         return None
 
-    def finish(self, response: httpx.Response) -> Response:
+    def finish(self, response: _HeadOfResponse) -> Response:
         headers = response.headers.multi_items()
         return Response(response.status_code, headers, bytes(self._body), time.time())
 
 
 class _Progress:
-    """How far an exchange has come, according to httpx's trace."""
+    """How far an exchange has come, according to the client's trace."""
 
-    def __init__(self, origin: Origin) -> None:
+    def __init__(self, package: _Package, origin: Origin) -> None:
+        self._package = package
         self._origin = origin
         self._host: str | None = None
         """What was connected to last; a reused connection is not noted."""
@@ -287,17 +420,18 @@ class _Progress:
 
     def answer_of(self, error: Exception) -> Answer:
         """Return the answer of an exchange that raised."""
-        if isinstance(error, httpx.HTTPStatusError):  # a hook of the client's raised for status
-            return Response(
-                error.response.status_code, error.response.headers.multi_items(), b"", time.time()
-            )
-        if isinstance(
-            error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.ProxyError
-        ):
+        package = self._package
+        if isinstance(error, package.HTTPStatusError):  # a hook of the client's raised for status
+            response: _HeadOfResponse = cast("Any", error).response
+            return Response(response.status_code, response.headers.multi_items(), b"", time.time())
+        unconnected = (package.ConnectError, package.ConnectTimeout, package.PoolTimeout, package.ProxyError)
+        if isinstance(error, unconnected):
             return Failure(f"Could not connect to {self._peer()}: {_text(error)}", processed=False)
-        if isinstance(error, httpx.TimeoutException | TimeoutError):
+        if isinstance(error, (package.TimeoutException, TimeoutError)):
             return self.timed_out()
-        return Failure(f"The connection broke: {_text(error)}", processed=self._may_be_processed())
+        # The text of a RemoteProtocolError shows what the server sent.
+        why = "no answer in HTTP" if isinstance(error, package.RemoteProtocolError) else _text(error)
+        return Failure(f"The connection broke: {why}", processed=self._may_be_processed())
 
     def _peer(self) -> str:
         """Name what could not be connected to: the service, or the proxy before it."""
@@ -316,7 +450,7 @@ def _text(error: Exception) -> str:
     return explained(error) or type(error).__name__
 
 
-def _retire(response: httpx.Response) -> None:
+def _retire(response: _HeadOfResponse) -> None:
     """End the connection of an HTTP/1.1 answer before httpx takes it back for the next request.
 
     httpx does not show whether bytes came after the answer; they would be read as the next request's answer.
@@ -329,16 +463,17 @@ def _retire(response: httpx.Response) -> None:
 
 
 def _prepared(
-    request: Request, timeout: float, trace: Callable[[str, Mapping[str, Any]], object]
-) -> httpx.Request:
+    package: _Package, request: Request, timeout: float, trace: Callable[[str, Mapping[str, Any]], object]
+) -> Any:
     if not request.target.startswith("/"):
         raise ValueError(
             "The request's target must begin with /: behind the origin it could name another host."
         )
-    extensions: dict[str, Any] = {"timeout": httpx.Timeout(timeout).as_dict(), "trace": trace}
+    timeouts = dict.fromkeys(("connect", "read", "write", "pool"), timeout)
+    extensions: dict[str, Any] = {"timeout": timeouts, "trace": trace}
     if request.origin.server_name != request.origin.host:
         extensions["sni_hostname"] = request.origin.server_name
-    return httpx.Request(
+    return package.Request(
         request.method,
         request.url,
         headers=list(request.headers),

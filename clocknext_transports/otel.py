@@ -9,7 +9,6 @@ a person stays out: no URL, since paths and queries may name customers, and noth
 idempotency key and type.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -29,6 +28,7 @@ except ModuleNotFoundError as _missing:
 from clocknext_core import Answer, NetworkError, Request, Response, Stats, __version__
 from clocknext_core.gate import GateState
 from clocknext_core.operations import USAGE_PATH
+from clocknext_core.signals import type_and_key
 from clocknext_transports.client.base import ClientBase
 from clocknext_transports.loops.calls import Transport as AsyncTransport
 from clocknext_transports.process.log import logger
@@ -184,12 +184,12 @@ class _Observed:
         return f"{request.method} {'/'.join(self._path_of(request).split('/')[:RESOURCE_DEPTH])}"
 
     def signal_of(self, request: Request) -> Attributes:
-        """Tell which signal a request carries, if it carries one."""
+        """Return the type and the key of the signal that a request carries, if it carries one."""
         if request.body is None or self._path_of(request) != USAGE_PATH:
             return {}
-        body: Mapping[str, str] = json.loads(request.body)
-        names = {"clocknext.idempotency_key": "idempotencyKey", "clocknext.signal.type": "type"}
-        return {name: body[field] for name, field in names.items() if field in body}  # a dry run needs no key
+        signal_type, key = type_and_key(request.body)
+        about = {"clocknext.signal.type": signal_type}
+        return about if key is None else {**about, "clocknext.idempotency_key": key}
 
     def redact(self, text: str) -> str:
         """Return it without the API key."""

@@ -51,6 +51,7 @@ SLOW = (
     "spool/test_power_cut.py",
     "transports/test_exit.py",
     "transports/test_frames.py",
+    "transports/test_speaking.py",
     "transports/test_imports.py",
     "transports/test_tls.py",
     "transports/test_wire.py",

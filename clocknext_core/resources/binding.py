@@ -23,6 +23,7 @@ from typing import (
     overload,
 )
 
+from clocknext_core.models import TrackResult
 from clocknext_core.operations import Operation, Pages
 from clocknext_core.signals import EncodedSignal
 from clocknext_core.signatures import UNSET, spell_out
@@ -59,11 +60,13 @@ class Runner(Protocol):
         """Buffer a signal, or send it and wait (`None`: as the client's mode says)."""
         ...
 
-    def hold(self, encoded: EncodedSignal, /) -> None:
-        """Buffer a signal without waiting for anything, also where the caller is cancelled.
+    def hold(self, encoded: EncodedSignal, /) -> TrackResult | None:
+        """Buffer a signal without waiting for anything, not even a lock: in any thread, also in a finalizer.
 
-        Raises:
-            QueueFullError: The queue is full and its overflow policy is `raise`.
+        A loss that shows only later is reported to `on_drop`.
+
+        Returns:
+            The result of a buffered call; `None` says nothing about it.
         """
         ...
 

@@ -48,6 +48,9 @@ class Metering(Resource[S]):
         meter: What the client knows of its exchanges. Default: a new one.
     """
 
+    may_ask: bool = True
+    """Whether a call may ask the service for its catalogue."""
+
     def __init__(self, runner: Runner, meter: Meter | None = None) -> None:
         super().__init__(runner)
         self._meter = Meter() if meter is None else meter
@@ -295,7 +298,7 @@ class Metering(Resource[S]):
         given: Mapping[str, object],
         wait: bool | None,
     ) -> Any:
-        wants_catalogue = model is None and self._meter.wants_catalogue
+        wants_catalogue = model is None and self.may_ask and self._meter.wants_catalogue
 
         def exchanges() -> list[_Exchange]:
             return [

@@ -34,11 +34,8 @@ from clocknext_core.tokens import TokensLike
 from clocknext_core.usage.meter import Meter
 
 
-class Signals(Metering[S]):
-    """Record signals: buffered by default, or awaited with `wait=True` (or a client in `sync` mode).
-
-    A buffered call returns at once; the hooks and `flush` report later how the signal ended. An awaited call
-    returns the server's answer, or raises its error.
+class SignalRecords(Metering[S]):
+    """The part of `Signals` that records, and asks nothing.
 
     Args:
         runner: The client.
@@ -136,6 +133,18 @@ class Signals(Metering[S]):
         """
         check_instance("signal", signal, Signal)
         return self._record(signal.type, signal.as_body(), wait)
+
+
+class Signals(SignalRecords[S]):
+    """Record signals: buffered by default, or awaited with `wait=True` (or a client in `sync` mode).
+
+    A buffered call returns at once; the hooks and `flush` report later how the signal ended. An awaited call
+    returns the server's answer, or raises its error.
+
+    Args:
+        runner: The client.
+        meter: What the client knows of its exchanges with models. Default: a new one.
+    """
 
     @endpoint
     def verify(

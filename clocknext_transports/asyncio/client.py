@@ -2,6 +2,7 @@
 
 from typing import final
 
+from clocknext_core import Engine
 from clocknext_transports.asyncio.driver import Driver
 from clocknext_transports.asyncio.tasks import running_loop
 from clocknext_transports.asyncio.transport import NativeTransport
@@ -25,8 +26,8 @@ class AsyncClockNext(LoopClient[Driver]):
                 "TrioClockNext."
             )
 
-    def _make_driver(self, transport: Transport) -> Driver:
-        return Driver(self._engine, transport, self._hooks)
+    def _make_driver(self, engine: Engine, transport: Transport) -> Driver:
+        return Driver(engine, transport, self._hooks)
 
     def _native_transport(self) -> Transport:
         return NativeTransport(max_idle=self.config.batch.max_concurrency)

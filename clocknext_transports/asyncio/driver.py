@@ -14,7 +14,6 @@ class Driver(Calls[Tasks]):
     """Carries calls out in the caller's task, and has tasks of its own serve the outbox."""
 
     cancellations: tuple[type[BaseException], ...] = (asyncio.CancelledError,)
-    look_every: float = 1.0  # the serving task may be in another loop, which ends
 
     def _begin(self, engine: Engine) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -50,3 +49,10 @@ class Driver(Calls[Tasks]):
         except RuntimeError:  # it has just been closed
             return False
         return True
+
+    def _call_apart(self, call: Callable[[], object]) -> None:
+        loop = running_loop()
+        if loop is None:
+            super()._call_apart(call)
+        else:
+            loop.call_soon(call)

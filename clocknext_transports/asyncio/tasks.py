@@ -88,7 +88,7 @@ class Tasks(tasks.Tasks):
         loop = self._worker.get_loop()
         return loop is running_loop() or loop.is_running()
 
-    def call(self) -> None:
+    def call(self) -> bool:
         """Have the task serve once more, or start one where there is work and a loop."""
         if self.is_working:
             self.wake()
@@ -96,6 +96,7 @@ class Tasks(tasks.Tasks):
             loop = running_loop()
             if loop is not None:
                 self._start(loop)
+        return self.is_working
 
     def take_back(self) -> None:
         """Take back the attempts of loops that have ended: they will not go on."""
@@ -117,7 +118,7 @@ class Tasks(tasks.Tasks):
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         self.take_back()
         self._on_start()
-        # In a context of its own: it serves everybody, not the caller who happened to be the first. Not by
+        # In a context of its own: it serves all callers, not only the first. Not by
         # the loop: a task factory is the user's, and may run the first step at once, with the lock held.
         self._worker = asyncio.Task(self._work(loop), loop=loop, name="clocknext", context=Context())
 

@@ -10,7 +10,14 @@ from typing import NoReturn, cast, get_args
 from clocknext_core import Signal, ValidationError
 from clocknext_core.checks import check_choice
 from clocknext_core.errors import invalid
-from clocknext_core.signals import FIELDS_OF, MAX_BODY_BYTES, SignalType, make_signal
+from clocknext_core.signals import (
+    ARGUMENTS,
+    FIELDS_OF,
+    IN_EVERY_SIGNAL,
+    MAX_BODY_BYTES,
+    SignalType,
+    make_signal,
+)
 from clocknext_core.tokens import WIRE_NAMES
 from clocknext_core.wire import camel_case
 
@@ -109,22 +116,17 @@ def parse(line: Line, *, source: str = "") -> Signal:
         if name not in fields:
             raise invalid(name, "is required")
     for name in fields:
-        if name not in FIELDS_OF[signal_type] and name not in _IN_EVERY_SIGNAL:
+        if name not in FIELDS_OF[signal_type] and name not in IN_EVERY_SIGNAL:
             raise invalid(name, f"is not a field of {signal_type} signals")
     fields.setdefault("idempotency_key", derive_key(line, source=source))
     return make_signal(signal_type, fields)
 
 
-_IN_EVERY_SIGNAL = ("customer_id", "model", "tokens")
 _ARGUMENTS = {
-    spelling: name
-    for name in (
-        "type",
-        *(f"{count}_tokens" for count in WIRE_NAMES),
-        *_IN_EVERY_SIGNAL,
-        *frozenset[str]().union(*FIELDS_OF.values()),
-    )
-    for spelling in (name, camel_case(name))
+    **{name: name for name in ("type", *IN_EVERY_SIGNAL, *frozenset[str]().union(*FIELDS_OF.values()))},
+    **ARGUMENTS,
+    **{f"{count}_tokens": f"{count}_tokens" for count in WIRE_NAMES},
+    **{wire_name: f"{count}_tokens" for count, wire_name in WIRE_NAMES.items()},
 }
 """Names a line may use, and the arguments they stand for."""
 

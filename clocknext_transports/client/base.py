@@ -23,6 +23,7 @@ from clocknext_core import (
     RetryPolicy,
     SpooledOutbox,
     Stats,
+    TrackResult,
 )
 from clocknext_core.checks import check_bool, check_seconds
 from clocknext_core.config import Mode
@@ -46,6 +47,7 @@ from clocknext_core.usage.meter import Meter
 from clocknext_transports.client import environment
 from clocknext_transports.client.driver import Driver
 from clocknext_transports.client.hooks import Hooks, OnDrop, OnError, OnFlush, OnRetry, OnUnbilled, logged
+from clocknext_transports.client.nowait import NoWait
 from clocknext_transports.process import fork, log
 
 if TYPE_CHECKING:
@@ -89,7 +91,8 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
         models: How names of models in responses become names of the catalogue. `"undated"` drops a date at
             the end, `"workspace"` asks the service once, a mapping or a function says it, `None` leaves them
             as they are. A `model=` that is given is never changed.
-        transport: Carries the requests. Default: the native one, or httpx if the environment names a proxy.
+        transport: Carries the requests. Default: the native one, or httpx (or httpx2) if the environment
+            names a proxy.
         allow_insecure_http: Allow plain http to hosts other than this machine. The environment's
             `CLOCKNEXT_ALLOW_INSECURE_HTTP=1` does the same.
         spool: Where every buffered signal is stored before the call that records it returns, so that it
@@ -103,11 +106,11 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
     Raises:
         SpoolError: The directory can't be used.
         ValidationError: An argument is wrong; the message names it.
-        ClockNextError: The environment names a proxy for the host, and httpx is not installed.
+        ClockNextError: The environment names a proxy for the host, and neither httpx nor httpx2 is
+            installed.
     """
 
     is_async: bool
-    _driver: D
     _is_started = False
     make_engine: ClassVar[EngineFactory] = Engine
     """What makes the engine of a new client: a trace recorder puts its own here."""
@@ -156,21 +159,25 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
         self.close_timeout: float = check_seconds("close_timeout", close_timeout)
         if transport is not None:
             _check_transport(transport, "aclose" if self.is_async else "close")
-        self._engine = self._new_engine()
-        self.make_key: Callable[[], str] = self._engine.make_key
+            if callable(claim := getattr(transport, "claim", None)):
+                claim(self)
+        engine = self._new_engine()
+        self.make_key: Callable[[], str] = engine.make_key
         """Makes a new idempotency key or run id: 128 random bits, in hex."""
         used: TransportT = self._default_transport() if transport is None else transport
-        self._driver = self._make_driver(used)
-        self._driver.owns_transport = transport is None
+        self._own_driver = self._make_driver(engine, used)
+        self._own_driver.owns_transport = transport is None
         # Last of all, since it locks a file: whatever could be refused has been.
         if spool is not None:
-            self._driver.keep(_opened(spool, self._engine.outbox))
+            self._own_driver.keep(_opened(spool, engine.outbox))
         _import_for_connections(self.config.origin)
         fork.register(self, type(self)._restart)  # noqa: SLF001 - its own
         self._is_started = True
         self.credits: Credits[S] = Credits(self)
         self.customers: Customers[S] = Customers(self)
         self.invoices: Invoices[S] = Invoices(self)
+        self.nowait: NoWait = NoWait(self.hold, self.make_key, self._meter)
+        """Records signals from any thread, callback or finalizer without waiting."""
         self.outcomes: Outcomes[S] = Outcomes(self)
         self.payments: Payments[S] = Payments(self)
         self.plans: Plans[S] = Plans(self)
@@ -183,9 +190,16 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
         self.workspace: Workspace[S] = Workspace(self)
 
     @property
+    def _driver(self) -> D:
+        """What serves this client in this process."""
+        fork.notice()
+        return self._own_driver
+
+    @property
     def pending(self) -> int:
         """Signals held: recorded and not yet ended."""
-        return self._engine.outbox.held
+        fork.notice()
+        return self._own_driver.held
 
     def __repr__(self) -> str:
         return (
@@ -205,22 +219,20 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
     def record(self, encoded: EncodedSignal, wait: bool | None = None, /) -> Any:
         """Buffer a signal, or send it and wait (`None`: as the client's mode says)."""
 
-    def hold(self, encoded: EncodedSignal, /) -> None:
-        """Buffer a signal without waiting, neither for room in the queue nor for the spool.
+    def hold(self, encoded: EncodedSignal, /) -> TrackResult:
+        """Buffer a signal without waiting: neither for room in the queue, nor for the spool, nor for a lock.
 
-        With an event loop, call it where the loop runs; it works in a task that is cancelled.
-
-        Raises:
-            QueueFullError: The queue is full and its overflow policy is `raise`.
+        Any thread may call it, with a loop or without, also in a task that is cancelled and in a finalizer.
+        In a full queue, `block` and `raise` are as `drop_newest`, and `on_drop` reports the loss.
         """
-        self._driver.hold(encoded)
+        return self._driver.hold(encoded)
 
     def stats_at(self, now: float) -> Stats:
         """Count as `stats` does, at a time on the driver's clock, in any thread.
 
         While others use the client, the figures may be some events apart.
         """
-        return self._with_unbilled(self._engine.outbox.stats(now=now))
+        return self._with_unbilled(self._driver.engine.outbox.stats(now=now))
 
     def _with_unbilled(self, stats: Stats) -> Stats:
         return replace(stats, unbilled=self._meter.unbilled)
@@ -239,17 +251,18 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
         return min(self.close_timeout, HURRIED_CLOSE_TIMEOUT)
 
     @abstractmethod
-    def _make_driver(self, transport: TransportT) -> D:
-        """Make what serves the outbox; the engine and the hooks are there."""
+    def _make_driver(self, engine: Engine, transport: TransportT) -> D:
+        """Make what serves the engine's outbox; the hooks are there."""
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         """Refuse to be copied or pickled: a copy that is dropped would close what it shares."""
         raise TypeError(f"{type(self).__name__} can't be copied or pickled: make another client.")
 
     def __del__(self) -> None:
-        if self._is_started and self._driver.is_unclosed:
+        fork.notice()
+        if self._is_started and self._own_driver.is_unclosed:
             message = f"unclosed {self!r}: close it, or use it in a `with` block"
-            self._driver.orphan()
+            self._own_driver.orphan()
             warnings.warn(message, ResourceWarning, stacklevel=1, source=self)
 
     def _new_engine(self) -> Engine:
@@ -260,14 +273,13 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
 
     def _restart(self) -> None:
         """Begin anew after a fork, in the child: nothing held and no connection, but closed if it was."""
-        was_closed = self._engine.outbox.is_closing
-        self._engine = self._new_engine()
-        if was_closed:
-            self._engine.outbox.close()
-        restart_transport: object = getattr(self._driver.transport, "restart", None)
+        engine = self._new_engine()
+        if self._own_driver.engine.outbox.is_closing:
+            engine.outbox.close()
+        restart_transport: object = getattr(self._own_driver.transport, "restart", None)
         if callable(restart_transport):
             restart_transport()
-        self._driver.restart(self._engine)
+        self._own_driver.restart(engine)
 
     @abstractmethod
     def _native_transport(self) -> TransportT: ...

@@ -5,9 +5,11 @@ A driver is a client without its resources. It carries calls out, and has a back
 `sync/`, `asyncio/` and `trio/`.
 """
 
+import _thread
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, assert_never
 
 from clocknext_core import (
@@ -27,6 +29,7 @@ from clocknext_core import (
     Wait,
 )
 from clocknext_core.diagnosis import check_request, judge
+from clocknext_core.outbox import queued
 from clocknext_transports.client.hooks import Hooks
 from clocknext_transports.client.script import Await, Event, Exchange, Halt, Script, Sleep
 from clocknext_transports.client.serving import Background, Serving, Waiter
@@ -66,6 +69,7 @@ class Driver(ABC, Generic[B]):
 
     def _begin(self, engine: Engine) -> None:
         """Start from nothing: in a new driver, or in a forked child."""
+        self.engine = engine
         self._serving = Serving(engine, self._hooks, self._now, self._keeper)
         self.background = self._make_background(self._serving)
         self._serving.background = self.background
@@ -91,6 +95,12 @@ class Driver(ABC, Generic[B]):
         Returns:
             Whether it will be called: `False` where there is no background.
         """
+
+    def _call_apart(self, call: Callable[[], object]) -> None:
+        """Have a function called soon, where no background works. Any thread may ask, with any lock held."""
+        # In a thread, but not of `threading`, whose locks the caller may hold too.
+        with suppress(RuntimeError):  # the interpreter is shutting down, and delivers as it exits
+            _thread.start_new_thread(call, ())
 
     # Calls
 
@@ -144,13 +154,43 @@ class Driver(ABC, Generic[B]):
             return receipt.result
         return self._waiting(receipt.ticket, waiter)
 
-    def hold(self, encoded: EncodedSignal) -> None:
-        """Buffer a signal without waiting for anything."""
+    def hold(self, encoded: EncodedSignal) -> TrackResult:
+        """Buffer a signal without waiting for anything, not even for the lock; see `ClientBase.hold`.
+
+        The lock may be held further down in this very thread, and so may the locks of `threading` and of the
+        event loop. So nothing is started here, and no hook runs.
+        """
+        serving = self._serving
+        if not serving.lock.acquire(blocking=False):
+            serving.inbox.append(encoded)
+            self._have_attended()
+            return queued(encoded)
+        try:
+            serving.take_in()
+            receipt = serving.outbox.record(encoded, now=self._now(), may_wait=False)
+            is_attended = serving.nudge_running()
+        finally:
+            serving.lock.release()
+        if not is_attended:
+            self._have_attended()
+        return receipt.result
+
+    def _have_attended(self) -> None:
+        """Have `_attend` called soon, where no lock is held. Any thread may ask, with any lock held."""
+        if self._reach(self._attend):
+            return
+        if not self._serving.outbox.is_closing:
+            self._has_started()  # where no loop runs, the signal is held until the next use, or the exit
+        self._call_apart(self._attend)
+
+    def _attend(self) -> None:
+        """Take in what was recorded, and serve it. Called where nothing catches what it raises."""
         serving = self._serving
         with serving.lock:
-            serving.outbox.record(encoded, now=self._now())
+            serving.take_in()
             serving.nudge()
-        serving.run_hooks_if_alone()
+        if not self.background.is_working:
+            serving.run_hooks(in_background=True)
 
     def _waiting(self, ticket: Ticket, waiter: Waiter) -> Script[TrackResult]:
         """Wait for room in the queue or for the spool; if that is broken off, nothing was recorded."""
@@ -174,6 +214,7 @@ class Driver(ABC, Generic[B]):
         self._check_may_wait()
         serving = self._serving
         with serving.lock:
+            serving.take_in()
             now = self._now()
             deadline_at = None if timeout is None else now + timeout
             begin = serving.outbox.close if closes else serving.outbox.flush
@@ -213,6 +254,7 @@ class Driver(ABC, Generic[B]):
             # Of what was dropped at the end, and flushes that wait for them.
             self._serving.run_hooks(in_background=False)
         finally:
+            self._hooks.log.finish(kept=0 if self._keeper is None else report.pending)
             self._has_ended()
         return report
 
@@ -259,6 +301,16 @@ class Driver(ABC, Generic[B]):
         """Take no part in it any more."""
         process_exit.unregister(self)
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is anything that `restart` would lose."""
+        return bool(self._serving.outbox.held) or self.background.is_working
+
+    def suspend(self) -> None:
+        """End the spool's thread, before `restart` in the process that started it."""
+        if self._keeper is not None:
+            self._keeper.suspend()
+
     def restart(self, engine: Engine) -> None:
         """Begin anew in a forked child, with nothing of the parent's."""
         self._serving.is_abandoned = True
@@ -271,7 +323,10 @@ class Driver(ABC, Generic[B]):
         """Whether there is anything that closing would end or deliver."""
         outbox = self._serving.outbox
         return not outbox.is_closing and bool(
-            outbox.held or self.background.is_working or getattr(self.transport, "is_open", False)
+            outbox.held
+            or self._serving.inbox
+            or self.background.is_working
+            or getattr(self.transport, "is_open", False)
         )
 
     def orphan(self) -> None:

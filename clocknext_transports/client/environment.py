@@ -98,10 +98,11 @@ def proxy_for(origin: Origin) -> str | None:
 
 
 def httpx_is_missing() -> ClockNextError:
-    """Return the error for a proxy that can't be used because httpx is not installed."""
+    """Return the error for a proxy that can't be used because neither httpx nor httpx2 is installed."""
     return ClockNextError(
         "The environment names a proxy for this host, and connecting around it would be wrong. "
-        "Proxies need httpx: pip install 'clocknext[httpx]', or name the host in NO_PROXY."
+        "Proxies need httpx or httpx2: pip install 'clocknext[httpx]' or 'clocknext[httpx2]', or name "
+        "the host in NO_PROXY."
     )
 
 
@@ -127,7 +128,7 @@ def _checked(variable: str, value: str) -> str:
     if not host or port == 0 or parts.path not in ("", "/") or parts.query or parts.fragment:
         raise unusable("it must be scheme://host:port, with user:password@ before the host if need be")
     if parts.scheme.startswith("socks5") and find_spec("socksio") is None:
-        raise unusable("SOCKS needs socksio: pip install 'httpx[socks]'")
+        raise unusable("SOCKS needs socksio: pip install 'httpx[socks]' or 'httpx2[socks]'")
     return url
 
 

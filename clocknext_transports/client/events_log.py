@@ -1,12 +1,13 @@
 """Logs the events of a client: one log record an event, with its details as attributes of the record.
 
-Silent unless the program configures logging. A record names a signal by its idempotency key. What it is
-about stays out, and so does what the service said in words: neither customers nor members, no body and no
-message of a server. Hooks receive those.
+What costs money or needs a person is a WARNING, which Python prints on stderr where logging is not
+configured. A record names a signal by its idempotency key. What it is about stays out, and so does what the
+service said in words: neither customers nor members, no body and no message of a server. Hooks receive those.
 """
 
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import assert_never
 
@@ -24,10 +25,18 @@ from clocknext_core import (
     Retrying,
 )
 from clocknext_core.gate import Gate
+from clocknext_core.states import DropReason
+from clocknext_transports.client.advice import advice, facts, path_shown
+from clocknext_transports.client.quota import Quota
+
+MOST, WINDOW = 10, 60.0
+"""Records of a kind written at the level WARNING, and the seconds they count for; the others are DEBUG."""
+RETRIES_WINDOW = 600.0
+"""Seconds in which one failed attempt that will be repeated is written at the level WARNING."""
 
 LEVELS: Mapping[type[HookEvent], int] = {
     Delivered: logging.DEBUG,
-    Retrying: logging.DEBUG,
+    Retrying: logging.WARNING,
     Emptied: logging.INFO,
     Rejected: logging.WARNING,
     GivenUp: logging.WARNING,
@@ -36,15 +45,27 @@ LEVELS: Mapping[type[HookEvent], int] = {
     Misdirected: logging.WARNING,
     Dropped: logging.WARNING,
 }
+"""The level of an event's records. Those beyond the quota of a WARNING are written at DEBUG."""
 
 _FAILED: Mapping[type[HookEvent], tuple[str, str]] = {
-    Rejected: ("rejected", "Signal %r was rejected: %s."),
-    GivenUp: ("given_up", "Signal %r was given up: %s."),
-    Mending: ("mending", "Signal %r was not billed, a person has to mend it: %s."),
-    KeyRefused: ("key_refused", "Signal %r stays in the spool, the API key was refused: %s."),
-    Misdirected: ("misdirected", "Signal %r stays held, the answer was not the API's: %s."),
+    Rejected: ("rejected", "ClockNext rejected signal %r, which is not billed (%s). %s"),
+    GivenUp: ("given_up", "ClockNext signal %r was given up and is not billed (%s). %s"),
+    Mending: (
+        "mending",
+        "ClockNext keeps signal %r for a person to correct: it is not billed yet (%s). %s",
+    ),
+    KeyRefused: ("key_refused", "ClockNext refused the API key; signal %r stays in the spool (%s). %s"),
+    Misdirected: ("misdirected", "ClockNext signal %r stays held: the answer was not the API's (%s). %s"),
 }
-"""The name and the text of the records that tell of an error."""
+"""The name and the text of the records that tell of an error: key, facts, advice."""
+
+_WHY_DROPPED: Mapping[DropReason, str] = {
+    "queue_full": "The queue was full: see max_queue_size, max_queue_bytes and overflow.",
+    "closed": "It was not delivered before the client was closed, or recorded after that: see close_timeout "
+    "and spool.",
+    "expired": "It was older than the spool's window.",
+    "send_failed": "It could not be delivered.",
+}
 
 
 class EventLog:
@@ -52,10 +73,13 @@ class EventLog:
 
     Args:
         logger: Where they go.
+        clock: Returns seconds, for the quota of records.
     """
 
-    def __init__(self, logger: logging.Logger) -> None:
+    def __init__(self, logger: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
         self._logger = logger
+        self._quota = Quota(MOST, WINDOW, clock)
+        self._retries = Quota(1, RETRIES_WINDOW, clock)
         self._gate: Gate | None = None
         self._is_outage = False
 
@@ -65,7 +89,7 @@ class EventLog:
         self._is_outage = False
 
     def wants(self, event: HookEvent) -> bool:
-        """Return whether `note` would write anything."""
+        """Return whether `note` may write anything."""
         is_outage = self._is_outage if self._gate is None else self._gate.is_outage
         return is_outage is not self._is_outage or self._logger.isEnabledFor(LEVELS[type(event)])
 
@@ -73,69 +97,152 @@ class EventLog:
         """Write an event, after the outage that began or ended with it. Never raises."""
         if self._gate is not None and (is_outage := self._gate.is_outage) is not self._is_outage:
             self._is_outage = is_outage
-            self._note_outage(is_outage=is_outage)
-        if self._logger.isEnabledFor(LEVELS[type(event)]):
             with suppress(Exception):  # a log handler or filter may raise
+                self._note_outage(event, is_outage=is_outage)
+        if self._logger.isEnabledFor(LEVELS[type(event)]):
+            with suppress(Exception):
                 self._write(event)
 
-    def _note_outage(self, *, is_outage: bool) -> None:
+    def note_raised(self, event: HookEvent) -> None:
+        """Write the traceback of the exception that a hook raised and that is being handled. Never raises."""
+        level = logging.ERROR if self._quota.admit("hooks that raised") else logging.DEBUG
         with suppress(Exception):
-            if is_outage:
-                self._logger.info("An outage of the service began.", extra={"event_name": "outage_began"})
-            else:
-                self._logger.info("The outage is over.", extra={"event_name": "outage_ended"})
+            self._logger.log(
+                level, "A hook raised on %s; delivery goes on.", type(event).__name__, exc_info=True
+            )
+
+    def finish(self, *, kept: int = 0) -> None:
+        """Write how many records were left out, as the client closes. Never raises.
+
+        Args:
+            kept: Signals that were not delivered and stay in the spool.
+        """
+        if kept:
+            with suppress(Exception):
+                self._logger.warning(
+                    "ClockNext: %d signals were not delivered before the client was closed. They stay in the "
+                    "spool, for the next process that opens it.",
+                    kept,
+                    extra={"event_name": "kept", "count": kept},
+                )
+        for kind, count in self._quota.take_all_left_out().items():
+            with suppress(Exception):
+                self._logger.warning(
+                    "ClockNext: %d more log records of %s were left out; they are at DEBUG.",
+                    count,
+                    kind,
+                    extra={"event_name": "left_out", "count": count},
+                )
+
+    def _note_outage(self, event: HookEvent, *, is_outage: bool) -> None:
+        if not is_outage:
+            self._log(
+                logging.WARNING,
+                "outage_ended",
+                "ClockNext works again: the outage is over, and held signals are sent.",
+            )
+            return
+        error = event.error if isinstance(event, Retrying | GivenUp | Misdirected) else None
+        self._log(
+            logging.WARNING,
+            "outage_began",
+            "ClockNext does not work, or can't be reached: signals are held and sent when it works (%s). %s",
+            "no answer came" if error is None else facts(error),
+            "" if error is None else advice(error),
+            fields={} if error is None else _fields_of(error),
+        )
 
     def _write(self, event: HookEvent) -> None:
+        level = LEVELS[type(event)]
         match event:
             case Delivered():
-                self._log(event, "delivered", "Signal %r was delivered.", event.encoded.idempotency_key)
+                key = event.encoded.idempotency_key
+                self._log(level, "delivered", "Signal %r was delivered.", key, fields=_about(event))
             case Rejected() | GivenUp() | Mending() | KeyRefused() | Misdirected():
                 name, message = _FAILED[type(event)]
+                if isinstance(event, Misdirected):
+                    self._retries.admit("retrying")  # which would say the same once more
                 key, error = event.encoded.idempotency_key, event.error
-                self._log(event, name, message, key, _shown(error), **_told(error))
+                self._log(
+                    level,
+                    name,
+                    message,
+                    key,
+                    facts(error),
+                    advice(error),
+                    kind=f"{name} {type(error).__name__}",
+                    fields=_about(event) | _fields_of(error),
+                )
             case Retrying():
                 self._log(
-                    event,
+                    level,
                     "retrying",
-                    "Attempt %d failed: %s. Retrying in at least %.3f s.",
+                    "ClockNext attempt %d failed (%s). It is repeated in at least %.3f s. %s",
                     event.attempt,
-                    _shown(event.error),
+                    facts(event.error),
                     event.delay,
-                    attempt=event.attempt,
-                    delay=event.delay,
-                    **_told(event.error),
+                    advice(event.error),
+                    fields={"attempt": event.attempt, "delay": event.delay}
+                    | _about(event)
+                    | _fields_of(event.error),
                 )
             case Dropped():
                 self._log(
-                    event,
+                    level,
                     "dropped",
-                    "Signal %r was dropped: %s.",
+                    "ClockNext signal %r was dropped and is not billed (%s). %s",
                     event.encoded.idempotency_key,
                     event.reason,
-                    reason=event.reason,
+                    _WHY_DROPPED[event.reason],
+                    kind=f"dropped {event.reason}",
+                    fields={"reason": event.reason} | _about(event),
                 )
             case Emptied():
                 self._log(
-                    event,
+                    level,
                     "emptied",
                     "No signal is held any more; delivered since the last time: %d.",
                     event.count,
-                    count=event.count,
+                    fields={"count": event.count},
                 )
             case _:
                 assert_never(event)
 
-    def _log(self, event: HookEvent, name: str, message: str, *arguments: object, **fields: object) -> None:
-        encoded = None if isinstance(event, Emptied) else event.encoded
-        if encoded is not None:
-            fields |= {"idempotency_key": encoded.idempotency_key, "signal_type": encoded.type}
-        self._logger.log(LEVELS[type(event)], message, *arguments, extra={"event_name": name, **fields})
+    def _log(
+        self,
+        level: int,
+        name: str,
+        message: str,
+        *arguments: object,
+        kind: str | None = None,
+        fields: Mapping[str, object] | None = None,
+    ) -> None:
+        if level >= logging.WARNING:
+            kind = name if kind is None else kind
+            quota = self._retries if name == "retrying" else self._quota
+            if not quota.admit(kind):
+                level = logging.DEBUG
+            elif left_out := self._quota.take_left_out(kind):
+                message += " (%d more like it were left out before.)"
+                arguments = (*arguments, left_out)
+        self._logger.log(level, message, *arguments, extra={"event_name": name, **(fields or {})})
 
 
-def _shown(error: ClockNextError) -> str:
-    kind = type(error).__name__
-    return kind if error.status is None else f"{kind}, status {error.status}"
+def _about(
+    event: Delivered | Rejected | GivenUp | Mending | KeyRefused | Misdirected | Retrying | Dropped,
+) -> dict[str, object]:
+    encoded = event.encoded
+    if encoded is None:
+        return {}
+    return {"idempotency_key": encoded.idempotency_key, "signal_type": encoded.type}
 
 
-def _told(error: ClockNextError) -> dict[str, object]:
-    return {"error_type": type(error).__name__, "status": error.status, "reason": error.reason}
+def _fields_of(error: ClockNextError) -> dict[str, object]:
+    method = None if error.request is None else error.request.method
+    return {
+        "error_type": type(error).__name__,
+        "status": error.status,
+        "reason": error.reason,
+        "method": method,
+        "path": path_shown(error),
+    }

@@ -24,7 +24,7 @@ from clocknext_core import (
     Unbilled,
     ValidationError,
 )
-from clocknext_core.models import DropReason
+from clocknext_core.states import DropReason
 from clocknext_transports.client.events_log import EventLog
 from clocknext_transports.process.log import logger
 
@@ -99,14 +99,14 @@ class Hooks:
             try:
                 hook()
             except Exception:  # noqa: BLE001 - a hook must not stop delivery
-                logger.exception("A hook raised on %s; delivery goes on.", type(event).__name__)
+                self.log.note_raised(event)
             except BaseException as error:
                 is_interrupt = isinstance(error, KeyboardInterrupt)
                 if not in_background or (
                     is_interrupt and threading.current_thread() is threading.main_thread()
                 ):
                     raise
-                logger.exception("A hook raised on %s; delivery goes on.", type(event).__name__)
+                self.log.note_raised(event)
 
     def _hooks_of(self, event: HookEvent) -> list[Callable[[], object]]:
         """Return the hooks of an event, in order, each to be called without arguments."""

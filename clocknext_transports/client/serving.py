@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from clocknext_core import (
     Closed,
+    EncodedSignal,
     Engine,
     FlushReport,
     HookEvent,
@@ -84,8 +85,16 @@ class Background(ABC):
         """Wake what sleeps."""
 
     @abstractmethod
-    def call(self) -> None:
-        """Have it serve once more, and start it if there is none."""
+    def call_running(self) -> bool:
+        """Have it serve once more, and start nothing; return whether it will."""
+
+    @abstractmethod
+    def call(self) -> bool:
+        """Have it serve once more, and start it if there is none.
+
+        Returns:
+            Whether it will serve: `False` where there is none and none can be started.
+        """
 
 
 class Serving:
@@ -114,6 +123,11 @@ class Serving:
         self.keeper = keeper
         self.lock: threading.Lock = threading.Lock()
         """Held for every call of a pure machine, and over no I/O and no user code."""
+        self.inbox: deque[EncodedSignal] = deque()
+        """Signals that were recorded while the lock was held, perhaps by the thread that recorded them.
+
+        Adding takes no lock; the thread that holds the lock takes them out.
+        """
         self.queue: deque[HookEvent | Waiter | str] = deque()
         """Events whose hooks have yet to run, flushes to release after them, and warnings to log."""
         self.hook_runner: threading.Thread | None = None
@@ -128,6 +142,7 @@ class Serving:
 
     def serve(self) -> Transmit | Wait | Closed:
         """Poll until there is a request to send or a time to wait for."""
+        self.take_in()
         if self.is_orphaned and not self.outbox.held and not self.outbox.is_closing:
             self.outbox.close(now=self.now(), deadline_at=self.now())  # no caller is left to adopt for
         while True:
@@ -162,14 +177,29 @@ class Serving:
 
     def nudge(self) -> None:
         """Make sure, after an input, that the outbox is polled."""
-        if self.background.is_sleeping:
-            if self.queue or self.outbox.wakes_before(self.background.sleeping_until):
-                self.background.wake()
-        elif self.outbox.has_work:
-            self.background.call()
-        else:
-            # There is nothing to send, so nothing is worth starting: there are only callers to wake.
+        background = self.background
+        if background.is_sleeping:
+            if self.queue or self.outbox.wakes_before(background.sleeping_until):
+                background.wake()
+        elif not (self.outbox.has_work and background.call()):
+            # Nothing serves, or nothing is worth starting: there may be callers to wake, and hooks to run.
             self.serve_here()
+
+    def nudge_running(self) -> bool:
+        """Make sure, after an input, that the outbox is polled; return `False` where nothing runs that would.
+
+        It starts no thread and no task, and polls nothing in the caller.
+        """
+        if not self.background.is_sleeping:
+            return self.background.call_running()
+        if self.queue or self.outbox.wakes_before(self.background.sleeping_until):
+            self.background.wake()
+        return True
+
+    def take_in(self) -> None:
+        """Hand the inbox to the outbox."""
+        while self.inbox:
+            self.outbox.record(self.inbox.popleft(), now=self.now(), may_wait=False)
 
     def expect(self, ticket: Ticket, event: Event) -> Waiter:
         """Make the waiter of a ticket, and make sure that the outbox is polled."""

@@ -43,6 +43,7 @@ class Calls(driver.Driver[B], Generic[B]):
     transport: Transport
     cancellations: tuple[type[BaseException], ...] = ()
     """What ends a coroutine from outside, where that is an `Exception`, or what a cancelled block raises."""
+    look_every: float = 1.0  # the serving task may be in another loop, which ends, or there may be none
 
     def _begin(self, engine: Engine) -> None:
         self._ahead = 0.0
@@ -151,15 +152,19 @@ class Calls(driver.Driver[B], Generic[B]):
         serving = self._serving
         if self._keeper is not None:
             with serving.lock:
+                if serving.inbox:
+                    serving.serve_here()  # into the spool with it
                 serving.outbox.close()
             self._keeper.close()  # what is held is in the spool, for the next process
             return
+        with serving.lock:
+            serving.take_in()
         held = serving.outbox.held
         departure = _Departure()
         if not held or self._reach(partial(self._begin_close, departure, timeout)):
             self._departure = departure if held else None
             return
-        logger.warning("%d signals were held when their event loop ended: nobody closed the client.", held)
+        logger.warning("%d signals were held when their event loop ended: the client was not closed.", held)
         with serving.lock:
             self.background.take_back()
         if self.owns_transport:  # another one can't be used outside its loop
@@ -185,6 +190,7 @@ class Calls(driver.Driver[B], Generic[B]):
         serving = self._serving
         with serving.lock:
             now = self._now()
+            serving.take_in()
             ticket = serving.outbox.close(now=now, deadline_at=now + timeout)
             departure.waiter = serving.expect(ticket, departure.is_over)
         serving.run_hooks_if_alone()

@@ -30,14 +30,16 @@ class LoopClient(ClientBase[Async, Transport, D], Generic[D]):
             ClockNextError: It failed; which class tells why.
         """
         self._check_world()
-        return await self._driver.perform(self._engine.call(operation))
+        driver = self._driver
+        return await driver.perform(driver.engine.call(operation))
 
     async def record(self, encoded: EncodedSignal, wait: bool | None = None, /) -> TrackResult:
         """Buffer a signal, or send it and wait, as `signals.track` does."""
         self._check_world()
-        if self._engine.is_awaited(wait):
-            return await self._driver.perform(self._engine.call(signal_operation(encoded)))
-        return await self._driver.record(encoded)
+        driver = self._driver
+        if driver.engine.is_awaited(wait):
+            return await driver.perform(driver.engine.call(signal_operation(encoded)))
+        return await driver.record(encoded)
 
     async def check(self) -> CheckReport:
         """Find out what is wrong with key, address and clock, by one request; never retried, bills nothing.

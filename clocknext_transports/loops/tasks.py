@@ -52,9 +52,17 @@ class Tasks(Background):
         if self._alarm is not None:
             self._alarm.set()
 
-    def call(self) -> None:
+    def call_running(self) -> bool:
+        """Wake the serving task, if there is one: if it is not asleep, it serves before it sleeps."""
+        if not self.is_working:
+            return False
+        self.wake()
+        return True
+
+    def call(self) -> bool:
         """Wake the serving task: if it is not asleep, it serves before it sleeps."""
         self.wake()
+        return self.is_working
 
     def take_back(self) -> None:
         """Take back attempts that ended with their loop, without notice."""

@@ -9,13 +9,16 @@ import atexit
 import os
 import sys
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 from clocknext_transports.process import fork as forks
 from clocknext_transports.process.log import logger
 
 EXIT_TIMEOUT = 5.0
 """Seconds the process's end waits for signals still held."""
+
+INTERRUPTED_TIMEOUT = 1.0
+"""Seconds it waits instead after a Ctrl-C that the program did not catch."""
 
 GRACE = 1.0
 """Seconds more for what can't be interrupted: a name look-up, a hook."""
@@ -42,7 +45,7 @@ class _Registry:
     def __init__(self) -> None:
         self._drivers: dict[Driver, None] = {}
         self._child: int | None = None
-        """The process that was told by multiprocessing to end as it does."""
+        """The process in which multiprocessing calls `drain` at its end."""
 
     def register(self, driver: Driver) -> None:
         """Remember a driver, strongly: it may outlive its client."""
@@ -64,11 +67,13 @@ class _Registry:
 
     def drain(self) -> None:
         """Deliver what is held, and report what can't be."""
+        forks.notice()  # a child that used no client exits, too
         drivers, self._drivers = list(self._drivers), {}
         lost = 0
+        timeout = INTERRUPTED_TIMEOUT if _is_interrupted() else EXIT_TIMEOUT
         for driver in drivers:
             try:
-                driver.begin_exit(EXIT_TIMEOUT)
+                driver.begin_exit(timeout)
             except BaseException:  # noqa: BLE001 - the others must not suffer by it
                 logger.exception("Held signals can't be delivered at the interpreter's exit.")
         for driver in drivers:
@@ -88,10 +93,21 @@ class _Registry:
         return len(self._drivers)
 
 
+def _is_interrupted() -> bool:
+    """Return whether a Ctrl-C that was not caught ends the process."""
+    if hasattr(sys, "ps1"):  # an interactive interpreter goes on after one
+        return False
+    uncaught: object = getattr(sys, "last_value", None)
+    if isinstance(uncaught, BaseExceptionGroup):  # under trio, where it struck a task of a nursery
+        group = cast("BaseExceptionGroup[BaseException]", uncaught)
+        return group.subgroup(KeyboardInterrupt) is not None
+    return isinstance(uncaught, KeyboardInterrupt)
+
+
 _registry = _Registry()
 register: Callable[[Driver], None] = _registry.register
 unregister: Callable[[Driver], None] = _registry.unregister
-forks.register(_registry, _Registry.forget)
+forks.register_global(_registry.forget)
 
 
 def registered() -> int:

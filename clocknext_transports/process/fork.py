@@ -1,11 +1,15 @@
 """What clients do when their process forks: the child's begin anew, empty; the parent's go on as before.
 
-One hook serves all clients of a process, and knows them weakly.
+Python calls hooks after `os.fork`. It calls none where C code forks, as uWSGI does by default; then the child
+notices at its next use of a client (`notice`), before it takes any lock.
 """
 
+import mmap
 import os
+import sys
+import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 from clocknext_transports.process.log import logger
@@ -13,16 +17,85 @@ from clocknext_transports.process.log import logger
 T = TypeVar("T")
 
 
+class _Mark(Protocol):
+    """Tells a process from a forked child of it."""
+
+    def is_set(self) -> bool:
+        """Return whether this process has set it."""
+        ...
+
+    def set(self) -> None:
+        """Set it in this process, and in no child."""
+        ...
+
+
+class _Page:
+    """A page of memory that the kernel wipes in every child. To read it takes a tenth of what `getpid` does.
+
+    Raises:
+        OSError: This kernel can't do that (Linux before 4.14).
+    """
+
+    _WIPE_ON_FORK = 18  # MADV_WIPEONFORK, which Python has no name for
+
+    def __init__(self) -> None:
+        assert sys.platform == "linux"
+        self._page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._page.madvise(self._WIPE_ON_FORK)
+
+    def is_set(self) -> bool:
+        return self._page[0] != 0
+
+    def set(self) -> None:
+        self._page[0] = 1
+
+
+class _Pid:
+    """The process's number."""
+
+    def __init__(self) -> None:
+        self._pid = 0
+
+    def is_set(self) -> bool:
+        return self._pid == os.getpid()
+
+    def set(self) -> None:
+        self._pid = os.getpid()
+
+
+def _new_mark() -> _Mark:
+    if sys.platform == "linux":
+        try:
+            return _Page()
+        except OSError:
+            pass
+    return _Pid()
+
+
+_mark = _new_mark()
+_mark.set()
+_is_marked = _mark.is_set
+_globals: list[Callable[[], object]] = []
 _restarts: WeakKeyDictionary[Any, Callable[[Any], None]] = WeakKeyDictionary()
+_turns: dict[int, threading.RLock] = {}
+"""For each process, what the threads that notice its fork take turns by. Never one that a parent may hold."""
+_begun_in = 0
+"""The process in which the clients have begun anew, or are about to."""
 
 
 def register(owner: T, restart: Callable[[T], None]) -> None:
     """Call a function with an object in every forked child, for as long as the object lives.
 
-    It runs in the only thread there is. Locks may be held by threads that are not there, and a thread may
-    have one and not know it yet, so that nobody can give it back: replace them all.
+    It runs in the child's only thread, or in the first that uses a client. A lock may be held by a thread
+    that the child does not have, or by one that was interrupted before it could take note, so that it is
+    never released: replace every lock.
     """
     _restarts[owner] = restart
+
+
+def register_global(restart: Callable[[], object]) -> None:
+    """Call a function in every forked child, before those of all objects. It must not raise."""
+    _globals.append(restart)
 
 
 def owners() -> list[object]:
@@ -35,7 +108,29 @@ def registered() -> int:
     return len(_restarts)
 
 
+def notice() -> None:
+    """Have everything begin anew, where this is a child and nothing has yet. Call it before taking a lock."""
+    if not _is_marked():
+        _begin_anew()
+
+
+def _begin_anew() -> None:
+    global _begun_in  # noqa: PLW0603 - there is one process
+    with _turns.setdefault(os.getpid(), threading.RLock()):
+        if _begun_in == os.getpid():
+            return  # a restart uses a client, or another thread was faster
+        _begun_in = os.getpid()
+        try:
+            _restart_all()
+            _mark.set()
+        except BaseException:
+            _begun_in = 0  # interrupted: the next use begins once more
+            raise
+
+
 def _restart_all() -> None:
+    for restart_global in _globals:
+        restart_global()
     for owner, restart in list(_restarts.items()):
         try:
             restart(owner)
@@ -44,13 +139,13 @@ def _restart_all() -> None:
 
 
 def around(before: Callable[[], None], after_in_parent: Callable[[], None]) -> None:
-    """Call one function before each fork, in the parent, and the other one after it."""
+    """Call one function before each fork that Python knows of, in the parent, and the other one after it."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=before, after_in_parent=after_in_parent)
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
-    os.register_at_fork(after_in_child=_restart_all)
+    os.register_at_fork(after_in_child=notice)
 
 
 def forsake(descriptor: int) -> None:

@@ -1,10 +1,14 @@
-"""The logger of the whole package: `clocknext`."""
+"""The logger of the whole package: `clocknext`.
+
+Unless `CLOCKNEXT_LOG` asks for one it has no handler of its own, not even a `NullHandler`: where the program
+configures logging, its handlers get each record once, and where it does not, Python prints warnings and
+errors on stderr (`logging.lastResort`).
+"""
 
 import logging
 from typing import TextIO
 
 logger: logging.Logger = logging.getLogger("clocknext")
-logger.addHandler(logging.NullHandler())  # silent, unless the program configures logging
 
 
 class _OwnHandler(logging.StreamHandler[TextIO]):

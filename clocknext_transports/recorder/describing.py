@@ -4,6 +4,7 @@ from functools import singledispatch
 
 from clocknext_core import (
     Adopt,
+    Adopted,
     ClockNextError,
     Closed,
     Delivered,
@@ -188,6 +189,11 @@ def _(value: Response) -> object:
         "body": value.body,
         "received_at": value.received_at,
     }
+
+
+@describe.register
+def _(value: Adopted) -> object:
+    return [value.signal.idempotency_key, value.signal.body, value.age]
 
 
 @describe.register

@@ -24,6 +24,7 @@ from clocknext_core import (
 )
 from clocknext_core.config import REDACTED
 from clocknext_core.envelope import Payload
+from clocknext_core.signals import type_and_key
 from clocknext_transports.recorder.writing import FORMAT, RecordingEngine
 
 T = TypeVar("T")
@@ -97,7 +98,11 @@ class Replay:
                     line["ticket"], _answer(line["answer"]), now=line["now"]
                 )
             case "record":
-                outbox.record(_encoded(line["key"], line["body"]), now=line["now"])
+                outbox.record(
+                    _encoded(line["key"], line["body"]),
+                    now=line["now"],
+                    may_wait=line.get("may_wait", True),
+                )
             case "abandon":
                 outbox.abandon(line["ticket"], now=line["now"])
             case "withdraw":
@@ -180,7 +185,7 @@ def _bytes(value: object) -> bytes:
 
 def _encoded(key: str, body: object) -> EncodedSignal:
     data = _bytes(body)
-    return EncodedSignal(key, json.loads(data)["type"], data)
+    return EncodedSignal(key, type_and_key(data)[0], data)
 
 
 def _operation(value: Mapping[str, Any]) -> Operation[Payload]:

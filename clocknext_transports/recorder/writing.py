@@ -1,37 +1,20 @@
 """Writing traces: machines that write down every input and output, without the API key."""
 
+import inspect
 import json
 import os
 import platform
 import threading
 from base64 import b64encode
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
-from clocknext_core import (
-    Adopted,
-    Answer,
-    Call,
-    CallOutput,
-    Config,
-    EncodedSignal,
-    Engine,
-    Operation,
-    Outbox,
-    OutboxOutput,
-    RandomSource,
-    Receipt,
-    SpooledOutbox,
-    SpooledOutput,
-    SpoolError,
-    Ticket,
-    __version__,
-)
-from clocknext_core.gate import Gate
+from clocknext_core import Call, Config, EncodedSignal, Engine, Operation, Outbox, RandomSource, __version__
+from clocknext_core.engine import make_outbox
 from clocknext_transports.client.base import ClientBase
 from clocknext_transports.process.log import logger
 from clocknext_transports.recorder.describing import describe
@@ -40,6 +23,10 @@ T = TypeVar("T")
 
 FORMAT = 2
 """Version of the format; a replay refuses any other."""
+
+INPUTS = ("record", "handle_answer", "abandon", "withdraw", "flush", "close", "poll")
+INPUTS_OF_SPOOL = ("handle_stored", "handle_adopted", "handle_adoption_failed", "handle_expired")
+INPUTS_OF_CALL = ("handle_answer", "poll")
 
 MAX_BYTES = 64 * 1024 * 1024
 """Where a trace ends by default: a client that runs for days must not fill the disk."""
@@ -131,148 +118,41 @@ class Log:
                 line["draws"] = self.dice.drawn
             self._tape.write(line)
 
-    def record(self, encoded: EncodedSignal, record: Callable[..., Receipt], now: float) -> Receipt:
-        """Write the recording of a signal."""
-        with self.step("record", now=now, key=encoded.idempotency_key, body=encoded.body) as line:
-            line["output"] = receipt = record(encoded, now=now)
-            return receipt
+    def follow(self, machine: object, inputs: Iterable[str]) -> None:
+        """Write every input that a machine is given from now on, and its output.
 
+        Args:
+            machine: Its methods are replaced.
+            inputs: The methods' names.
+        """
+        for name in inputs:
+            setattr(machine, name, self._followed(name, getattr(machine, name)))
 
-class RecordingOutbox(Outbox):
-    """An outbox that writes down every input and output."""
+    def _followed(self, name: str, method: Callable[..., object]) -> Callable[..., object]:
+        signature = inspect.signature(method)
 
-    def __init__(self, config: Config, rng: RandomSource, tape: Tape) -> None:
-        self._log = Log(tape, "outbox", rng)
-        super().__init__(config, self._log.dice)
-
-    def record(self, encoded: EncodedSignal, *, now: float) -> Receipt:
-        """Take a signal into the buffer."""
-        return self._log.record(encoded, super().record, now)
-
-    def handle_answer(self, ticket: Ticket, answer: Answer, *, now: float) -> None:
-        """Take the answer to an attempt."""
-        with self._log.step("handle_answer", now=now, ticket=ticket, answer=answer):
-            super().handle_answer(ticket, answer, now=now)
-
-    def abandon(self, ticket: Ticket, *, now: float | None = None) -> None:
-        """Take back an attempt."""
-        with self._log.step("abandon", now=now, ticket=ticket):
-            super().abandon(ticket, now=now)
-
-    def withdraw(self, ticket: Ticket, *, now: float) -> None:
-        """Forget a signal that waits for room."""
-        with self._log.step("withdraw", now=now, ticket=ticket):
-            super().withdraw(ticket, now=now)
-
-    def flush(self, *, now: float, deadline_at: float | None = None) -> Ticket:
-        """Send everything held."""
-        with self._log.step("flush", now=now, deadline_at=deadline_at) as line:
-            line["output"] = ticket = super().flush(now=now, deadline_at=deadline_at)
-            return ticket
-
-    def close(self, *, now: float | None = None, deadline_at: float | None = None) -> Ticket:
-        """Refuse new signals and flush."""
-        with self._log.step("close", now=now, deadline_at=deadline_at) as line:
-            line["output"] = ticket = super().close(now=now, deadline_at=deadline_at)
-            return ticket
-
-    def poll(self, *, now: float) -> OutboxOutput:
-        """Return the next output."""
-        with self._log.step("poll", now=now) as line:
-            line["output"] = output = super().poll(now=now)
+        def call(*args: object, **kwargs: object) -> object:
+            given = signature.bind(*args, **kwargs)
+            given.apply_defaults()
+            arguments = given.arguments
+            with self.step(name, now=arguments.pop("now"), **_spelt_out(arguments)) as line:
+                output = method(*args, **kwargs)
+                if output is not None:
+                    line["output"] = output
             return output
 
-
-class RecordingSpooledOutbox(SpooledOutbox):
-    """An outbox with a spool that writes down every input and output."""
-
-    def __init__(self, config: Config, rng: RandomSource, tape: Tape) -> None:
-        self._log = Log(tape, "outbox", rng)
-        super().__init__(config, self._log.dice)
-
-    def record(self, encoded: EncodedSignal, *, now: float) -> Receipt:
-        """Have a signal stored."""
-        return self._log.record(encoded, super().record, now)
-
-    def handle_stored(self, ticket: Ticket, error: SpoolError | None, *, now: float) -> None:
-        """Take note that a signal is in the spool."""
-        with self._log.step("handle_stored", now=now, ticket=ticket, error=error):
-            super().handle_stored(ticket, error, now=now)
-
-    def handle_adopted(
-        self, signals: Sequence[Adopted], *, is_last: bool, left_behind: int = 0, now: float
-    ) -> None:
-        """Take over signals from the spool."""
-        adopted = [[each.signal.idempotency_key, each.signal.body, each.age] for each in signals]
-        with self._log.step(
-            "handle_adopted", now=now, signals=adopted, is_last=is_last, left_behind=left_behind
-        ):
-            super().handle_adopted(signals, is_last=is_last, left_behind=left_behind, now=now)
-
-    def handle_adoption_failed(self, *, is_final: bool = False, now: float) -> None:
-        """Take note that the spool could not be looked into."""
-        with self._log.step("handle_adoption_failed", now=now, is_final=is_final):
-            super().handle_adoption_failed(is_final=is_final, now=now)
-
-    def handle_expired(self, encoded: EncodedSignal, *, now: float) -> None:
-        """Take note that a stored signal was too old."""
-        with self._log.step("handle_expired", now=now, key=encoded.idempotency_key, body=encoded.body):
-            super().handle_expired(encoded, now=now)
-
-    def handle_answer(self, ticket: Ticket, answer: Answer, *, now: float) -> None:
-        """Take the answer to an attempt."""
-        with self._log.step("handle_answer", now=now, ticket=ticket, answer=answer):
-            super().handle_answer(ticket, answer, now=now)
-
-    def abandon(self, ticket: Ticket, *, now: float | None = None) -> None:
-        """Take back an attempt."""
-        with self._log.step("abandon", now=now, ticket=ticket):
-            super().abandon(ticket, now=now)
-
-    def withdraw(self, ticket: Ticket, *, now: float) -> None:
-        """Forget a signal that waits for room or for the spool."""
-        with self._log.step("withdraw", now=now, ticket=ticket):
-            super().withdraw(ticket, now=now)
-
-    def flush(self, *, now: float, deadline_at: float | None = None) -> Ticket:
-        """Send everything held, and what dead processes left."""
-        with self._log.step("flush", now=now, deadline_at=deadline_at) as line:
-            line["output"] = ticket = super().flush(now=now, deadline_at=deadline_at)
-            return ticket
-
-    def close(self, *, now: float | None = None, deadline_at: float | None = None) -> Ticket:
-        """Refuse new signals and flush."""
-        with self._log.step("close", now=now, deadline_at=deadline_at) as line:
-            line["output"] = ticket = super().close(now=now, deadline_at=deadline_at)
-            return ticket
-
-    def poll(self, *, now: float) -> SpooledOutput:
-        """Return the next output."""
-        with self._log.step("poll", now=now) as line:
-            line["output"] = output = super().poll(now=now)
-            return output
+        return call
 
 
-class RecordingCall(Call[T]):
-    """A call that writes down every input and output."""
-
-    def __init__(
-        self, operation: Operation[T], config: Config, rng: RandomSource, gate: Gate, *, tape: Tape, name: str
-    ) -> None:
-        self._log = Log(tape, name, rng)
-        with self._log.step("begin", operation=operation):
-            super().__init__(operation, config, self._log.dice, gate)
-
-    def handle_answer(self, ticket: Ticket, answer: Answer, *, now: float) -> None:
-        """Take the answer to an attempt."""
-        with self._log.step("handle_answer", now=now, ticket=ticket, answer=answer):
-            super().handle_answer(ticket, answer, now=now)
-
-    def poll(self, *, now: float) -> CallOutput:
-        """Return the next output."""
-        with self._log.step("poll", now=now) as line:
-            line["output"] = output = super().poll(now=now)
-            return output
+def _spelt_out(arguments: Mapping[str, object]) -> dict[str, object]:
+    """Return arguments by name, signals by their keys and bodies."""
+    shown: dict[str, object] = {}
+    for name, value in arguments.items():
+        if isinstance(value, EncodedSignal):
+            shown |= {"key": value.idempotency_key, "body": value.body}
+        elif name != "may_wait" or not value:  # a trace names only what does not wait
+            shown[name] = value
+    return shown
 
 
 class RecordingEngine(Engine):
@@ -296,8 +176,9 @@ class RecordingEngine(Engine):
         super().__init__(config, rng=rng, make_key=make_key)
         self._tape = Tape(config, write)
         self._numbers = count(1)
-        outbox = RecordingOutbox if config.spool_window is None else RecordingSpooledOutbox
-        self.outbox: Outbox | SpooledOutbox = outbox(config, rng, self._tape)
+        log = Log(self._tape, "outbox", rng)
+        self.outbox = make_outbox(config, log.dice)
+        log.follow(self.outbox, INPUTS if isinstance(self.outbox, Outbox) else (*INPUTS, *INPUTS_OF_SPOOL))
 
     def call(self, operation: Operation[T]) -> Call[T]:
         """Begin an operation."""
@@ -306,7 +187,11 @@ class RecordingEngine(Engine):
 
     def named_call(self, operation: Operation[T], name: str) -> Call[T]:
         """Begin an operation under a name of its own in the trace."""
-        return RecordingCall(operation, self.config, self._rng, self.outbox.gate, tape=self._tape, name=name)
+        log = Log(self._tape, name, self._rng)
+        with log.step("begin", operation=operation):
+            call = Call(operation, self.config, log.dice, self.outbox.gate)
+        log.follow(call, INPUTS_OF_CALL)
+        return call
 
 
 class TraceFile:

@@ -58,7 +58,7 @@ class Keeper:
         )
         self._results: deque[Result] = deque()
         self._warnings: list[str] = []
-        self._later: Later = _nobody
+        self._later: Later = _wake_no_driver
         _keepers.add(self)
 
     def report_to(self, later: Later) -> None:
@@ -117,7 +117,7 @@ class Keeper:
                     self._results.append(partial(_tell_stored, duty, error))
                 case Adopt():
                     # That there is no thread may pass; a writer that is closed stays so.
-                    self._results.append(partial(_tell_adoption_failed, not error.retryable))
+                    self._results.append(partial(_fail_adoption, not error.retryable))
                 case Erase() | Quarantine():
                     self._warnings.append(
                         f"The spool is closed; a signal that has ended stays in it: {error}"
@@ -133,7 +133,7 @@ class Keeper:
     def _adopted(self, found: Sequence[Stored] | SpoolError, left_behind: int) -> None:
         if isinstance(found, SpoolError):
             logger.warning("Signals of dead processes could not be taken over, for now: %s", found)
-            self._put(partial(_tell_adoption_failed, False))  # noqa: FBT003
+            self._put(partial(_fail_adoption, False))  # noqa: FBT003
             return
         adopted: list[Adopted] = []
         unreadable = 0
@@ -182,7 +182,7 @@ def _tell_adopted(
     outbox.handle_adopted(signals, is_last=is_last, left_behind=left_behind, now=now)
 
 
-def _tell_adoption_failed(is_final: bool, outbox: SpooledOutbox, now: float) -> None:
+def _fail_adoption(is_final: bool, outbox: SpooledOutbox, now: float) -> None:
     outbox.handle_adoption_failed(is_final=is_final, now=now)
 
 
@@ -191,7 +191,7 @@ def _spooled(outbox: Outbox | SpooledOutbox) -> SpooledOutbox:
     return outbox
 
 
-def _nobody() -> None:
+def _wake_no_driver() -> None:
     """Do nothing until the first duty: no driver has asked for results yet."""
 
 

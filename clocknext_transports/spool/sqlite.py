@@ -390,7 +390,7 @@ class SqliteSpool:
     def restart(self) -> None:
         """Start again after a fork, in the child. The parent's files and leases stay the parent's."""
         for claim in self._claims():
-            claim.leave()
+            claim.leave_to_parent()
         self._begin(None)
 
     def close(self) -> None:

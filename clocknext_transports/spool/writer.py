@@ -110,15 +110,15 @@ class SpoolWriter:
         Returns at once: `join` waits for it. Jobs are refused from now on.
         """
         with self._wake:
-            is_told = not self._is_closed
-            if done is not None and is_told:
+            is_open = not self._is_closed
+            if done is not None and is_open:
                 self._on_closed.append(done)
             has_begun, self._is_closing = self._is_closing, True
             is_carried_on = has_begun or self._is_suspended or self._call_thread()
         if not is_carried_on:
             self._work()
-        if done is not None and not is_told:
-            self._tell(done)
+        if done is not None and not is_open:
+            self._call_back(done)
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the end after `close`, for at most `timeout` seconds; return whether it has come."""
@@ -193,14 +193,14 @@ class SpoolWriter:
                     pass
                 case _:
                     assert_never(duty)
-        self._tell_problems()
+        self._report_problems()
 
     def _store(self, duties: Sequence[tuple[Store, float]]) -> None:
         if duties:
             signals = [Stored(duty.signal.idempotency_key, duty.signal.body, at) for duty, at in duties]
             failed = self._attempt(self._spool.append, signals)
             for duty, _ in duties:
-                self._tell(self._on_stored, duty, failed)
+                self._call_back(self._on_stored, duty, failed)
 
     def _erase(self, keys: Sequence[str]) -> None:
         is_known = bool(self._unerased)
@@ -214,22 +214,22 @@ class SpoolWriter:
             self._report(failed)
 
     def _adopt(self, duty: Adopt) -> None:
-        self._tell_problems()
+        self._report_problems()
         found = self._attempt(self._spool.adopt, duty.limit)
         # All that was looked at may have gone into quarantine: there may be more.
-        while self._tell_problems() and not isinstance(found, SpoolError) and not found:
+        while self._report_problems() and not isinstance(found, SpoolError) and not found:
             found = self._attempt(self._spool.adopt, duty.limit)
         left = self._attempt(self._spool.left_behind) if isinstance(self._spool, CountingSpool) else 0
-        self._tell(self._on_adopted, found, 0 if isinstance(left, SpoolError) else left)
+        self._call_back(self._on_adopted, found, 0 if isinstance(left, SpoolError) else left)
 
     def _end(self) -> None:
         self._report(self._attempt(self._spool.close))
-        self._tell_problems()
+        self._report_problems()
         with self._wake:
             self._is_closed = True
             on_closed, self._on_closed = self._on_closed, []
         for done in on_closed:
-            self._tell(done)
+            self._call_back(done)
 
     def _attempt(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | SpoolError:
         """Call the spool. Return what it raises as an error to report, so that no waiter hangs."""
@@ -243,19 +243,19 @@ class SpoolWriter:
 
     def _report(self, failed: SpoolError | None) -> None:
         if failed is not None:
-            self._tell(self._on_problem, Problem(failed.message))
+            self._call_back(self._on_problem, Problem(failed.message))
 
-    def _tell_problems(self) -> bool:
+    def _report_problems(self) -> bool:
         """Report what the spool did unasked; return whether there was anything to report."""
         problems = self._attempt(self._spool.take_problems)
         if isinstance(problems, SpoolError):
             self._report(problems)
             return False
         for problem in problems:
-            self._tell(self._on_problem, problem)
+            self._call_back(self._on_problem, problem)
         return bool(problems)
 
-    def _tell(self, callback: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+    def _call_back(self, callback: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         try:
             callback(*args, **kwargs)
         except Exception:  # noqa: BLE001 - as a hook

@@ -124,6 +124,7 @@ class Calls(driver.Driver[Threads]):
         with self._serving.lock:
             now = self._now()
             self._exit_at = self.background.exit_at = now + timeout
+            self._serving.take_in()
             ticket = self._serving.outbox.close(now=now, deadline_at=self._exit_at)
             self._exit_waiter = self._serving.expect(ticket, self._make_event())
 

@@ -1,9 +1,10 @@
 """The client for threads."""
 
+import _thread
 from types import TracebackType
 from typing import Self, TypeVar, final
 
-from clocknext_core import CheckReport, EncodedSignal, FlushReport, Operation, Stats, TrackResult
+from clocknext_core import CheckReport, EncodedSignal, Engine, FlushReport, Operation, Stats, TrackResult
 from clocknext_core.delivery import signal_operation
 from clocknext_core.resources.binding import Blocking
 from clocknext_transports.client.base import ClientBase, checked_timeout
@@ -23,6 +24,20 @@ class ClockNext(ClientBase[Blocking, Transport, Driver]):
     """
 
     is_async = False
+    _start_thread: object = None
+    """What started threads when this client began."""
+
+    @property
+    def _driver(self) -> Driver:
+        """What serves this client in this process.
+
+        Raises:
+            RuntimeError: Python's threads were replaced while the client had some at work, or held signals.
+        """
+        driver = super()._driver
+        if self._start_thread is not _thread.start_new_thread:
+            self._adapt(driver)
+        return driver
 
     def run(self, operation: Operation[T], /) -> T:
         """Carry out an operation, one of the resources' or your own, and return its result.
@@ -30,13 +45,15 @@ class ClockNext(ClientBase[Blocking, Transport, Driver]):
         Raises:
             ClockNextError: It failed; which class tells why.
         """
-        return self._driver.perform(self._engine.call(operation))
+        driver = self._driver
+        return driver.perform(driver.engine.call(operation))
 
     def record(self, encoded: EncodedSignal, wait: bool | None = None, /) -> TrackResult:
         """Buffer a signal, or send it and wait, as `signals.track` does."""
-        if self._engine.is_awaited(wait):
-            return self._driver.perform(self._engine.call(signal_operation(encoded)))
-        return self._driver.record(encoded)
+        driver = self._driver
+        if driver.engine.is_awaited(wait):
+            return driver.perform(driver.engine.call(signal_operation(encoded)))
+        return driver.record(encoded)
 
     def check(self) -> CheckReport:
         """Find out what is wrong with key, address and clock, by one request; never retried, bills nothing.
@@ -87,8 +104,23 @@ class ClockNext(ClientBase[Blocking, Transport, Driver]):
     ) -> None:
         self.close(self._block_timeout(error))
 
-    def _make_driver(self, transport: Transport) -> Driver:
-        return Driver(self._engine, transport, self._hooks, Clock())
+    def _adapt(self, driver: Driver) -> None:
+        """Begin anew with the threads and locks that gevent or eventlet has put in the place of Python's."""
+        if driver.has_begun:
+            raise RuntimeError(
+                "gevent or eventlet has replaced Python's threads after this client had begun to work. "
+                "Patch before the client's first signal, or make another client."
+            )
+        driver.suspend()
+        self._restart()
+
+    def _restart(self) -> None:
+        super()._restart()
+        self._start_thread = _thread.start_new_thread
+
+    def _make_driver(self, engine: Engine, transport: Transport) -> Driver:
+        self._start_thread = _thread.start_new_thread
+        return Driver(engine, transport, self._hooks, Clock())
 
     def _native_transport(self) -> Transport:
         return NativeTransport(max_idle=self.config.batch.max_concurrency)

@@ -1,8 +1,6 @@
 """The driver for threads: its clock, its events and its background."""
 
-import _thread
 from collections.abc import Callable
-from contextlib import suppress
 
 from clocknext_core import Engine
 from clocknext_transports.client.hooks import Hooks
@@ -40,7 +38,5 @@ class Driver(Calls):
     def _reach(self, call: Callable[[], object]) -> bool:
         if not self.background.is_working:
             return False
-        # In a thread apart: the caller may hold the lock. Not of `threading`, whose locks it may hold too.
-        with suppress(RuntimeError):  # the interpreter is shutting down, and delivers as it exits
-            _thread.start_new_thread(call, ())
+        self._call_apart(call)
         return True

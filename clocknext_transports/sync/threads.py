@@ -99,16 +99,23 @@ class Threads(Background):
         """Wake the thread that sleeps."""
         self._timer.notify()
 
-    def call(self) -> None:
-        """Have a thread serve: one that is about to, that rests, that sleeps, or a new one."""
+    def call_running(self) -> bool:
+        """Have a thread serve: one that is about to, that rests or that sleeps; return whether one will."""
         if len(self._threads) > self._busy + self._resting + self._is_sleeping:
-            return  # it serves before it sleeps, rests or sends
+            return True  # it serves before it sleeps, rests or sends
         if self._resting:
             self._rest.notify()
         elif self._is_sleeping:
             self._timer.notify()
-        elif len(self._threads) <= self._serving.engine.config.batch.max_concurrency:
+        else:  # all are busy, and no more are started than can be: the first that is done serves
+            return len(self._threads) > self._serving.engine.config.batch.max_concurrency
+        return True
+
+    def call(self) -> bool:
+        """Have a thread serve: one that there is, or a new one."""
+        if not self.call_running():
             self._start_thread()
+        return self.is_working
 
     def call_all(self) -> None:
         """Have every thread serve that sleeps or rests."""

@@ -7,7 +7,7 @@ from typing import Self, final
 
 import trio
 
-from clocknext_core import EncodedSignal, FlushReport, TrackResult
+from clocknext_core import EncodedSignal, Engine, FlushReport, TrackResult
 from clocknext_transports.loops.calls import Transport
 from clocknext_transports.loops.client import LoopClient
 from clocknext_transports.trio.driver import Driver
@@ -24,8 +24,8 @@ class TrioClockNext(LoopClient[Driver]):
     no block.
     """
 
-    def _make_driver(self, transport: Transport) -> Driver:
-        return Driver(self._engine, transport, self._hooks)
+    def _make_driver(self, engine: Engine, transport: Transport) -> Driver:
+        return Driver(engine, transport, self._hooks)
 
     _block: AbstractAsyncContextManager[trio.Nursery, bool | None] | None = None
     """The nursery of the block, while it is open."""
@@ -39,10 +39,11 @@ class TrioClockNext(LoopClient[Driver]):
 
     async def __aenter__(self) -> Self:
         self._check_world()
+        driver = self._driver
         if self._block is not None:
             raise RuntimeError("The client's `async with` block is open already.")
         block = self._block = trio.open_nursery()
-        self._driver.background.start(await block.__aenter__())
+        driver.background.start(await block.__aenter__())
         return self
 
     async def __aexit__(
@@ -57,7 +58,7 @@ class TrioClockNext(LoopClient[Driver]):
             finally:
                 await self._driver.halt()  # a transport may raise, or be cancelled
         finally:
-            # The block's own error goes on by itself: the nursery would wrap it in a group.
+            # The nursery is not given the block's own error: it would wrap it in a group.
             await block.__aexit__(None, None, None)
 
     async def record(self, encoded: EncodedSignal, wait: bool | None = None, /) -> TrackResult:
@@ -67,7 +68,8 @@ class TrioClockNext(LoopClient[Driver]):
             RuntimeError: The signal is to be buffered, outside the client's block.
         """
         self._check_world()
-        if not (self._engine.is_awaited(wait) or self._engine.outbox.is_closing or self.config.disabled):
+        engine = self._driver.engine
+        if not (engine.is_awaited(wait) or engine.outbox.is_closing or self.config.disabled):
             self._check_is_inside_block()
         await trio.lowlevel.checkpoint_if_cancelled()
         result = await super().record(encoded, wait)

@@ -79,7 +79,7 @@ class Tasks(tasks.Tasks):
         self._on_start()
         self.token = trio.lowlevel.current_trio_token()
         scope = self._scope = trio.CancelScope()
-        # In a context of its own: it serves everybody, not the one who opened the block.
+        # In a context of its own: it serves all callers, not only the one that opened the block.
         Context().run(lambda: nursery.start_soon(self._work, scope, name="clocknext"))
 
     async def cancel(self) -> None:

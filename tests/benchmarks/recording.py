@@ -28,7 +28,7 @@ def measure(setting: Setting) -> Result:
             notes.append(f"{name}: {package} is not installed")
     figures = alternate([single(name, run) for name, run in contestants.items()], setting.rounds)
     claims = [
-        Claim("signals.credit, threads", ("plain function",), most=1.3),
+        Claim("signals.credit, threads", ("plain function",), most=1.2),
         Claim("signals.credit, threads", ("lean function",)),
         Claim("signals.credit, threads", ("segment track",), most=0.45),
         Claim("signals.credit, threads", ("posthog capture",), most=0.22),

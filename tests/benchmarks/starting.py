@@ -54,9 +54,9 @@ def measure_imports(setting: Setting) -> Result:
         [single(statement, partial(_import, statement)) for statement in statements], setting.rounds
     )
     claims = [
-        Claim(CORE, (HTTPX,), most=0.35),
+        Claim(CORE, (HTTPX,)),
         Claim(MACHINES, (HTTPX,)),
-        Claim(CLIENT, (HTTPX,), most=0.8),
+        Claim(CLIENT, (HTTPX,), most=0.85),
     ]
     loaded = _run_import(CLIENT)[1]
     note = f"{CLIENT} loads {', '.join(loaded) if loaded else 'neither asyncio nor trio nor httpx'}."
@@ -75,7 +75,7 @@ def measure_cold(setting: Setting) -> Result:
         "an interpreter alone": partial(_whole_process, ""),
     }
     figures = alternate([single(name, run) for name, run in contestants.items()], setting.rounds)
-    claims = [Claim(each, ("first post by httpx",), most=0.6) for each in (awaited, buffered)]
+    claims = [Claim(each, ("first post by httpx",), most=0.5) for each in (awaited, buffered)]
     return Result("A whole process that delivers one signal", "ms", figures, claims)
 
 

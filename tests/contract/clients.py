@@ -17,12 +17,12 @@ from clocknext_core import (
     Stats,
 )
 from clocknext_core.config import Mode
-from clocknext_core.models import DropReason
 from clocknext_core.resources.binding import Async
 from clocknext_core.resources.customers import Customers
 from clocknext_core.resources.portal import Portal
 from clocknext_core.resources.runs import Runs
 from clocknext_core.resources.signals import Signals
+from clocknext_core.states import DropReason
 from clocknext_transports import ClockNext
 from clocknext_transports.client.hooks import OnDrop, OnError, OnFlush, OnRetry
 from clocknext_transports.spool import Spool

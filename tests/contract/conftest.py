@@ -12,7 +12,7 @@ from tests.contract.worlds import WORLDS, LogKeeper, World
 
 @pytest.fixture(params=list(WORLDS))
 def world(request: pytest.FixtureRequest, log: LogKeeper) -> World:
-    """One of the six worlds."""
+    """One of the nine worlds."""
     name: str = request.param
     return WORLDS[name]()
 

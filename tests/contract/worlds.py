@@ -15,7 +15,6 @@ from functools import cache
 from ssl import SSLContext, create_default_context
 from typing import Any, TypeAlias, TypeVar, Unpack, final
 
-import httpx
 import pytest
 import trio
 import trio.testing
@@ -44,11 +43,13 @@ class World(ABC):
     """A driver and a transport.
 
     Args:
-        uses_httpx: Whether the transport is httpx; else it is the native one.
+        httpx: The package whose client carries the requests, `httpx` or `httpx2`. Default: the native
+            transport does.
     """
 
-    def __init__(self, *, uses_httpx: bool) -> None:
-        self.uses_httpx = uses_httpx
+    def __init__(self, *, httpx: str | None = None) -> None:
+        self.httpx: Any = None if httpx is None else pytest.importorskip(httpx)
+        self.uses_httpx = httpx is not None
         self.hooks = Hooks()
         """What every client that is given no hooks of its own reports to."""
         self._closers: list[Callable[[], Awaitable[None]]] = []
@@ -172,7 +173,7 @@ class Threads(World):
     def _create(self, url: str, options: Options) -> Client:
         if not self.uses_httpx:
             return AwaitedClient(ClockNext(base_url=url, **options))
-        client = httpx.Client(verify=_ssl_context(), trust_env=False)
+        client = self.httpx.Client(verify=_ssl_context(), trust_env=False)
 
         async def close() -> None:
             client.close()
@@ -185,7 +186,7 @@ class _AsyncWorld(World):
     def _httpx_transport(self) -> AsyncHttpxTransport | None:
         if not self.uses_httpx:
             return None
-        client = httpx.AsyncClient(verify=_ssl_context(), trust_env=False)
+        client = self.httpx.AsyncClient(verify=_ssl_context(), trust_env=False)
         self._closers.append(client.aclose)
         return AsyncHttpxTransport(client)
 
@@ -309,12 +310,15 @@ class Trio(_AsyncWorld):
 
 
 WORLDS: dict[str, Callable[[], World]] = {
-    "threads-native": lambda: Threads(uses_httpx=False),
-    "threads-httpx": lambda: Threads(uses_httpx=True),
-    "asyncio-native": lambda: Asyncio(uses_httpx=False),
-    "asyncio-httpx": lambda: Asyncio(uses_httpx=True),
-    "trio-native": lambda: Trio(uses_httpx=False),
-    "trio-httpx": lambda: Trio(uses_httpx=True),
+    "threads-native": Threads,
+    "threads-httpx": lambda: Threads(httpx="httpx"),
+    "threads-httpx2": lambda: Threads(httpx="httpx2"),
+    "asyncio-native": Asyncio,
+    "asyncio-httpx": lambda: Asyncio(httpx="httpx"),
+    "asyncio-httpx2": lambda: Asyncio(httpx="httpx2"),
+    "trio-native": Trio,
+    "trio-httpx": lambda: Trio(httpx="httpx"),
+    "trio-httpx2": lambda: Trio(httpx="httpx2"),
 }
 
 in_threads = pytest.mark.parametrize(

@@ -541,6 +541,16 @@ def test_the_oldest_make_room_for_a_large_one_but_not_for_one_that_will_never_fi
     assert dropped == ["a", "b", "c", "huge"]
 
 
+@pytest.mark.parametrize("overflow", ["block", "raise"])
+def test_a_full_queue_drops_the_newest_where_the_call_can_neither_wait_nor_fail(overflow: Overflow) -> None:
+    bench = Bench(BatchPolicy(max_queue_size=1, overflow=overflow))
+    bench.outbox.record(encoded("a"), now=0.0, may_wait=False)
+    receipt = bench.outbox.record(encoded("b"), now=0.0, may_wait=False)
+    assert (receipt.ticket, receipt.result.dropped) == (None, "queue_full")
+    assert Dropped(encoded("b"), "queue_full") in bench.drain()
+    assert bench.outbox.stats(now=0.0).recorded == 2
+
+
 def test_a_full_queue_may_raise_and_then_nothing_was_recorded() -> None:
     bench = Bench(BatchPolicy(max_queue_size=1, overflow="raise"))
     bench.record("a")

@@ -70,6 +70,29 @@ def test_what_could_not_be_stored_is_not_recorded_and_its_call_fails() -> None:
     assert bench.drain() == [NEXT_LOOK]
 
 
+def test_what_no_call_waits_for_and_could_not_be_stored_is_reported_as_given_up() -> None:
+    bench = spool_bench()
+    ticket = bench.outbox.record(encoded("a"), now=0.0, may_wait=False).ticket
+    assert ticket is not None
+    error = SpoolError("The disk is full.")
+    bench.outbox.handle_stored(ticket, error, now=0.0)
+    assert GivenUp(encoded("a"), error) in bench.drain()
+    bench.outbox.flush(now=0.0)
+    bench.drain()
+    bench.adopt(is_last=True, now=0.0)
+    assert failed_keys(report_of(bench.drain())) == ["a"]
+    stats = bench.outbox.stats(now=0.0)
+    assert (stats.recorded, stats.held, stats.dropped["send_failed"]) == (1, 0, 1)
+
+
+def test_what_no_call_waits_for_is_dropped_by_a_full_queue() -> None:
+    bench = spool_bench(BatchPolicy(max_queue_size=1, overflow="raise"))
+    bench.outbox.record(encoded("a"), now=0.0, may_wait=False)
+    receipt = bench.outbox.record(encoded("b"), now=0.0, may_wait=False)
+    assert (receipt.ticket, receipt.result.dropped) == (None, "queue_full")
+    assert Dropped(encoded("b"), "queue_full") in bench.drain()
+
+
 def test_signals_on_their_way_into_the_spool_fill_the_queue() -> None:
     bench = spool_bench(BatchPolicy(max_queue_size=2))
     for key in "ab":

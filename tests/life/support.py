@@ -1,6 +1,7 @@
 """What the tests of process life share: children, programs, and a server that tells what it was sent."""
 
 import asyncio
+import ctypes
 import json
 import os
 import select
@@ -132,11 +133,12 @@ class Child:
 
     Args:
         work: What it does.
+        fork: How to fork.
     """
 
-    def __init__(self, work: Callable[[], object]) -> None:
+    def __init__(self, work: Callable[[], object], fork: Callable[[], int] = os.fork) -> None:
         self._told, telling = os.pipe()
-        self.pid = os.fork()
+        self.pid = fork()
         if self.pid == 0:
             _be_child(work, telling)
         os.close(telling)
@@ -163,6 +165,21 @@ class Child:
         assert "error" not in outcome, outcome["error"]
         assert os.waitstatus_to_exitcode(status) == 0
         return outcome["result"]
+
+
+def fork_from_c() -> int:
+    """Fork as C code does that tells Python nothing, such as uWSGI's.
+
+    No other thread asks for the interpreter's lock meanwhile: the child would wait for ever for one that is
+    not there to take it.
+    """
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1000.0)
+    time.sleep(0)  # lets those have it that have asked
+    try:
+        return int(ctypes.PyDLL(None).fork())
+    finally:
+        sys.setswitchinterval(usual)
 
 
 def _be_child(work: Callable[[], object], telling: int) -> NoReturn:
@@ -223,14 +240,15 @@ class Program:
     Args:
         source: The program; it goes on from a prologue that imports what these need.
         url: Where its clients send to.
+        prologue: What comes before it.
         environment: What else it finds in its environment.
     """
 
-    def __init__(self, source: str, url: str, **environment: str) -> None:
+    def __init__(self, source: str, url: str, prologue: str = PROLOGUE, **environment: str) -> None:
         clean = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
         self._began = time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "default", "-c", PROLOGUE + source],
+            [sys.executable, "-W", "default", "-c", prologue + source],
             env=clean | {"KEY": KEY, "URL": url} | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -256,9 +274,9 @@ class Program:
         return Ended(self.process.returncode, output, errors, time.monotonic() - self._began)
 
 
-def run(source: str, url: str, **environment: str) -> Ended:
+def run(source: str, url: str, prologue: str = PROLOGUE, **environment: str) -> Ended:
     """Run a program to its end."""
-    return Program(source, url, **environment).end()
+    return Program(source, url, prologue, **environment).end()
 
 
 # What a process has

@@ -57,7 +57,7 @@ def test_row_28_exit_with_the_server_up_sends_what_is_held() -> None:
     assert ended.code == 0
     # The threads were still there. A loop that has ended should have left nothing behind, and that is said.
     said = [line.partition(" WARNING ")[2] for line in ended.errors.splitlines()]
-    assert said == ["3 signals were held when their event loop ended: nobody closed the client."] * 2
+    assert said == ["3 signals were held when their event loop ended: the client was not closed."] * 2
 
 
 @pytest.mark.parametrize("server", [closed_port, hanging])

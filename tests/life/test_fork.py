@@ -14,7 +14,7 @@ import pytest
 import trustme
 
 from clocknext_core import BatchPolicy, Config, Engine, RandomSource, Signal
-from clocknext_core.models import DropReason
+from clocknext_core.states import DropReason
 from clocknext_transports import ClockNext
 from clocknext_transports.asyncio import transport as transport_of_asyncio
 from clocknext_transports.client.base import ClientBase

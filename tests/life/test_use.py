@@ -15,7 +15,7 @@ import trio
 import trio.testing
 
 from clocknext_core import Answer, BatchPolicy, ClockNextError, FlushReport, Request, Response, RetryPolicy
-from clocknext_core.models import DropReason
+from clocknext_core.states import DropReason
 from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext
 from clocknext_transports.emulator import EmulatorServer, Fault, emulator
 from clocknext_transports.http11 import TRUSTED_FOR

@@ -1,4 +1,4 @@
-"""Runs each scenario of this folder, any async test, in the six worlds of tests/contract."""
+"""Runs each scenario of this folder, any async test, in the nine worlds of tests/contract."""
 
 from tests.contract.conftest import (
     _plain_environment,  # pyright: ignore[reportPrivateUsage] - these scenarios want it too

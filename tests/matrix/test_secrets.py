@@ -25,7 +25,7 @@ from clocknext_core import (
     Signal,
 )
 from clocknext_core.config import REDACTED
-from clocknext_core.models import DropReason
+from clocknext_core.states import DropReason
 from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext
 from clocknext_transports.emulator import Fault, FaultKind, Faults, Ledger, emulator
 from clocknext_transports.recorder import recording
@@ -321,7 +321,7 @@ def with_broken_transport(world: World, ears: Ears, spool: Path, options: Option
     return kind(transport=AsyncBrokenTransport(ears), **options)
 
 
-async def test_the_key_is_told_to_nobody(world: World, ears: Ears, log: LogKeeper, tmp_path: Path) -> None:
+async def test_the_key_is_shown_nowhere(world: World, ears: Ears, log: LogKeeper, tmp_path: Path) -> None:
     """Every fault, and a service that echoes: the key is in nothing that is said or written down."""
     listener, echoing, faults = Listener(ears), Echoing(), Faults()
     options: Options = {

@@ -590,7 +590,8 @@ async def test_close_waits_for_what_is_being_stored(world: World, path: Path) ->
 def outbox_of(client: Client) -> Outbox | SpooledOutbox:
     inner = getattr(client, "_client", client)
     assert isinstance(inner, ClientBase)
-    return inner._engine.outbox  # pyright: ignore[reportPrivateUsage]
+    outbox: Outbox | SpooledOutbox = inner._driver.engine.outbox  # pyright: ignore[reportPrivateUsage]
+    return outbox
 
 
 def storing(client: Client) -> int:

@@ -9,11 +9,11 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal, Protocol, Self, TypeAlias, TypedDict, TypeVar, Unpack
+from typing import Literal, Protocol, Self, TypeAlias, TypedDict, TypeVar, Unpack, get_args
 
 import anyio
 import anyio.from_thread
-import httpx
+import pytest
 import trustme
 
 from clocknext_core import (
@@ -49,9 +49,19 @@ SOON = 5.0
 JSON = b'{"ok": true}'
 
 Native: TypeAlias = Literal["sync", "asyncio", "trio"]
-Kind: TypeAlias = Literal["sync", "asyncio", "trio", "httpx", "httpx-asyncio", "httpx-trio"]
+Kind: TypeAlias = Literal[
+    "sync",
+    "asyncio",
+    "trio",
+    "httpx",
+    "httpx-asyncio",
+    "httpx-trio",
+    "httpx2",
+    "httpx2-asyncio",
+    "httpx2-trio",
+]
 NATIVE: tuple[Native, ...] = ("sync", "asyncio", "trio")
-KINDS: tuple[Kind, ...] = (*NATIVE, "httpx", "httpx-asyncio", "httpx-trio")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 # Requests and answers
@@ -304,14 +314,15 @@ def carrier(
 ) -> Generator[Carrier, None, None]:
     """Open a transport, with an event loop in a thread of its own where it needs one."""
     with ExitStack() as stack:
-        if kind in ("sync", "httpx"):
+        package = pytest.importorskip(kind.partition("-")[0]) if kind.startswith("httpx") else None
+        if kind in ("sync", "httpx", "httpx2"):
             blocking: SyncTransport | HttpxTransport
-            if kind == "sync":
+            if package is None:
                 blocking = SyncTransport(
                     max_idle=max_idle, max_answer_bytes=max_answer_bytes, ssl_context=ssl_context
                 )
             else:
-                client = stack.enter_context(httpx.Client(verify=ssl_context or True, trust_env=False))
+                client = stack.enter_context(package.Client(verify=ssl_context or True, trust_env=False))
                 blocking = HttpxTransport(client, max_answer_bytes=max_answer_bytes)
             stack.callback(blocking.close)
 
@@ -323,11 +334,11 @@ def carrier(
         backend = "trio" if kind.endswith("trio") else "asyncio"
         portal = stack.enter_context(anyio.from_thread.start_blocking_portal(backend))
         transport: AsyncioTransport | TrioTransport | AsyncHttpxTransport
-        if kind in ("asyncio", "trio"):
+        if package is None:
             native = AsyncioTransport if kind == "asyncio" else TrioTransport
             transport = native(max_idle=max_idle, max_answer_bytes=max_answer_bytes, ssl_context=ssl_context)
         else:
-            async_client = httpx.AsyncClient(verify=ssl_context or True, trust_env=False)
+            async_client = package.AsyncClient(verify=ssl_context or True, trust_env=False)
             stack.callback(portal.call, async_client.aclose)
             transport = AsyncHttpxTransport(async_client, max_answer_bytes=max_answer_bytes)
         stack.callback(portal.call, transport.aclose)

@@ -140,7 +140,8 @@ def test_anything_plain_and_callable_is_a_hook(client: Client, hook: Callable[..
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
 def test_a_proxy_without_httpx_is_refused(client: Client, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "http://user:s3cret@proxy.example:3128")
-    monkeypatch.setitem(sys.modules, "httpx", None)
+    for package in ("httpx", "httpx2"):
+        monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.delitem(sys.modules, "clocknext_transports.httpx", raising=False)
     with pytest.raises(ClockNextError, match=r"pip install 'clocknext\[httpx\]'") as caught:
         client(KEY)

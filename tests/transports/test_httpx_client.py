@@ -1,16 +1,18 @@
-"""Your own httpx client: used as it is made, without what it would add to our requests."""
+"""Your own client of httpx or httpx2: used as it is made, without what it would add to our requests."""
 
 import asyncio
+import subprocess
+import sys
 import time
 from collections.abc import Callable
-from typing import TypedDict
+from typing import Any, TypedDict
 
-import httpx
 import pytest
 
-from clocknext_core import Answer, Failure, Request, Response
+from clocknext_core import Answer, Failure, Request, Response, ValidationError
+from clocknext_transports import AsyncClockNext, ClockNext
 from clocknext_transports.httpx import AsyncHttpxTransport, HttpxTransport
-from tests.transports.support import JSON, KEY, SOON, Peer, answer, keep_answering, request
+from tests.transports.support import JSON, KEY, PATIENCE, SOON, Peer, answer, keep_answering, request
 
 OURS = {"host", "authorization", "accept", "accept-encoding", "user-agent", "content-type", "content-length"}
 
@@ -43,20 +45,26 @@ LOUD: Loud = {
 }
 
 
-def carry_blocking(sent: Request, times: int = 1) -> tuple[list[Answer], bool]:
+@pytest.fixture(params=["httpx", "httpx2"])
+def package(request: pytest.FixtureRequest) -> Any:
+    """Each package whose clients can be used, if it is installed."""
+    return pytest.importorskip(request.param)
+
+
+def carry_blocking(package: Any, sent: Request, times: int = 1) -> tuple[list[Answer], bool]:
     """Send over a loud client of the blocking kind; also tell whether it is open in the end."""
-    with httpx.Client(**LOUD) as client:
+    with package.Client(**LOUD) as client:
         transport = HttpxTransport(client)
         answers = [transport.exchange(sent, deadline_at=time.monotonic() + SOON) for _ in range(times)]
         transport.close()
         return answers, not client.is_closed
 
 
-def carry_asyncio(sent: Request, times: int = 1) -> tuple[list[Answer], bool]:
+def carry_asyncio(package: Any, sent: Request, times: int = 1) -> tuple[list[Answer], bool]:
     """Send over a loud client of the async kind."""
 
     async def main() -> tuple[list[Answer], bool]:
-        async with httpx.AsyncClient(**LOUD) as client:
+        async with package.AsyncClient(**LOUD) as client:
             transport = AsyncHttpxTransport(client)
             deadline_at = asyncio.get_running_loop().time() + SOON
             answers = [await transport.exchange(sent, deadline_at=deadline_at) for _ in range(times)]
@@ -71,9 +79,9 @@ Carrying = Callable[..., tuple[list[Answer], bool]]
 
 
 @each_world
-def test_the_clients_defaults_are_left_aside(carry: Carrying) -> None:
+def test_the_clients_defaults_are_left_aside(package: Any, carry: Carrying) -> None:
     with Peer(keep_answering(answer(JSON, "Set-Cookie: theirs=1; Path=/"))) as peer:
-        answers, is_open = carry(request(peer.url), 2)
+        answers, is_open = carry(package, request(peer.url), 2)
     assert [type(each) for each in answers] == [Response, Response]
     assert is_open
     for seen in peer.requests:
@@ -85,36 +93,36 @@ def test_the_clients_defaults_are_left_aside(carry: Carrying) -> None:
 
 
 @each_world
-def test_redirects_stay_off_though_the_client_follows_them(carry: Carrying) -> None:
+def test_redirects_stay_off_though_the_client_follows_them(package: Any, carry: Carrying) -> None:
     with Peer(keep_answering()) as elsewhere:
         moved = answer(b"", f"Location: {elsewhere.url}/", status="307 Temporary Redirect")
         with Peer(keep_answering(moved)) as peer:
-            (outcome,), _ = carry(request(peer.url))
+            (outcome,), _ = carry(package, request(peer.url))
     assert isinstance(outcome, Response)
     assert (outcome.status, elsewhere.connections) == (307, 0)
 
 
-def test_a_client_of_the_transports_own_is_closed_with_it() -> None:
-    client = httpx.Client()
+def test_a_client_of_the_transports_own_is_closed_with_it(package: Any) -> None:
+    client = package.Client()
     HttpxTransport(client, owns_client=True).close()
     assert client.is_closed
 
     async def main() -> bool:
-        client = httpx.AsyncClient()
+        client = package.AsyncClient()
         await AsyncHttpxTransport(client, owns_client=True).aclose()
-        return client.is_closed
+        return bool(client.is_closed)
 
     assert asyncio.run(main())
 
 
-def test_the_clients_own_transport_is_used() -> None:
+def test_the_clients_own_transport_is_used(package: Any) -> None:
     """Whatever the client was made for carries the request: here, a function."""
 
-    def handle(seen: httpx.Request) -> httpx.Response:
+    def handle(seen: Any) -> Any:
         assert seen.read() == b"{}"
-        return httpx.Response(202, json={"url": str(seen.url)})
+        return package.Response(202, json={"url": str(seen.url)})
 
-    with httpx.Client(transport=httpx.MockTransport(handle)) as client:
+    with package.Client(transport=package.MockTransport(handle)) as client:
         outcome = HttpxTransport(client).exchange(
             request("https://api.example/v"), deadline_at=time.monotonic() + SOON
         )
@@ -123,13 +131,13 @@ def test_the_clients_own_transport_is_used() -> None:
     assert b"https://api.example/v/api/v1/usage" in outcome.body
 
 
-def test_a_hook_of_the_client_may_read_the_answer() -> None:
-    def read(seen: httpx.Response) -> None:
+def test_a_hook_of_the_client_may_read_the_answer(package: Any) -> None:
+    def read(seen: Any) -> None:
         seen.read()
 
     with (
         Peer(keep_answering()) as peer,
-        httpx.Client(event_hooks={"response": [read]}, trust_env=False) as client,
+        package.Client(event_hooks={"response": [read]}, trust_env=False) as client,
     ):
         outcome = HttpxTransport(client).exchange(request(peer.url), deadline_at=time.monotonic() + SOON)
     assert isinstance(outcome, Response)
@@ -139,21 +147,21 @@ def test_a_hook_of_the_client_may_read_the_answer() -> None:
 @pytest.mark.parametrize(
     ("error", "processed"),
     [
-        (httpx.ReadError("broke"), True),
-        (httpx.ReadTimeout("late"), True),
-        (httpx.RemoteProtocolError("odd"), True),
-        (httpx.ConnectError("refused"), False),
-        (httpx.ConnectTimeout("late"), False),
-        (httpx.PoolTimeout("late"), False),
+        ("ReadError", True),
+        ("ReadTimeout", True),
+        ("RemoteProtocolError", True),
+        ("ConnectError", False),
+        ("ConnectTimeout", False),
+        ("PoolTimeout", False),
     ],
 )
-def test_only_what_is_certain_is_called_unprocessed(error: httpx.HTTPError, processed: bool) -> None:
+def test_only_what_is_certain_is_called_unprocessed(package: Any, error: str, processed: bool) -> None:
     """A transport of the client's own may not trace what it does: then only the error tells."""
 
-    def handle(_: httpx.Request) -> httpx.Response:
-        raise error
+    def handle(_: Any) -> Any:
+        raise getattr(package, error)("why")
 
-    with httpx.Client(transport=httpx.MockTransport(handle)) as client:
+    with package.Client(transport=package.MockTransport(handle)) as client:
         outcome = HttpxTransport(client).exchange(
             request("https://api.example"), deadline_at=time.monotonic() + SOON
         )
@@ -161,15 +169,92 @@ def test_only_what_is_certain_is_called_unprocessed(error: httpx.HTTPError, proc
     assert outcome.processed is processed
 
 
-def test_a_hook_of_the_client_that_raises_for_the_status_does_not_hide_the_answer() -> None:
-    def raise_for_status(seen: httpx.Response) -> None:
+def test_a_hook_of_the_client_that_raises_for_the_status_does_not_hide_the_answer(package: Any) -> None:
+    def raise_for_status(seen: Any) -> None:
         seen.raise_for_status()
 
     refusal = answer(b'{"ok": false, "error": "no"}', status="422 Unprocessable")
     with (
         Peer(keep_answering(refusal)) as peer,
-        httpx.Client(event_hooks={"response": [raise_for_status]}, trust_env=False) as client,
+        package.Client(event_hooks={"response": [raise_for_status]}, trust_env=False) as client,
     ):
         outcome = HttpxTransport(client).exchange(request(peer.url), deadline_at=time.monotonic() + SOON)
     assert isinstance(outcome, Response)
     assert outcome.status == 422
+
+
+@pytest.mark.parametrize("asks", ["ClockNext", "AsyncClockNext"])
+def test_a_transport_that_owns_its_client_serves_one_client_alone(package: Any, asks: str) -> None:
+    def make(transport: object) -> object:
+        client_of: Callable[..., object] = ClockNext if asks == "ClockNext" else AsyncClockNext
+        return client_of(KEY, base_url="http://127.0.0.1:9", transport=transport)
+
+    async def main() -> None:
+        is_async = asks != "ClockNext"
+        kind: Callable[..., Any] = AsyncHttpxTransport if is_async else HttpxTransport
+        theirs = (package.AsyncClient if is_async else package.Client)(trust_env=False)
+        shared = kind(theirs)
+        assert make(shared) is not make(shared), "this one is closed by who made it"
+        owned = kind(theirs, owns_client=True)
+        first: Any = make(owned)
+        with pytest.raises(ValidationError, match="owns_client"):
+            make(owned)
+        if is_async:
+            await first.close()
+        else:
+            first.close()
+        assert theirs.is_closed
+        del first
+        with pytest.raises(ValidationError, match="owns_client"):
+            make(owned)
+
+    asyncio.run(main())
+
+
+def test_each_package_is_used_without_the_other(package: Any) -> None:
+    """The class of the client says which one it is: the other need not be there."""
+    name = package.__name__
+    other = {"httpx": "httpx2", "httpx2": "httpx"}[name]
+    program = f"""
+import sys
+sys.modules[{other!r}] = None
+import {name}
+from clocknext_transports import ClockNext
+from clocknext_transports.httpx import HttpxTransport
+handle = lambda request: {name}.Response(200, json={{"ok": True, "customer": {{"id": "cus_1"}}}})
+with {name}.Client(transport={name}.MockTransport(handle)) as client:
+    with ClockNext("cnk_x", transport=HttpxTransport(client)) as cnk:
+        print(cnk.customers.get("cus_1").id)
+import os
+os.environ["HTTPS_PROXY"] = "http://127.0.0.1:9"
+cnk = ClockNext("cnk_x")
+print(type(cnk._driver.transport._client).__module__.partition(".")[0])
+cnk.close()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert (done.stdout.split(), done.stderr) == (["cus_1", name], "")
+
+
+def test_a_subclass_and_an_alias_of_httpx2_are_clients_too() -> None:
+    pytest.importorskip("httpx2")
+    program = """
+import httpx2
+httpx2.alias_httpx()
+import httpx
+from clocknext_transports.httpx import AsyncHttpxTransport, HttpxTransport
+class Mine(httpx.Client): pass
+HttpxTransport(Mine()).close()
+try:
+    AsyncHttpxTransport(Mine())
+except ValueError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert (done.stdout, done.stderr) == (
+        "client: must be an AsyncClient of httpx or httpx2, not __main__.Mine\n",
+        "",
+    )

@@ -72,7 +72,7 @@ def test_the_package_alone_loads_next_to_nothing() -> None:
 )
 def test_each_client_loads_only_its_own_world(name: str, needs: set[str]) -> None:
     loaded = loaded_by(f"from clocknext_transports import {name}")
-    worlds = {"h11", "ssl", "asyncio", "trio", "httpx", "httpcore", "anyio", "click", "rich"}
+    worlds = {"h11", "ssl", "asyncio", "trio", "httpx", "httpx2", "httpcore", "anyio", "click", "rich"}
     assert loaded & worlds == needs
 
 
@@ -89,7 +89,7 @@ def test_the_names_are_listed_and_kept() -> None:
     ("missing", "program", "says"),
     [
         (["trio"], "from clocknext_transports import TrioClockNext", ["trio"]),
-        (["httpx"], "from clocknext_transports.httpx import HttpxTransport", ["httpx"]),
+        (["anyio"], "from clocknext_transports.httpx import HttpxTransport", ["httpx", "httpx2"]),
     ],
 )
 def test_a_missing_package_is_named(missing: Sequence[str], program: str, says: Sequence[str]) -> None:
@@ -100,6 +100,7 @@ def test_a_missing_package_is_named(missing: Sequence[str], program: str, says: 
 
 @pytest.mark.parametrize("name", ["ClockNext", "AsyncClockNext"])
 def test_the_others_work_without_trio_and_httpx(name: str) -> None:
-    hide = "import sys; sys.modules.update(trio=None, httpx=None, anyio=None, click=None, rich=None)"
+    absent = ", ".join(f"{each}=None" for each in ("trio", "httpx", "httpx2", "anyio", "click", "rich"))
+    hide = f"import sys; sys.modules.update({absent})"
     made = f"from clocknext_transports import {name}; print({name}('cnk_x', base_url='http://127.0.0.1:1'))"
     assert f"{name.removeprefix('Async')} http://127.0.0.1:1 pending=0" in run(f"{hide}\n{made}")

@@ -1,8 +1,6 @@
 """The log of events: what is logged of each event, at which level, and what never is."""
 
 import logging
-import subprocess
-import sys
 import threading
 from collections.abc import Generator
 from typing import cast, get_args
@@ -10,19 +8,29 @@ from typing import cast, get_args
 import pytest
 
 from clocknext_core import (
+    AllowanceError,
     BatchPolicy,
+    ClockNextError,
     Config,
     Dropped,
     Emptied,
     EncodedSignal,
     HookEvent,
+    Issue,
+    NetworkError,
+    NotFoundError,
+    PlanError,
+    Rejected,
+    RequestLine,
+    Retrying,
     ServerError,
+    ValidationError,
 )
 from clocknext_core.gate import OUTAGE_AFTER, Gate
 from clocknext_core.signals import encode
 from clocknext_core.verdicts import Verdict
 from clocknext_transports import ClockNext
-from clocknext_transports.client.events_log import LEVELS, EventLog
+from clocknext_transports.client.events_log import LEVELS, MOST, RETRIES_WINDOW, WINDOW, EventLog
 from clocknext_transports.client.hooks import Hooks
 from clocknext_transports.emulator import scripted
 from tests.contract.answers import Answer, by_key, in_turn, priced, refused
@@ -81,13 +89,15 @@ def test_each_event_is_a_record_with_fields(kind: Native, keeper: Keeper) -> Non
         by_signal.setdefault(fields.pop("idempotency_key", None), []).append(fields)
     retrying, delivered = by_signal["busy"]
     assert 0.0 <= float(str(retrying.pop("delay"))) <= QUICK.max_delay
+    usual = {"method": "POST", "path": "/api/v1/usage"}
     assert retrying == {
-        "level": "DEBUG",
+        "level": "WARNING",
         "event_name": "retrying",
         "attempt": 1,
         "error_type": "ConflictError",
         "status": 409,
         "reason": "IN_PROGRESS",
+        **usual,
     }
     assert delivered == {"level": "DEBUG", "event_name": "delivered"}
     assert by_signal["poor"] == [
@@ -97,6 +107,7 @@ def test_each_event_is_a_record_with_fields(kind: Native, keeper: Keeper) -> Non
             "error_type": "PlanError",
             "status": 422,
             "reason": None,
+            **usual,
         },
     ]
     assert by_signal["late"] == [{"level": "WARNING", "event_name": "dropped", "reason": "closed"}]
@@ -117,7 +128,7 @@ def test_an_awaited_call_logs_its_retries_alone(kind: Native, keeper: Keeper) ->
     ):
         client.record(signal("down"), wait=True)
     assert [record.getMessage().partition(". ")[0] for record in keeper.records] == [
-        "Attempt 1 failed: ServerError, status 503"
+        "ClockNext attempt 1 failed (ServerError, status 503, POST /api/v1/usage)"
     ]
     assert told(keeper.records[0])["idempotency_key"] == "down"
 
@@ -132,11 +143,17 @@ def test_an_outage_is_told_when_it_begins_and_when_it_is_over(kind: Native, keep
         for key in ("a", "b"):
             client.record(signal(key))
         assert client.close(PATIENCE).delivered == 2
-    lines = [(record.levelname, record.getMessage()) for record in keeper.records]
+    lines = [(record.levelname, record.getMessage().partition(":")[0]) for record in keeper.records]
     events = [str(told(record)["event_name"]) for record in keeper.records]
-    assert [line for line in lines if "outage" in line[1]] == [
-        ("INFO", "An outage of the service began."),
-        ("INFO", "The outage is over."),
+    assert [line for line in lines if "works again" in line[1] or "does not work" in line[1]] == [
+        ("WARNING", "ClockNext does not work, or can't be reached"),
+        ("WARNING", "ClockNext works again"),
+    ]
+    began = told(keeper.records[events.index("outage_began")])
+    assert (began["status"], began["error_type"], began["path"]) == (503, "ServerError", "/api/v1/usage")
+    assert [(line[0], event) for line, event in zip(lines, events, strict=True) if event == "retrying"] == [
+        ("WARNING", "retrying"),  # the first failure, and no other
+        *[("DEBUG", "retrying")] * (OUTAGE_AFTER + 1),
     ]
     # Each stands before the event that it came with.
     assert events[: OUTAGE_AFTER + 1] == ["retrying"] * (OUTAGE_AFTER - 1) + ["outage_began", "retrying"]
@@ -169,7 +186,10 @@ def test_another_gate_begins_without_an_outage(keeper: Keeper) -> None:
 
 def test_a_key_of_ones_own_can_forge_no_line(keeper: Keeper) -> None:
     EventLog(logging.getLogger("clocknext")).note(Dropped(encode(signal("a\nERROR b"), str), "closed"))
-    assert keeper.records[0].getMessage() == r"Signal 'a\nERROR b' was dropped: closed."
+    assert keeper.records[0].getMessage() == (
+        r"ClockNext signal 'a\nERROR b' was dropped and is not billed (closed). It was not delivered before "
+        "the client was closed, or recorded after that: see close_timeout and spool."
+    )
 
 
 class Untouchable:
@@ -195,7 +215,7 @@ def test_what_is_not_wanted_is_not_made(level: int) -> None:
     log.watch(in_outage())
     log.note(Dropped(cast(EncodedSignal, looked_at), "closed"))
     is_wanted = level == logging.WARNING
-    assert (looked_at.looks > 0, len(handler.records)) == (is_wanted, int(is_wanted))
+    assert (looked_at.looks > 0, len(handler.records)) == (is_wanted, 2 * int(is_wanted)), "and the outage"
 
 
 def test_every_event_has_a_level() -> None:
@@ -220,19 +240,85 @@ def test_a_logger_that_raises_stops_no_hook(wrong: str, monkeypatch: pytest.Monk
     assert heard == [7]
 
 
-def test_nothing_is_said_to_who_does_not_configure_logging() -> None:
-    program = """
-from clocknext_transports import ClockNext
-dropped = []
-cnk = ClockNext("cnk_x", base_url="http://127.0.0.1:1", on_drop=lambda signal, reason: dropped.append(reason))
-cnk.close()
-cnk.signals.wallet(customer_id="cus_1", model="m")
-print(dropped)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
-    assert (done.stdout, done.stderr) == ("['closed']\n", "")
+class Clock:
+    """Stands still unless it is set."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        """Read it."""
+        return self.now
+
+
+def test_beyond_a_number_of_records_of_a_kind_the_others_are_counted(keeper: Keeper) -> None:
+    clock = Clock()
+    log = EventLog(logging.getLogger("clocknext"), clock)
+    encoded = encode(signal("a"), str)
+    for _ in range(MOST + 3):
+        log.note(Dropped(encoded, "closed"))
+    log.note(Dropped(encoded, "queue_full"))  # another kind
+    levels = [record.levelname for record in keeper.records]
+    assert levels == ["WARNING"] * MOST + ["DEBUG"] * 3 + ["WARNING"]
+    clock.now = WINDOW
+    log.note(Dropped(encoded, "closed"))
+    assert keeper.records[-1].levelname == "WARNING"
+    assert keeper.records[-1].getMessage().endswith("(3 more like it were left out before.)")
+    log.finish()
+    assert "left_out" not in [told(record)["event_name"] for record in keeper.records], "all were counted"
+    for _ in range(MOST):
+        log.note(Dropped(encoded, "closed"))
+    log.finish()
+    assert told(keeper.records[-1]) == {"level": "WARNING", "event_name": "left_out", "count": 1}
+
+
+def test_of_failed_attempts_the_first_in_ten_minutes_is_a_warning(keeper: Keeper) -> None:
+    clock = Clock()
+    log = EventLog(logging.getLogger("clocknext"), clock)
+    for now in (0.0, RETRIES_WINDOW - 1, RETRIES_WINDOW, RETRIES_WINDOW + 1):
+        clock.now = now
+        log.note(Retrying(1, 0.5, ServerError("Down.", status=503, retryable=True), None))
+    assert [record.levelname for record in keeper.records] == ["WARNING", "DEBUG", "WARNING", "DEBUG"]
+    log.finish()
+    assert len(keeper.records) == 4, "those are no loss"
+
+
+@pytest.mark.parametrize(
+    ("error", "shown", "hidden"),
+    [
+        (NotFoundError("Not here: alice@acme.example", status=404), "Check the customer's id", "alice"),
+        (PlanError("No.", status=422, reason="alice@acme.example"), "Check the customer's plan", "alice"),
+        (PlanError("No.", status=422, reason="PLAN_INACTIVE"), "status 422, PLAN_INACTIVE)", "No."),
+        (
+            ValidationError("No.", status=400, issues=[Issue("inputTokens", "alice")]),
+            "(inputTokens)",
+            "alice",
+        ),
+        (ValidationError("No.", status=400, issues=[Issue("alice", "no")]), "Correct the signal", "alice"),
+        (AllowanceError("No.", status=422), "top it up", "No."),
+        (ClockNextError("No.", status=418), "status 418", "No."),
+        (ServerError("alice", status=500, retryable=True), "If it lasts", "alice"),
+        (
+            NetworkError("Could not connect: refused.", retryable=True),
+            "Could not connect: refused)",
+            "status",
+        ),
+        (
+            ServerError(
+                "no", status=500, retryable=True, request=RequestLine("GET", "/x/api/v1/customers/alice")
+            ),
+            "GET /x/api/v1/customers)",
+            "alice",
+        ),
+        (ServerError("no", status=500, request=RequestLine("GET", "/alice")), "GET …)", "alice"),
+    ],
+)
+def test_a_record_has_the_facts_and_advice_and_nothing_of_what_a_server_says(
+    error: ClockNextError, shown: str, hidden: str, keeper: Keeper
+) -> None:
+    EventLog(logging.getLogger("clocknext")).note(Rejected(encode(signal("a"), str), error))
+    said = keeper.records[0].getMessage()
+    assert shown in said
+    assert hidden not in said
 
 
 def test_a_handler_that_uses_the_client_does_not_deadlock_with_a_thread_of_the_client() -> None:

@@ -28,9 +28,9 @@ from clocknext_core import (
     RetryPolicy,
     WalletSignal,
 )
-from clocknext_core.models import DropReason
 from clocknext_core.operations import USAGE_PATH, path_of
 from clocknext_core.signals import encode_dry_run
+from clocknext_core.states import DropReason
 from clocknext_transports import ClockNext
 from clocknext_transports.emulator import Hold, scripted
 from clocknext_transports.otel import _clients, instrument  # pyright: ignore[reportPrivateUsage]

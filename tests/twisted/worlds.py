@@ -73,7 +73,7 @@ class Twisted(World):
     """
 
     def __init__(self, thread: ReactorThread) -> None:
-        super().__init__(uses_httpx=False)
+        super().__init__()
         self._thread = thread
 
     def tasks(self) -> AbstractAsyncContextManager[Tasks]:

@@ -102,6 +102,15 @@ class Claim:
         self.shut()
         self._lease.release()
 
+    def leave_to_parent(self) -> None:
+        """Release, in a forked child, what it inherited: the file and the lease stay the parent's.
+
+        An open file is not closed: where Python did not know of the fork, a thread of the parent may have
+        been within SQLite, and its lock there is held for ever.
+        """
+        self._file = None
+        self._lease.release()
+
     def remove(self) -> None:
         """Remove the file. A crash in between leaves an empty lock file at most, which is removed later."""
         self.shut()

@@ -16,6 +16,8 @@ import threading
 from pathlib import Path
 from typing import TypeAlias
 
+from clocknext_transports.process import fork as forks
+
 if sys.platform != "win32":
     import fcntl
 
@@ -105,9 +107,8 @@ class _Registry:
 
 _registry = _Registry()
 
-if sys.platform != "win32":
-    # A child holds none of its parent's locks, and no thread lives in it that could open the registry's own.
-    os.register_at_fork(after_in_child=_registry.clear)
+# A child holds none of its parent's locks, and no thread lives in it that could open the registry's own.
+forks.register_global(_registry.clear)
 
 
 def is_supported() -> bool:

@@ -61,11 +61,12 @@ class Client:
         self.recorded.append(encoded)
         return self.result
 
-    def hold(self, encoded: EncodedSignal, /) -> None:
+    def hold(self, encoded: EncodedSignal, /) -> TrackResult:
         failure, self.failure = self.failure, None
         if failure is not None:
             raise failure
         self.held.append(encoded)
+        return self.result
 
     def make_key(self) -> str:
         self.made += 1

@@ -1,0 +1,171 @@
+"""The counts of one response, and why a response can't be billed."""
+
+from typing import Final, NamedTuple
+
+from clocknext_core.errors import ValidationError, invalid
+from clocknext_core.usage.counts import IN_ANOTHER_UNIT, Counts, read_counts
+from clocknext_core.usage.finality import why_unfinished
+from clocknext_core.usage.finding import Found, unknown_usage, usages_in
+from clocknext_core.usage.lookup import describe, fields_of, first, get, is_holder, is_list, items_of
+from clocknext_core.usage.parts import parts_of
+from clocknext_core.usage.roles import role_of
+
+
+class Counted(NamedTuple):
+    """The usage of one request."""
+
+    found: Found
+    """Where it stands."""
+    counts: Counts
+    is_final: bool
+
+
+def count_tokens(response: object, *, must_be_final: bool = True) -> Counted:
+    """Find the usage of one request in what a model returned, and read its counts.
+
+    Raises:
+        ValidationError: As `reading.read`; where `must_be_final` is false, not for a response that goes on.
+    """
+    if must_be_final:
+        _check_one_request(response)
+    found, counts = _counted(response)
+    if found is None or counts is None:
+        parts = [part for part, _ in parts_of(response)]
+        if len(parts) == 1 and parts[0] is not response:
+            return count_tokens(parts[0], must_be_final=must_be_final)
+        if parts:
+            raise invalid("response", f"is the result of {len(parts)} requests: {_ALL}")
+        raise _without_usage(response)
+    unfinished = why_unfinished(found.holders)
+    if must_be_final and unfinished is not None:
+        raise _not_final(unfinished)
+    if counts.total_alone and not _is_embedding(found):
+        raise invalid(
+            found.path,
+            "has a total and no other count, as a count of tokens before a call has (count_tokens): "
+            "give the response of the call itself",
+        )
+    if found.usage is response and not counts.total_alone and _is_bare_prompt(found, counts):
+        raise invalid(
+            "response",
+            "has a prompt count and nothing else, as a count of tokens before a call has (count_tokens): "
+            "give the response of the call itself",
+        )
+    return Counted(found, counts, unfinished is None)
+
+
+def _counted(response: object) -> tuple[Found, Counts] | tuple[None, None]:
+    """Find the nearest usage and read it; the provider's replaces a framework's where that says less."""
+    usages = usages_in(response)
+    found = next(usages, None)
+    if found is None:
+        return None, None
+    counts = read_counts(found.usage, found.path)
+    if counts.cache is None and not found.path.endswith(".usage"):
+        # LangChain over Mistral and LiteLLM's logging object drop the cache from one usage and keep it in
+        # another.
+        for other in usages:
+            try:
+                more = read_counts(other.usage, other.path)
+            except ValidationError:
+                continue
+            if more.cache is not None and _is_same(counts, more):
+                return other._replace(holders=found.holders), more
+    return found, counts
+
+
+def _is_same(counts: Counts, more: Counts) -> bool:
+    return (counts.input, counts.output) == (more.input + (more.cache or 0), more.output)
+
+
+def _check_one_request(response: object) -> None:
+    if is_list(response):
+        raise invalid("response", f"is a list, not a response: {_ALL}")
+    if get(response, "object") == "response.input_tokens":
+        raise invalid("response", "is a count of tokens before a call: give the response of the call itself")
+    history = items_of(
+        first(response, "automatic_function_calling_history", "automaticFunctionCallingHistory")
+    )
+    if any(_has_call(content) for content in history):
+        raise invalid(
+            "response",
+            "is the last of several requests that google-genai made (automatic function calling), and "
+            "their usage is "
+            "not in it: switch that off "
+            "(automatic_function_calling=AutomaticFunctionCallingConfig(disable=True)) and "
+            "record each response, or stream and record each",
+        )
+    called = items_of(get(response, "tool_calls"))
+    if get(response, "current_agent_name") is not None and any(get(call, "tool_output") for call in called):
+        raise invalid(
+            "response",
+            "is the last of several requests of a LlamaIndex agent, and their usage is not in it: record "
+            "the raw response of each AgentOutput event of the run",
+        )
+    steps = [step for step in items_of(get(response, "steps")) if get(step, "usage") is not None]
+    if len(steps) > 1 and first(response, "totalUsage", "token_usage") is None:
+        raise invalid("response", f"is the result of {len(steps)} requests: {_ALL}")
+    ended = get(get(response, "result"), "type")
+    if get(response, "custom_id") is not None and isinstance(ended, str) and ended != "succeeded":
+        raise invalid("response", "is a line of a batch that did not succeed, which costs nothing")
+    if (
+        get(response, "type") in ("response.failed", "error")
+        and get(get(response, "response"), "usage") is None
+    ):
+        raise invalid("response", "is a failure without usage, which costs nothing")
+
+
+def _has_call(content: object) -> bool:
+    parts = items_of(get(content, "parts"))
+    return any(first(part, "function_call", "functionCall") is not None for part in parts)
+
+
+_ALL: Final = "give it to readings() or signals.from_result(), which record each request"
+
+
+def _not_final(reason: str) -> ValidationError:
+    return invalid(
+        "response",
+        f"is not final, {reason}; give the last chunk or the final message (Anthropic: get_final_message()), "
+        "or meter the stream with signals.from_stream()",
+    )
+
+
+def _without_usage(response: object) -> ValidationError:
+    unfinished = why_unfinished([response, *(get(response, name) for name in ("response", "message"))])
+    if unfinished is not None:
+        return _not_final(unfinished)
+    unknown = unknown_usage(response)
+    if unknown is not None:
+        return invalid("response", f"has token usage of an unknown shape: {describe(unknown.usage)}")
+    for holder in (response, get(response, "metadata")):
+        for name in fields_of(holder) if is_holder(holder) else ():
+            if role_of(name).role == "unit":
+                return invalid(f"response.{name}", IN_ANOTHER_UNIT)
+    names = fields_of(response) if is_holder(response) else {}
+    if "stream" in names:
+        hint = "It is a stream: meter it with signals.from_stream()"
+    elif callable(get(response, "parse")):
+        hint = "It is a raw response: give what its parse() returns"
+    elif callable(get(response, "usage")):
+        hint = f"It is a run: {_ALL}"
+    else:
+        hint = (
+            "Of a stream, give the last chunk; OpenAI has to be asked for usage there, "
+            'with stream_options={"include_usage": True}'
+        )
+    return invalid("response", f"has no token usage that is known: {describe(response)}. {hint}")
+
+
+def _is_embedding(found: Found) -> bool:
+    names = ("data", "embeddings", "embedding", "results")
+    return any(get(holder, name) is not None for holder in found.holders for name in names)
+
+
+def _is_bare_prompt(found: Found, counts: Counts) -> bool:
+    named = {role_of(name).role for name in fields_of(found.usage)}
+    return (
+        {each.role for each in counts.fields} == {"prompt"}
+        and "output" not in named
+        and not _is_embedding(found)
+    )
