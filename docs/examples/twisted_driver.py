@@ -14,7 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredQueue, succ
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.python.failure import Failure
 
-from clocknext_core import Answer, ClockNextError, Origin, Request, Transmit, Wait
+from clocknext_core import Answer, ClockNextError, Engine, Origin, Request, Transmit, Wait
 from clocknext_transports.client.serving import Serving
 from clocknext_transports.http11 import Connect, Connection, Exchange, Pool, Receive, Send
 from clocknext_transports.http11.sockets import Poller
@@ -168,8 +168,8 @@ class Driver(Calls[Background]):
 class TwistedClockNext(LoopClient[Driver]):
     """A client of ClockNext for the reactor's thread: its methods are coroutine functions."""
 
-    def _make_driver(self, transport: AnyTransport) -> Driver:
-        return Driver(self._engine, transport, self._hooks)
+    def _make_driver(self, engine: Engine, transport: AnyTransport) -> Driver:
+        return Driver(engine, transport, self._hooks)
 
     def _native_transport(self) -> Transport:
         return Transport(self.config.batch.max_concurrency)

@@ -1,0 +1,326 @@
+"""The contract of a transport and of a client, for authors of transports and drivers.
+
+Subclass `TransportContract` or `ClientContract` in a test module, and give it the fixture that it names:
+pytest runs every test of it. They need the emulator's server, which needs trio.
+"""
+
+import threading
+import time
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, Protocol
+
+import pytest
+
+from clocknext_core import (
+    Answer,
+    BatchPolicy,
+    ClockNextError,
+    Config,
+    Failure,
+    Request,
+    Response,
+    Retrying,
+    RetryPolicy,
+    Signal,
+)
+from clocknext_core.operations import Operation, json_body, path_of
+from clocknext_transports.emulator import (
+    EmulatorServer,
+    Fault,
+    FaultKind,
+    emulator,
+    scripted,
+)
+from clocknext_transports.emulator.server.server import LoopbackServer
+
+QUICK: RetryPolicy = RetryPolicy(max_attempts=5, base_delay=0.001, max_delay=0.004)
+"""A policy that does not keep a test waiting."""
+PATIENCE: float = 10.0
+"""Seconds for what should take none."""
+
+
+class Exchange(Protocol):
+    """Send a request over the transport that is tested, always the same one, within some seconds."""
+
+    def __call__(self, request: Request, seconds: float, /) -> Answer:
+        """Return what the transport's `exchange` returns."""
+        ...
+
+
+class RunClient(Protocol):
+    """Run a scenario with a client of the driver that is tested, inside its block."""
+
+    def __call__(self, url: str, scenario: Callable[[Any], Awaitable[None]], /, **options: Any) -> None:
+        """Make a client with these options, enter its block, await the scenario, and leave the block."""
+        ...
+
+
+def _config(server: LoopbackServer) -> Config:
+    return Config("cnk_test_emulator", base_url=server.url)
+
+
+def _read(server: LoopbackServer) -> Request:
+    return Operation("GET", path_of("me"), dict[str, object]).request(_config(server))
+
+
+def _write(server: LoopbackServer) -> Request:
+    body = json_body({"name": "Wonka", "email": "ops@wonka.example"})
+    return Operation("POST", path_of("customers"), dict[str, object], body).request(_config(server))
+
+
+class TransportContract:
+    """What every transport keeps to. Give the subclass a fixture `exchange`: an `Exchange`.
+
+    The transport serves all exchanges of one test, so that connections are reused. For an event loop, run
+    each exchange in the same loop: `asyncio.Runner().run(transport.exchange(request, deadline_at=…))`.
+    """
+
+    @pytest.fixture
+    def server(self) -> Generator[EmulatorServer, None, None]:
+        """A running emulator."""
+        with emulator() as running:
+            yield running
+
+    def test_the_answer_comes_back_whole(self, exchange: Exchange, server: EmulatorServer) -> None:
+        """Status, headers and body are the server's."""
+        answer = exchange(_read(server), PATIENCE)
+        assert isinstance(answer, Response), answer
+        assert answer.status == 200
+        assert answer.header("content-type") == "application/json"
+        assert b"Emulated organisation" in answer.body
+        assert answer.received_at is not None
+
+    def test_an_error_of_the_api_is_an_answer(self, exchange: Exchange, server: EmulatorServer) -> None:
+        """A status is for the core to judge: no exception, and no failure."""
+        server.faults.script(Fault("status", status=503, retry_after="7"))
+        answer = exchange(_read(server), PATIENCE)
+        assert isinstance(answer, Response), answer
+        assert (answer.status, answer.header("retry-after")) == (503, "7")
+
+    def test_the_request_arrives_as_it_was_given(self, exchange: Exchange) -> None:
+        """Method, target, headers and body, with `Host` and `Content-Length`; nothing of the user's own."""
+        with scripted([(200, {}, b"{}")]) as server:
+            request = _write(server)
+            exchange(request, PATIENCE)
+            (seen,) = server.requests
+        assert (seen.method, seen.target, seen.body) == (request.method, request.target, request.body)
+        for name, value in request.headers:
+            assert seen.headers[name.lower()] == value
+        assert seen.headers["host"] == request.origin.authority
+        assert seen.headers["content-length"] == str(len(request.body or b""))
+        assert "cookie" not in seen.headers
+
+    def test_a_redirect_is_not_followed(self, exchange: Exchange) -> None:
+        """The key must not go where an answer points."""
+        with scripted([(302, {"Location": "/elsewhere"}, b""), (200, {}, b"{}")]) as server:
+            answer = exchange(_read(server), PATIENCE)
+            assert isinstance(answer, Response), answer
+            assert answer.status == 302
+            assert len(server.requests) == 1
+
+    def test_a_connection_that_is_refused_is_a_failure(self, exchange: Exchange) -> None:
+        """Nothing was processed, which the failure says: so a write may be repeated."""
+        with scripted([(200, {}, b"{}")]) as server:
+            request = _write(server)
+        answer = exchange(request, PATIENCE)
+        assert isinstance(answer, Failure), answer
+        assert not answer.processed
+        assert "cnk_" not in answer.message
+
+    @pytest.mark.parametrize("kind", ["lost", "truncated"])
+    def test_an_answer_that_breaks_off_is_a_failure(
+        self, exchange: Exchange, server: EmulatorServer, kind: FaultKind
+    ) -> None:
+        """It may have been processed, and a request that must not be repeated was sent once."""
+        server.faults.script(Fault(kind))
+        answer = exchange(_write(server), PATIENCE)
+        assert isinstance(answer, Failure), answer
+        assert answer.processed
+        assert server.ledger.counters.requests == 1
+
+    def test_what_is_not_http_is_a_failure(self, exchange: Exchange) -> None:
+        """No exception leaves the transport, whatever the peer sends."""
+        with scripted([b"\x00\x01 this is no HTTP at all\r\n\r\n"]) as server:
+            assert isinstance(exchange(_write(server), PATIENCE), Failure)
+
+    def test_the_deadline_is_kept(self, exchange: Exchange, server: EmulatorServer) -> None:
+        """It limits the whole exchange, also one whose answer drips."""
+        for fault in (Fault("latency", seconds=60), Fault("drip", bytes_per_second=1)):
+            server.faults.script(fault)
+            started_at = time.monotonic()
+            assert isinstance(exchange(_write(server), 0.3), Failure)
+            assert time.monotonic() - started_at < PATIENCE
+
+    def test_an_answer_without_end_is_a_failure(self, exchange: Exchange, server: EmulatorServer) -> None:
+        """An answer is limited, by default to 1 MiB: a hostile server must not fill the memory."""
+        server.faults.script(Fault("huge", size=8 * 1024 * 1024))
+        assert isinstance(exchange(_read(server), PATIENCE), Failure)
+
+    def test_a_connection_that_was_closed_meanwhile_is_not_a_failure(
+        self, exchange: Exchange, server: EmulatorServer
+    ) -> None:
+        """A request that is safe to repeat is sent again over a new connection."""
+        server.faults.script(Fault("stale"))
+        assert isinstance(exchange(_read(server), PATIENCE), Response)
+        assert isinstance(exchange(_read(server), PATIENCE), Response)
+
+    def test_bytes_that_no_request_asked_for_are_not_the_next_answer(
+        self, exchange: Exchange, server: EmulatorServer
+    ) -> None:
+        """A connection with a surplus is not used again."""
+        server.faults.script(Fault("surplus"))
+        exchange(_read(server), PATIENCE)
+        answer = exchange(_read(server), PATIENCE)
+        assert isinstance(answer, Response), answer
+        assert b"Emulated organisation" in answer.body
+
+
+class ClientContract:
+    """What every client keeps to, over any driver. Give the subclass a fixture `run`: a `RunClient`.
+
+    The client's methods are awaited, as those of `AsyncClockNext`.
+    """
+
+    @pytest.fixture
+    def server(self) -> Generator[EmulatorServer, None, None]:
+        """A running emulator."""
+        with emulator() as running:
+            yield running
+
+    def _run(
+        self,
+        run: RunClient,
+        server: EmulatorServer,
+        scenario: Callable[[Any], Awaitable[None]],
+        **options: object,
+    ) -> None:
+        run(server.url, scenario, **{"api_key": server.api_key, "retry": QUICK, **options})
+
+    def test_the_end_of_the_block_delivers(self, run: RunClient, server: EmulatorServer) -> None:
+        """Nothing that was recorded is left, and each is billed once."""
+
+        async def scenario(client: Any) -> None:
+            for number in range(50):
+                await client.signals.wallet(
+                    customer_id="cus_123",
+                    model="gpt-4o",
+                    tokens={"input": number},
+                    idempotency_key=f"k{number}",
+                )
+
+        self._run(run, server, scenario)
+        assert [server.ledger.billed(f"k{number}") for number in range(50)] == [1] * 50
+
+    def test_faults_cost_no_signal_and_bill_none_twice(self, run: RunClient, server: EmulatorServer) -> None:
+        """Every attempt sends the same bytes under the same key."""
+        server.faults.script(
+            Fault("lost"),
+            Fault("status", status=503),
+            Fault("reset"),
+            Fault("truncated"),
+            path="/api/v1/usage",
+        )
+
+        async def scenario(client: Any) -> None:
+            for number in range(10):
+                await client.signals.wallet(
+                    customer_id="cus_123", model="gpt-4o", tokens={"input": 1}, idempotency_key=f"k{number}"
+                )
+            report = await client.flush()
+            assert (report.delivered, report.pending, len(report.failed)) == (10, 0, 0)
+
+        self._run(run, server, scenario)
+        assert [server.ledger.billed(f"k{number}") for number in range(10)] == [1] * 10
+        bodies = [record.raw_body for record in server.ledger.requests]
+        assert len(bodies) > len({*bodies}) == 10
+
+    def test_a_refusal_is_reported_and_an_awaited_one_raised(
+        self, run: RunClient, server: EmulatorServer
+    ) -> None:
+        """A buffered signal goes to `on_error` and `on_drop`; an awaited call raises and fires neither."""
+        seen: list[str] = []
+
+        def on_error(error: ClockNextError, signal: Signal) -> None:
+            seen.append(f"{type(error).__name__} {signal.customer_id}")
+
+        def on_drop(signal: Signal, reason: str) -> None:
+            seen.append(f"{reason} {signal.customer_id}")
+
+        async def scenario(client: Any) -> None:
+            await client.signals.wallet(customer_id="nobody", model="gpt-4o")
+            await client.flush()
+            with pytest.raises(ClockNextError) as caught:
+                await client.signals.wallet(customer_id="nobody", model="gpt-4o", wait=True)
+            assert caught.value.status == 404
+
+        self._run(run, server, scenario, on_error=on_error, on_drop=on_drop)
+        assert seen == ["NotFoundError nobody", "send_failed nobody"]
+
+    def test_a_hook_that_raises_stops_nothing(self, run: RunClient, server: EmulatorServer) -> None:
+        """Not even with what is no `Exception`."""
+
+        def on_retry(event: Retrying) -> None:
+            raise KeyError(event.attempt)
+
+        server.faults.script(Fault("status", status=503), path="/api/v1/usage")
+
+        async def scenario(client: Any) -> None:
+            await client.signals.wallet(
+                customer_id="cus_123", model="gpt-4o", tokens={"input": 1}, idempotency_key="k"
+            )
+            report = await client.flush(timeout=PATIENCE)
+            assert report.delivered == 1
+
+        self._run(run, server, scenario, on_retry=on_retry)
+        assert server.ledger.billed("k") == 1
+
+    def test_never_more_attempts_at_once_than_allowed(self, run: RunClient, server: EmulatorServer) -> None:
+        """`max_concurrency` limits those in flight."""
+        server.faults.chance(1.0, Fault("latency", seconds=0.05), path="/api/v1/usage")
+
+        async def scenario(client: Any) -> None:
+            for _ in range(12):
+                await client.signals.wallet(customer_id="cus_123", model="gpt-4o", tokens={"input": 1})
+
+        self._run(run, server, scenario, batch=BatchPolicy(max_size=1, max_concurrency=3))
+        assert server.ledger.bill().signals == 12
+        assert 1 < server.max_in_service <= 3
+
+    def test_a_closed_client_drops_and_says_so(self, run: RunClient, server: EmulatorServer) -> None:
+        """What comes after `close` is `closed`, and no call begins."""
+
+        async def scenario(client: Any) -> None:
+            await client.close()
+            dropped = await client.signals.wallet(customer_id="cus_123", model="gpt-4o")
+            assert dropped.dropped == "closed"
+            with pytest.raises(ClockNextError, match="closed"):
+                await client.customers.get("cus_123")
+
+        self._run(run, server, scenario)
+        assert server.ledger.requests == ()
+
+    def test_a_flush_ends_in_time(self, run: RunClient, server: EmulatorServer) -> None:
+        """Also while the server does not answer; the signal is still held."""
+        server.faults.script(Fault("latency", seconds=60), path="/api/v1/usage")
+
+        async def scenario(client: Any) -> None:
+            await client.signals.wallet(customer_id="cus_123", model="gpt-4o", tokens={"input": 1})
+            started_at = time.monotonic()
+            report = await client.flush(timeout=0.2)
+            assert time.monotonic() - started_at < PATIENCE
+            assert (report.delivered, report.pending) == (0, 1)
+            assert client.pending == 1
+            await client.close(timeout=0.1)
+
+        self._run(run, server, scenario)
+
+    def test_nothing_of_a_client_is_left(self, run: RunClient, server: EmulatorServer) -> None:
+        """No thread outlives it."""
+        before = {*threading.enumerate()}
+
+        async def scenario(client: Any) -> None:
+            await client.signals.wallet(customer_id="cus_123", model="gpt-4o", tokens={"input": 1})
+
+        self._run(run, server, scenario)
+        left = [each.name for each in {*threading.enumerate()} - before if each.name.startswith("clocknext")]
+        assert left == []
