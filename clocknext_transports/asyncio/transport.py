@@ -23,8 +23,8 @@ from clocknext_transports.http11 import (
 from clocknext_transports.http11.race import Address, Race
 from clocknext_transports.http11.sockets import Poller
 from clocknext_transports.http11.tls import default_context
-from clocknext_transports.process.interrupts import let_pass
 from clocknext_transports.process import fork as forks
+from clocknext_transports.process.interrupts import let_pass
 from clocknext_transports.sync.transport import NativeTransport as ThreadTransport
 
 T = TypeVar("T")

@@ -99,7 +99,7 @@ class Hooks:
         for hook in self._hooks_of(event):
             try:
                 hook()
-            except BaseException as error:  # noqa: BLE001 - a hook must not stop delivery
+            except BaseException as error:
                 let_pass(error)
                 if not (in_background or isinstance(error, Exception)):
                     raise

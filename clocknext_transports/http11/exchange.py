@@ -13,8 +13,8 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 from clocknext_core import Answer, Failure, Origin, Request, Response
 from clocknext_transports.http11.answers import Reader
 from clocknext_transports.http11.fast import read_plain, write_head
-from clocknext_transports.process.interrupts import let_pass
 from clocknext_transports.http11.tls import explained
+from clocknext_transports.process.interrupts import let_pass
 
 MAX_ANSWER_BYTES = 1024 * 1024
 """Most bytes of an answer's body that are read, by default."""

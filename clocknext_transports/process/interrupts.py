@@ -1,7 +1,7 @@
 """Exceptions of the program's signal handlers, which pass through whatever the main thread is doing.
 
-A handler may raise any exception: most time limits raise an ordinary one, some a `TimeoutError`. Raised in the
-midst of our code, it must not be taken for a failure of the transport, or of a hook.
+A handler may raise any exception: most time limits raise an ordinary one, some a `TimeoutError`. Raised in
+the midst of our code, it must not be taken for a failure of the transport, or of a hook.
 """
 
 import signal
@@ -37,11 +37,11 @@ def let_pass(error: BaseException) -> None:
 
 
 def _code(handler: Any) -> CodeType | None:
-    """Return the code of a signal handler: a function, a method, a partial, or an object that can be called."""
+    """Return the code of a signal handler: of a function, a method, a partial, or an object's `__call__`."""
     while isinstance(handler, partial):
         handler = handler.func
     function = getattr(handler, "__func__", handler)
     code = getattr(function, "__code__", None)
-    if code is None:
-        code = getattr(getattr(type(handler), "__call__", None), "__code__", None)
+    if code is None and callable(handler):
+        code = getattr(type(handler).__call__, "__code__", None)
     return code if isinstance(code, CodeType) else None
