@@ -14,7 +14,7 @@ import pytest
 from clocknext_core import BatchPolicy, Retrying, RetryPolicy
 from clocknext_transports import AsyncClockNext, ClockNext
 from clocknext_transports.process.interrupts import is_interrupt
-from tests.life.interrupts import TimeIsUp, TimeIsUpOSError, interrupt
+from tests.life.interrupts import TimeIsUpError, TimeIsUpOSError, interrupt
 from tests.transports.support import KEY
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers that raise signals here")
@@ -45,7 +45,7 @@ def silent() -> Generator[str, None, None]:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
-any_error = pytest.mark.parametrize("error", [TimeIsUp(), TimeIsUpOSError(), OSError("mine")], ids=repr)
+any_error = pytest.mark.parametrize("error", [TimeIsUpError(), TimeIsUpOSError(), OSError("mine")], ids=repr)
 
 
 @any_error
@@ -75,8 +75,8 @@ def test_a_limit_ends_a_hook_that_runs_in_the_callers_thread() -> None:
         waited.wait(20.0)
 
     client = ClockNext(KEY, base_url="http://127.0.0.1:1", on_retry=wait, retry=RETRY)
-    error = TimeIsUp()
-    with pytest.raises(TimeIsUp) as caught, limit(error, 0.2):
+    error = TimeIsUpError()
+    with pytest.raises(TimeIsUpError) as caught, limit(error, 0.2):
         client.signals.wallet(customer_id="cus_1", model="m", wait=True)
     assert caught.value is error
     client.close()
@@ -96,21 +96,21 @@ class Handler:
     """Handlers of all kinds."""
 
     def method(self, signum: int, frame: FrameType | None) -> None:
-        raise TimeIsUp
+        raise TimeIsUpError
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
-        raise TimeIsUp
+        raise TimeIsUpError
 
 
 def _with_name(name: str, signum: int, frame: FrameType | None) -> None:
-    raise TimeIsUp(name)
+    raise TimeIsUpError(name)
 
 
 @pytest.mark.parametrize("handler", [Handler().method, Handler(), partial(_with_name, "mine")])
 def test_a_handler_is_known_whatever_it_is(handler: Callable[[int, FrameType | None], object]) -> None:
     before = signal.signal(signal.SIGUSR1, handler)
     try:
-        with pytest.raises(TimeIsUp) as caught:
+        with pytest.raises(TimeIsUpError) as caught:
             signal.raise_signal(signal.SIGUSR1)
         assert is_interrupt(caught.value)
     finally:
