@@ -9,7 +9,7 @@ from clocknext_core import BatchPolicy
 from clocknext_transports import AsyncClockNext, ClockNext
 
 # So long an interval that what is held at the end is sent at the end, or not at all.
-BATCH = BatchPolicy(max_interval=600.0)
+BATCH = BatchPolicy(max_interval=float(os.environ.get("INTERVAL", "600")))
 KEY, URL = os.environ["KEY"], os.environ["URL"]
 
 client = ClockNext(KEY, base_url=URL, batch=BATCH)

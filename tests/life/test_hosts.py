@@ -22,7 +22,7 @@ from clocknext_transports.emulator import EmulatorServer, emulator
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-PATIENCE = 12.0
+PATIENCE = 30.0
 COUNT = 20
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="these servers fork")
