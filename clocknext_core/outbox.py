@@ -399,10 +399,8 @@ class Outbox:
         Returns:
             The ticket for which the call has to wait now; `None`: the signal is held.
         """
-        self._recorded += 1
-        entry = Entry(self._recorded, encoded, self._now)
-        self._room.take(entry.size)
-        self._hold(entry)
+        entry = Entry(self._recorded + 1, encoded, self._now)
+        self._hold(entry, takes_room=True)
         if ticket is not None:
             self._events.append(Settled(ticket, queued(encoded)))
         return None
@@ -448,22 +446,27 @@ class Outbox:
         fresh = len(self._fresh) + len(self._fresh_adopted)
         return self._room.fits(size, without=fresh, without_bytes=self._fresh_bytes)
 
-    def _hold(self, entry: Entry) -> None:
-        """Hold a signal for which there is room already."""
-        self._held_bytes += entry.size
-        self._fresh_bytes += entry.size
+    def _hold(self, entry: Entry, *, takes_room: bool) -> None:
+        """Record a signal and hold it; `takes_room`: it has no room yet."""
+        room, size = self._room, entry.size
+        fresh = self._fresh_adopted if entry.is_adopted else self._fresh
         if self._flushes.waiting:
             self._flushes.hold(entry)
-        if entry.is_adopted:
-            self._held_adopted += 1
-            self._fresh_adopted.append(entry)
-        else:
-            self._fresh.append(entry)
-        if self._fresh and not self._is_sending:
-            if self._is_closing or len(self._fresh) >= self._batch.max_size or self._needs_room():
-                self._start_sending()
-            elif self._interval is None:
-                self._interval = (self._now + self._batch.max_interval, WaitReason.INTERVAL)
+        if not (entry.is_adopted or self._is_sending) and self._interval is None:
+            self._interval = (self._now + self._batch.max_interval, WaitReason.INTERVAL)
+        # Between these lines nothing is called. Python runs signal handlers where something is, and what one
+        # raises must not leave a signal that is counted and not held.
+        self._recorded = entry.sequence
+        self._held_bytes += size
+        self._fresh_bytes += size
+        self._held_adopted += entry.is_adopted
+        if takes_room:
+            room.count += 1
+            room.size += size
+        fresh.append(entry)
+        is_due = self._is_closing or len(self._fresh) >= self._batch.max_size or self._needs_room()
+        if is_due and self._fresh and not self._is_sending:
+            self._start_sending()
 
     def _refuse(self, encoded: EncodedSignal, reason: DropReason) -> Receipt:
         """Drop a signal that was never held."""

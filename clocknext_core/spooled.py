@@ -260,14 +260,14 @@ class _StoredOutbox(Outbox):
 
     def _hold_stored(self, encoded: EncodedSignal, *, age: float, is_adopted: bool) -> None:
         expires_at = self._now - age + self._window
-        self._recorded += 1
-        entry = Entry(self._recorded, encoded, self._now, expires_at=expires_at, is_adopted=is_adopted)
+        entry = Entry(self._recorded + 1, encoded, self._now, expires_at=expires_at, is_adopted=is_adopted)
         if self._is_closed:  # it came into the spool, or out of it, too late, and stays there
+            self._recorded = entry.sequence
             self._room.give_back(entry.size)
             self._leave(entry, Trigger.PARK)
             self._parked += 1
         else:
-            self._hold(entry)
+            self._hold(entry, takes_room=False)
 
     def _storing_count(self) -> int:
         return len(self.storing)

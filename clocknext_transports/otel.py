@@ -31,6 +31,7 @@ from clocknext_core.operations import USAGE_PATH
 from clocknext_core.signals import type_and_key
 from clocknext_transports.client.base import ClientBase
 from clocknext_transports.loops.calls import Transport as AsyncTransport
+from clocknext_transports.process.clock import monotonic
 from clocknext_transports.process.log import logger
 from clocknext_transports.sync import Transport
 
@@ -172,12 +173,12 @@ class _Observed:
     def observe(self, read: Read) -> Iterator[Observation]:
         """Read some figures; none once the client is gone."""
         if (stats_at := self._stats_at()) is not None:
-            for figure, attributes in read(stats_at(time.monotonic() + self._ahead)):
+            for figure, attributes in read(stats_at(monotonic() + self._ahead)):
                 yield Observation(figure, {**self._attributes, **attributes})
 
     def synchronise(self, deadline_at: float) -> None:
         """Learn the time on the driver's clock, from the deadline of an attempt that starts now."""
-        self._ahead = deadline_at - self._config.timeout - time.monotonic()
+        self._ahead = deadline_at - self._config.timeout - monotonic()
 
     def name_of(self, request: Request) -> str:
         """Name a request by its resource, so that requests of one kind share a name."""

@@ -24,6 +24,7 @@ from clocknext_transports.http11.race import Address, Race
 from clocknext_transports.http11.sockets import Poller
 from clocknext_transports.http11.tls import default_context
 from clocknext_transports.process import fork as forks
+from clocknext_transports.process.interrupts import let_pass
 from clocknext_transports.sync.transport import NativeTransport as ThreadTransport
 
 T = TypeVar("T")
@@ -266,6 +267,7 @@ class NativeTransport:
                 return stream
             except OSError as error:
                 sock.close()
+                let_pass(error)
                 race.handle_failure(error)
             except BaseException:
                 sock.close()
@@ -282,6 +284,7 @@ class NativeTransport:
                     try:
                         sock = self._open(address)
                     except OSError as error:
+                        let_pass(error)
                         race.handle_failure(error)
                         continue
                     task = loop.create_task(loop.sock_connect(sock, address[4]))
@@ -294,6 +297,7 @@ class NativeTransport:
                         task.result()
                     except OSError as error:
                         sock.close()
+                        let_pass(error)
                         race.handle_failure(error)
                     except BaseException:
                         sock.close()
@@ -367,8 +371,8 @@ async def _look_up(origin: Origin, deadline_at: float) -> Sequence[Address]:
         return socket.getaddrinfo(
             origin.host, origin.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
         )
-    except OSError:
-        pass
+    except OSError as error:
+        let_pass(error)
     loop = asyncio.get_running_loop()
     try:
         return await _before(deadline_at, loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM))

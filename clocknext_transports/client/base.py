@@ -4,7 +4,6 @@ import codecs
 import importlib
 import os
 import random
-import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -49,6 +48,7 @@ from clocknext_transports.client.driver import Driver
 from clocknext_transports.client.hooks import Hooks, OnDrop, OnError, OnFlush, OnRetry, OnUnbilled, logged
 from clocknext_transports.client.nowait import NoWait
 from clocknext_transports.process import fork, log
+from clocknext_transports.process.clock import monotonic
 
 if TYPE_CHECKING:
     from clocknext_transports.spool.keeper import Keeper
@@ -154,7 +154,7 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
             disabled=is_disabled,
             spool_window=window,
         )
-        self._meter = Meter(models=models, on_unbilled=logged(on_unbilled), clock=time.monotonic)
+        self._meter = Meter(models=models, on_unbilled=logged(on_unbilled), clock=monotonic)
         self._hooks = Hooks(on_error=on_error, on_flush=on_flush, on_retry=on_retry, on_drop=on_drop)
         self.close_timeout: float = check_seconds("close_timeout", close_timeout)
         if transport is not None:

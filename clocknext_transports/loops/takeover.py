@@ -3,13 +3,13 @@
 The outbox is the same in all worlds, so signals keep their order, keys and back-off.
 """
 
-import time
 from collections.abc import Callable
 from typing import cast
 
 from clocknext_core import Answer, Config, Engine, Request
 from clocknext_transports.client import environment
 from clocknext_transports.client.hooks import Hooks
+from clocknext_transports.process.clock import monotonic
 from clocknext_transports.sync.clock import Clock
 from clocknext_transports.sync.driver import Driver
 from clocknext_transports.sync.transport import NativeTransport, Transport
@@ -27,7 +27,7 @@ class LoopClock(Clock):
 
     def now(self) -> float:
         """Return the time in seconds, on the loop's clock."""
-        return time.monotonic() + self._ahead
+        return monotonic() + self._ahead
 
 
 class _Carrier:
