@@ -35,8 +35,8 @@ Flushes are in `flushes`, the limits of the queue in `room`. `spooled.SpooledOut
 machine, through the few methods that say so; without a spool nothing here knows of one.
 
 Time comes in as `now` and is clamped: a clock that goes backwards stands still. Inputs may come in any number
-before a poll; `poll` returns what they led to, one output at a time, until it returns `Wait`. Nothing that
-comes late can do harm: a ticket that is no longer in flight is ignored.
+before a poll; `poll` returns what they led to, one output at a time, until it returns `Wait`. A
+ticket that is no longer in flight is ignored.
 """
 
 import math
@@ -436,7 +436,7 @@ class Outbox:
         return self._room.is_full
 
     def _ask_for_a_look(self) -> int | None:
-        """Have the spool looked into; return the number of the look for which a flush waits."""
+        """Ask for a look into the spool; return the number of the look for which a flush waits."""
         return None
 
     # Recording
@@ -623,7 +623,7 @@ class Outbox:
 
     def _end(self, entry: Entry, failed: FailedSignal | None) -> None:
         """Take note that a signal has ended."""
-        self._let_go(entry)
+        self._release(entry)
         self._flushes.end(entry, failed)
         self._admit_blocked()
         if self.held == 0 and not self._is_closed:
@@ -631,7 +631,7 @@ class Outbox:
             self._delivered_since_empty = 0
         self._settle_finished()
 
-    def _let_go(self, entry: Entry) -> None:
+    def _release(self, entry: Entry) -> None:
         """Take note that a signal is held no longer."""
         self._held_bytes -= entry.size
         self._held_adopted -= entry.is_adopted
@@ -679,7 +679,7 @@ class Outbox:
             else:
                 self._leave(entry, self._left_at_close)
                 self._parked += 1
-                self._let_go(entry)
+                self._release(entry)
         # A flush that still waits waits for nothing: its signals are this process's no longer.
         for flush in [*self._flushes.waiting]:
             self._settle(flush)

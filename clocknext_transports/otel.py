@@ -39,7 +39,7 @@ TransportT = TypeVar("TransportT")
 
 Attributes: TypeAlias = Mapping[str, str | int]
 Reading: TypeAlias = tuple[int, Attributes]
-"""A figure, and what else to tell of it."""
+"""A figure and its attributes."""
 Read: TypeAlias = Callable[[Stats], list[Reading]]
 
 DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
@@ -115,7 +115,7 @@ LEVELS: Mapping[str, tuple[str, str, Read]] = {
         ],
     ),
 }
-"""The same, of what comes and goes."""
+"""Name to unit, description and figures of what rises and falls."""
 
 
 def instrument(
@@ -152,7 +152,7 @@ def instrument(
 
 
 class _Observed:
-    """A client, as far as its telemetry knows it; weakly."""
+    """What telemetry knows of a client: it holds a weak reference."""
 
     _numbers = count(1)
 
@@ -256,7 +256,7 @@ class _Attempt:
         self._span: Span = trace.INVALID_SPAN
         self._attributes: dict[str, str | int] = {"http.request.method": request.method, **observed.origin}
         self.answer: Answer | None = None
-        """What came of it, for the block to fill in."""
+        """The result, for the block to fill in."""
         self._observed.synchronise(deadline_at)
         self._began_at = time.perf_counter()
 

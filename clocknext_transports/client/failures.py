@@ -1,4 +1,4 @@
-"""What a transport must not do, made harmless."""
+"""Turn what a transport must not raise into a failure."""
 
 import traceback
 

@@ -31,7 +31,7 @@ class LoopClock(Clock):
 
 
 class _Carrier:
-    """Takes deadlines on the loop's clock, and gives them to a transport on its own."""
+    """Translates deadlines on the loop's clock into those of a transport for threads."""
 
     def __init__(self, transport: Transport, ahead: float) -> None:
         self._transport = transport
@@ -50,7 +50,7 @@ def take_over(engine: Engine, hooks: Hooks, transport: object, *, ahead: float) 
     Args:
         engine: Its outbox holds the signals that the loop left behind; nothing else drives it any more.
         hooks: The client's.
-        transport: The client's, made by itself. Its `for_threads` returns one with the same settings: the
+        transport: The one that the client has made. Its `for_threads` returns one with the same settings: the
             environment may name another proxy by now.
         ahead: Seconds by which the loop's clock was ahead of `time.monotonic`.
     """

@@ -193,7 +193,7 @@ class NativeTransport:
 
     @property
     def is_open(self) -> bool:
-        """Whether any connection is."""
+        """Whether any connection is open."""
         if not self._lock.acquire(blocking=False):  # the collector may ask, in a thread that has it
             return True
         try:
