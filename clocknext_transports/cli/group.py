@@ -1,6 +1,7 @@
 """The command `clocknext`: its sub-commands, and how all of them treat errors and Ctrl-C."""
 
 import io
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -19,7 +20,10 @@ from clocknext_transports.cli.spool import spool
 from clocknext_transports.cli.tables import say
 from clocknext_transports.cli.verify import verify
 from clocknext_transports.cli.whoami import whoami
+from clocknext_transports.process.log import logger
 
+_QUIET = logging.NullHandler()
+"""Keeps Python from printing the client's warnings on stderr: the commands say the same in their own way."""
 INTERRUPTED = 130
 """Exit status after Ctrl-C: 128 and the number of SIGINT, as shells count."""
 
@@ -50,6 +54,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: Default: the process's.
     """
+    logger.addHandler(_QUIET)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a customer's name must not end a run
