@@ -62,8 +62,8 @@ def _frames(content: bytes) -> Iterator[Frame]:
 def _behind_damage(content: bytes, frames: list[Frame], order: str) -> list[Frame]:
     """Return the frames of this log's generation from the commit on that breaks the chain.
 
-    The frames of that commit before the damage are among them: the signal may be in one, and what was flipped in
-    another.
+    The frames of that commit before the damage are among them: the signal may be in one of those, and the
+    flipped bit in another.
     """
     header, salts = content[:24], content[16:24]
     if _checksum(header, (0, 0), order) != struct.unpack(">II", content[24:32]):
