@@ -49,7 +49,7 @@ from typing import TypeAlias
 from clocknext_core.backoff import RandomSource, retry_delay
 from clocknext_core.budget import FIRST_ATTEMPT, PRICES, Budget
 from clocknext_core.config import Config
-from clocknext_core.delivery import signal_request, track_result
+from clocknext_core.delivery import mending_error, signal_request, track_result
 from clocknext_core.envelope import Payload, open_answer
 from clocknext_core.errors import ClockNextError, QueueFullError
 from clocknext_core.flushes import Flush, Flushes
@@ -553,7 +553,7 @@ class Outbox:
         result = track_result(payload, entry.encoded)
         self._events.append(Delivered(entry.encoded, result))
         if result.mending:
-            self._events.append(Mending(entry.encoded, _to_be_mended(entry.encoded)))
+            self._events.append(Mending(entry.encoded, mending_error(entry.encoded, result)))
         self._end(entry, None)
 
     def _fail(self, entry: Entry, error: ClockNextError) -> None:
@@ -720,14 +720,6 @@ class Outbox:
 def queued(encoded: EncodedSignal, *, dropped: DropReason | None = None) -> TrackResult:
     """Make the result of a call whose signal was buffered, or dropped instead."""
     return TrackResult({}, idempotency_key=encoded.idempotency_key, queued=True, dropped=dropped)
-
-
-def _to_be_mended(encoded: EncodedSignal) -> ClockNextError:
-    return ClockNextError(
-        "The server refused the signal's body, but keeps it for a person to mend.",
-        status=202,
-        idempotency_key=encoded.idempotency_key,
-    )
 
 
 def _dropped(encoded: EncodedSignal, reason: DropReason) -> FailedSignal:

@@ -3,6 +3,7 @@
 import traceback
 
 from clocknext_core import Config, Failure
+from clocknext_core.text import printable
 from clocknext_transports.process.interrupts import let_pass
 from clocknext_transports.process.log import logger
 
@@ -13,6 +14,8 @@ def broken_transport(error: Exception, config: Config) -> Failure:
     A signal handler's is raised again: it is the program's, and its caller must have it.
     """
     let_pass(error)
-    trace = config.redact("".join(traceback.format_exception(error)))
-    logger.error("The transport raised; the attempt has failed.\n%s", trace)
+    trace = "".join(traceback.format_exception(error))
+    # Its messages may hold what a server sent: each line is made printable, the line ends stay.
+    shown = "\n".join(map(printable, config.redact(trace).split("\n")))
+    logger.error("The transport raised; the attempt has failed.\n%s", shown)
     return Failure(f"The transport raised {type(error).__name__}.")
