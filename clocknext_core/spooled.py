@@ -238,7 +238,6 @@ class _StoredOutbox(Outbox):
             else:
                 self._events.append(Settled(ticket, error))
             self._admit_blocked()
-        self._settle_finished()
 
     def withdraw(self, ticket: Ticket, *, now: float) -> None:
         super().withdraw(ticket, now=now)
@@ -246,14 +245,12 @@ class _StoredOutbox(Outbox):
             self.storing[ticket].is_withdrawn = True
 
     def _hold_stored(self, encoded: EncodedSignal, *, age: float, is_adopted: bool) -> None:
-        expires_at = self._now - age + self._window
-        entry = Entry(self._next_number(), encoded, self._now, expires_at=expires_at, is_adopted=is_adopted)
+        number = self._next_number()
         if self._is_closed:  # it came into the spool, or out of it, too late, and stays there
-            self._room.give_back(entry.size)
-            self._leave(entry, Trigger.PARK)
             self._parked += 1
         else:
-            self._hold(entry)
+            expires_at = self._now - age + self._window
+            self._hold(Entry(number, encoded, self._now, expires_at=expires_at, is_adopted=is_adopted))
 
     def _storing_count(self) -> int:
         return len(self.storing)
@@ -264,7 +261,7 @@ class _StoredOutbox(Outbox):
         """Return whether to look into the spool now."""
         self._advance(now)
         # What is adopted may come on top of a queue that has filled meanwhile: half a queue at most.
-        return not self._is_closed and self.adoption.is_due(self._now) and not self._room.is_half_full
+        return self.adoption.is_due(self._now) and not self._room.is_half_full
 
     def begin_to_adopt(self) -> Adopt:
         """Begin to look into the spool."""

@@ -347,7 +347,7 @@ def put_into(mutant: Mutant, live: Live) -> bool:
 
 @cache
 def _codes(module: str, first_line: int, statement: str) -> Mapping[tuple[str, int], CodeType]:
-    """Compile a statement of a module: the code of every function, by its name and which of that name it is."""
+    """Compile a statement; find the code of each function by its name, and which of that name it is."""
     codes: dict[tuple[str, int], CodeType] = {}
     counts: dict[str, int] = defaultdict(int)
     source = "\n" * (first_line - 1) + statement
