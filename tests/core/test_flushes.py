@@ -59,15 +59,16 @@ def test_a_flush_covers_what_earlier_ones_cover_that_have_not_reported_yet() -> 
     held.hold("left", "left too", "left behind", is_adopted=True)
     held.end("a", "left")  # before any flush: the next one reports it
     first = held.flush()
-    held.end("left too")
+    held.hold("not covered", is_adopted=True)
+    held.end("left too", "not covered")
     second = held.flush()
     held.end("b", error=ClockNextError("no"))
     third = held.flush()
     assert [held.flushes.first_finished(is_storing=False)] == [None]
     held.end("c", "left behind")
-    for flush in (first, second, third):
+    for flush, adopted in ((first, 3), (second, 4), (third, 4)):
         report = held.settle(flush)
-        assert (report.delivered, report.adopted, report.pending) == (5, 3, 0)
+        assert (report.delivered, report.adopted, report.pending) == (adopted + 2, adopted, 0)
         assert [failed.encoded for failed in report.failed] == [encoded("b")]
     held.hold("d")
     held.end("d")
