@@ -149,7 +149,7 @@ class Flushes:
 
     def refuse(self, failed: FailedSignal) -> None:
         """Count a signal that was dropped without having been held."""
-        self._unreported.add(failed, is_adopted=False)
+        self._unreported.failed.append(failed)
 
     @property
     def wait_for_looks(self) -> bool:
@@ -186,7 +186,7 @@ class Flushes:
         for flush in self.waiting:
             if self._gives_up_at(flush, worked_at) <= now:
                 return flush
-            if flush.waits_for_adoption and flush.adopts_until <= now:
+            if flush.adopts_until <= now:
                 flush.is_past_adoption = True
         return None
 

@@ -647,7 +647,7 @@ class Outbox:
             last_sequence=self._recorded,
             own=self.held - self._held_adopted,
             adopted=self._held_adopted,
-            look=None if self._is_closed else self._ask_for_a_look(),
+            look=self._ask_for_a_look(),
             now=self._now,
             deadline_at=deadline_at,
         )

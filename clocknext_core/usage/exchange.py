@@ -58,17 +58,17 @@ def exchange_key(
     Returns:
         A key of at most 255 characters.
     """
-    scope_id = None if origin is None else origin.scope_id
+    call = Origin() if origin is None else origin
     billed = [attribution.customer_id, attribution.type, attribution.key or attribution.agent_key]
     response_id, tokens = reading.response_id, reading.tokens
     if is_trusted(response_id):
         return _digest("id", response_id, *billed)
     if response_id is not None:
         return _digest(
-            "counts", response_id, scope_id, *billed, tokens.input, tokens.output, tokens.cache or 0
+            "counts", response_id, call.scope_id, *billed, tokens.input, tokens.output, tokens.cache or 0
         )
-    if scope_id is not None and origin is not None:
-        return _digest("scope", scope_id, origin.ordinal, *billed)
+    if call.scope_id is not None:
+        return _digest("scope", call.scope_id, call.ordinal, *billed)
     return make_key()
 
 
