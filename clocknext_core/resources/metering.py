@@ -207,6 +207,7 @@ class Metering(Resource[S]):
         Raises:
             ValidationError: A bad argument, or the stream is none.
         """
+        self._check_may_stream()
         given = _given(type, fields)
         # A bad argument is an error here, and not at the end of the stream.
         sample = "unknown" if model is None else model
@@ -222,6 +223,9 @@ class Metering(Resource[S]):
         if isinstance(stream, Iterable):
             return MeteredStream(cast("Iterable[T]", stream), gatherer, record, self._meter.clock)
         raise invalid("stream", "must be an iterator or an asynchronous one: give what the SDK returned")
+
+    def _check_may_stream(self) -> None:
+        """Raise `ValidationError` where a signal can't be recorded at the end of a stream."""
 
     def _record_gathered(
         self,

@@ -1,0 +1,73 @@
+"""Relays: a client that delivers what transactions committed to an outbox."""
+
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+from clocknext_core.checks import check_instance, check_seconds
+from clocknext_transports.client.base import ClientBase
+from clocknext_transports.loops.client import LoopClient
+from clocknext_transports.postgres.store import WINDOW, ClaimingSpool
+from clocknext_transports.sync import ClockNext
+
+C = TypeVar("C", bound=ClientBase[Any, Any, Any])
+L = TypeVar("L", bound=LoopClient[Any])
+
+
+class Relay(Generic[C]):
+    """Has a client deliver the signals that transactions committed to the outbox of a database.
+
+    It works as long as its block lasts: a `with` block for a `ClockNext`, an `async with` block for an
+    `AsyncClockNext` or a `TrioClockNext`. The end of the block closes the client: it delivers what it holds, for
+    up to the client's `close_timeout`, and gives back the rest for other relays.
+
+    The client's limits, hooks and `stats()` are those of any client. What it records itself is stored in the
+    outbox too. A `BatchPolicy` with a `max_queue_size` of 1,000 has it claim 500 signals at a time.
+
+    Args:
+        url: Where the database is: `postgresql://…`, or what libpq takes.
+        client: A new client, which has recorded nothing and has no spool.
+        window: Seconds after which a recorded signal is put in quarantine instead of sent: as long as the service
+            is assumed to know its idempotency key.
+
+    Raises:
+        ValidationError: A bad argument. The block raises `ClockNextError` if the client has a spool or has been
+            used.
+    """
+
+    def __init__(self, url: str, client: C, *, window: float = WINDOW) -> None:
+        check_instance("url", url, str)
+        check_instance("client", client, ClientBase)
+        self.client: C = client
+        self.spool: ClaimingSpool = ClaimingSpool(url, window=check_seconds("window", window, positive=True))
+        """The claims, as the spool of the client."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.client!r}>"
+
+    def __enter__(self: "Relay[ClockNext]") -> "Relay[ClockNext]":
+        self._begin()
+        return self
+
+    def __exit__(
+        self: "Relay[ClockNext]",
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.client.__exit__(kind, error, trace)
+
+    async def __aenter__(self: "Relay[L]") -> "Relay[L]":
+        self._begin()
+        await self.client.flush(timeout=0)  # starts what serves, in this event loop
+        return self
+
+    async def __aexit__(
+        self: "Relay[L]",
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.client.__aexit__(kind, error, trace)
+
+    def _begin(self) -> None:
+        self.client.store_in(self.spool)
