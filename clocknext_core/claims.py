@@ -5,7 +5,7 @@ is alive by the server's clock. A signal that is claimed carries the lease of it
 or with a lease that is over, may be claimed by anyone. So renewing a lease is one small write, whatever the
 number of signals held, and giving everything back is the removal of one row.
 
-Six rules:
+Seven rules:
 
 *Guard.* A signal is settled, set aside or given back only by the lease that it carries. A relay that has lost
 a signal changes nothing of it. That both have sent it is harmless: they sent the same bytes under the same
@@ -17,6 +17,10 @@ carries its signals over to it.
 
 *Uncertain claims.* Where the answer to a claim was lost, signals may carry the lease that no relay holds. So
 the relay takes a new lease, carries over what it knows of, and ends the old one, which frees the rest.
+
+*Rotation.* After `LEASE_LIFE` seconds a lease is replaced in the same way. So a signal that carries a lease of
+which no process knows any more that it holds it, such as one that a copy of the relay claimed before it died, is
+free after that time, whatever the cause.
 
 *Low-water mark.* A claim begins above the ids claimed before, because those leave dead entries in the index
 as long as any old snapshot is in use. It begins `OVERLAP` ids lower, for transactions that took their ids
@@ -48,6 +52,8 @@ LEASE_SECONDS = 60.0
 """How long a lease lasts after it was renewed, by the server's clock."""
 RENEW_EVERY = 20.0
 """Seconds between two renewals: two may fail before the lease is over."""
+LEASE_LIFE = 300.0
+"""Seconds after which a lease is replaced by a new one."""
 FULL_LOOK_EVERY = 10.0
 """Seconds between two claims that begin at the first id."""
 OVERLAP = 1000
@@ -186,12 +192,13 @@ class Claims:
         self._is_registered = False
         self._renews_at = -math.inf
         self._renewed_at = -math.inf
+        self._rotates_at = -math.inf
         self._ids: dict[str, int] = {}
         """What is held, by idempotency key."""
-        self._settling: list[int] = []
+        self._settling: set[int] = set()
         self._settles_at = math.inf
         self._aside: dict[int, str] = {}
-        self._giving_back: list[int] = []
+        self._giving_back: set[int] = set()
         self._wanted: int | None = None
         self._mark = 0
         """The highest id claimed, since the claims went on from the last full look."""
@@ -235,7 +242,7 @@ class Claims:
         ids = self._let_go(keys)
         if ids and not self._settling:
             self._settles_at = self._now + SETTLE_AFTER
-        self._settling += ids
+        self._settling |= ids
 
     def set_aside(self, keys: Sequence[str], reason: str, *, now: float) -> None:
         """Have signals moved into quarantine. An unknown key is a no-op."""
@@ -247,7 +254,7 @@ class Claims:
         """Have signals given back, for other relays to claim. An unknown key is a no-op."""
         self._advance(now)
         ids = self._let_go(keys)
-        self._giving_back += ids
+        self._giving_back |= ids
         if ids:
             self._mark = min(self._mark, min(ids) - 1)
 
@@ -267,16 +274,17 @@ class Claims:
                 self._is_registered = True
                 self._old_lease = None
                 self._beat = 0
+                self._rotates_at = self._now + LEASE_LIFE
                 self._note_renewal()
             case Settle():
-                self._drop(self._settling, statement.ids)
+                self._settling -= {*statement.ids}
                 self.settled += len(statement.ids)
                 self._settles_at = self._now if self._settling else math.inf
             case SetAside():
                 for row_id in statement.ids:
                     del self._aside[row_id]
             case Unclaim():
-                self._drop(self._giving_back, statement.ids)
+                self._giving_back -= {*statement.ids}
             case Release():
                 self._is_closed = True
 
@@ -289,18 +297,24 @@ class Claims:
         else:
             self._change_lease(ends_old=False)
 
-    def handle_claimed(self, statement: Claim, rows: Sequence[Row]) -> None:
-        """Take what was claimed."""
+    def handle_claimed(self, statement: Claim, rows: Sequence[Row]) -> list[Row]:
+        """Take what was claimed; return what of it is not held already.
+
+        What is held can be claimed again if the lease was over for a while.
+        """
         self._succeed()
         self._wanted = None
         if self._is_full_look:
             self._full_look_at = self._now + FULL_LOOK_EVERY
-        for row in rows:
+        held = self._all_ids()
+        fresh = [row for row in rows if row.id not in held]
+        for row in fresh:
             self._ids[row.key] = row.id
         highest = max((row.id for row in rows), default=0)
         # A full look that found all it asked for has more to find behind it.
         goes_on_from_here = self._is_full_look and len(rows) == statement.limit
         self._mark = highest if goes_on_from_here else max(self._mark, highest)
+        return fresh
 
     def handle_failed(self, statement: Statement, *, is_uncertain: bool) -> None:
         """Take note that a statement failed.
@@ -325,6 +339,8 @@ class Claims:
             return Wait(None)
         if self._now < self._retry_at and self._wanted is None:
             return Wait(self._retry_at)
+        if self._is_registered and self._now >= self._rotates_at and not self._is_closing:
+            self._change_lease(ends_old=True)
         if not self._is_registered:
             return self._first_statement()
         if self._now >= self._renews_at:
@@ -360,15 +376,11 @@ class Claims:
     def _advance(self, now: float) -> None:
         self._now = max(self._now, now)
 
-    def _all_ids(self) -> list[int]:
-        return [*self._ids.values(), *self._settling, *self._aside, *self._giving_back]
+    def _all_ids(self) -> set[int]:
+        return {*self._ids.values(), *self._settling, *self._aside, *self._giving_back}
 
-    def _let_go(self, keys: Sequence[str]) -> list[int]:
-        return [self._ids.pop(key) for key in keys if key in self._ids]
-
-    def _drop(self, ids: list[int], done: Sequence[int]) -> None:
-        gone = {*done}
-        ids[:] = [row_id for row_id in ids if row_id not in gone]
+    def _let_go(self, keys: Sequence[str]) -> set[int]:
+        return {self._ids.pop(key) for key in keys if key in self._ids}
 
     def _change_lease(self, *, ends_old: bool) -> None:
         self._old_lease = self.lease

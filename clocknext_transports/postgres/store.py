@@ -315,8 +315,7 @@ class ClaimingSpool:
         cursor = connection.cursor(binary=True)
         rows = [Row(*row) for row in cursor.execute(_CLAIM, arguments).fetchall()]
         rows.sort(key=lambda row: row.id)
-        self._found = rows
-        self._claims.handle_claimed(claim, rows)
+        self._found = self._claims.handle_claimed(claim, rows)
 
     def _connected(self) -> "psycopg.Connection[tuple[Any, ...]]":
         if self._connection is None:
