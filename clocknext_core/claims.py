@@ -49,9 +49,10 @@ Lease: TypeAlias = int
 """A random positive number below 2^63, which names one relay for a while."""
 
 LEASE_SECONDS = 60.0
-"""How long a lease lasts after it was renewed, by the server's clock."""
-RENEW_EVERY = 20.0
-"""Seconds between two renewals: two may fail before the lease is over."""
+"""How long a lease lasts by default after it was renewed, by the server's clock.
+
+It is renewed after a third of that, so that two renewals may fail before it is over.
+"""
 LEASE_LIFE = 300.0
 """Seconds after which a lease is replaced by a new one."""
 FULL_LOOK_EVERY = 10.0
@@ -177,9 +178,13 @@ class Claims:
     Args:
         make_lease: Makes a new lease. Two must never be alike.
         rng: Randomness for the jitter.
+        lease_seconds: How long a lease lasts.
     """
 
-    def __init__(self, make_lease: Callable[[], Lease], rng: RandomSource) -> None:
+    def __init__(
+        self, make_lease: Callable[[], Lease], rng: RandomSource, *, lease_seconds: float = LEASE_SECONDS
+    ) -> None:
+        self._renew_every = lease_seconds / 3
         self._make_lease = make_lease
         self._rng = rng
         self._now = -math.inf
@@ -391,7 +396,7 @@ class Claims:
 
     def _note_renewal(self) -> None:
         self._renewed_at = self._now
-        self._renews_at = self._now + RENEW_EVERY
+        self._renews_at = self._now + self._renew_every
         self._settled_before = self.settled
 
     def _rate(self) -> float:

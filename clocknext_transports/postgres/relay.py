@@ -4,9 +4,11 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from clocknext_core.checks import check_instance, check_seconds
+from clocknext_core.claims import LEASE_SECONDS
+from clocknext_core.errors import invalid
 from clocknext_transports.client.base import ClientBase
 from clocknext_transports.loops.client import LoopClient
-from clocknext_transports.postgres.store import WINDOW, ClaimingSpool
+from clocknext_transports.postgres.store import LEAST_LEASE, WINDOW, ClaimingSpool
 from clocknext_transports.sync import ClockNext
 
 C = TypeVar("C", bound=ClientBase[Any, Any, Any])
@@ -28,17 +30,24 @@ class Relay(Generic[C]):
         client: A new client, which has recorded nothing and has no spool.
         window: Seconds after which a recorded signal is put in quarantine instead of sent: as long as the service
             is assumed to know its idempotency key.
+        lease: Seconds after which other relays claim what this one holds, if it has died. It is renewed after a
+            third of that.
 
     Raises:
         ValidationError: A bad argument. The block raises `ClockNextError` if the client has a spool or has been
             used.
     """
 
-    def __init__(self, url: str, client: C, *, window: float = WINDOW) -> None:
+    def __init__(
+        self, url: str, client: C, *, window: float = WINDOW, lease: float = LEASE_SECONDS
+    ) -> None:
         check_instance("url", url, str)
         check_instance("client", client, ClientBase)
         self.client: C = client
-        self.spool: ClaimingSpool = ClaimingSpool(url, window=check_seconds("window", window, positive=True))
+        if check_seconds("lease", lease) < LEAST_LEASE:
+            raise invalid("lease", f"must be at least {LEAST_LEASE:.0f} second")
+        checked = check_seconds("window", window, positive=True)
+        self.spool: ClaimingSpool = ClaimingSpool(url, window=checked, lease=lease)
         """The claims, as the spool of the client."""
 
     def __repr__(self) -> str:

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 WINDOW: Final = 24 * 3600.0
 """Seconds after which a recorded signal is not sent: the service may have forgotten its key."""
 
-_LEASE: Final = f"{LEASE_SECONDS} seconds"
+LEAST_LEASE: Final = 1.0
+"""Fewest seconds that a lease may last."""
 
 _REGISTER: Final[LiteralString] = """
 INSERT INTO clocknext_outbox_relays (lease, alive_until, name)
@@ -102,6 +103,7 @@ class ClaimingSpool:
         url: Where the database is: `postgresql://…`, or what libpq takes.
         window: Seconds after which a recorded signal is put in quarantine instead of sent, by the server's
             clock.
+        lease: Seconds after which other relays may claim what this one holds, if it does not renew its lease.
         clock: Seconds on a monotonic clock.
         wall: Seconds since 1970, on the clock that the client's keeper reads.
     """
@@ -111,11 +113,13 @@ class ClaimingSpool:
         url: str,
         *,
         window: float = WINDOW,
+        lease: float = LEASE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._url = url
         self._window = window
+        self._lease_seconds = lease
         self._clock = clock
         self._wall = wall
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
@@ -126,7 +130,7 @@ class ClaimingSpool:
         self._begin()
 
     def _begin(self) -> None:
-        self._claims = Claims(_new_lease, Random(_new_lease()))  # noqa: S311 - jitter
+        self._claims = Claims(_new_lease, Random(_new_lease()), lease_seconds=self._lease_seconds)  # noqa: S311
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"  # the URL may hold a password
@@ -140,6 +144,11 @@ class ClaimingSpool:
     def settled(self) -> int:
         """Signals deleted from the table because they had ended."""
         return self._claims.settled
+
+    @property
+    def lease_seconds(self) -> float:
+        """How long a lease lasts."""
+        return self._lease_seconds
 
     @property
     def lease(self) -> int:
@@ -271,7 +280,7 @@ class ClaimingSpool:
                     "lease": statement.lease,
                     "beat": statement.beat,
                     "rate": statement.rate,
-                    "seconds": _LEASE,
+                    "seconds": f"{self._lease_seconds} seconds",
                 }
                 renewed = connection.execute(_RENEW, arguments).fetchone()
                 if renewed is not None:
@@ -307,7 +316,8 @@ class ClaimingSpool:
 
     def _register(self, connection: "psycopg.Connection[tuple[Any, ...]]", lease: int) -> None:
         name = f"{socket.gethostname()}:{os.getpid()}"
-        connection.execute(_REGISTER, {"lease": lease, "seconds": _LEASE, "name": name})
+        seconds = f"{self._lease_seconds} seconds"
+        connection.execute(_REGISTER, {"lease": lease, "seconds": seconds, "name": name})
         connection.execute(_PURGE)
 
     def _claim(self, connection: "psycopg.Connection[tuple[Any, ...]]", claim: Claim) -> None:

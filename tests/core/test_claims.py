@@ -9,7 +9,7 @@ from clocknext_core.claims import (
     FULL_LOOK_EVERY,
     LEASE_LIFE,
     OVERLAP,
-    RENEW_EVERY,
+    LEASE_SECONDS,
     SETTLE_AFTER,
     SETTLE_BATCH,
     Claim,
@@ -24,6 +24,9 @@ from clocknext_core.claims import (
     Unclaim,
 )
 from tests.core.claims_model import World
+
+
+RENEW_EVERY = LEASE_SECONDS / 3
 
 
 def fresh() -> Claims:
