@@ -257,14 +257,8 @@ class ClaimingSpool:
             is_sent = True
             with failures():
                 self._execute(connection, statement)
-        except SpoolError:
-            # After an error that the server reports the statement is undone; after a broken connection it
-            # may have been carried out.
-            is_broken = self._connection is not None and self._connection.broken
-            self._claims.handle_failed(statement, is_uncertain=is_sent and is_broken)
-            self._hang_up()
-            raise
         except BaseException:
+            # Also what the server reports as failed may have been carried out: one that crashes says so too.
             self._claims.handle_failed(statement, is_uncertain=is_sent)
             self._hang_up()
             raise
