@@ -230,12 +230,11 @@ class Claims:
     # Inputs
 
     def ask(self, limit: int) -> None:
-        """Ask for a claim of at most `limit` signals: the next poll returns it."""
-        self._wanted = limit
+        """Ask for a claim of at most `limit` signals, as soon as what is due before it is done.
 
-    def forget_claim(self) -> None:
-        """Take back what `ask` has asked for: it failed."""
-        self._wanted = None
+        A failure of any statement takes the request back.
+        """
+        self._wanted = limit
 
     def hold(self, key: str, row_id: int) -> None:
         """Take note of a signal that was stored under the current lease."""
@@ -328,12 +327,11 @@ class Claims:
             statement: What was to be done.
             is_uncertain: Whether it may have been carried out: its answer was lost.
         """
+        self._wanted = None
         self._failures += 1
         self._retry_at = self._now + backoff_delay(self._failures, STATEMENTS, self._rng)
-        if isinstance(statement, Claim):
-            self._wanted = None
-            if is_uncertain:
-                self._change_lease(ends_old=True)
+        if isinstance(statement, Claim) and is_uncertain:
+            self._change_lease(ends_old=True)
 
     # Output
 

@@ -42,7 +42,19 @@ def cli() -> None:
     """  # noqa: D301 - click's mark of a block to leave as it is
 
 
-for _command in (demo, emulator, send, verify, spool, outbox, whoami, models, customers, balances, usage_commands):
+for _command in (
+    demo,
+    emulator,
+    send,
+    verify,
+    spool,
+    outbox,
+    whoami,
+    models,
+    customers,
+    balances,
+    usage_commands,
+):
     cli.add_command(_command)
 
 

@@ -129,7 +129,16 @@ class Writer:
 @contextmanager
 def _relay(url: str, server: EmulatorServer) -> Generator["subprocess.Popen[bytes]", None, None]:
     """Run a relay as a process of its own for the length of the block."""
-    command = [sys.executable, "-m", "clocknext_transports.cli", "outbox", "relay", url, "--lease", str(LEASE)]
+    command = [
+        sys.executable,
+        "-m",
+        "clocknext_transports.cli",
+        "outbox",
+        "relay",
+        url,
+        "--lease",
+        str(LEASE),
+    ]
     environment = {**os.environ, "CLOCKNEXT_API_KEY": server.api_key, "CLOCKNEXT_BASE_URL": server.url}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)  # noqa: S603
     try:
@@ -176,7 +185,10 @@ def _story(database: EmbeddedServer, server: EmulatorServer, tell: Any) -> Proof
     writer = Writer(database.url)
     with ExitStack() as relays:
         first, *_ = [relays.enter_context(_relay(database.url, server)) for _ in range(3)]
-        tell(f"Three relays run. The application begins {TRANSACTIONS:,} transactions and rolls back a third.")
+        _wait_for(lambda: len(survey.status(database.url).relays) == 3)
+        tell(
+            f"Three relays run. The application begins {TRANSACTIONS:,} transactions and rolls back a third."
+        )
         for number in range(TRANSACTIONS):
             writer.write()
             if number == TRANSACTIONS // 3:

@@ -199,5 +199,3 @@ def _served(running: Relay[ClockNext], port: int | None) -> Generator[None, None
         server.shutdown()
         thread.join()
         server.server_close()
-
-

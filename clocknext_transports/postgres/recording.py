@@ -49,7 +49,7 @@ class _Writer:
     def run(self, operation: Operation[Any], /) -> Any:
         """Refuse a call to the service."""
         raise ClockNextError(
-            f"{operation.method} {operation.target} is a call to the service, and no transaction should wait for "
+            f"{operation.method} {operation.path} is a call to the service, and no transaction should wait for "
             "one: an outbox records signals only. Use a client, such as ClockNext."
         )
 

@@ -38,9 +38,7 @@ class Relay(Generic[C]):
             used.
     """
 
-    def __init__(
-        self, url: str, client: C, *, window: float = WINDOW, lease: float = LEASE_SECONDS
-    ) -> None:
+    def __init__(self, url: str, client: C, *, window: float = WINDOW, lease: float = LEASE_SECONDS) -> None:
         check_instance("url", url, str)
         check_instance("client", client, ClientBase)
         self.client: C = client

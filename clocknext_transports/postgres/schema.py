@@ -11,7 +11,7 @@ from clocknext_core import SpoolError
 VERSION: Final = 1
 """The version of the tables that this library makes and reads."""
 
-_TABLES: Final[LiteralString] = """
+VERSION_1: Final[LiteralString] = """
 CREATE TABLE IF NOT EXISTS clocknext_outbox_version (
     version integer NOT NULL
 );
@@ -50,7 +50,7 @@ INSERT INTO clocknext_outbox_version (version)
     SELECT 1 WHERE NOT EXISTS (SELECT FROM clocknext_outbox_version);
 """
 
-_MIGRATIONS: Final[tuple[LiteralString, ...]] = (_TABLES,)
+_MIGRATIONS: Final[tuple[LiteralString, ...]] = (VERSION_1,)
 """What brings a database from each version to the next, the first from none at all."""
 
 DROP: Final[LiteralString] = """

@@ -124,7 +124,8 @@ class ClaimingSpool:
         self._wall = wall
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
         self._problems: list[Problem] = []
-        self._found: Sequence[Row] = ()
+        self._found: Sequence[Row] | None = None
+        """What the claim that was asked for has found; `None` until it has been carried out."""
         self.worked_at: float | None = None
         """When the database last carried out a statement, on the monotonic clock; `None`: never yet."""
         self._begin()
@@ -178,17 +179,23 @@ class ClaimingSpool:
     def adopt(self, limit: int) -> Sequence[Stored]:
         """Claim signals; see `Spool.adopt`."""
         self._claims.ask(limit)
-        self._found = ()
-        self._run()
+        self._found = None
+        try:
+            self._run()
+        except SpoolError:
+            if self._found is None:  # else something failed after the claim, and is tried again
+                raise
         found: list[Stored] = []
-        for row in self._found:
+        for row in self._found or ():
             stored = Stored(row.key, row.body, self._wall() - row.age)
             if row.age < self._window:
                 found.append(stored)
             else:
                 self._claims.set_aside([row.key], "too old to be sent", now=self._clock())
                 self._problems.append(
-                    Problem(f"The signal {row.key!r} is too old to be sent: it was put in quarantine.", stored)
+                    Problem(
+                        f"The signal {row.key!r} is too old to be sent: it was put in quarantine.", stored
+                    )
                 )
         return found
 

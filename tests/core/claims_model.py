@@ -134,6 +134,7 @@ class Relay:
         self.claims = Claims(lambda: rng.getrandbits(63), rng)
         self.held: list[str] = []
         self.is_dead = False
+        self.is_asked = False
         self.sleeps = 0
         """Steps for which it does nothing."""
 
@@ -175,6 +176,7 @@ class Relay:
                 return
             if isinstance(statement, Claim):
                 assert isinstance(result, list)
+                assert self.is_asked
                 self.held += [row.key for row in self.claims.handle_claimed(statement, result)]
             elif isinstance(statement, Renew):
                 self.claims.handle_renewed(is_ours=bool(result))
@@ -233,8 +235,9 @@ class World:
     def work(self, relay: Relay, faults: float) -> None:
         if len(relay.held) < 20:
             relay.claims.ask(self.rng.choice((1, 10, 500)))
+            relay.is_asked = True
         relay.run(faults)
-        relay.claims.forget_claim()
+        relay.is_asked = False
         relay.end_some()
         if not relay.is_dead:
             relay.run(faults)

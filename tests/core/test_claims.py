@@ -221,11 +221,18 @@ def test_failures_are_repeated_ever_later_and_what_is_due_is_not_lost() -> None:
     assert claims.settled == 1
 
 
-def test_a_claim_that_is_forgotten_is_not_made() -> None:
+def test_a_failure_before_the_claim_takes_the_request_back() -> None:
     claims = fresh()
     claims.ask(10)
-    claims.forget_claim()
-    assert claims.poll(now=1.0) == Wait(RENEW_EVERY)
+    renew = claims.poll(now=RENEW_EVERY)
+    assert isinstance(renew, Renew)
+    claims.handle_failed(renew, is_uncertain=False)
+    waiting = claims.poll(now=RENEW_EVERY)
+    assert isinstance(waiting, Wait)
+    assert waiting.until is not None
+    assert claims.poll(now=waiting.until) == renew
+    claims.handle_renewed(is_ours=True)
+    assert isinstance(claims.poll(now=waiting.until), Wait), "nobody would take what is found"
 
 
 def test_the_end_settles_what_has_ended_and_frees_the_rest() -> None:
