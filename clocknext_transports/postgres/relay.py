@@ -18,9 +18,9 @@ L = TypeVar("L", bound=LoopClient[Any])
 class Relay(Generic[C]):
     """Has a client deliver the signals that transactions committed to the outbox of a database.
 
-    It works as long as its block lasts: a `with` block for a `ClockNext`, an `async with` block for an
-    `AsyncClockNext` or a `TrioClockNext`. The end of the block closes the client: it delivers what it holds, for
-    up to the client's `close_timeout`, and gives back the rest for other relays.
+    Its block is the client's: a `with` block for a `ClockNext`, an `async with` block for an `AsyncClockNext` or a
+    `TrioClockNext`. At the end of the block the client is closed: it delivers what it holds, for up to its
+    `close_timeout`, and gives back the rest for other relays.
 
     The client's limits, hooks and `stats()` are those of any client. What it records itself is stored in the
     outbox too. A `BatchPolicy` with a `max_queue_size` of 1,000 has it claim 500 signals at a time.
@@ -34,8 +34,8 @@ class Relay(Generic[C]):
             third of that.
 
     Raises:
-        ValidationError: A bad argument. The block raises `ClockNextError` if the client has a spool or has been
-            used.
+        ClockNextError: The client has a spool or has been used.
+        ValidationError: A bad argument.
     """
 
     def __init__(self, url: str, client: C, *, window: float = WINDOW, lease: float = LEASE_SECONDS) -> None:
@@ -47,12 +47,13 @@ class Relay(Generic[C]):
         checked = check_seconds("window", window, positive=True)
         self.spool: ClaimingSpool = ClaimingSpool(url, window=checked, lease=lease)
         """The claims, as the spool of the client."""
+        client.store_in(self.spool)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.client!r}>"
 
     def __enter__(self: "Relay[ClockNext]") -> "Relay[ClockNext]":
-        self._begin()
+        self.client.__enter__()
         return self
 
     def __exit__(
@@ -64,7 +65,7 @@ class Relay(Generic[C]):
         self.client.__exit__(kind, error, trace)
 
     async def __aenter__(self: "Relay[L]") -> "Relay[L]":
-        self._begin()
+        await self.client.__aenter__()
         await self.client.flush(timeout=0)  # starts what serves, in this event loop
         return self
 
@@ -75,6 +76,3 @@ class Relay(Generic[C]):
         trace: TracebackType | None,
     ) -> None:
         await self.client.__aexit__(kind, error, trace)
-
-    def _begin(self) -> None:
-        self.client.store_in(self.spool)

@@ -13,7 +13,7 @@ _COUNT: Final[LiteralString] = """
 SELECT count(*), count(*) FILTER (WHERE lease = ANY(ARRAY(
     SELECT lease FROM clocknext_outbox_relays WHERE alive_until > clock_timestamp()
 )))
-FROM (SELECT lease FROM clocknext_outbox LIMIT %(most)s) AS some
+FROM (SELECT lease FROM clocknext_outbox LIMIT %(most)s) AS counted
 """
 _OLDEST: Final[LiteralString] = """
 SELECT extract(epoch FROM clock_timestamp() - recorded_at)::float8 FROM clocknext_outbox ORDER BY id LIMIT 1
