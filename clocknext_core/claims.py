@@ -11,24 +11,24 @@ Seven rules:
 a signal changes nothing of it. That both have sent it is harmless: they sent the same bytes under the same
 idempotency key.
 
-*Beat.* Each renewal counts the lease's beat up from the number that the relay knows. Where that fails, another
-process uses the same lease (a copied machine), or a renewal's answer was lost: the relay takes a new lease and
-carries its signals over to it.
+*Beat.* Each renewal counts the lease's beat up from the number that the relay knows. Where that fails,
+another process uses the same lease (a copied machine), or a renewal's answer was lost: the relay takes a new
+lease and carries its signals over to it.
 
 *Uncertain claims.* Where the answer to a claim was lost, signals may carry the lease that no relay holds. So
 the relay takes a new lease, carries over what it knows of, and ends the old one, which frees the rest.
 
-*Rotation.* After `LEASE_LIFE` seconds a lease is replaced in the same way. So a signal that carries a lease of
-which no process knows any more that it holds it, such as one that a copy of the relay claimed before it died, is
-free after that time, whatever the cause.
+*Rotation.* After `LEASE_LIFE` seconds a lease is replaced in the same way. So a signal that carries a lease
+of which no process knows any more that it holds it, such as one that a copy of the relay claimed before it
+died, is free after that time, whatever the cause.
 
 *Low-water mark.* A claim begins above the ids claimed before, because those leave dead entries in the index
 as long as any old snapshot is in use. It begins `OVERLAP` ids lower, for transactions that took their ids
 early and committed late. Every `FULL_LOOK_EVERY` seconds a claim begins at the first id: what committed later
 still, and what dead relays left, is found then.
 
-*Batches.* What has ended is settled in batches of up to `SETTLE_BATCH`, sorted by id, and after `SETTLE_AFTER`
-seconds at the latest.
+*Batches.* What has ended is settled in batches of up to `SETTLE_BATCH`, sorted by id, and after
+`SETTLE_AFTER` seconds at the latest.
 
 *Back-off.* After a failure nothing but a claim that is asked for is tried again before the back-off is over.
 

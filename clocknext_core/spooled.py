@@ -287,7 +287,7 @@ class _StoredOutbox(Outbox):
         return Adopt(min(self._batch.max_queue_size // 2 + 1, ADOPTED_AT_ONCE))
 
     def give_back(self, now: float) -> None:
-        """In an outage, leave adopted signals that were never attempted to the processes that share the spool.
+        """In an outage, leave adopted signals that were never attempted to other processes.
 
         One stays if there is no other to probe with.
         """

@@ -33,8 +33,8 @@ def _reported() -> Generator[None, None, None]:
 def outbox() -> None:
     """Make the tables of an outbox in PostgreSQL, relay what was committed to it, and look into it.
 
-    URL is where the database is: postgresql://user@host/database. The environment's CLOCKNEXT_OUTBOX_URL takes
-    its place; a password is better kept there, or in ~/.pgpass, since process lists show arguments.
+    URL is where the database is: postgresql://user@host/database. The environment's CLOCKNEXT_OUTBOX_URL
+    takes its place; a password is better kept there, or in ~/.pgpass, since process lists show arguments.
     """
 
 

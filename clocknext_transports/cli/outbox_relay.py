@@ -71,9 +71,9 @@ def relay(
     """Deliver the signals that transactions committed to the outbox at URL, each billed once.
 
     Any number of relays may work on one outbox. A relay that dies loses nothing: its signals are claimed by
-    another one after a minute at most. One that is stopped by SIGTERM or Ctrl-C delivers what it holds, for as
-    long as --close-timeout allows, and gives back the rest. It prints a line at the start, each minute, and at
-    the end.
+    another one after a minute at most. One that is stopped by SIGTERM or Ctrl-C delivers what it holds, for
+    as long as --close-timeout allows, and gives back the rest. It prints a line at the start, each minute,
+    and at the end.
 
     \b
     Exit status
@@ -112,8 +112,8 @@ def relay(
 def _line(running: Relay[ClockNext]) -> str:
     stats = running.client.stats()
     text = (
-        f"{stats.delivered:,} delivered, {stats.rejected:,} refused, {sum(stats.dropped.values()):,} dropped, "
-        f"{stats.held:,} held, {stats.retries:,} retries; the gate is {stats.gate}"
+        f"{stats.delivered:,} delivered, {stats.rejected:,} refused, {sum(stats.dropped.values()):,} dropped"
+        f", {stats.held:,} held, {stats.retries:,} retries; the gate is {stats.gate}"
     )
     seconds = _silence(running)
     is_silent = seconds > running.spool.lease_seconds

@@ -1,7 +1,8 @@
 """Many machines: signals as rows in the user's PostgreSQL, and relays that deliver each of them.
 
-`outbox` records a signal in the user's own transaction. A `Relay`, of which there may be any number on any number
-of machines, claims what was committed and has an ordinary client deliver it. `migrate` makes the tables.
+`outbox` records a signal in the user's own transaction. A `Relay`, of which there may be any number on any
+number of machines, claims what was committed and has an ordinary client deliver it. `migrate` makes the
+tables.
 
 Relays need psycopg 3 (the extra `postgres`); `outbox` needs nothing but the driver of the connection.
 """

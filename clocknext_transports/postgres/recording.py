@@ -49,8 +49,8 @@ class _Writer:
     def run(self, operation: Operation[Any], /) -> Any:
         """Refuse a call to the service."""
         raise ClockNextError(
-            f"{operation.method} {operation.path} is a call to the service, and no transaction should wait for "
-            "one: an outbox records signals only. Use a client, such as ClockNext."
+            f"{operation.method} {operation.path} is a call to the service, and no transaction should wait "
+            "for one: an outbox records signals only. Use a client, such as ClockNext."
         )
 
     def record(self, encoded: EncodedSignal, wait: bool | None = None, /) -> Any:
@@ -58,8 +58,8 @@ class _Writer:
         if wait is not None and check_bool("wait", wait):
             raise invalid(
                 "wait",
-                "can't be True in a transaction: the signal is sent by a relay after the commit, so there is no "
-                "answer to wait for before it",
+                "can't be True in a transaction: the signal is sent by a relay after the commit, so there is "
+                "no answer to wait for before it",
             )
         key = encoded.idempotency_key
         if "\0" in key:
@@ -91,8 +91,8 @@ class _Explained:
 
 
 _NOTES = {
-    "40001": "clocknext: another transaction recorded a signal under the same key. The isolation level doesn't "
-    "allow to go on: run the whole transaction again.",
+    "40001": "clocknext: another transaction recorded a signal under the same key, and the isolation level "
+    "doesn't allow to go on: run the whole transaction again.",
     "40P01": "clocknext: two transactions recorded the same keys in another order. Run the whole transaction "
     "again.",
     "42P01": "clocknext: the database has no outbox. Run `clocknext outbox migrate`, or set the search_path.",
@@ -126,8 +126,8 @@ class OutboxSignals(Signals[S]):
     def _check_may_stream(self) -> None:
         raise invalid(
             "stream",
-            "can't be recorded in a transaction, which may have ended when the stream ends: give the last chunk to "
-            "from_response",
+            "can't be recorded in a transaction, which may have ended when the stream ends: give the last "
+            "chunk to from_response",
         )
 
 
@@ -173,17 +173,17 @@ def outbox(
     models: ModelNames = "undated",
     autocommit: bool = False,
 ) -> Outbox | AsyncOutbox:
-    """Return what records signals in the transaction of a connection, so that they commit or roll back with it.
+    """Return what records signals in a connection's transaction: they commit or roll back with it.
 
     Each call inserts one row, and does no more than that: a relay sends the signal after the commit. Its
     arguments are checked and encoded first, so that a bad one leaves the transaction as it is. A key that is
-    recorded already, in whichever transaction, stays one row; where that one has not ended yet, the insert waits
-    for its end, and under `REPEATABLE READ` or `SERIALIZABLE` it may fail with SQLSTATE 40001: run the whole
-    transaction again.
+    recorded already, in whichever transaction, stays one row; where that one has not ended yet, the insert
+    waits for its end, and under `REPEATABLE READ` or `SERIALIZABLE` it may fail with SQLSTATE 40001: run the
+    whole transaction again.
 
     Args:
-        conn: The connection: psycopg's `Connection` or `AsyncConnection`, asyncpg's `Connection`, SQLAlchemy's
-            `Connection`, `Session`, `AsyncConnection` or `AsyncSession`.
+        conn: The connection: psycopg's `Connection` or `AsyncConnection`, asyncpg's `Connection`,
+            SQLAlchemy's `Connection`, `Session`, `AsyncConnection` or `AsyncSession`.
         using: The alias of Django's database, in place of a connection. Inside `atomic`.
         models: How names of models in responses become names of the catalogue, as for a client; `"workspace"`
             can't be had here.

@@ -18,9 +18,9 @@ L = TypeVar("L", bound=LoopClient[Any])
 class Relay(Generic[C]):
     """Has a client deliver the signals that transactions committed to the outbox of a database.
 
-    Its block is the client's: a `with` block for a `ClockNext`, an `async with` block for an `AsyncClockNext` or a
-    `TrioClockNext`. At the end of the block the client is closed: it delivers what it holds, for up to its
-    `close_timeout`, and gives back the rest for other relays.
+    Its block is the client's: a `with` block for a `ClockNext`, an `async with` block for an `AsyncClockNext`
+    or a `TrioClockNext`. At the end of the block the client is closed: it delivers what it holds, for up to
+    its `close_timeout`, and gives back the rest for other relays.
 
     The client's limits, hooks and `stats()` are those of any client. What it records itself is stored in the
     outbox too. A `BatchPolicy` with a `max_queue_size` of 1,000 has it claim 500 signals at a time.
@@ -28,10 +28,10 @@ class Relay(Generic[C]):
     Args:
         url: Where the database is: `postgresql://…`, or what libpq takes.
         client: A new client, which has recorded nothing and has no spool.
-        window: Seconds after which a recorded signal is put in quarantine instead of sent: as long as the service
-            is assumed to know its idempotency key.
-        lease: Seconds after which other relays claim what this one holds, if it has died. It is renewed after a
-            third of that.
+        window: Seconds after which a recorded signal is put in quarantine instead of sent: as long as the
+            service is assumed to know its idempotency key.
+        lease: Seconds after which other relays claim what this one holds, if it has died. It is renewed after
+            a third of that.
 
     Raises:
         ClockNextError: The client has a spool or has been used.

@@ -1,7 +1,7 @@
 """The tables of an outbox, as plain SQL, and what brings a database up to them.
 
-Names are not qualified: the connection's `search_path` says which schema they are in. One schema is the outbox of
-one organisation of ClockNext, since a key is unique in the table as it is for the service.
+Names are not qualified: the connection's `search_path` says which schema they are in. One schema is the
+outbox of one organisation of ClockNext, since a key is unique in the table as it is for the service.
 """
 
 from typing import Any, Final, LiteralString
@@ -87,7 +87,7 @@ def relay_rights(role: str) -> str:
 
 
 def migrate(url: str) -> bool:
-    """Make the tables of an outbox, or bring them up to this version; return whether there was anything to do.
+    """Make the tables of an outbox, or bring them up to this version; return whether that changed anything.
 
     Running it again, or in several processes at the same time, is harmless.
 
@@ -127,8 +127,8 @@ def check_version(version: int) -> None:
     """
     if version > VERSION:
         raise SpoolError(
-            f"The outbox's tables are of version {version}, and this clocknext knows version {VERSION} at most: "
-            "install a newer one."
+            f"The outbox's tables are of version {version}, and this clocknext knows version {VERSION} at "
+            "most: install a newer one."
         )
 
 

@@ -1,8 +1,8 @@
 """The table of an outbox as the shared spool of a relay's client.
 
-What is claimed when, and what an answer means, `clocknext_core.claims` decides; here its statements are run, one
-at a time and each a transaction of its own. The thread of the spool's writer calls everything, and waits here for
-the database instead of in the client's driver.
+What is claimed when, and what an answer means, `clocknext_core.claims` decides; here its statements are run,
+one at a time and each a transaction of its own. The thread of the spool's writer calls everything, and waits
+here for the database instead of in the client's driver.
 """
 
 import os
@@ -186,7 +186,7 @@ class ClaimingSpool:
             if self._found is None:  # else something failed after the claim, and is tried again
                 raise
         found: list[Stored] = []
-        for row in self._found or ():
+        for row in self._claimed():
             stored = Stored(row.key, row.body, self._wall() - row.age)
             if row.age < self._window:
                 found.append(stored)
@@ -198,6 +198,9 @@ class ClaimingSpool:
                     )
                 )
         return found
+
+    def _claimed(self) -> Sequence[Row]:
+        return self._found or ()
 
     def quarantine(self, keys: Sequence[str], reason: str) -> None:
         """Have signals set aside; see `Spool.quarantine`. A failure is repeated by `tend`."""
@@ -237,8 +240,8 @@ class ClaimingSpool:
         """Settle what has ended, and give back everything else at once.
 
         Raises:
-            SpoolError: The database can't be reached. What was not settled may be sent once more, under its key,
-                when the lease is over.
+            SpoolError: The database can't be reached. What was not settled may be sent once more, under its
+                key, when the lease is over.
         """
         self._claims.close(now=self._clock())
         try:

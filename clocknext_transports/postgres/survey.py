@@ -29,7 +29,9 @@ SELECT id, key, body, extract(epoch FROM recorded_at)::float8, reason FROM clock
 WHERE %(keys)s::text[] IS NULL OR key = ANY(%(keys)s) ORDER BY id
 """
 _RELEASE: Final[LiteralString] = """
-WITH released AS (DELETE FROM clocknext_outbox_quarantine WHERE id = ANY(%(ids)s::bigint[]) RETURNING key, body)
+WITH released AS (
+    DELETE FROM clocknext_outbox_quarantine WHERE id = ANY(%(ids)s::bigint[]) RETURNING key, body
+)
 INSERT INTO clocknext_outbox (key, body) SELECT key, body FROM released ON CONFLICT DO NOTHING
 """
 _DELETE: Final[LiteralString] = "DELETE FROM clocknext_outbox_quarantine WHERE id = ANY(%(ids)s::bigint[])"

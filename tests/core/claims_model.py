@@ -1,8 +1,8 @@
 """A table that relays share, as its statements change it, and relays that run the claims' statements on it.
 
-Any statement may fail before it is carried out, or after (its answer is lost). A relay may be killed between any
-two of its steps, be copied with its lease, and sleep for longer than a lease lasts. Ids are handed out before
-the commits, so that rows appear below ids that were claimed already.
+Any statement may fail before it is carried out, or after (its answer is lost). A relay may be killed between
+any two of its steps, be copied with its lease, and sleep for longer than a lease lasts. Ids are handed out
+before the commits, so that rows appear below ids that were claimed already.
 """
 
 from collections import Counter

@@ -8,8 +8,8 @@ from clocknext_core import claims as claims_module
 from clocknext_core.claims import (
     FULL_LOOK_EVERY,
     LEASE_LIFE,
-    OVERLAP,
     LEASE_SECONDS,
+    OVERLAP,
     SETTLE_AFTER,
     SETTLE_BATCH,
     Claim,
@@ -24,7 +24,6 @@ from clocknext_core.claims import (
     Unclaim,
 )
 from tests.core.claims_model import World
-
 
 RENEW_EVERY = LEASE_SECONDS / 3
 

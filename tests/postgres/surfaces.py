@@ -47,7 +47,7 @@ async def drive_async(steps: Steps) -> None:
         value = error = None
         try:
             value = await pending
-        except Exception as raised:
+        except Exception as raised:  # noqa: BLE001 - for the work to expect
             error = raised
 
 
@@ -75,9 +75,9 @@ def psycopg_pipeline(database: Database, work: Work, commit: bool) -> None:
 
 def psycopg_async(database: Database, work: Work, commit: bool) -> None:
     async def main() -> None:
-        async with await psycopg.AsyncConnection.connect(database.url) as connection:
-            async with connection.transaction(force_rollback=not commit):
-                await drive_async(work(outbox(connection), lambda sql: connection.execute(sql.encode())))
+        connection = await psycopg.AsyncConnection.connect(database.url)
+        async with connection, connection.transaction(force_rollback=not commit):
+            await drive_async(work(outbox(connection), lambda sql: connection.execute(sql.encode())))
 
     asyncio.run(main())
 
@@ -177,7 +177,10 @@ def connect_django(database: Database) -> None:
     }
     if not settings.configured:
         settings.configure(
-            DATABASES={"default": parts, "other": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+            DATABASES={
+                "default": parts,
+                "other": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"},
+            },
             INSTALLED_APPS=["clocknext_transports.postgres.django"],
             USE_TZ=True,
         )

@@ -87,7 +87,7 @@ def test_a_bad_argument_leaves_the_transaction_as_it_is(surface: Surface, databa
                 yield box.signals.credit(**{**SIGNAL, **arguments})
         with pytest.raises(ValidationError, match="from_response"):
             box.signals.from_stream([], customer_id="cus_1", key="chat")
-        with pytest.raises(ClockNextError, match="GET /api/v1/usage.customerId=cus_1 is a call to the service"):
+        with pytest.raises(ClockNextError, match="is a call to the service"):
             yield box.signals.list(customer_id="cus_1")
         yield box.signals.credit(**SIGNAL, idempotency_key="good", wait=False)
 

@@ -93,7 +93,7 @@ def test_so_is_django_outside_atomic(database: Database) -> None:
 def test_what_is_no_connection_is_refused_with_its_class(database: Database) -> None:
     for arguments in ((), (object(),), (psycopg.connect,)):
         with pytest.raises(ValidationError, match="conn: must be"):
-            outbox(*arguments)  # type: ignore[call-overload]
+            outbox(*arguments)
     with psycopg.connect(database.url) as connection, pytest.raises(ValidationError, match="exactly one"):
         outbox(connection, using="default")  # type: ignore[call-overload]
     engine = sqlalchemy.create_engine("sqlite://")
@@ -102,7 +102,9 @@ def test_what_is_no_connection_is_refused_with_its_class(database: Database) -> 
     engine.dispose()
 
 
-def test_models_are_renamed_as_a_client_renames_them_but_no_catalogue_is_asked_for(database: Database) -> None:
+def test_models_are_renamed_as_a_client_renames_them_but_no_catalogue_is_asked_for(
+    database: Database,
+) -> None:
     response = {"id": "x", "model": "gpt-x-2024-01-01", "usage": {"prompt_tokens": 1, "completion_tokens": 1}}
     with psycopg.connect(database.url) as connection:
         with pytest.raises(ValidationError, match="workspace"):
@@ -143,7 +145,9 @@ with psycopg.connect(sys.argv[1]) as connection:
     clocknext_transports.postgres.outbox(connection).signals.wallet(customer_id="c", model="m")
 assert not (drivers - {"psycopg"}) & {*sys.modules}
 """
-    subprocess.run([sys.executable, "-c", program, database.url], env=environment(), check=True, timeout=PATIENCE)
+    subprocess.run(
+        [sys.executable, "-c", program, database.url], env=environment(), check=True, timeout=PATIENCE
+    )
     assert len(database.keys()) == 1
 
 

@@ -31,9 +31,7 @@ def service() -> Iterator[EmulatorServer]:
 
 def client(service: EmulatorServer, **options: Any) -> ClockNext:
     batch = BatchPolicy(max_queue_size=100)
-    return ClockNext(
-        service.api_key, base_url=service.url, **{"retry": RETRY, "batch": batch, **options}
-    )
+    return ClockNext(service.api_key, base_url=service.url, **{"retry": RETRY, "batch": batch, **options})
 
 
 def assert_billed_once(service: EmulatorServer, keys: list[str]) -> None:
@@ -112,7 +110,8 @@ def test_what_can_not_be_read_is_put_in_quarantine(database: Database, service: 
     database.write("good")
     database.execute("INSERT INTO clocknext_outbox (key, body) VALUES ('none', 'no JSON')")
     database.execute(
-        "INSERT INTO clocknext_outbox (key, body) SELECT 'other', body FROM clocknext_outbox WHERE key = 'good'"
+        "INSERT INTO clocknext_outbox (key, body) "
+        "SELECT 'other', body FROM clocknext_outbox WHERE key = 'good'"
     )
     with Relay(database.url, client(service)):
         wait_until(lambda: database.keys() == [], "all leave the table")
@@ -161,7 +160,7 @@ def test_a_client_that_has_a_spool_or_was_used_is_refused(
         ((database.url, object()), "client"),
     ):
         with pytest.raises(ValidationError, match=name):
-            Relay(*arguments)  # type: ignore[arg-type, type-var]
+            Relay(*arguments)
     with pytest.raises(ValidationError, match="lease"):
         Relay(database.url, used, lease=0.5)
 
@@ -287,7 +286,7 @@ def test_a_forked_child_does_not_touch_its_parents_claims(
             try:
                 relay.client.close(timeout=5)
                 os._exit(0)
-            except BaseException:
+            finally:
                 os._exit(1)
         assert os.waitpid(pid, 0)[1] == 0
         database.write("b")

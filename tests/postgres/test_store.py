@@ -10,7 +10,6 @@ import pytest
 from clocknext_core import SpoolError
 from clocknext_core.claims import LEASE_SECONDS, OVERLAP, Claim
 from clocknext_transports.postgres import ClaimingSpool, outbox
-
 from clocknext_transports.spool import SharedSpool, Stored
 from tests.postgres.support import SIGNAL, Database, adopted, settle, wait_until
 
@@ -365,7 +364,7 @@ def test_relays_that_claim_at_the_same_time_share_the_signals(database: Database
     for thread in threads:
         thread.start()
     wait_until(lambda: not any(thread.is_alive() for thread in threads), "the claims end")
-    assert sorted(sum(found, [])) == keys
+    assert sorted(key for some in found for key in some) == keys
 
 
 def test_nothing_shows_the_password() -> None:
@@ -373,5 +372,3 @@ def test_nothing_shows_the_password() -> None:
     with pytest.raises(SpoolError) as caught:
         spool.adopt(1)
     assert "secret" not in f"{spool!r} {caught.value} {caught.value.__cause__!r}"
-
-
