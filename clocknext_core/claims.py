@@ -289,7 +289,7 @@ class Claims:
                     del self._aside[row_id]
             case Unclaim():
                 self._giving_back -= {*statement.ids}
-            case Release():
+            case _:  # the lease was released
                 self._is_closed = True
 
     def handle_renewed(self, *, is_ours: bool) -> None:

@@ -18,7 +18,7 @@ from rich.text import Text
 from clocknext_core import ClockNextError
 from clocknext_transports.cli.errors import CannotStartError
 from clocknext_transports.emulator import EmulatorServer, Ledger, emulator
-from clocknext_transports.postgres import migrate, outbox, survey
+from clocknext_transports.postgres import Outbox, migrate, outbox, survey
 from clocknext_transports.postgres.database import connect
 from clocknext_transports.postgres.embedded import EmbeddedServer
 
@@ -101,7 +101,8 @@ class Writer:
                 self._connection = connect(self._url)
             with self._connection.transaction(force_rollback=number % 3 == 0):
                 self._connection.execute("INSERT INTO answers VALUES (%s, %s)", (key, f"Answer {number}"))
-                outbox(self._connection).signals.credit(
+                box: Outbox = outbox(self._connection)
+                box.signals.credit(
                     customer_id="cus_123",
                     model="gpt-4o",
                     key="api_credit",

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import click
 
-from clocknext_core import SpoolError, Stats, ValidationError
+from clocknext_core import Retrying, SpoolError, Stats, ValidationError
 from clocknext_core.claims import LEASE_SECONDS
 from clocknext_transports import ClockNext
 from clocknext_transports.cli.connection import Connection, with_connection
@@ -82,7 +82,7 @@ def relay(
     2    wrong usage; or it can't begin: the database can't be reached, or has no outbox of this version
     """  # noqa: D301 - click's mark of a block to leave as it is
     client = connection.client(
-        ClockNext, concurrency=concurrency, max_queue_size=QUEUE_SIZE, on_retry=lambda _: None
+        ClockNext, concurrency=concurrency, max_queue_size=QUEUE_SIZE, on_retry=_ignore
     )
     try:
         with connected(url) as opened:
@@ -107,6 +107,11 @@ def relay(
     say(_line(running), err=True)
     if drain and not is_empty:
         click.get_current_context().exit(EXIT_LEFT)
+
+
+def _ignore(event: Retrying) -> None:
+    """Print nothing for a retry: the lines count them."""
+    del event
 
 
 def _line(running: Relay[ClockNext]) -> str:

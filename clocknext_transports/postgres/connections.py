@@ -79,7 +79,8 @@ def _psycopg(connection: Any, may_commit: bool) -> Insert:
     import psycopg
 
     # Not `connection.execute`: its cursor may be of a class that has other placeholders.
-    cursor = psycopg.Cursor if isinstance(connection, psycopg.Connection) else psycopg.AsyncCursor
+    is_async = isinstance(connection, psycopg.AsyncConnection)
+    cursor: Any = psycopg.AsyncCursor if is_async else psycopg.Cursor
 
     def insert(key: str, body: bytes) -> Any:
         _check(connection.autocommit and connection.pgconn.transaction_status == _IDLE, may_commit)

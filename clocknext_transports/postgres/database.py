@@ -93,8 +93,6 @@ def plain_url(url: str) -> str:
 def _psycopg() -> Any:
     try:
         import psycopg
-        import psycopg.conninfo
-        import psycopg.errors
     except ImportError as error:
         raise SpoolError(f"This needs psycopg 3: pip install 'clocknext[postgres]' ({error})") from None
     return psycopg

@@ -1,6 +1,7 @@
 """`outbox(conn)`: signals recorded in the user's own transaction. They commit or roll back with it."""
 
 from collections.abc import Awaitable, Callable
+from importlib import import_module
 from typing import Any, Generic, Protocol, final, overload
 
 from clocknext_core import ClockNextError, EncodedSignal, Operation, TrackResult
@@ -196,9 +197,8 @@ def outbox(
     if (conn is None) == (using is None):
         raise invalid("conn", "must be given, or `using` for Django: exactly one of the two")
     if using is not None:
-        from django.db import connections
-
-        kind, conn = DJANGO, connections[using]
+        django: Any = import_module("django.db")
+        kind, conn = DJANGO, django.connections[using]
     else:
         kind = kind_of(conn)
     writer = _Writer(kind.insert(conn, autocommit), is_async=kind.is_async)

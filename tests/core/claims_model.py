@@ -6,6 +6,8 @@ before the commits, so that rows appear below ids that were claimed already.
 """
 
 from collections import Counter
+from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from random import Random
 
@@ -103,9 +105,8 @@ class Table:
         self.alive_until.pop(lease, None)
         self.beats.pop(lease, None)
 
-    def _guarded(self, ids: object, lease: int) -> dict[int, Stored]:
-        assert isinstance(ids, list)
-        assert ids == sorted(set(ids)), "each id once, in order"
+    def _guarded(self, ids: Sequence[int], lease: int) -> dict[int, Stored]:
+        assert [*ids] == sorted(set(ids)), "each id once, in order"
         mine = {each: self.rows[each] for each in ids if each in self.rows and self.rows[each].lease == lease}
         self.seen["guarded"] += len(mine) < len(ids)
         return mine
@@ -131,25 +132,27 @@ class Relay:
         self.table = table
         self.rng = rng
         self.now = now
-        self.claims = Claims(lambda: rng.getrandbits(63), rng)
+        self.claims = Claims(self.new_lease, rng)
         self.held: list[str] = []
         self.is_dead = False
         self.is_asked = False
         self.sleeps = 0
         """Steps for which it does nothing."""
 
+    def new_lease(self) -> int:
+        return self.rng.getrandbits(63)
+
+    def _memory(self) -> dict[str, object]:
+        """What the claims remember, but for what they are made of."""
+        return {
+            name: value for name, value in vars(self.claims).items() if name not in ("_rng", "_make_lease")
+        }
+
     def copy(self) -> "Relay":
         """A process with the same memory, as the copy of a virtual machine is; its randomness is its own."""
         rng = Random(self.rng.random())
         twin = Relay(self.table, rng, self.now)
-        made = twin.claims._make_lease
-        twin.claims.__dict__.update(
-            {
-                name: value.copy() if isinstance(value, set | dict) else value
-                for name, value in vars(self.claims).items()
-            }
-        )
-        twin.claims._make_lease = made
+        vars(twin.claims).update({**deepcopy(self._memory()), "_rng": rng, "_make_lease": twin.new_lease})
         twin.held = [*self.held]
         return twin
 

@@ -32,9 +32,8 @@ def fresh() -> Claims:
     """Claims whose leases are 1, 2, 3…, with the first one registered at time 0."""
     leases = iter(range(1, 100))
     claims = Claims(lambda: next(leases), Random(1))
-    register = claims.poll(now=0.0)
-    assert register == Register(1)
-    claims.handle_done(register)
+    assert claims.poll(now=0.0) == Register(1)
+    claims.handle_done(Register(1))
     return claims
 
 
@@ -55,15 +54,17 @@ def test_a_lease_is_registered_first_and_renewed_in_time() -> None:
     claims = fresh()
     assert claims.poll(now=1.0) == Wait(RENEW_EVERY)
     claims.settled += 40
-    renew = claims.poll(now=RENEW_EVERY)
-    assert renew == Renew(1, 0, 2.0)
+    renew = Renew(1, 0, 2.0)
+    assert claims.poll(now=RENEW_EVERY) == renew
     claims.handle_renewed(is_ours=True)
     assert claims.poll(now=2 * RENEW_EVERY) == Renew(1, 1, 0.0)
 
 
 def test_a_rate_at_the_time_of_the_registration_is_none() -> None:
-    claims = fresh()
-    claims._renews_at = 0.0
+    leases = iter(range(1, 100))
+    claims = Claims(lambda: next(leases), Random(1), lease_seconds=0.0)
+    assert claims.poll(now=0.0) == Register(1)
+    claims.handle_done(Register(1))
     assert claims.poll(now=0.0) == Renew(1, 0, 0.0)
 
 
@@ -88,8 +89,8 @@ def test_what_has_ended_is_settled_in_sorted_batches_and_not_at_once() -> None:
     claims.settle(["k3", "k1", "unknown"], now=1.0)
     assert claims.poll(now=1.0) == Wait(1.0 + SETTLE_AFTER)
     claims.settle(["k2"], now=1.05)
-    settle = claims.poll(now=1.0 + SETTLE_AFTER)
-    assert settle == Settle(1, [1, 2, 3])
+    settle = Settle(1, [1, 2, 3])
+    assert claims.poll(now=1.0 + SETTLE_AFTER) == settle
     assert (claims.held, claims.is_idle) == (3, False)
     claims.handle_done(settle)
     assert (claims.held, claims.is_idle, claims.settled) == (0, True, 3)
@@ -101,8 +102,8 @@ def test_a_full_batch_is_settled_at_once_and_the_rest_with_it() -> None:
     ids = range(1, SETTLE_BATCH + 2)
     claimed(claims, *ids)
     claims.settle([f"k{each}" for each in ids], now=1.0)
-    settle = claims.poll(now=1.0)
-    assert settle == Settle(1, [*range(1, SETTLE_BATCH + 1)])
+    settle = Settle(1, [*range(1, SETTLE_BATCH + 1)])
+    assert claims.poll(now=1.0) == settle
     claims.handle_done(settle)
     assert claims.poll(now=1.0) == Settle(1, [SETTLE_BATCH + 1])
 
@@ -122,8 +123,8 @@ def test_signals_are_set_aside_each_with_its_reason() -> None:
     claimed(claims, 2, 1)
     claims.set_aside(["k2"], "refused", now=1.0)
     claims.set_aside(["k1", "k9"], "too old", now=1.0)
-    aside = claims.poll(now=1.0)
-    assert aside == SetAside(1, [1, 2], ["too old", "refused"])
+    aside = SetAside(1, [1, 2], ["too old", "refused"])
+    assert claims.poll(now=1.0) == aside
     claims.handle_done(aside)
     assert (claims.held, claims.is_idle) == (0, True)
 
@@ -133,8 +134,8 @@ def test_what_is_given_back_is_claimed_again_if_nobody_else_takes_it() -> None:
     claimed(claims, 5000, 9000)
     claims.give_back(["k5000"], now=1.0)
     claims.give_back([], now=1.0)
-    back = claims.poll(now=1.0)
-    assert back == Unclaim(1, [5000])
+    back = Unclaim(1, [5000])
+    assert claims.poll(now=1.0) == back
     claims.handle_done(back)
     assert claims.held == 1
     assert claimed(claims, now=1.0).above == 4999 - OVERLAP
@@ -158,8 +159,8 @@ def test_a_claim_whose_answer_was_lost_takes_a_new_lease_and_ends_the_old_one() 
     assert isinstance(waiting, Wait)
     assert waiting.until is not None
     assert 1.1 <= waiting.until <= 1.2
-    replace = claims.poll(now=waiting.until)
-    assert replace == Replace(1, 2, [4, 8], ends_old=True)
+    replace = Replace(1, 2, [4, 8], ends_old=True)
+    assert claims.poll(now=waiting.until) == replace
     claims.handle_done(replace)
     assert claimed(claims, now=1.5) == Claim(2, 0, 10)  # what it freed lies anywhere
     assert claims.lease == 2
@@ -181,8 +182,8 @@ def test_a_lease_that_another_process_renews_is_left_to_it() -> None:
     renew = claims.poll(now=RENEW_EVERY)
     assert isinstance(renew, Renew)
     claims.handle_renewed(is_ours=False)
-    replace = claims.poll(now=RENEW_EVERY)
-    assert replace == Replace(1, 2, [4], ends_old=False)
+    replace = Replace(1, 2, [4], ends_old=False)
+    assert claims.poll(now=RENEW_EVERY) == replace
     claims.handle_failed(replace, is_uncertain=True)
     assert claims.poll(now=RENEW_EVERY + 1.0) == replace, "repeated as it was"
 
@@ -202,10 +203,11 @@ def test_failures_are_repeated_ever_later_and_what_is_due_is_not_lost() -> None:
     claims = fresh()
     claimed(claims, 1)
     claims.settle(["k1"], now=1.0)
-    now, waits = 2.0, []
+    now = 2.0
+    waits: list[float] = []
+    settle = Settle(1, [1])
     for _ in range(8):
-        settle = claims.poll(now=now)
-        assert settle == Settle(1, [1])
+        assert claims.poll(now=now) == settle
         claims.handle_failed(settle, is_uncertain=True)
         waiting = claims.poll(now=now)
         assert isinstance(waiting, Wait)
@@ -214,8 +216,8 @@ def test_failures_are_repeated_ever_later_and_what_is_due_is_not_lost() -> None:
         now = waiting.until
     assert waits[0] <= 0.2
     assert 2.5 <= waits[-1] <= 5.0
-    settle = claims.poll(now=now)
-    assert settle == Settle(1, [1])
+    settle = Settle(1, [1])
+    assert claims.poll(now=now) == settle
     claims.handle_done(settle)
     assert claims.settled == 1
 
@@ -239,11 +241,11 @@ def test_the_end_settles_what_has_ended_and_frees_the_rest() -> None:
     claimed(claims, 1, 2)
     claims.settle(["k1"], now=1.0)
     claims.close(now=1.0)
-    settle = claims.poll(now=1.0)
-    assert settle == Settle(1, [1])
+    settle = Settle(1, [1])
+    assert claims.poll(now=1.0) == settle
     claims.handle_done(settle)
-    release = claims.poll(now=1.0)
-    assert release == Release(1)
+    release = Release(1)
+    assert claims.poll(now=1.0) == release
     claims.handle_done(release)
     assert claims.poll(now=1e9) == Wait(None)
 

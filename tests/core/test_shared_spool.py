@@ -28,6 +28,7 @@ from tests.core.bench import SpoolBench, only, report_of
 from tests.core.support import KEY, Dice, encoded, refusal, success
 
 DOWN = Failure("connection refused")
+WINDOW = 3600.0
 
 
 def bench(batch: BatchPolicy | None = None, jitter: float = 0.0) -> SpoolBench:
@@ -123,12 +124,12 @@ def test_what_was_attempted_stays_and_probes_and_nothing_is_adopted_until_the_ou
 def test_where_nothing_is_left_to_probe_with_one_signal_is_adopted() -> None:
     made = in_outage(keys=5)
     made.drain()
-    # As when the signals have become too old meanwhile.
-    made.outbox._outbox._backing_off.clear()
-    outputs = made.drain(SHARED_LOOK_INTERVAL)
+    now = WINDOW  # each is too old when its turn comes
+    outputs = made.drain(now)
+    assert made.outbox.held == 0
     assert only(Adopt, outputs).limit == 1
-    made.adopt("x", "y", now=SHARED_LOOK_INTERVAL)
-    outputs = made.drain(SHARED_LOOK_INTERVAL)
+    made.adopt("x", "y", now=now)
+    outputs = made.drain(now)
     assert [each.idempotency_key for each in outputs if isinstance(each, GiveBack)] == ["y"]
     assert made.outbox.held == 1
     assert not any(isinstance(each, Adopt) for each in outputs)

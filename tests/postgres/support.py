@@ -32,7 +32,7 @@ class Database:
     """A database, looked into from outside."""
 
     def __init__(self, parts: dict[str, Any], embedded: EmbeddedServer | None) -> None:
-        self._parts = parts
+        self.parts = parts
         self._embedded = embedded
 
     @property
@@ -41,7 +41,7 @@ class Database:
 
     def url_of(self, scheme: str = "postgresql", *, user: str | None = None) -> str:
         """The URL, as the given driver wants it."""
-        parts = dict(self._parts)
+        parts = dict(self.parts)
         host, name = str(parts.pop("host", "")), str(parts.pop("dbname"))
         user = user or str(parts.pop("user", "postgres"))
         parts.pop("user", None)
@@ -101,15 +101,6 @@ class Database:
 def adopted(spool: ClaimingSpool, limit: int = 500) -> list[str]:
     """The keys of what a claim finds."""
     return [stored.idempotency_key for stored in spool.adopt(limit)]
-
-
-def settle(spool: ClaimingSpool, *keys: str) -> None:
-    """Have signals settled at once, and not with others."""
-    spool.erase(keys)
-    until = time.monotonic() + PATIENCE
-    while not spool._claims.is_idle and time.monotonic() < until:
-        spool._claims._settles_at = 0.0
-        spool.tend()
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:

@@ -169,11 +169,11 @@ def connect_django(database: Database) -> None:
     """Have Django's `default` be this database; it can be configured once in a process."""
     parts = {
         "ENGINE": "django.db.backends.postgresql",
-        "NAME": database._parts["dbname"],
-        "USER": database._parts.get("user", "postgres"),
-        "PASSWORD": database._parts.get("password", ""),
-        "HOST": database._parts.get("host", ""),
-        "PORT": database._parts.get("port", ""),
+        "NAME": database.parts["dbname"],
+        "USER": database.parts.get("user", "postgres"),
+        "PASSWORD": database.parts.get("password", ""),
+        "HOST": database.parts.get("host", ""),
+        "PORT": database.parts.get("port", ""),
     }
     if not settings.configured:
         settings.configure(

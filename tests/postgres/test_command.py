@@ -22,12 +22,13 @@ def service() -> Iterator[EmulatorServer]:
 
 
 def test_the_tables_are_made_with_rights_and_the_sql_is_shown(empty_database: Database) -> None:
-    role = f"role_{empty_database._parts['dbname']}"
+    role = f"role_{empty_database.parts['dbname']}"
     empty_database.execute(f"CREATE ROLE {role}")
     try:
         for line in ("The tables are of version 1.\n", "The tables are of version 1 already.\n"):
             done = clocknext(
-                *("outbox", "migrate", empty_database.url, "--writer", role, "--relay", role), env=environment()
+                *("outbox", "migrate", empty_database.url, "--writer", role, "--relay", role),
+                env=environment(),
             )
             assert (done.returncode, done.stdout, done.stderr) == (0, line, "")
         granted = empty_database.execute(
@@ -75,9 +76,7 @@ def test_sigterm_ends_a_relay_which_gives_back_what_it_holds(database: Database)
 
 def test_health_checks_say_how_it_does(database: Database, service: EmulatorServer) -> None:
     database.write("a")
-    with started(
-        *("outbox", "relay", database.url, "--health", "0"), env=connected(service.url)
-    ) as process:
+    with started(*("outbox", "relay", database.url, "--health", "0"), env=connected(service.url)) as process:
         assert process.stderr is not None
         port = process.stderr.readline().split()[-1].rstrip(".")
         wait_until(lambda: database.keys() == [], "it delivers")

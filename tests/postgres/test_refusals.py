@@ -16,7 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from clocknext_core import SpoolError, ValidationError
 from clocknext_transports.postgres import ClaimingSpool, migrate, outbox, schema
 from tests.cli.support import environment
-from tests.postgres.support import SIGNAL, Database, adopted, settle, wait_until
+from tests.postgres.support import SIGNAL, Database, adopted, wait_until
 from tests.postgres.surfaces import connect_django
 from tests.transports.support import PATIENCE
 
@@ -197,7 +197,7 @@ def test_a_twin_that_committed_meanwhile_fails_a_strict_transaction_which_says_w
 
 @pytest.fixture
 def roles(database: Database) -> Iterator[Database]:
-    writer, relay = f"writer_{database._parts['dbname']}", f"relay_{database._parts['dbname']}"
+    writer, relay = f"writer_{database.parts['dbname']}", f"relay_{database.parts['dbname']}"
     for role, rights in ((writer, schema.writer_rights(writer)), (relay, schema.relay_rights(relay))):
         database.execute(f"CREATE ROLE {role} LOGIN")
         database.execute(rights)
@@ -207,7 +207,7 @@ def roles(database: Database) -> Iterator[Database]:
 
 
 def test_a_role_that_may_only_insert_can_record_and_nothing_else(roles: Database) -> None:
-    writer = roles.url_of(user=f"writer_{roles._parts['dbname']}")
+    writer = roles.url_of(user=f"writer_{roles.parts['dbname']}")
     with psycopg.connect(writer) as connection:
         for _ in range(2):
             outbox(connection).signals.credit(**SIGNAL, idempotency_key="a")
@@ -218,18 +218,18 @@ def test_a_role_that_may_only_insert_can_record_and_nothing_else(roles: Database
 
 def test_a_role_that_relays_can_do_all_that_a_relay_does(roles: Database) -> None:
     roles.write("a", "b", "c")
-    relay = ClaimingSpool(roles.url_of(user=f"relay_{roles._parts['dbname']}"))
+    relay = ClaimingSpool(roles.url_of(user=f"relay_{roles.parts['dbname']}"))
     assert adopted(relay) == ["a", "b", "c"]
     relay.quarantine(["a"], "why not")
     relay.give_back(["b"])
-    settle(relay, "c")
+    relay.erase(["c"])
     relay.close()
     assert (roles.keys(), set(roles.quarantined())) == (["b"], {"a"})
 
 
 def test_a_role_without_rights_is_told_which_it_needs(roles: Database) -> None:
-    roles.execute(f"REVOKE INSERT ON clocknext_outbox FROM writer_{roles._parts['dbname']}")
-    with psycopg.connect(roles.url_of(user=f"writer_{roles._parts['dbname']}")) as connection:
+    roles.execute(f"REVOKE INSERT ON clocknext_outbox FROM writer_{roles.parts['dbname']}")
+    with psycopg.connect(roles.url_of(user=f"writer_{roles.parts['dbname']}")) as connection:
         with pytest.raises(psycopg.errors.InsufficientPrivilege) as caught:
             outbox(connection).signals.credit(**SIGNAL)
         connection.rollback()

@@ -11,7 +11,7 @@ from clocknext_core import SpoolError
 from clocknext_core.claims import LEASE_SECONDS, OVERLAP, Claim
 from clocknext_transports.postgres import ClaimingSpool, outbox
 from clocknext_transports.spool import SharedSpool, Stored
-from tests.postgres.support import SIGNAL, Database, adopted, settle, wait_until
+from tests.postgres.support import SIGNAL, Database, adopted, wait_until
 
 
 class Relays:
@@ -22,10 +22,19 @@ class Relays:
         self._opened: list[ClaimingSpool] = []
         self.now = 1000.0
 
+    def time(self) -> float:
+        return self.now
+
     def new(self, **options: Any) -> ClaimingSpool:
-        spool = ClaimingSpool(self._database.url, clock=lambda: self.now, wall=lambda: 5e9, **options)
+        spool = ClaimingSpool(self._database.url, clock=self.time, wall=lambda: 5e9, **options)
         self._opened.append(spool)
         return spool
+
+    def settle(self, spool: ClaimingSpool, *keys: str) -> None:
+        """Have signals settled, when they have waited for others."""
+        spool.erase(keys)
+        self.now += 1.0
+        spool.tend()
 
     def close(self) -> None:
         for spool in self._opened:
@@ -52,10 +61,10 @@ def test_each_signal_is_claimed_by_one_relay_and_leaves_when_it_has_ended(
     assert adopted(one, limit=2) == ["a", "b"]
     assert adopted(other) == ["c"]
     assert adopted(one) == adopted(other) == []
-    settle(one, "a", "b")
+    relays.settle(one, "a", "b")
     assert database.keys() == ["c"]
     assert one.settled == 2
-    settle(other, "c")
+    relays.settle(other, "c")
     assert database.keys() == []
 
 
@@ -80,9 +89,9 @@ def test_a_lease_that_is_over_is_anyones_and_its_old_owner_changes_nothing(
     database.end_leases()
     relays.now += 10  # a full look
     assert adopted(other) == ["a", "b"]
-    settle(one, "a", "b")
+    relays.settle(one, "a", "b")
     assert leases(database) == {"a": other.lease, "b": other.lease}
-    settle(other, "a", "b")
+    relays.settle(other, "a", "b")
     assert database.keys() == []
 
 
@@ -99,7 +108,7 @@ def test_a_lease_is_renewed_in_time_and_whoever_missed_it_goes_on_with_what_no_o
         "SELECT extract(epoch FROM alive_until - clock_timestamp())::float FROM clocknext_outbox_relays"
     )
     assert 50 < seconds <= 60
-    settle(one, "a")
+    relays.settle(one, "a")
     assert database.keys() == []
 
 
@@ -114,8 +123,8 @@ def test_two_relays_with_one_lease_part(database: Database, relays: Relays) -> N
     twin.tend()
     assert one.lease != twin.lease
     assert adopted(twin) == ["b"]
-    settle(one, "a")
-    settle(twin, "b")
+    relays.settle(one, "a")
+    relays.settle(twin, "b")
     assert database.keys() == []
 
 
@@ -207,7 +216,7 @@ def test_what_a_relays_client_records_itself_is_its_own_from_the_start(
     one, other = relays.new(), relays.new()
     one.append([Stored("mine", b"{}", 0.0), Stored("mine", b"{}", 0.0)])
     assert adopted(other) == adopted(one) == []
-    settle(one, "mine")
+    relays.settle(one, "mine")
     assert database.keys() == []
 
 
@@ -220,7 +229,7 @@ def test_a_forked_child_has_a_lease_of_its_own(database: Database, relays: Relay
     relay.restart()
     assert relay.lease != lease
     assert adopted(relay) == []
-    settle(relay, "a")
+    relays.settle(relay, "a")
     assert database.keys() == ["a"], "the parent's"
 
 
@@ -304,13 +313,13 @@ def test_relays_work_whatever_isolation_the_database_begins_with(
     database: Database, relays: Relays, isolation: str
 ) -> None:
     database.write(*map(str, range(20)))
-    name = database._parts["dbname"]
+    name = database.parts["dbname"]
     database.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = '{isolation}'")
     try:
         one, other = relays.new(), relays.new()
         assert len(adopted(one, limit=10) + adopted(other, limit=10)) == 20
-        settle(one, *map(str, range(20)))
-        settle(other, *map(str, range(20)))
+        relays.settle(one, *map(str, range(20)))
+        relays.settle(other, *map(str, range(20)))
         assert database.keys() == []
     finally:
         database.execute(f"ALTER DATABASE {name} RESET default_transaction_isolation")
@@ -325,7 +334,7 @@ def test_a_snapshot_that_is_held_all_the_time_hides_nothing(database: Database, 
             keys = [f"{block}-{each}" for each in range(50)]
             database.write(*keys)
             assert adopted(relay) == keys
-            settle(relay, *keys)
+            relays.settle(relay, *keys)
     assert database.keys() == []
 
 

@@ -1,6 +1,6 @@
 """The application's configuration: its label, under which Django remembers what was migrated."""
 
-from django.apps import AppConfig
+from django.apps import AppConfig  # pyright: ignore[reportMissingTypeStubs]
 
 
 class ClockNextOutboxConfig(AppConfig):

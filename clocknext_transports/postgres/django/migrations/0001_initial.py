@@ -2,8 +2,8 @@
 
 from typing import ClassVar
 
-from django.db import migrations
-from django.db.migrations.operations.base import Operation
+from django.db import migrations  # pyright: ignore[reportMissingTypeStubs]
+from django.db.migrations.operations.base import Operation  # pyright: ignore[reportMissingTypeStubs]
 
 from clocknext_transports.postgres import schema
 
