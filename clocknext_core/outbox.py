@@ -405,9 +405,15 @@ class Outbox:
             self._events.append(Settled(ticket, queued(encoded)))
         return None
 
-    def _leave(self, entry: Entry, trigger: Trigger, reason: DropReason | None = None) -> None:
-        """Move a signal to the state in which it ends; `reason`: why it is dropped."""
-        del reason
+    def _leave(
+        self,
+        entry: Entry,
+        trigger: Trigger,
+        reason: DropReason | None = None,
+        error: ClockNextError | None = None,
+    ) -> None:
+        """Move a signal to the state in which it ends; `reason`: why it is dropped; `error`: the refusal."""
+        del reason, error
         entry.move(trigger)
 
     def _is_held_after(self, entry: Entry) -> bool:
@@ -582,7 +588,7 @@ class Outbox:
             self._dropped["send_failed"] += 1
             self._events.append(GivenUp(entry.encoded, error))
         else:
-            self._leave(entry, Trigger.REJECT)
+            self._leave(entry, Trigger.REJECT, error=error)
             self._rejected += 1
             self._events.append(Rejected(entry.encoded, error))
         self._end(entry, FailedSignal(entry.encoded, error))

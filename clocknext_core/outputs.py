@@ -257,6 +257,14 @@ class Quarantine:
 
 @final
 @dataclass(slots=True)
+class GiveBack:
+    """Leave a signal in a shared spool to other processes; it is not this one's any more."""
+
+    idempotency_key: str
+
+
+@final
+@dataclass(slots=True)
 class Adopt:
     """Take over signals that dead processes left in the spool.
 
@@ -267,4 +275,4 @@ class Adopt:
     """Most signals to take over."""
 
 
-SpoolDuty: TypeAlias = Store | Erase | Quarantine | Adopt
+SpoolDuty: TypeAlias = Store | Erase | Quarantine | GiveBack | Adopt
