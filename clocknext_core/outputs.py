@@ -47,6 +47,15 @@ class Settled(Generic[T]):
         return self.outcome
 
 
+@dataclass(slots=True)
+class Receipt:
+    """The result of recording a signal."""
+
+    result: TrackResult
+    ticket: Ticket | None = None
+    """Where the call has to wait, for room in the queue or for the spool: wait for this to settle."""
+
+
 class HookOutput:
     """An output that asks for the user's hooks to be run: one of `HookEvent`."""
 

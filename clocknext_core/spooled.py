@@ -27,7 +27,7 @@ from clocknext_core.config import Config
 from clocknext_core.errors import ClockNextError, SpoolError
 from clocknext_core.gate import Gate
 from clocknext_core.messages import Answer
-from clocknext_core.outbox import Outbox, OutboxOutput, Receipt, Stats, queued
+from clocknext_core.outbox import Outbox, OutboxOutput, queued
 from clocknext_core.outputs import (
     Adopt,
     Erase,
@@ -36,6 +36,7 @@ from clocknext_core.outputs import (
     GivenUp,
     KeyRefused,
     Quarantine,
+    Receipt,
     Settled,
     SpoolDuty,
     Store,
@@ -45,6 +46,7 @@ from clocknext_core.outputs import (
 )
 from clocknext_core.signals import EncodedSignal
 from clocknext_core.states import DropReason, Entry, Trigger
+from clocknext_core.stats import Stats
 from clocknext_core.verdicts import Verdict
 
 SpooledOutput: TypeAlias = OutboxOutput | SpoolDuty
