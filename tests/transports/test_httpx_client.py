@@ -187,7 +187,8 @@ def test_a_hook_of_the_client_that_raises_for_the_status_does_not_hide_the_answe
 @pytest.mark.parametrize("asks", ["ClockNext", "AsyncClockNext"])
 def test_a_transport_that_owns_its_client_serves_one_client_alone(package: Any, asks: str) -> None:
     def make(transport: object) -> object:
-        client_of: Callable[..., object] = ClockNext if asks == "ClockNext" else AsyncClockNext
+        kinds: dict[str, Callable[..., object]] = {"ClockNext": ClockNext, "AsyncClockNext": AsyncClockNext}
+        client_of = kinds[asks]
         return client_of(KEY, base_url="http://127.0.0.1:9", transport=transport)
 
     async def main() -> None:
