@@ -174,7 +174,7 @@ def test_states_and_triggers_are_named_as_the_diagram_shows_them() -> None:
     ]
     assert [*Trigger] == [
         *("transmit", "acknowledged", "failed, to be repeated", "refused", "failed, last attempt"),
-        *("attempt abandoned", "queue full, closed, or too old", "closed, with a spool"),
+        *("attempt abandoned", "queue full, closed, or too old", "closed, with a spool; or given back"),
     ]
 
 
