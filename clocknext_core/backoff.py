@@ -16,14 +16,12 @@ _BLANKS = " \t"
 _SECONDS = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _TIME = r"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
-_HTTP_DATES = tuple(
-    re.compile(pattern, re.ASCII | re.IGNORECASE)
-    for pattern in (
-        # RFC 9110 section 5.6.7: the format of today, then the two obsolete ones a recipient must accept.
-        rf"[a-z]{{3}}, (?P<day>\d\d) (?P<month>[a-z]{{3}}) (?P<year>\d{{4}}) {_TIME} GMT",
-        rf"[a-z]{{6,9}}, (?P<day>\d\d)-(?P<month>[a-z]{{3}})-(?P<year>\d\d) {_TIME} GMT",
-        rf"[a-z]{{3}} (?P<month>[a-z]{{3}}) (?P<day>[ \d]\d) {_TIME} (?P<year>\d{{4}})",
-    )
+_HTTP_DATES = (
+    # RFC 9110 section 5.6.7: the format of today, then the two obsolete ones a recipient must accept.
+    # They are compiled when they are first used: most programs never meet one.
+    rf"[a-z]{{3}}, (?P<day>\d\d) (?P<month>[a-z]{{3}}) (?P<year>\d{{4}}) {_TIME} GMT",
+    rf"[a-z]{{6,9}}, (?P<day>\d\d)-(?P<month>[a-z]{{3}})-(?P<year>\d\d) {_TIME} GMT",
+    rf"[a-z]{{3}} (?P<month>[a-z]{{3}}) (?P<day>[ \d]\d) {_TIME} (?P<year>\d{{4}})",
 )
 
 
@@ -93,7 +91,7 @@ def http_date(text: str | None) -> float | None:
     if text is None:
         return None
     for pattern in _HTTP_DATES:
-        if found := pattern.fullmatch(text.strip(_BLANKS)):
+        if found := re.fullmatch(pattern, text.strip(_BLANKS), re.ASCII | re.IGNORECASE):
             break
     else:
         return None

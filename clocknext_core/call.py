@@ -43,7 +43,7 @@ class Call(Generic[T]):
         """Attempts started; the number of the latest is its ticket."""
         self._in_flight = False
         self._next_at: float | None = float("-inf")
-        """When the next attempt may start; `None` while one is in flight, and in the end."""
+        """When the next attempt may start; `None` while one is in flight, and once the call is over."""
         self._retrying: Retrying | None = None
         self._outcome: Payload | ClockNextError | None = None
         self._is_settled = False

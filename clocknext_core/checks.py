@@ -9,7 +9,7 @@ from clocknext_core.errors import invalid
 MAX_ID_LENGTH = 255
 MAX_INT = 2**53 - 1
 MAX_SHOWN = 60
-"""Characters of a bad value that make it into a message."""
+"""Most characters of a bad value that a message shows."""
 
 _MAPPINGS = (dict, Mapping)  # the first is a mapping too, and quicker to tell
 _EMAIL = re.compile(r"[^@\s]+@\S+")

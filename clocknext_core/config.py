@@ -173,7 +173,7 @@ class Config:
         Args:
             text: Any text.
             limit: Where given, look only at as much as the first `limit` characters of the result need, so
-                that the time does not grow with the text. What follows is left away.
+                that the time does not grow with the text. The rest is left out.
         """
         for spelling in self._exact_spellings:
             text = text.replace(spelling, REDACTED)
@@ -199,7 +199,7 @@ class Config:
 
         Escapes are those of JSON, JavaScript and Python (`\u002f`, `\x2f`, `\/`), URLs (`%2f`), HTML
         (`&#47;`, `&sol;`) and quoted-printable (`=2F`, with its line breaks), in either case. Backslashes
-        that the key begins with are left away. The time is linear: repeats are possessive and limited.
+        that the key begins with are left out. The time is linear: repeats are possessive and limited.
         """
         characters = re.sub(r"\\+", r"\\", self.api_key.lstrip("\\") or "\\")
         # No backslashes of an escape before the first: they would be tried at every start.

@@ -2,6 +2,7 @@
 
 from clocknext_core.config import Config
 from clocknext_core.envelope import Payload, without_ok
+from clocknext_core.errors import ClockNextError
 from clocknext_core.messages import Request
 from clocknext_core.models import TrackResult
 from clocknext_core.operations import USAGE_PATH, Operation
@@ -32,3 +33,14 @@ def signal_request(encoded: EncodedSignal, config: Config) -> Request:
 def track_result(payload: Payload, encoded: EncodedSignal) -> TrackResult:
     """Read what the server answered to a signal."""
     return TrackResult(without_ok(payload), idempotency_key=encoded.idempotency_key)
+
+
+def mending_error(encoded: EncodedSignal, result: TrackResult) -> ClockNextError:
+    """Build the error for a signal that the server took as `PENDING`: delivered, but not billed yet."""
+    return ClockNextError(
+        "The server took the signal but could not bill it: it is PENDING, until a person corrects it.",
+        status=202,
+        idempotency_key=encoded.idempotency_key,
+        signal_id=result.signal_id if isinstance(result.signal_id, str) else None,
+        received_at=result.received_at if isinstance(result.received_at, str) else None,
+    )

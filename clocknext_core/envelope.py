@@ -4,8 +4,8 @@ New: `{statusCode, statusDetail: {status, message}, result}`. Legacy: `{ok, …p
 `{ok: false, error}`.
 Either endpoint may use either; an answer is new-style when it is an object that has `statusDetail`.
 
-An answer without an envelope is not the API's word: a proxy or a router between here and there speaks, or the
-address is wrong. So is an envelope in which the API's own router says that there is no such path or method.
+An answer without an envelope is not the API's: it comes from a proxy or a router on the way, or the address
+is wrong. Nor is an envelope in which the API's own router says that there is no such path or method.
 """
 
 import json
@@ -23,7 +23,7 @@ MAX_MESSAGE_LENGTH = 300
 """Most characters of a message, reason or issue in an error. Errors are kept until they are reported, and a
 hostile server, or a proxy's HTML page, could make each as long as an answer."""
 MAX_ISSUES_LENGTH = 3000
-"""Most characters that the issues of one error have together; those beyond are left away."""
+"""Most characters that the issues of one error have together; the others are left out."""
 
 
 ROUTERS_REASONS = ("NOT_FOUND", "METHOD_NOT_ALLOWED")

@@ -144,7 +144,7 @@ class QueueFullError(ClockNextError):
 
 
 class SpoolError(ClockNextError):
-    """The spool could not store the signal: the disk is full, say. It was not recorded."""
+    """The spool could not store the signal, for example because the disk is full. It was not recorded."""
 
 
 ErrorRule: TypeAlias = tuple[type[ClockNextError], bool]

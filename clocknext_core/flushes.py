@@ -11,7 +11,7 @@ or, if it has none, the patience (`Config.patience`): however large the backlog 
 
 import math
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from clocknext_core.outputs import FailedSignal, FlushReport, Ticket
 from clocknext_core.states import Entry
@@ -75,7 +75,6 @@ class Flush:
         return FlushReport(tally.delivered, list(tally.failed), pending, tally.adopted, left_behind)
 
 
-@dataclass(slots=True)
 class Flushes:
     """The flushes that wait, and the tally of what ended since the last report.
 
@@ -85,17 +84,15 @@ class Flushes:
             hooks run for every failure.
     """
 
-    patience: float
-    memory: int
-    waiting: list[Flush] = field(default_factory=list[Flush], init=False)
-    """In the order they began."""
-    _unreported: Tally = field(init=False)
-
-    def __post_init__(self) -> None:
+    def __init__(self, patience: float, memory: int) -> None:
+        self._patience = patience
+        self._memory = memory
+        self.waiting: list[Flush] = []
+        """In the order they began."""
         self._unreported = self._new_tally()
 
     def _new_tally(self) -> Tally:
-        return Tally(deque(maxlen=self.memory))
+        return Tally(deque(maxlen=self._memory))
 
     def begin(
         self,
@@ -117,7 +114,7 @@ class Flushes:
             tally.delivered += earlier.delivered
             tally.adopted += earlier.adopted
             tally.failed = deque([*earlier.failed, *tally.failed], tally.failed.maxlen)
-        adopts_until = now + self.patience if deadline_at is None else deadline_at
+        adopts_until = now + self._patience if deadline_at is None else deadline_at
         flush = Flush(
             ticket, closes, last_sequence, own, adopted, look, tally, now, deadline_at, adopts_until
         )
@@ -152,7 +149,7 @@ class Flushes:
 
     def refuse(self, failed: FailedSignal) -> None:
         """Count a signal that was dropped without having been held."""
-        self._unreported.add(failed, is_adopted=False)
+        self._unreported.failed.append(failed)
 
     @property
     def wait_for_looks(self) -> bool:
@@ -189,7 +186,7 @@ class Flushes:
         for flush in self.waiting:
             if self._gives_up_at(flush, worked_at) <= now:
                 return flush
-            if flush.waits_for_adoption and flush.adopts_until <= now:
+            if flush.adopts_until <= now:
                 flush.is_past_adoption = True
         return None
 
@@ -210,4 +207,4 @@ class Flushes:
     def _gives_up_at(self, flush: Flush, worked_at: float) -> float:
         if flush.deadline_at is not None:
             return flush.deadline_at
-        return max(flush.began_at, worked_at) + self.patience
+        return max(flush.began_at, worked_at) + self._patience

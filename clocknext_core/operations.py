@@ -1,6 +1,6 @@
 """Operations: one API call each, as a value. What to send, how to read the answer, whether a repeat is safe.
 
-Resources build them, `call.Call` carries them out, and a client's `run` takes any, also one that you make.
+Resources build them, `call.Call` carries them out, and a client's `run` takes any, including your own.
 """
 
 import re

@@ -35,8 +35,8 @@ Flushes are in `flushes`, the limits of the queue in `room`. `spooled.SpooledOut
 machine, through the few methods that say so; without a spool nothing here knows of one.
 
 Time comes in as `now` and is clamped: a clock that goes backwards stands still. Inputs may come in any number
-before a poll; `poll` returns what they led to, one output at a time, until it returns `Wait`. Nothing that
-comes late can do harm: a ticket that is no longer in flight is ignored.
+before a poll; `poll` returns what they led to, one output at a time, until it returns `Wait`. A
+ticket that is no longer in flight is ignored.
 """
 
 import math
@@ -49,7 +49,7 @@ from typing import TypeAlias
 from clocknext_core.backoff import RandomSource, retry_delay
 from clocknext_core.budget import FIRST_ATTEMPT, PRICES, Budget
 from clocknext_core.config import Config
-from clocknext_core.delivery import signal_request, track_result
+from clocknext_core.delivery import mending_error, signal_request, track_result
 from clocknext_core.envelope import Payload, open_answer
 from clocknext_core.errors import ClockNextError, QueueFullError
 from clocknext_core.flushes import Flush, Flushes
@@ -399,10 +399,8 @@ class Outbox:
         Returns:
             The ticket for which the call has to wait now; `None`: the signal is held.
         """
-        self._recorded += 1
-        entry = Entry(self._recorded, encoded, self._now)
-        self._room.take(entry.size)
-        self._hold(entry)
+        entry = Entry(self._recorded + 1, encoded, self._now)
+        self._hold(entry, takes_room=True)
         if ticket is not None:
             self._events.append(Settled(ticket, queued(encoded)))
         return None
@@ -438,7 +436,7 @@ class Outbox:
         return self._room.is_full
 
     def _ask_for_a_look(self) -> int | None:
-        """Have the spool looked into; return the number of the look for which a flush waits."""
+        """Ask for a look into the spool; return the number of the look for which a flush waits."""
         return None
 
     # Recording
@@ -448,22 +446,27 @@ class Outbox:
         fresh = len(self._fresh) + len(self._fresh_adopted)
         return self._room.fits(size, without=fresh, without_bytes=self._fresh_bytes)
 
-    def _hold(self, entry: Entry) -> None:
-        """Hold a signal for which there is room already."""
-        self._held_bytes += entry.size
-        self._fresh_bytes += entry.size
+    def _hold(self, entry: Entry, *, takes_room: bool) -> None:
+        """Record a signal and hold it; `takes_room`: it has no room yet."""
+        room, size = self._room, entry.size
+        fresh = self._fresh_adopted if entry.is_adopted else self._fresh
         if self._flushes.waiting:
             self._flushes.hold(entry)
-        if entry.is_adopted:
-            self._held_adopted += 1
-            self._fresh_adopted.append(entry)
-        else:
-            self._fresh.append(entry)
-        if self._fresh and not self._is_sending:
-            if self._is_closing or len(self._fresh) >= self._batch.max_size or self._needs_room():
-                self._start_sending()
-            elif self._interval is None:
-                self._interval = (self._now + self._batch.max_interval, WaitReason.INTERVAL)
+        if not (entry.is_adopted or self._is_sending) and self._interval is None:
+            self._interval = (self._now + self._batch.max_interval, WaitReason.INTERVAL)
+        # Between these lines nothing is called. Python runs signal handlers where something is, and what one
+        # raises must not leave a signal that is counted and not held.
+        self._recorded = entry.sequence
+        self._held_bytes += size
+        self._fresh_bytes += size
+        self._held_adopted += entry.is_adopted
+        if takes_room:
+            room.count += 1
+            room.size += size
+        fresh.append(entry)
+        is_due = self._is_closing or len(self._fresh) >= self._batch.max_size or self._needs_room()
+        if is_due and self._fresh and not self._is_sending:
+            self._start_sending()
 
     def _refuse(self, encoded: EncodedSignal, reason: DropReason) -> Receipt:
         """Drop a signal that was never held."""
@@ -550,7 +553,7 @@ class Outbox:
         result = track_result(payload, entry.encoded)
         self._events.append(Delivered(entry.encoded, result))
         if result.mending:
-            self._events.append(Mending(entry.encoded, _to_be_mended(entry.encoded)))
+            self._events.append(Mending(entry.encoded, mending_error(entry.encoded, result)))
         self._end(entry, None)
 
     def _fail(self, entry: Entry, error: ClockNextError) -> None:
@@ -620,7 +623,7 @@ class Outbox:
 
     def _end(self, entry: Entry, failed: FailedSignal | None) -> None:
         """Take note that a signal has ended."""
-        self._let_go(entry)
+        self._release(entry)
         self._flushes.end(entry, failed)
         self._admit_blocked()
         if self.held == 0 and not self._is_closed:
@@ -628,7 +631,7 @@ class Outbox:
             self._delivered_since_empty = 0
         self._settle_finished()
 
-    def _let_go(self, entry: Entry) -> None:
+    def _release(self, entry: Entry) -> None:
         """Take note that a signal is held no longer."""
         self._held_bytes -= entry.size
         self._held_adopted -= entry.is_adopted
@@ -644,7 +647,7 @@ class Outbox:
             last_sequence=self._recorded,
             own=self.held - self._held_adopted,
             adopted=self._held_adopted,
-            look=None if self._is_closed else self._ask_for_a_look(),
+            look=self._ask_for_a_look(),
             now=self._now,
             deadline_at=deadline_at,
         )
@@ -676,7 +679,7 @@ class Outbox:
             else:
                 self._leave(entry, self._left_at_close)
                 self._parked += 1
-                self._let_go(entry)
+                self._release(entry)
         # A flush that still waits waits for nothing: its signals are this process's no longer.
         for flush in [*self._flushes.waiting]:
             self._settle(flush)
@@ -717,14 +720,6 @@ class Outbox:
 def queued(encoded: EncodedSignal, *, dropped: DropReason | None = None) -> TrackResult:
     """Make the result of a call whose signal was buffered, or dropped instead."""
     return TrackResult({}, idempotency_key=encoded.idempotency_key, queued=True, dropped=dropped)
-
-
-def _to_be_mended(encoded: EncodedSignal) -> ClockNextError:
-    return ClockNextError(
-        "The server refused the signal's body, but keeps it for a person to mend.",
-        status=202,
-        idempotency_key=encoded.idempotency_key,
-    )
 
 
 def _dropped(encoded: EncodedSignal, reason: DropReason) -> FailedSignal:

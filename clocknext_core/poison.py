@@ -22,7 +22,7 @@ at its first attempt: one that has failed before may be a poison signal itself.
 from dataclasses import dataclass
 
 CHANCE = 1e-6
-"""What is less likely than this is no chance."""
+"""Failures less likely than this are not put down to chance."""
 
 
 @dataclass(slots=True)

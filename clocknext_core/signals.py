@@ -547,7 +547,7 @@ def _parse(body: bytes) -> tuple[SignalType, Body]:
     name = fields.get("type")
     signal_type = _TYPES.get(name) if isinstance(name, str) else None
     if signal_type is None:
-        raise invalid("body", "is that of no signal")
+        raise invalid("body", "is not the body of a signal")
     return signal_type, fields
 
 

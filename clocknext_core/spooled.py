@@ -251,7 +251,6 @@ class _StoredOutbox(Outbox):
                 self._events.append(GivenUp(encoded, error))
                 self._flushes.refuse(FailedSignal(encoded, error))
             self._admit_blocked()
-        self._settle_finished()
 
     def withdraw(self, ticket: Ticket, *, now: float) -> None:
         super().withdraw(ticket, now=now)
@@ -259,15 +258,13 @@ class _StoredOutbox(Outbox):
             self.storing[ticket].is_withdrawn = True
 
     def _hold_stored(self, encoded: EncodedSignal, *, age: float, is_adopted: bool) -> None:
-        expires_at = self._now - age + self._window
-        self._recorded += 1
-        entry = Entry(self._recorded, encoded, self._now, expires_at=expires_at, is_adopted=is_adopted)
         if self._is_closed:  # it came into the spool, or out of it, too late, and stays there
-            self._room.give_back(entry.size)
-            self._leave(entry, Trigger.PARK)
+            self._recorded += 1
             self._parked += 1
         else:
-            self._hold(entry)
+            sequence, expires_at = self._recorded + 1, self._now - age + self._window
+            entry = Entry(sequence, encoded, self._now, expires_at=expires_at, is_adopted=is_adopted)
+            self._hold(entry, takes_room=False)
 
     def _storing_count(self) -> int:
         return len(self.storing)
@@ -278,7 +275,7 @@ class _StoredOutbox(Outbox):
         """Return whether to look into the spool now."""
         self._advance(now)
         # What is adopted may come on top of a queue that has filled meanwhile: half a queue at most.
-        return not self._is_closed and self.adoption.is_due(self._now) and not self._room.is_half_full
+        return self.adoption.is_due(self._now) and not self._room.is_half_full
 
     def begin_to_adopt(self) -> Adopt:
         """Begin to look into the spool."""

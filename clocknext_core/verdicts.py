@@ -1,4 +1,4 @@
-"""What an answer says of the service, as opposed to the signal it answers.
+"""What an answer says about the service, as opposed to the signal it answers.
 
 A signal must not pay for what is not its fault: while the service is down or busy, a held signal uses up none
 of its attempts. So every answer is judged twice: `errors` says what it means for the request, this table
@@ -12,18 +12,18 @@ from clocknext_core.errors import ClockNextError
 
 
 class Verdict(StrEnum):
-    """What an answer says of the service."""
+    """What an answer says about the service."""
 
     WORKS = "works"
     """It read this request and decided: a delivery, a refusal, or a 409 (this key is being processed)."""
     BUSY = "busy"
     """It works, but not for this client now."""
     DOWN = "down"
-    """It, or the way to it, does not work. Nothing is said of the signal."""
+    """It does not work, or can't be reached. This says nothing about the signal."""
     MISDIRECTED = "misdirected"
-    """The request did not reach it: a router, proxy or firewall answered. Nothing is said of the signal."""
+    """A router, proxy or firewall answered in its place. This says nothing about the signal."""
     UNCLEAR = "unclear"
-    """It, or what it makes of this one signal, is broken. What other signals meet tells which."""
+    """It is broken, or broken for this signal alone: how other signals do shows which."""
 
 
 VERDICTS: Mapping[int | None, Verdict] = {
@@ -43,7 +43,7 @@ that all meet. Anything else `WORKS`."""
 
 
 def judge(error: ClockNextError | None) -> Verdict:
-    """Judge the service by what an attempt came to; `None`: a delivery."""
+    """Judge the service by the error of an attempt; `None`: the signal was delivered."""
     if error is None:
         return Verdict.WORKS
     status = error.status

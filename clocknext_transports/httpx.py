@@ -22,6 +22,7 @@ from clocknext_core.errors import invalid
 from clocknext_transports.http11 import MAX_ANSWER_BYTES
 from clocknext_transports.http11.sockets import MAX_WAIT, SocketLike, end
 from clocknext_transports.http11.tls import default_context, explained
+from clocknext_transports.process.clock import monotonic
 
 try:
     import anyio  # which both packages depend on
@@ -96,7 +97,7 @@ class HttpxTransport:
 
     def exchange(self, request: Request, *, deadline_at: float) -> Answer:
         """Send a request and return its answer, or the failure to get one, before the deadline."""
-        timeout = min(deadline_at - time.monotonic(), MAX_WAIT)
+        timeout = min(deadline_at - monotonic(), MAX_WAIT)
         if timeout <= 0:
             return _TOO_LATE
         progress = _Progress(self._package, request.origin)

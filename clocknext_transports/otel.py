@@ -31,6 +31,7 @@ from clocknext_core.operations import USAGE_PATH
 from clocknext_core.signals import type_and_key
 from clocknext_transports.client.base import ClientBase
 from clocknext_transports.loops.calls import Transport as AsyncTransport
+from clocknext_transports.process.clock import monotonic
 from clocknext_transports.process.log import logger
 from clocknext_transports.sync import Transport
 
@@ -38,7 +39,7 @@ TransportT = TypeVar("TransportT")
 
 Attributes: TypeAlias = Mapping[str, str | int]
 Reading: TypeAlias = tuple[int, Attributes]
-"""A figure, and what else to tell of it."""
+"""A figure and its attributes."""
 Read: TypeAlias = Callable[[Stats], list[Reading]]
 
 DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
@@ -114,7 +115,7 @@ LEVELS: Mapping[str, tuple[str, str, Read]] = {
         ],
     ),
 }
-"""The same, of what comes and goes."""
+"""Name to unit, description and figures of what rises and falls."""
 
 
 def instrument(
@@ -151,7 +152,7 @@ def instrument(
 
 
 class _Observed:
-    """A client, as far as its telemetry knows it; weakly."""
+    """What telemetry knows of a client: it holds a weak reference."""
 
     _numbers = count(1)
 
@@ -172,12 +173,12 @@ class _Observed:
     def observe(self, read: Read) -> Iterator[Observation]:
         """Read some figures; none once the client is gone."""
         if (stats_at := self._stats_at()) is not None:
-            for figure, attributes in read(stats_at(time.monotonic() + self._ahead)):
+            for figure, attributes in read(stats_at(monotonic() + self._ahead)):
                 yield Observation(figure, {**self._attributes, **attributes})
 
     def synchronise(self, deadline_at: float) -> None:
         """Learn the time on the driver's clock, from the deadline of an attempt that starts now."""
-        self._ahead = deadline_at - self._config.timeout - time.monotonic()
+        self._ahead = deadline_at - self._config.timeout - monotonic()
 
     def name_of(self, request: Request) -> str:
         """Name a request by its resource, so that requests of one kind share a name."""
@@ -255,7 +256,7 @@ class _Attempt:
         self._span: Span = trace.INVALID_SPAN
         self._attributes: dict[str, str | int] = {"http.request.method": request.method, **observed.origin}
         self.answer: Answer | None = None
-        """What came of it, for the block to fill in."""
+        """The result, for the block to fill in."""
         self._observed.synchronise(deadline_at)
         self._began_at = time.perf_counter()
 

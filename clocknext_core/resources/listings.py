@@ -1,4 +1,4 @@
-"""Lists of what concerns customers, narrowed by customer and status."""
+"""Lists that can be narrowed by customer and status."""
 
 from clocknext_core.operations import optional_limit, optional_text, path_of
 

@@ -11,6 +11,7 @@ from clocknext_core.errors import ClockNextError, invalid
 from clocknext_core.models import CatalogueModel, TrackResult
 from clocknext_core.operations import Operation, path_of
 from clocknext_core.resources.binding import Resource, Runner, S, recording
+from clocknext_core.resources.calls import ModelCall
 from clocknext_core.resources.payloads import many
 from clocknext_core.resources.streams import AsyncMeteredStream, MeteredStream
 from clocknext_core.signals import (
@@ -21,7 +22,7 @@ from clocknext_core.signals import (
     fix,
     make_body,
 )
-from clocknext_core.usage.attribution import Attribution, Unbilled, belonging
+from clocknext_core.usage.attribution import Attribution, Origin, Unbilled, belonging
 from clocknext_core.usage.exchange import exchange_key
 from clocknext_core.usage.meter import Meter, named, with_usage
 from clocknext_core.usage.reading import Reading, read
@@ -216,8 +217,10 @@ class Metering(Resource[S]):
         fix(type, make_body(type, given, customer_id=customer_id, model=sample), str)
         gatherer = Gatherer(on_abort)
 
+        origin = Origin(attribution=_attribution(customer_id, type, given))
+
         def record(gathered: Gathered) -> None:
-            self._record_gathered(gathered, customer_id, type, model, given)
+            self._record_gathered(gathered, origin, model, given)
 
         if isinstance(stream, AsyncIterable):
             chunks = cast("AsyncIterable[T]", stream)
@@ -226,26 +229,46 @@ class Metering(Resource[S]):
             return MeteredStream(cast("Iterable[T]", stream), gatherer, record, self._meter.clock)
         raise invalid("stream", "must be an iterator or an asynchronous one: give what the SDK returned")
 
+    def start_call(
+        self, origin: Origin, *, on_abort: AbortPolicy = "partial", outer: ModelCall | None = None
+    ) -> ModelCall:
+        """Begin a call to a model whose answer is handed over later, by an integration.
+
+        Args:
+            origin: Who is billed.
+            on_abort: What a stream is billed that is broken off before its counts are final.
+            outer: The call of another layer that it started within.
+        """
+        return ModelCall(self._meter, origin, self._record_gathered, on_abort, outer)
+
     def _record_gathered(
         self,
         gathered: Gathered,
-        customer_id: str,
-        signal_type: SignalType,
-        model: str | None,
-        given: Mapping[str, object],
+        origin: Origin,
+        model: str | None = None,
+        given: Mapping[str, object] | None = None,
     ) -> None:
-        """Record or report what a stream comes to. Raises nothing: it runs where the user's stream ends."""
+        """Record or report what a call comes to. Raises nothing: it runs within the user's request."""
         reading, unbilled = gathered
+        attribution = origin.attribution
+        customer_id = origin.customer_id if attribution is None else attribution.customer_id
         if unbilled is not None:
             self._meter.report(replace(unbilled, customer_id=customer_id))
         if reading is None:
             return
+        if attribution is None:
+            reason = origin.unbilled or "unattributed"
+            self._meter.report(Unbilled(reason=reason, reading=reading, customer_id=customer_id))
+            return
         try:
-            exchange = self._exchange(reading, customer_id, signal_type, model, given)
-            with self._remembering(exchange, customer_id) as is_new:
-                if is_new:
-                    self.runner.hold(exchange.encoded)
-        except Exception as error:  # noqa: BLE001 - the user's stream must not break over its metering
+            exchange = self._exchange(
+                reading, attribution, model, attribution.fields() if given is None else given, origin
+            )
+            with self._remembering(exchange, attribution.customer_id) as is_new:
+                result = self.runner.hold(exchange.encoded) if is_new else None
+            if result is not None:
+                self._forget_dropped(exchange, result)
+        except Exception as error:  # noqa: BLE001 - the user's request must not break over its metering
             detail = error.message if isinstance(error, ClockNextError) else type(error).__name__
             report = Unbilled(reason="unknown_shape", reading=reading, customer_id=customer_id, detail=detail)
             self._meter.report(report)
@@ -253,23 +276,27 @@ class Metering(Resource[S]):
     def _exchange(
         self,
         reading: Reading,
-        customer_id: str,
-        signal_type: SignalType,
+        attribution: Attribution,
         model: str | None,
         given: Mapping[str, object],
+        origin: Origin | None = None,
     ) -> _Exchange:
-        attribution = _attribution(customer_id, signal_type, given)
         fields = dict(given)
         custom = with_usage(attribution.custom, reading)
         if custom is not None:
             fields["custom"] = custom
         is_derived = "idempotency_key" not in given
         if is_derived:
-            key = exchange_key(reading, attribution, make_key=self.runner.make_key)
+            key = exchange_key(reading, attribution, make_key=self.runner.make_key, origin=origin)
             fields["idempotency_key"] = key
-        found = self._meter.model_of(reading, model)
-        body = make_body(signal_type, fields, customer_id=customer_id, model=found, tokens=reading.tokens)
-        return _Exchange(fix(signal_type, body, self.runner.make_key), reading, is_derived)
+        body = make_body(
+            attribution.type,
+            fields,
+            customer_id=attribution.customer_id,
+            model=self._meter.model_of(reading, model),
+            tokens=reading.tokens,
+        )
+        return _Exchange(fix(attribution.type, body, self.runner.make_key), reading, is_derived)
 
     def _is_new(self, exchange: _Exchange, customer_id: str) -> bool:
         """Remember an exchange; report one that was recorded before."""
@@ -300,10 +327,12 @@ class Metering(Resource[S]):
     ) -> Any:
         wants_catalogue = model is None and self.may_ask and self._meter.wants_catalogue
 
+        shares = [(each, _share(given, place, len(found))) for place, each in enumerate(found, 1)]
+
         def exchanges() -> list[_Exchange]:
             return [
-                self._exchange(reading, customer_id, signal_type, model, _share(given, place, len(found)))
-                for place, reading in enumerate(found, 1)
+                self._exchange(reading, _attribution(customer_id, signal_type, share), model, share)
+                for reading, share in shares
             ]
 
         async def record_async() -> list[TrackResult]:

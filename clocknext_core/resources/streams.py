@@ -23,6 +23,8 @@ class _Metered(Generic[T]):
         self._gatherer = gatherer
         self._record = record
         self._clock = clock
+        self._is_reading = False
+        """Whether a chunk is being read, so that what closes the stream is the stream itself."""
 
     def __getattr__(self, name: str) -> object:
         """Look up whatever else the stream has, such as `response`."""
@@ -60,16 +62,18 @@ class MeteredStream(_Metered[T]):
         return self
 
     def __next__(self) -> T:
-        try:
-            chunk = self._next()
-        except StopIteration:
-            self._end("completed")
-            raise
-        except BaseException as error:
-            self._end_with(error)
-            raise
-        self._gatherer.feed(chunk)
-        return chunk
+        while True:
+            try:
+                chunk = self._next()
+            except StopIteration:
+                self._end("completed")
+                raise
+            except BaseException as error:
+                self._end_with(error)
+                raise
+            self._gatherer.feed(chunk)
+            if not self._gatherer.hides(chunk):
+                return chunk
 
     def close(self) -> None:
         """Close the stream: what was seen of it is recorded or reported, as the policy for aborts says."""
@@ -87,10 +91,22 @@ class MeteredStream(_Metered[T]):
     ) -> None:
         self._abort("break" if error is None or isinstance(error, Exception) else "cancelled")
 
+    def end_early(self) -> None:
+        """End where what the stream reads from is closed, unless the stream itself closes it.
+
+        With a policy that drains, the rest is read first. The stream itself is not closed.
+        """
+        if not self._is_reading:
+            self._end(self._drained("closed"))
+
     def _next(self) -> T:
-        if self._chunks is None:
-            self._chunks = iter(cast("Iterable[T]", self._stream))
-        return next(self._chunks)
+        self._is_reading = True
+        try:
+            if self._chunks is None:
+                self._chunks = iter(cast("Iterable[T]", self._stream))
+            return next(self._chunks)
+        finally:
+            self._is_reading = False
 
     def _abort(self, how: Ending) -> None:
         try:
@@ -130,16 +146,18 @@ class AsyncMeteredStream(_Metered[T]):
         return self
 
     async def __anext__(self) -> T:
-        try:
-            chunk = await self._next()
-        except StopAsyncIteration:
-            self._end("completed")
-            raise
-        except BaseException as error:
-            self._end_with(error)
-            raise
-        self._gatherer.feed(chunk)
-        return chunk
+        while True:
+            try:
+                chunk = await self._next()
+            except StopAsyncIteration:
+                self._end("completed")
+                raise
+            except BaseException as error:
+                self._end_with(error)
+                raise
+            self._gatherer.feed(chunk)
+            if not self._gatherer.hides(chunk):
+                return chunk
 
     async def aclose(self) -> None:
         """Close the stream: what was seen of it is recorded or reported, as the policy for aborts says."""
@@ -161,10 +179,19 @@ class AsyncMeteredStream(_Metered[T]):
     ) -> None:
         await self._abort("break" if error is None or isinstance(error, Exception) else "cancelled")
 
+    async def end_early(self) -> None:
+        """End where what the stream reads from is closed; see `MeteredStream.end_early`."""
+        if not self._is_reading:
+            self._end(await self._drained("closed"))
+
     async def _next(self) -> T:
-        if self._chunks is None:
-            self._chunks = aiter(cast("AsyncIterable[T]", self._stream))
-        return await anext(self._chunks)
+        self._is_reading = True
+        try:
+            if self._chunks is None:
+                self._chunks = aiter(cast("AsyncIterable[T]", self._stream))
+            return await anext(self._chunks)
+        finally:
+            self._is_reading = False
 
     async def _abort(self, how: Ending) -> None:
         ended = how

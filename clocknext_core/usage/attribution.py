@@ -151,7 +151,7 @@ def start_call(scope: Scope | None, given: Attribution | None = None) -> Origin:
         given: Who was named with the call or with its client; goes before the scope.
     """
     if given is not None:
-        if scope is None or scope.has_ended:
+        if scope is None:
             return Origin(attribution=given)
         captured = scope.start_call()
         return Origin(attribution=given, scope_id=captured.scope_id, ordinal=captured.ordinal)

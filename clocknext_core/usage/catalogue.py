@@ -20,7 +20,7 @@ function says it, and `None` leaves them as they are."""
 
 _MONTH: Final = r"(0[1-9]|1[0-2])"
 _DAY: Final = r"(0[1-9]|[12]\d|3[01])"
-_DATE: Final = re.compile(
+_DATE: Final = (  # compiled when it is first used, as the prefix: most programs read no names
     rf"[-@_:]("
     rf"20\d\d[-_]?{_MONTH}[-_]?{_DAY}"  # gpt-4o-2024-08-06, claude-3-haiku-20240307
     rf"|{_MONTH}-20\d\d"  # command-r-08-2024
@@ -28,7 +28,7 @@ _DATE: Final = re.compile(
     rf"|2[3-9]{_MONTH}"  # mistral-large-2411
     rf")(-v\d+(:\d+)?)?$"  # Bedrock's version after the date
 )
-_PREFIX: Final = re.compile(r"^([\w.-]+/)+|^([a-z]{2,6}\.)?[a-z0-9]+\.(?=[a-z])", re.IGNORECASE)
+_PREFIX: Final = r"(?i)^([\w.-]+/)+|^([a-z]{2,6}\.)?[a-z0-9]+\.(?=[a-z])"
 
 
 def without_date(name: str) -> str:
@@ -36,7 +36,7 @@ def without_date(name: str) -> str:
 
     `gpt-4o-2024-08-06` becomes `gpt-4o`; a name without a date stays as it is.
     """
-    return _DATE.sub("", name) or name
+    return re.sub(_DATE, "", name) or name
 
 
 def check_model_names(models: object) -> ModelNames:
@@ -96,6 +96,6 @@ def candidates(name: str) -> Iterator[str]:
     """Yield the names that a model may have in a catalogue, the most exact first."""
     yield name
     yield without_date(name)
-    bare = _PREFIX.sub("", name)
+    bare = re.sub(_PREFIX, "", name)
     yield bare
     yield without_date(bare)

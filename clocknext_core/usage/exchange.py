@@ -13,9 +13,9 @@ from clocknext_core.wire import encode_json
 _SHORTEST: Final = 8
 """Characters that an id has at least: with fewer, other responses have it too."""
 _FEWEST_DIGITS: Final = 10
-_PREFIX: Final = re.compile(r"^[a-z]+[-_]+", re.IGNORECASE)
-_PLACEHOLDER: Final = re.compile(
-    r"fake|dummy|placeholder|mock|unknown|undefined|default|example|^(none|null|test|id|n/?a)$", re.IGNORECASE
+_PREFIX: Final = r"(?i)^[a-z]+[-_]+"
+_PLACEHOLDER: Final = (
+    r"(?i)fake|dummy|placeholder|mock|unknown|undefined|default|example|^(none|null|test|id|n/?a)$"
 )
 
 
@@ -27,8 +27,8 @@ def is_trusted(response_id: str | None) -> bool:
     """
     if response_id is None:
         return False
-    bare = _PREFIX.sub("", response_id.strip())
-    if len(bare) < _SHORTEST or _PLACEHOLDER.search(response_id.strip()):
+    bare = re.sub(_PREFIX, "", response_id.strip())
+    if len(bare) < _SHORTEST or re.search(_PLACEHOLDER, response_id.strip()):
         return False
     if len(set(bare) - {"-", "_"}) < 2:  # zeros all along
         return False
@@ -58,17 +58,17 @@ def exchange_key(
     Returns:
         A key of at most 255 characters.
     """
-    scope_id = None if origin is None else origin.scope_id
+    call = Origin() if origin is None else origin
     billed = [attribution.customer_id, attribution.type, attribution.key or attribution.agent_key]
     response_id, tokens = reading.response_id, reading.tokens
     if is_trusted(response_id):
         return _digest("id", response_id, *billed)
     if response_id is not None:
         return _digest(
-            "counts", response_id, scope_id, *billed, tokens.input, tokens.output, tokens.cache or 0
+            "counts", response_id, call.scope_id, *billed, tokens.input, tokens.output, tokens.cache or 0
         )
-    if scope_id is not None and origin is not None:
-        return _digest("scope", scope_id, origin.ordinal, *billed)
+    if call.scope_id is not None:
+        return _digest("scope", call.scope_id, call.ordinal, *billed)
     return make_key()
 
 

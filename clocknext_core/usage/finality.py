@@ -11,6 +11,16 @@ _RUNNING: Final = frozenset(
 _UNFINISHED: Final = (None, "", "null", 0, "FINISH_REASON_UNSPECIFIED")
 
 
+def is_running(response: object) -> bool:
+    """Return whether a response has been taken on and not been worked on yet, as in the background."""
+    return get(response, "status") in {"queued", "in_progress"}
+
+
+def is_from_cache(response: object) -> bool:
+    """Return whether a framework answered from its own cache: LangChain marks that with a cost of 0."""
+    return get(get(response, "usage_metadata"), "total_cost") == 0
+
+
 def why_unfinished(holders: Iterable[object]) -> str | None:
     """Return why a response is not final, or `None` if nothing says so.
 

@@ -132,6 +132,11 @@ def has_counts(value: object, *, is_named: bool = False) -> bool:
     return False
 
 
+def has_usage(response: object) -> bool:
+    """Return whether a response has anything that counts tokens, or is called a usage, known or not."""
+    return next(usages_in(response), None) is not None or unknown_usage(response) is not None
+
+
 def unknown_usage(response: object) -> Found | None:
     """Find what is called a usage and has nothing in it that is known."""
     for name in _USAGES[1:13]:

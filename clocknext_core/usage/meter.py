@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from clocknext_core.errors import invalid
-from clocknext_core.usage.attribution import REASONS, Reason, Unbilled
+from clocknext_core.usage.attribution import REASONS, Origin, Reason, Unbilled
 from clocknext_core.usage.catalogue import ModelNames, check_model_names, renamed
 from clocknext_core.usage.exchange import Seen
 from clocknext_core.usage.reading import Reading
@@ -44,6 +44,8 @@ class Meter:
         self._counts: Counter[Reason] = Counter()
         self.clock: Callable[[], float] = clock if clock is not None else _stopped
         self.seen: Seen = Seen()
+        self._running: dict[str, Origin] = {}
+        """Who is billed for responses that run in the background, by the response's id."""
 
     @property
     def wants_catalogue(self) -> bool:
@@ -66,6 +68,18 @@ class Meter:
             with suppress(Exception):  # the user's stream or request must not break over a report
                 self._on_unbilled(unbilled)
 
+    def remember(self, response_id: str | None, origin: Origin) -> None:
+        """Remember who is billed for a response that runs in the background; the oldest are forgotten."""
+        if response_id is None:
+            return
+        self._running[response_id] = origin
+        while len(self._running) > _MOST_RUNNING:
+            self._running.pop(next(iter(self._running)), None)
+
+    def recall(self, response_id: str | None) -> Origin | None:
+        """Say who is billed for a response that ran in the background; `None`: another client began it."""
+        return None if response_id is None else self._running.get(response_id)
+
     def model_of(self, reading: Reading, given: str | None = None) -> str:
         """Return the model to record: the one given as it is, else the response's by the policy.
 
@@ -77,6 +91,9 @@ class Meter:
         if reading.model is None:
             raise invalid("model", "is required, since the response names none")
         return renamed(reading.model, self._models, self._known)
+
+
+_MOST_RUNNING: Final = 10_000
 
 
 def _stopped() -> float:

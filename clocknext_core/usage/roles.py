@@ -122,7 +122,7 @@ _UNITS: Final = frozenset(
         *("pixels", "megapixels", "classifications"),
     }
 )
-_FLAGGED: Final = frozenset({"cache", "caches", "cached", "audio", "image", "video", *_REASONING})
+_FLAGGED: Final = frozenset({"cache", "caches", "audio", "image", "video", *_REASONING})
 
 
 @lru_cache(maxsize=2048)
@@ -145,8 +145,8 @@ def role_of(name: str) -> Name:
         return Name("written", part, own, plain in _NEVER_IN_TOTAL)
     if {"cached", "precached"} & words or ("cache" in words and words & (_READ | {"details"})):
         return Name("cached", part, own, plain in _NEVER_IN_TOTAL)
-    if words & _UNITS or plain in {"search_units", "image_count"}:
-        return Name("search" if plain == "search_units" else "unit")
+    if words & _UNITS or plain == "image_count":
+        return Name("unit")
     if words & _REASONING and not words & {"text", "audio", "details"}:
         # Gemini's thoughts are beside the candidates; providers that say reasoning count it in the output.
         return Name("reasoning", bool(words & {"priority", "flex"}), bool(words & {"thoughts", "thought"}))
@@ -174,9 +174,5 @@ _EXACT: Final[dict[str, Name]] = {
     "requests": Name("requests"),
     "server_tool_use": Name("search"),
     "server_side_tool_usage_details": Name("search"),
-    "tool_use_prompt_tokens_details": Name("other"),
     "cache_tokens_details": Name("cached", part=True),
-    "prompt_cache_hit_tokens": Name("cached"),
-    "total_thought_tokens": Name("reasoning", beside=True),
-    "cache_write_1h": Name("written", part=True),
 }

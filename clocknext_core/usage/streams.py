@@ -125,13 +125,16 @@ class Gatherer:
 
     Args:
         policy: What a stream that is broken off is billed.
+        hides_usage: Whether the usage was asked for on the user's behalf, so that the chunk which has nothing
+            else is not passed on.
 
     Raises:
         ValidationError: The policy is none.
     """
 
-    def __init__(self, policy: AbortPolicy = "partial") -> None:
+    def __init__(self, policy: AbortPolicy = "partial", *, hides_usage: bool = False) -> None:
         self._policy: Final = check_abort_policy(policy)
+        self._hides_usage = hides_usage
         self._chunks = 0
         self._reading: Reading | None = None
         self._before: dict[str, object] | None = None
@@ -149,6 +152,10 @@ class Gatherer:
         """Whether the final counts were seen, so that a break loses nothing."""
         self._read_last()
         return self._reading is not None and self._reading.is_final
+
+    def hides(self, chunk: object) -> bool:
+        """Return whether a chunk is not passed on: OpenAI's last one, which has usage and no choices."""
+        return self._hides_usage and get(chunk, "choices") == [] and get(chunk, "usage") is not None
 
     def feed(self, chunk: object) -> None:
         """Take a chunk that is passed on. Never raises."""

@@ -1,13 +1,13 @@
 """The driver for asyncio: its clock, its events and its background."""
 
 import asyncio
-import time
 from collections.abc import Callable
 
 from clocknext_core import Engine
 from clocknext_transports.asyncio.tasks import Event, Tasks, running_loop
 from clocknext_transports.client.serving import Serving
 from clocknext_transports.loops.calls import Calls
+from clocknext_transports.process.clock import monotonic
 
 
 class Driver(Calls[Tasks]):
@@ -25,7 +25,7 @@ class Driver(Calls[Tasks]):
     def _now(self) -> float:
         loop = running_loop()
         if loop is None:
-            return time.monotonic() + self._ahead
+            return monotonic() + self._ahead
         self._loop = loop
         return self._note_time(loop.time())
 

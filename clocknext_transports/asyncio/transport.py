@@ -24,6 +24,7 @@ from clocknext_transports.http11.race import Address, Race
 from clocknext_transports.http11.sockets import Poller
 from clocknext_transports.http11.tls import default_context
 from clocknext_transports.process import fork as forks
+from clocknext_transports.process.interrupts import let_pass
 from clocknext_transports.sync.transport import NativeTransport as ThreadTransport
 
 T = TypeVar("T")
@@ -60,6 +61,10 @@ class Alarm:
         """Wake the task that waits, if one does."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+CHUNK = 16384
+"""Most bytes taken at a time: a chunked answer costs some microseconds for each byte, without a pause."""
 
 
 class Stream(asyncio.Protocol):
@@ -129,7 +134,10 @@ class Stream(asyncio.Protocol):
             raise TimeoutError
         data = b"".join(self._received)
         self._received.clear()
-        return data
+        if len(data) > CHUNK:
+            self._received.append(data[CHUNK:])
+            await asyncio.sleep(0)  # others go on before the rest is read
+        return data[:CHUNK]
 
     def is_stale(self) -> bool:
         """Return whether the peer ended or sent unasked bytes, it is old, or of another event loop."""
@@ -266,6 +274,7 @@ class NativeTransport:
                 return stream
             except OSError as error:
                 sock.close()
+                let_pass(error)
                 race.handle_failure(error)
             except BaseException:
                 sock.close()
@@ -282,6 +291,7 @@ class NativeTransport:
                     try:
                         sock = self._open(address)
                     except OSError as error:
+                        let_pass(error)
                         race.handle_failure(error)
                         continue
                     task = loop.create_task(loop.sock_connect(sock, address[4]))
@@ -294,6 +304,7 @@ class NativeTransport:
                         task.result()
                     except OSError as error:
                         sock.close()
+                        let_pass(error)
                         race.handle_failure(error)
                     except BaseException:
                         sock.close()
@@ -367,8 +378,8 @@ async def _look_up(origin: Origin, deadline_at: float) -> Sequence[Address]:
         return socket.getaddrinfo(
             origin.host, origin.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
         )
-    except OSError:
-        pass
+    except OSError as error:
+        let_pass(error)
     loop = asyncio.get_running_loop()
     try:
         return await _before(deadline_at, loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM))

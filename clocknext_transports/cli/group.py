@@ -2,6 +2,7 @@
 
 import errno
 import io
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -23,7 +24,10 @@ from clocknext_transports.cli.spool import spool
 from clocknext_transports.cli.tables import say
 from clocknext_transports.cli.verify import verify
 from clocknext_transports.cli.whoami import whoami
+from clocknext_transports.process.log import logger
 
+_QUIET = logging.NullHandler()
+"""Keeps Python from printing the client's warnings on stderr: the commands say the same in their own way."""
 INTERRUPTED = 130
 """Exit status after Ctrl-C: 128 and the number of SIGINT, as shells count."""
 
@@ -73,6 +77,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: Default: the process's.
     """
+    logger.addHandler(_QUIET)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a customer's name must not end a run

@@ -1,4 +1,4 @@
-"""The file of refused lines: each is written when it is refused, so that none is lost and none is held."""
+"""A file of lines that were not billed: each is written when that shows, so that none is lost or held."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from clocknext_transports.cli.tally import describe
 
 
 class RefusedFile:
-    """JSON Lines of `{"line": number, "reason": …, "original": …}`.
+    """JSON Lines of `{"line": number, "reason": …, "original": …}`, with `signalId` where there is one.
 
     They go to a new file beside `path`, which replaces an earlier one when the run is over. If the run was
     stopped, an earlier file stays, since it may name more lines, and the new one stays beside it. Without
@@ -65,7 +65,9 @@ class RefusedFile:
         Raises:
             OSError: The disk is full, for example.
         """
-        entry = {"line": line.number, "reason": describe(error), "original": line.text}
+        entry: dict[str, object] = {"line": line.number, "reason": describe(error), "original": line.text}
+        if error.signal_id is not None:
+            entry["signalId"] = error.signal_id
         # A lone surrogate in a reason could not be encoded; as an escape it can.
         self._file.write(json.dumps(entry) + "\n")
         self._file.flush()

@@ -6,6 +6,8 @@ import click
 from rich.console import Console
 
 from clocknext_core import ClockNextError, Signal, TrackResult
+from clocknext_core.delivery import mending_error
+from clocknext_core.signals import encode
 from clocknext_transports import TrioClockNext
 from clocknext_transports.cli.connection import Connection, with_connection
 from clocknext_transports.cli.delivery import Delivery
@@ -23,6 +25,7 @@ from clocknext_transports.cli.stream import (
 )
 from clocknext_transports.cli.tables import say
 from clocknext_transports.cli.tally import Tally
+from clocknext_transports.client.environment import new_key
 
 GO_ON = "Run the same command again to go on: lines already delivered are not billed twice."
 
@@ -57,26 +60,34 @@ def send(connection: Connection, *, file: str, concurrency: int, source: str, re
     earlier one at the end of the input. A run that is stopped keeps an earlier one, and leaves its own as
     FILE.refused.jsonl.part. After a top-up, or when they are mended in FILE, run the same command again.
 
+    Pending lines: those that the service took but could not bill (202, PENDING) are counted apart, and
+    written to FILE.pending.jsonl in the same way. They are corrected in the service, not sent again.
+
     Several signals are in flight at once. Where their order matters, as with the steps of a run, use
     --concurrency 1.
 
     \b
     Exit status
     0    every line was delivered
-    1    some lines were refused, all others delivered
+    1    some lines were refused or are pending, all others delivered
     2    wrong usage; or stopped: the key was not accepted, or the service could not be reached
     130  stopped by Ctrl-C: signals in flight end first, for at most 5 seconds
     """  # noqa: D301 - click's mark of a block to leave as it is
     tally = Tally()
     with opened(file) as (read, size), reporter(Console(stderr=True), size) as progress:
         client = connection.client(TrioClockNext, concurrency=concurrency, on_retry=progress.retrying)
-        with _refused_file(file, refused) as refused_file:
+        path = refused or Path("stdin.refused.jsonl" if file == "-" else f"{file}.refused.jsonl")
+        with _file_for(path, file) as refused_file, _file_for(_pending_path(path), file) as pending_file:
 
             async def track(one: Signal) -> TrackResult:
                 return await client.signals.track(one, wait=True)
 
             def on_delivered(line: Line, one: Signal, result: TrackResult) -> None:
-                tally.add_delivered(one, result)
+                if result.mending:
+                    tally.add_pending(line.number)
+                    pending_file.add(line, mending_error(encode(one, new_key), result))
+                else:
+                    tally.add_delivered(one, result)
                 progress.update(tally, line.end)
 
             def on_refused(line: Line, error: ClockNextError) -> None:
@@ -95,12 +106,18 @@ def send(connection: Connection, *, file: str, concurrency: int, source: str, re
             run(client, delivery, progress.say)
             if not delivery.is_stopped:
                 refused_file.complete()
-    _summarise(tally, refused_file.written)
-    click.get_current_context().exit(conclude(delivery, refused=bool(tally.refused), stopped=GO_ON))
+                pending_file.complete()
+    _summarise(tally, refused_file.written, pending_file.written)
+    is_incomplete = bool(tally.refused or tally.pending)
+    click.get_current_context().exit(conclude(delivery, refused=is_incomplete, stopped=GO_ON))
 
 
-def _refused_file(file: str, refused: Path | None) -> RefusedFile:
-    path = refused or Path("stdin.refused.jsonl" if file == "-" else f"{file}.refused.jsonl")
+def _pending_path(refused: Path) -> Path:
+    """Return where pending lines go: beside the refused ones."""
+    return refused.with_name(refused.name.removesuffix(".refused.jsonl") + ".pending.jsonl")
+
+
+def _file_for(path: Path, file: str) -> RefusedFile:
     if file != "-" and path.exists() and path.samefile(file):
         raise click.UsageError("Refused lines can't go to the input itself.")
     try:
@@ -111,14 +128,16 @@ def _refused_file(file: str, refused: Path | None) -> RefusedFile:
         ) from None
 
 
-def _summarise(tally: Tally, refused: Path | None) -> None:
+def _summarise(tally: Tally, refused: Path | None, pending: Path | None) -> None:
     console = Console()
     if tally.delivered:
         console.print(tally.billed_table())
-    if tally.to_be_mended:
-        console.print(f"{tally.to_be_mended:,} of them were queued by the service for a person to mend.")
+    if tally.pending:
+        say(tally.pending_text())
     if tally.refused:
         console.print(tally.refused_table())
     say(f"{tally}.")
     if refused is not None:
         say(f"Refused lines, each with its reason: {refused}")
+    if pending is not None:
+        say(f"Pending lines, each with the service's id of the signal: {pending}")

@@ -11,6 +11,8 @@ from rich.text import Text
 from clocknext_core import ClockNextError, Signal, TrackResult, UsageLog
 from clocknext_core.text import printable, shortened
 
+MAX_PENDING_SHOWN = 20
+"""Most numbers of pending lines that are named."""
 _MAX_EXAMPLE = 200
 
 BILLED_HEADINGS = ("Signals", "Input tokens", "Output tokens", "Cache tokens", "Cost (USD)")
@@ -67,8 +69,10 @@ class Tally:
     delivered: int = 0
     unpriced: int = 0
     """Delivered, but priced later (202): no usage log yet."""
-    to_be_mended: int = 0
-    """Of those, the ones the server queued for a person to mend."""
+    pending: int = 0
+    """Taken by the server, which could not bill them: a person has to correct them there."""
+    pending_lines: list[int] = field(default_factory=list[int])
+    """The numbers of the first of those lines."""
     billed: dict[str, Billed] = field(default_factory=dict[str, Billed])
     """By type of signal."""
     refused: dict[str, Refusals] = field(default_factory=dict[str, Refusals])
@@ -80,16 +84,22 @@ class Tally:
         return sum(refusals.lines for refusals in self.refused.values())
 
     def __str__(self) -> str:
-        return f"{self.delivered:,} delivered, {self.lines_refused:,} refused"
+        pending = f"{self.pending:,} pending, " if self.pending else ""
+        return f"{self.delivered:,} delivered, {pending}{self.lines_refused:,} refused"
 
     def add_delivered(self, signal: Signal, result: TrackResult) -> None:
         """Count a delivered signal."""
         self.delivered += 1
-        self.to_be_mended += result.mending
         if result.usage_log is None:
             self.unpriced += 1
         else:
             self.billed.setdefault(signal.type, Billed()).add(result.usage_log)
+
+    def add_pending(self, number: int) -> None:
+        """Count a line that the server took and could not bill."""
+        self.pending += 1
+        if len(self.pending_lines) < MAX_PENDING_SHOWN:
+            self.pending_lines.append(number)
 
     def add_refused(self, error: ClockNextError) -> None:
         """Count a refused line."""
@@ -108,6 +118,15 @@ class Tally:
         table.add_section()
         table.add_row(*total)
         return table
+
+    def pending_text(self) -> str:
+        """Return which lines are pending, in a sentence."""
+        numbers = ", ".join(map(str, self.pending_lines))
+        more = self.pending - len(self.pending_lines)
+        lines = f"{'Line' if self.pending == 1 else 'Lines'} {numbers}" + (
+            f" and {more:,} more" if more else ""
+        )
+        return f"{lines} PENDING: the service took them but could not bill them; correct them there."
 
     def refused_table(self) -> Table:
         """Return the table of refused lines, by kind of reason."""

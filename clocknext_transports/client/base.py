@@ -4,10 +4,9 @@ import codecs
 import importlib
 import os
 import random
-import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Protocol, TypeVar, cast
 
@@ -29,6 +28,7 @@ from clocknext_core.checks import check_bool, check_seconds
 from clocknext_core.config import Mode
 from clocknext_core.errors import invalid
 from clocknext_core.resources.binding import S
+from clocknext_core.resources.calls import ModelCall
 from clocknext_core.resources.credits import Credits
 from clocknext_core.resources.customers import Customers
 from clocknext_core.resources.invoices import Invoices
@@ -37,18 +37,23 @@ from clocknext_core.resources.payments import Payments
 from clocknext_core.resources.plans import Plans
 from clocknext_core.resources.portal import Portal
 from clocknext_core.resources.purchases import Purchases
-from clocknext_core.resources.runs import Runs
+from clocknext_core.resources.runs import AsyncRun, Run, Runs
 from clocknext_core.resources.signals import Signals
 from clocknext_core.resources.units import Units
 from clocknext_core.resources.webhooks import Webhooks
 from clocknext_core.resources.workspace import Workspace
+from clocknext_core.signals import SignalType
+from clocknext_core.usage.attribution import Attribution, Scope, start_call
 from clocknext_core.usage.catalogue import ModelNames
 from clocknext_core.usage.meter import Meter
+from clocknext_core.usage.streams import AbortPolicy, check_abort_policy
 from clocknext_transports.client import environment
+from clocknext_transports.client.billing import Billing, nested, open_scope
 from clocknext_transports.client.driver import Driver
 from clocknext_transports.client.hooks import Hooks, OnDrop, OnError, OnFlush, OnRetry, OnUnbilled, logged
 from clocknext_transports.client.nowait import NoWait
 from clocknext_transports.process import fork, log
+from clocknext_transports.process.clock import monotonic
 
 if TYPE_CHECKING:
     from clocknext_transports.spool.keeper import Keeper
@@ -154,7 +159,7 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
             disabled=is_disabled,
             spool_window=window,
         )
-        self._meter = Meter(models=models, on_unbilled=logged(on_unbilled), clock=time.monotonic)
+        self._meter = Meter(models=models, on_unbilled=logged(on_unbilled), clock=monotonic)
         self._hooks = Hooks(on_error=on_error, on_flush=on_flush, on_retry=on_retry, on_drop=on_drop)
         self.close_timeout: float = check_seconds("close_timeout", close_timeout)
         if transport is not None:
@@ -226,6 +231,61 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
         In a full queue, `block` and `raise` are as `drop_newest`, and `on_drop` reports the loss.
         """
         return self._driver.hold(encoded)
+
+    def billing(
+        self,
+        *,
+        customer_id: str,
+        key: str | None = None,
+        member: str | None = None,
+        run: str | Run | AsyncRun | None = None,
+        custom: Mapping[str, object] | None = None,
+        type: SignalType | None = None,  # noqa: A002
+    ) -> Billing:
+        """Bill the calls to models that start in a block, `with` or `async with`, to one customer.
+
+        It is for integrations: metered SDKs and callbacks bill to the block that is open where a call starts.
+        A call that goes on after the end of the block is still billed; one that starts later is not, also
+        where a thread pool has kept the block's context: it is reported to `on_unbilled` as `scope_ended`.
+
+        Args:
+            customer_id: Who is billed. Take it from your own session, never from a request's body or header.
+            key: The credit's or outcome step's key.
+            member: The member of the customer who caused it.
+            run: The run that the calls are steps of: its id, or what `runs.start` returned.
+            custom: A JSON object of your choice, for each signal.
+            type: `credit`, `wallet` or `outcome`. Default: `outcome` with a run, else `credit`.
+
+        Raises:
+            ValidationError: A bad argument.
+        """
+        run_id = run if run is None or isinstance(run, str) else run.run_id
+        attribution = Attribution(
+            customer_id=customer_id,
+            type=type if type is not None else "credit" if run is None else "outcome",
+            key=key,
+            run_id=run_id,
+            member=member,
+            custom=custom,
+        )
+        return Billing(self._meter, Scope(self.make_key(), attribution))
+
+    def start_call(
+        self, attribution: Attribution | None = None, *, on_abort: AbortPolicy = "partial"
+    ) -> ModelCall:
+        """Begin a call to a model, for an integration: who is billed is captured now.
+
+        Args:
+            attribution: Who is billed. Default: as the `billing` block that is open here says.
+            on_abort: What a stream is billed that is broken off before its counts are final.
+
+        Raises:
+            ValidationError: `on_abort` is no policy.
+        """
+        policy = check_abort_policy(on_abort)
+        origin = start_call(open_scope(self._meter), attribution)
+        start = self.nowait.signals.start_call
+        return nested(self._meter, lambda outer: start(origin, on_abort=policy, outer=outer))
 
     def stats_at(self, now: float) -> Stats:
         """Count as `stats` does, at a time on the driver's clock, in any thread.

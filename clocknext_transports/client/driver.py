@@ -142,12 +142,13 @@ class Driver(ABC, Generic[B]):
         """Hand a signal to the outbox; return the result, or the script of a call that has to wait."""
         serving = self._serving
         with serving.lock:
-            receipt = serving.outbox.record(encoded, now=self._now())
-            if receipt.ticket is None:
-                serving.nudge()
+            try:
+                receipt = serving.outbox.record(encoded, now=self._now())
                 waiter = None
-            else:
-                waiter = serving.expect(receipt.ticket, self._make_event())
+                if receipt.ticket is not None:
+                    waiter = serving.wait_for(receipt.ticket, self._make_event())
+            finally:
+                serving.nudge()  # also where a signal handler has raised: the signal may be held
         if serving.queue:
             serving.run_hooks_if_alone()
         if receipt.ticket is None or waiter is None:

@@ -70,7 +70,7 @@ def base_url_or_default(base_url: str | None) -> str:
 
 
 def new_key() -> str:
-    """Return a new idempotency key: 128 random bits from the system, which a fork does not repeat."""
+    """Return a new idempotency key: 128 random bits from the system, so that a forked child makes others."""
     return os.urandom(16).hex()
 
 

@@ -57,7 +57,7 @@ _FAILED: Mapping[type[HookEvent], tuple[str, str]] = {
     KeyRefused: ("key_refused", "ClockNext refused the API key; signal %r stays in the spool (%s). %s"),
     Misdirected: ("misdirected", "ClockNext signal %r stays held: the answer was not the API's (%s). %s"),
 }
-"""The name and the text of the records that tell of an error: key, facts, advice."""
+"""The name and the text of each record about an error: key, facts, advice."""
 
 _WHY_DROPPED: Mapping[DropReason, str] = {
     "queue_full": "The queue was full: see max_queue_size, max_queue_bytes and overflow.",
@@ -84,7 +84,7 @@ class EventLog:
         self._is_outage = False
 
     def watch(self, gate: Gate) -> None:
-        """Tell of this gate's outages, too; not of those of any other from now on."""
+        """Log the outages of this gate from now on, and of no other."""
         self._gate = gate
         self._is_outage = False
 

@@ -4,7 +4,6 @@ Every event that leaves the machines passes here, so this is where events are lo
 """
 
 import inspect
-import threading
 from collections.abc import Callable
 from typing import TypeAlias, assert_never
 
@@ -26,6 +25,7 @@ from clocknext_core import (
 )
 from clocknext_core.states import DropReason
 from clocknext_transports.client.events_log import EventLog
+from clocknext_transports.process.interrupts import let_pass
 from clocknext_transports.process.log import logger
 
 OnError: TypeAlias = Callable[[ClockNextError, Signal], object]
@@ -48,7 +48,8 @@ def logged(on_unbilled: OnUnbilled | None) -> OnUnbilled | None:
     def call(unbilled: Unbilled) -> None:
         try:
             on_unbilled(unbilled)
-        except Exception:  # noqa: BLE001 - the user's request must not break over a report
+        except Exception as error:  # noqa: BLE001 - the user's request must not break over a report
+            let_pass(error)
             logger.exception("The hook on_unbilled raised on %s.", unbilled.reason)
 
     return call
@@ -92,19 +93,15 @@ class Hooks:
         Args:
             event: The event.
             in_background: The hook runs in a thread or task of the driver. Then nothing that it raises is
-                raised here, but for a Ctrl-C that comes while it runs.
+                raised here. What a signal handler raises while it runs always is.
         """
         self.log.note(event)
         for hook in self._hooks_of(event):
             try:
                 hook()
-            except Exception:  # noqa: BLE001 - a hook must not stop delivery
-                self.log.note_raised(event)
             except BaseException as error:
-                is_interrupt = isinstance(error, KeyboardInterrupt)
-                if not in_background or (
-                    is_interrupt and threading.current_thread() is threading.main_thread()
-                ):
+                let_pass(error)
+                if not (in_background or isinstance(error, Exception)):
                     raise
                 self.log.note_raised(event)
 

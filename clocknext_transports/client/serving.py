@@ -201,9 +201,14 @@ class Serving:
         while self.inbox:
             self.outbox.record(self.inbox.popleft(), now=self.now(), may_wait=False)
 
+    def wait_for(self, ticket: Ticket, event: Event) -> Waiter:
+        """Make the waiter of a ticket."""
+        waiter = self._waiters[ticket] = Waiter(event)
+        return waiter
+
     def expect(self, ticket: Ticket, event: Event) -> Waiter:
         """Make the waiter of a ticket, and make sure that the outbox is polled."""
-        waiter = self._waiters[ticket] = Waiter(event)
+        waiter = self.wait_for(ticket, event)
         self.nudge()
         return waiter
 

@@ -14,6 +14,7 @@ from clocknext_core import Answer, Failure, Origin, Request, Response
 from clocknext_transports.http11.answers import Reader
 from clocknext_transports.http11.fast import read_plain, write_head
 from clocknext_transports.http11.tls import explained
+from clocknext_transports.process.interrupts import let_pass
 
 MAX_ANSWER_BYTES = 1024 * 1024
 """Most bytes of an answer's body that are read, by default."""
@@ -267,7 +268,11 @@ class Exchange(Generic[S]):
             return answer
 
     def fail(self, error: OSError) -> Step[S] | Answer:
-        """Take the error of a step (`TimeoutError`: the deadline has come) and return the next."""
+        """Take the error of a step (`TimeoutError`: the deadline has come) and return the next.
+
+        A signal handler's is raised again: it is not the connection's.
+        """
+        let_pass(error)
         try:
             return self._script.throw(error)
         except StopIteration as end:

@@ -1,7 +1,6 @@
 """Calls that are awaited, and what is done at the interpreter's exit for a loop that may have ended."""
 
 import threading
-import time
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
@@ -14,6 +13,7 @@ from clocknext_transports.client.script import Await, Exchange, Halt, Sleep, Ste
 from clocknext_transports.client.serving import Waiter
 from clocknext_transports.loops.tasks import Event, Tasks
 from clocknext_transports.process import exit as process_exit
+from clocknext_transports.process.clock import monotonic
 from clocknext_transports.process.log import logger
 
 T = TypeVar("T")
@@ -127,7 +127,7 @@ class Calls(driver.Driver[B], Generic[B]):
 
     def _note_time(self, now: float) -> float:
         """Remember how the loop's clock stands to the system's, for when there is no loop."""
-        self._ahead = now - time.monotonic()
+        self._ahead = now - monotonic()
         return now
 
     async def _end(self, was_cancelled: bool) -> None:

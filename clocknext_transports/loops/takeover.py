@@ -3,13 +3,13 @@
 The outbox is the same in all worlds, so signals keep their order, keys and back-off.
 """
 
-import time
 from collections.abc import Callable
 from typing import cast
 
 from clocknext_core import Answer, Config, Engine, Request
 from clocknext_transports.client import environment
 from clocknext_transports.client.hooks import Hooks
+from clocknext_transports.process.clock import monotonic
 from clocknext_transports.sync.clock import Clock
 from clocknext_transports.sync.driver import Driver
 from clocknext_transports.sync.transport import NativeTransport, Transport
@@ -27,11 +27,11 @@ class LoopClock(Clock):
 
     def now(self) -> float:
         """Return the time in seconds, on the loop's clock."""
-        return time.monotonic() + self._ahead
+        return monotonic() + self._ahead
 
 
 class _Carrier:
-    """Takes deadlines on the loop's clock, and gives them to a transport on its own."""
+    """Translates deadlines on the loop's clock into those of a transport for threads."""
 
     def __init__(self, transport: Transport, ahead: float) -> None:
         self._transport = transport
@@ -50,7 +50,7 @@ def take_over(engine: Engine, hooks: Hooks, transport: object, *, ahead: float) 
     Args:
         engine: Its outbox holds the signals that the loop left behind; nothing else drives it any more.
         hooks: The client's.
-        transport: The client's, made by itself. Its `for_threads` returns one with the same settings: the
+        transport: The one that the client has made. Its `for_threads` returns one with the same settings: the
             environment may name another proxy by now.
         ahead: Seconds by which the loop's clock was ahead of `time.monotonic`.
     """

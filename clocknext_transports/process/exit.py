@@ -25,7 +25,7 @@ GRACE = 1.0
 
 
 class Driver(Protocol):
-    """What may hold signals when the process ends."""
+    """A driver, which may hold signals when the process ends."""
 
     @property
     def held(self) -> int:
@@ -37,7 +37,7 @@ class Driver(Protocol):
         ...
 
     def end_exit(self) -> int:
-        """Wait for them as long as they were given; return how many were not delivered."""
+        """Wait for them until the time-out is over; return how many were not delivered."""
         ...
 
 
@@ -50,7 +50,7 @@ class _Registry:
     def register(self, driver: Driver) -> None:
         """Remember a driver, strongly: it may outlive its client."""
         self._drivers[driver] = None
-        # Anew each time: before a handler that was registered earlier, whose things a hook may use.
+        # Anew each time: before a handler that was registered earlier, which may end what a hook uses.
         atexit.unregister(self.drain)
         atexit.register(self.drain)
         # Processes of multiprocessing end without these handlers, up to Python 3.12, but with others.
@@ -111,5 +111,5 @@ forks.register_global(_registry.forget)
 
 
 def registered() -> int:
-    """Count the drivers that would be asked to deliver, were the process to end now."""
+    """Count the drivers that take part in the process's exit."""
     return len(_registry)

@@ -104,7 +104,7 @@ def owners() -> list[object]:
 
 
 def registered() -> int:
-    """Count the objects that a fork would concern."""
+    """Count the registered objects."""
     return len(_restarts)
 
 

@@ -4,6 +4,7 @@ import threading
 import time
 
 from clocknext_transports.http11.sockets import MAX_WAIT
+from clocknext_transports.process.clock import monotonic
 
 
 def capped(seconds: float) -> float:
@@ -16,7 +17,7 @@ class Clock:
 
     def now(self) -> float:
         """Return the time in seconds; only differences mean anything."""
-        return time.monotonic()
+        return monotonic()
 
     def sleep_until(self, at: float) -> None:
         """Block the calling thread until then."""

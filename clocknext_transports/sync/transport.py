@@ -24,6 +24,7 @@ from clocknext_transports.http11 import (
 from clocknext_transports.http11.race import Address, Race
 from clocknext_transports.http11.sockets import MAX_WAIT, Poller, end
 from clocknext_transports.http11.tls import default_context
+from clocknext_transports.process.interrupts import let_pass
 from clocknext_transports.sync.clock import Clock
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ class NativeTransport:
 
     @property
     def is_open(self) -> bool:
-        """Whether any connection is."""
+        """Whether any connection is open."""
         if not self._lock.acquire(blocking=False):  # the collector may ask, in a thread that has it
             return True
         try:
@@ -246,6 +247,7 @@ class NativeTransport:
                 return self._secured(sock, origin, exchange, deadline_at)
             except OSError as error:
                 sock.close()
+                let_pass(error)
                 race.handle_failure(error)
             except BaseException:
                 sock.close()
@@ -261,6 +263,7 @@ class NativeTransport:
                         try:
                             connecting.append(self._start_connecting(address))
                         except OSError as error:
+                            let_pass(error)
                             race.handle_failure(error)
                         else:
                             selector.register(connecting[-1], selectors.EVENT_WRITE)
@@ -276,6 +279,7 @@ class NativeTransport:
                             _check_connected(sock)
                         except OSError as error:
                             sock.close()
+                            let_pass(error)
                             race.handle_failure(error)
                         else:
                             return sock
@@ -307,8 +311,8 @@ class NativeTransport:
             return _addresses(origin)
         try:
             return _addresses(origin, socket.AI_NUMERICHOST)
-        except OSError:
-            pass
+        except OSError as error:
+            let_pass(error)
         outcomes: queue.SimpleQueue[Addresses | OSError] = queue.SimpleQueue()
 
         def look_up() -> None:

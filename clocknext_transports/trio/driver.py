@@ -1,6 +1,5 @@
 """The driver for trio: its clock, its events and its background."""
 
-import time
 from collections.abc import Callable
 
 import trio
@@ -8,6 +7,7 @@ import trio
 from clocknext_core import Answer, Engine, Request
 from clocknext_transports.client.serving import Serving
 from clocknext_transports.loops.calls import Calls
+from clocknext_transports.process.clock import monotonic
 from clocknext_transports.trio.tasks import Event, Tasks
 
 
@@ -27,10 +27,10 @@ class Driver(Calls[Tasks]):
 
     def _now(self) -> float:
         if not trio.lowlevel.in_trio_run():
-            return time.monotonic() + self._ahead
+            return monotonic() + self._ahead
         clock = trio.lowlevel.current_clock()
         if self._clock not in (None, clock):  # each run counts from a random zero; this time goes on
-            self._shift = time.monotonic() + self._ahead - clock.current_time()
+            self._shift = monotonic() + self._ahead - clock.current_time()
         self._clock = clock
         self._token = trio.lowlevel.current_trio_token()
         return self._note_time(clock.current_time() + self._shift)

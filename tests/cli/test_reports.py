@@ -38,14 +38,24 @@ def test_sums_take_what_the_server_says() -> None:
     tally.add_delivered(SIGNAL, answer({"usageLog": {"inputTokens": 4, "customerCost": 0.2}}))
     tally.add_delivered(SIGNAL, answer({"usageLog": {"inputTokens": "many", "customerCost": None}}))
     tally.add_delivered(SIGNAL, answer({"accepted": True}))
-    tally.add_delivered(SIGNAL, answer({"status": "PENDING"}))
     assert (tally.billed["wallet"].input_tokens, tally.billed["wallet"].cost) == (7, Decimal("0.3"))
-    assert (tally.delivered, tally.unpriced, tally.to_be_mended) == (5, 2, 1)
+    assert (tally.delivered, tally.unpriced) == (4, 1)
     console = shown(terminal=False)
     console.print(tally.billed_table())
     rows = [line.replace("│", " ").split() for line in text_of(console).splitlines()]
-    assert ["priced", "later", "2"] in rows
-    assert ["total", "5", "7", "0", "0", "0.300000"] in rows
+    assert ["priced", "later", "1"] in rows
+    assert ["total", "4", "7", "0", "0", "0.300000"] in rows
+
+
+def test_pending_lines_are_counted_apart_and_the_first_are_named() -> None:
+    tally = Tally()
+    tally.add_pending(7)
+    assert str(tally) == "0 delivered, 1 pending, 0 refused"
+    assert tally.pending_text().startswith("Line 7 PENDING: ")
+    for number in range(8, 7 + 1_500):
+        tally.add_pending(number)
+    assert tally.pending_text().startswith("Lines 7, 8, 9, 10")
+    assert "26 and 1,480 more PENDING" in tally.pending_text()
 
 
 def test_refusals_are_counted_by_kind_so_that_they_stay_few() -> None:

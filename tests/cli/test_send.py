@@ -358,3 +358,31 @@ def test_the_help_tells_of_keys_and_of_exit_statuses() -> None:
     for told in ("bills nothing twice", "inserted or removed", "FILE.refused.jsonl", "130", "--source"):
         assert told in " ".join(done.stdout.split())
     assert "cnk_live_secret" not in done.stdout
+
+
+def test_pending_lines_are_counted_apart_named_and_written_to_a_file(usage: Path) -> None:
+    good, bad = wire(), wire(type="outcome", key="no_run")  # the ingest wants a runId
+    usage.write_bytes(encoded([good, bad, good, bad]))
+    earlier = usage.with_name("usage.jsonl.pending.jsonl")
+    earlier.write_text("of an earlier run")
+    with emulator(accept_only="thick-queued") as server:
+        done = clocknext("send", usage, "--concurrency", "1", env=connected(server.url))
+        assert done.returncode == 1
+        said = done.stdout
+        assert "2 delivered, 2 pending, 0 refused." in said
+        assert "Lines 2, 4 PENDING: " in said
+        found = entries(earlier)
+        assert [(entry["line"], json.loads(str(entry["original"]))) for entry in found] == [
+            (2, bad),
+            (4, bad),
+        ]
+        assert all("PENDING" in entry["reason"] and entry["signalId"] for entry in found)
+        assert earlier.stat().st_mode & 0o777 == 0o600
+        assert not usage.with_name("usage.jsonl.refused.jsonl").exists()
+        usage.write_bytes(encoded([good]))
+        assert (
+            clocknext("send", usage, "--refused", "r", env=connected(server.url), cwd=usage.parent).returncode
+            == 0
+        )
+    assert not usage.with_name("r.pending.jsonl").exists()
+    assert earlier.exists(), "it belongs to another run"

@@ -124,9 +124,17 @@ async def test_a_flush_that_runs_out_of_time_says_what_is_pending(world: World) 
     with scripted([by_key({"slow": held(gate), "slower": held(gate)})]) as server:
         async with world.open(server.url, batch=PATIENT_BATCH) as client:
             await record_all(client, ["slow", "quick", "slower"])
-            report = await client.flush(timeout=0.05)
-            assert (list(report.failed), report.pending) == ([], 2)
-            assert report.delivered == 1
+            # A machine under load may need more than this for one signal: then the next flush has longer.
+            delivered = 0
+            for timeout in (0.05, 1.0, 10.0):
+                report = await client.flush(timeout=timeout)
+                assert list(report.failed) == []
+                assert report.delivered + report.pending == 3 - delivered
+                delivered += report.delivered
+                if delivered:
+                    break
+            assert report.pending == 2
+            assert delivered == 1
             assert client.pending == 2
             nothing_yet = await client.flush(timeout=0)
             assert (nothing_yet.delivered, nothing_yet.pending) == (0, 2)

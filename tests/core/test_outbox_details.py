@@ -90,10 +90,21 @@ def test_a_signal_to_be_mended_says_who_has_it_now() -> None:
     bench = Bench(BatchPolicy(max_size=1))
     bench.record("a")
     bench.sent()
-    bench.answer("a", success({"status": "PENDING"}, 202))
-    assert only(Mending, bench.drain()).error.message == (
-        "The server refused the signal's body, but keeps it for a person to mend."
+    bench.answer("a", success({"status": "PENDING", "signalId": "sig_1", "receivedAt": "now"}, 202))
+    error = only(Mending, bench.drain()).error
+    assert error.message == (
+        "The server took the signal but could not bill it: it is PENDING, until a person corrects it."
     )
+    assert (error.status, error.signal_id, error.received_at) == (202, "sig_1", "now")
+
+
+def test_a_signal_to_be_mended_may_come_without_an_id_that_is_text() -> None:
+    bench = Bench(BatchPolicy(max_size=1))
+    bench.record("a")
+    bench.sent()
+    bench.answer("a", success({"status": "PENDING", "signalId": 7, "receivedAt": []}, 202))
+    error = only(Mending, bench.drain()).error
+    assert (error.signal_id, error.received_at) == (None, None)
 
 
 # What it waits for

@@ -70,6 +70,29 @@ def test_the_likelihood_is_that_of_fishers_test() -> None:
     assert CHANCE == 1e-6
 
 
+def test_one_in_a_million_is_chance_still_and_one_in_a_million_and_one_is_not() -> None:
+    evidence = Evidence()
+    suspect = evidence.fail(None, outages=0)
+    for _ in range(999_999):
+        evidence.serve()
+    assert not evidence.is_conclusive(suspect)
+    evidence.serve()
+    assert evidence.is_conclusive(suspect)
+
+
+def test_a_failure_counts_if_another_signal_was_served_since_the_last_one() -> None:
+    evidence = Evidence()
+    suspect = evidence.fail(None, outages=0)
+    evidence.serve()
+    counts: list[int] = []
+    for _ in range(3):
+        suspect = evidence.fail(suspect, outages=0)
+        counts.append(suspect.count)
+    evidence.serve()
+    suspect = evidence.fail(suspect, outages=0)
+    assert [*counts, suspect.count] == [2, 2, 2, 3]
+
+
 def test_failures_of_others_make_it_likelier_to_be_chance() -> None:
     evidence = Evidence()
     suspect = failed_with(evidence, 20, failing=20)

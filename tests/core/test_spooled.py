@@ -1,5 +1,7 @@
 """The outbox with a spool beneath it, promise by promise, in the smallest cases."""
 
+from collections.abc import Callable
+
 import pytest
 
 from clocknext_core import (
@@ -18,6 +20,7 @@ from clocknext_core import (
     Rejected,
     Retrying,
     Settled,
+    SpooledOutbox,
     SpoolError,
     Store,
     Transmit,
@@ -126,6 +129,74 @@ def test_a_call_that_gave_up_while_its_signal_was_being_stored_has_recorded_noth
     bench.outbox.handle_stored(ticket, None, now=0.0)
     assert bench.drain()[1:] == [Erase("a"), NEXT_LOOK]
     assert bench.outbox.stats(now=0.0).recorded == 0
+
+
+def test_a_call_that_waits_for_room_waits_under_the_same_ticket_for_the_spool() -> None:
+    bench = spool_bench(BatchPolicy(max_queue_size=1, overflow="block"))
+    first = bench.outbox.record(encoded("a"), now=0.0).ticket
+    blocked = [bench.outbox.record(encoded(key), now=0.0).ticket for key in "bcd"]
+    assert first is not None
+    assert blocked[0] is not None
+    bench.drain()
+    bench.outbox.withdraw(blocked[0], now=0.0)
+    bench.outbox.withdraw(999, now=0.0)  # unknown: a no-op
+    bench.outbox.handle_stored(first, SpoolError("The disk is full."), now=0.0)
+    store = only(Store, bench.drain())
+    assert (store.ticket, store.signal) == (blocked[1], encoded("c"))
+    bench.outbox.withdraw(store.ticket, now=0.0)
+    bench.outbox.handle_stored(store.ticket, None, now=0.0)
+    store = only(Store, bench.drain())
+    assert (store.ticket, store.signal) == (blocked[2], encoded("d"))
+
+
+def test_a_close_ends_when_what_was_on_its_way_could_not_be_stored() -> None:
+    bench = spool_bench()
+    ticket = bench.outbox.record(encoded("a"), now=0.0).ticket
+    assert ticket is not None
+    close = bench.outbox.close(now=0.0)
+    bench.drain()
+    bench.adopt(is_last=True)
+    bench.outbox.handle_stored(ticket, SpoolError("The disk is full."), now=0.0)
+    outputs = bench.drain()
+    assert Settled(close, FlushReport(0)) in outputs
+    assert outputs[-1] == Closed()
+
+
+def test_there_is_work_until_what_is_on_its_way_into_the_spool_is_there() -> None:
+    bench = spool_bench()
+    ticket = bench.outbox.record(encoded("a"), now=0.0).ticket
+    assert ticket is not None
+    bench.outbox.close(now=0.0, deadline_at=1.0)
+    assert bench.drain(1.0)[-1] == Closed()
+    assert bench.outbox.has_work
+    bench.outbox.handle_stored(ticket, None, now=1.0)
+    assert not bench.outbox.has_work
+
+
+INPUTS: dict[str, Callable[[SpooledOutbox, float], object]] = {
+    "record": lambda outbox, now: outbox.record(encoded("z"), now=now),
+    "handle_stored": lambda outbox, now: outbox.handle_stored(999, None, now=now),
+    "handle_adopted": lambda outbox, now: outbox.handle_adopted([], is_last=True, now=now),
+    "handle_adoption_failed": lambda outbox, now: outbox.handle_adoption_failed(now=now),
+    "handle_expired": lambda outbox, now: outbox.handle_expired(encoded("z"), now=now),
+    "handle_answer": lambda outbox, now: outbox.handle_answer(999, success(), now=now),
+    "abandon": lambda outbox, now: outbox.abandon(999, now=now),
+    "withdraw": lambda outbox, now: outbox.withdraw(999, now=now),
+    "flush": lambda outbox, now: outbox.flush(now=now),
+    "close": lambda outbox, now: outbox.close(now=now),
+    "poll": lambda outbox, now: outbox.poll(now=now),
+}
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_the_clock_of_every_input_holds_and_never_goes_back(name: str) -> None:
+    bench = spool_bench(BatchPolicy(max_size=1))
+    bench.store("a")
+    bench.sent()
+    bench.answer("a", refusal(503, retry_after="100"))
+    assert bench.outbox.gate.opens_at == 100.0
+    INPUTS[name](bench.outbox, 40.0)
+    assert bench.outbox.stats(now=30.0).opens_in == 60.0
 
 
 def test_what_is_in_the_spool_is_given_up_for_no_failure() -> None:

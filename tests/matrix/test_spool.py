@@ -669,8 +669,10 @@ def test_a_hook_told_of_an_old_signal_may_do_what_hooks_may(do: str, path: Path,
     """It runs where all hooks run: not in the thread that writes, which must go on."""
     leave_old(path, {"old": 25 * HOUR})
     ran: list[str] = []
+    is_made = threading.Event()
 
     def on_drop(signal: Signal, reason: str) -> None:
+        assert is_made.wait(PATIENCE)  # it may run before the client has a name here
         ran.append(reason)
         if do == "exit":
             sys.exit()
@@ -678,6 +680,7 @@ def test_a_hook_told_of_an_old_signal_may_do_what_hooks_may(do: str, path: Path,
 
     with Peer(keep_answering()) as peer:
         client = ClockNext(KEY, base_url=peer.url, batch=PATIENT, spool=path, on_drop=on_drop)
+        is_made.set()
         assert wait_until(lambda: ran == ["expired"])
         hold(client, "a")
         report = client.close()

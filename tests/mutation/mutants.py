@@ -50,6 +50,23 @@ class Mutant:
         return "".join(self.parts)
 
     @property
+    def first_line(self) -> int:
+        """Where the changed statement of the module begins, with the comments above it."""
+        return self.parts[0].count("\n") + 1
+
+    @property
+    def statement(self) -> str:
+        """The changed statement of the module."""
+        return self.parts[1]
+
+    @property
+    def statement_before(self) -> str:
+        """That statement as it is."""
+        above, _, below = self.parts
+        source = source_of(self.module)
+        return source[len(above) : len(source) - len(below)]
+
+    @property
     def name(self) -> str:
         """The module's name for an import."""
         return "clocknext_core." + self.module.replace("/", ".")
@@ -104,7 +121,7 @@ def mutants_of(module: str) -> Iterator[Mutant]:
         before, after = head + "".join(parts[:number]), "".join(parts[number + 1 :])
         for found in collector.found:
             text = tree.code_for_node(_changed(statement, found))
-            if text in seen or not _compiles(before + text + after):
+            if text in seen or not _compiles(text):
                 continue
             seen.add(text)
             old, new = _difference(parts[number], text)

@@ -7,6 +7,7 @@ not imported the core. So is one that survived although an import calls the func
 """
 
 import gc
+import importlib
 import importlib.abc
 import importlib.util
 import os
@@ -17,7 +18,8 @@ import tempfile
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.machinery import ModuleSpec
@@ -29,7 +31,7 @@ import coverage
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from tests.mutation.mutants import CORE, ROOT, Mutant, path_of, source_of
+from tests.mutation.mutants import CORE, ROOT, Mutant, path_of
 
 T = TypeVar("T")
 
@@ -40,11 +42,13 @@ EXCLUDED = TESTS / "test_purity.py"
 OPTIONS = (
     *("-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), "-o", "addopts="),
     *("-p", "no:cacheprovider", "-p", "no:terminal", "-p", "_hypothesis_pytestplugin"),
+    # What stands there is for the whole suite: it imports more than the core, and loads a profile of its own.
+    "--noconftest",
 )
 SURVIVED, KILLED, LATE, UNFIT, BROKEN = 0, 1, 2, 3, 70
 """Exit codes of the process of a mutant. Late: out of time; unfit: not without a new import."""
 
-COLLECTION_CPU, LEAST_CPU, TIMES_CPU = 30.0, 2.0, 20.0
+COLLECTION_CPU, LEAST_CPU, TIMES_CPU = 30.0, 1.0, 10.0
 """Seconds of processor time for imports and the quickest test; how many times its usual one a test has."""
 TIMES_WALL = 20.0
 """How many times that may pass on a busy machine."""
@@ -69,9 +73,11 @@ class Measured:
     """What the tests do without a mutant."""
 
     seconds: dict[str, float] = field(default_factory=dict[str, float])
-    """How long each takes."""
+    """The processor time that each takes."""
     lines: dict[str, dict[int, set[str]]] = field(default_factory=dict[str, dict[int, set[str]]])
     """Which tests execute each line of each module; the empty one is the import."""
+    imports: list[str] = field(default_factory=list[str])
+    """Which modules the tests import, apart from the core and themselves."""
     killers: dict[str, list[str]] = field(default_factory=lambda: defaultdict[str, list[str]](list))
     """Which tests have killed mutants of a module, the latest first: they may well kill the next."""
 
@@ -82,21 +88,23 @@ class Measured:
 
     def covering(self, mutant: Mutant) -> list[str]:
         """Order the tests that execute the line: first what killed mutants nearby, then the quickest."""
-        found = self.executing(mutant) - {""}
-        known = [each for each in self.killers[mutant.module] if each in found]
-        return [*known, *self._quickest(found.difference(known))]
+        return self._killers_first(mutant, self.executing(mutant) - {""})
 
     def stages(self, mutant: Mutant) -> list[list[str]]:
         """Order the tests to be run after a new import, in parts: not every mutant needs every file."""
         name = f"test_{mutant.module.rpartition('/')[2]}.py"
         files = [each for each in self.files if each.endswith(name)]
         files += dict.fromkeys(each.partition("::")[0] for each in self.killers[mutant.module])
-        near = [each for each in self.seconds if each.partition("::")[0] in files[:NEAR_FILES]]
+        near = {each for each in self.seconds if each.partition("::")[0] in files[:NEAR_FILES]}
         covering = self.covering(mutant)
-        parts = [self._quickest(near), [each for each in covering if each not in near]]
+        parts = [self._killers_first(mutant, near), [each for each in covering if each not in near]]
         if not mutant.in_function or not covering:  # what is made of it may be used by any test
             parts.append(self._quickest(self.seconds.keys() - {*near, *covering}))
         return [part for part in parts if part]
+
+    def _killers_first(self, mutant: Mutant, tests: Collection[str]) -> list[str]:
+        known = [each for each in self.killers[mutant.module] if each in tests]
+        return [*known, *self._quickest(set(tests).difference(known))]
 
     def _quickest(self, tests: Iterable[str]) -> list[str]:
         return sorted(tests, key=self.seconds.__getitem__)
@@ -134,6 +142,13 @@ def in_child(work: Callable[[], T]) -> T:
         file.seek(0)
         result: T = pickle.load(file)
         return result
+
+
+def leave_garbage() -> None:
+    """Collect no garbage: that would write to every page of memory that is shared with the children."""
+    gc.freeze()
+    gc.disable()
+    setattr(gc, "collect", lambda: 0)  # noqa: B010 - what pytest asks for as it ends, too
 
 
 def judged(
@@ -215,9 +230,9 @@ def measure() -> Measured:
         @pytest.hookimpl(wrapper=True)
         def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
             tracer.switch_context(item.nodeid)
-            began = time.perf_counter()
+            began = time.process_time()
             result = yield
-            measured.seconds[item.nodeid] = time.perf_counter() - began
+            measured.seconds[item.nodeid] = time.process_time() - began
             tracer.switch_context("")
             return result
 
@@ -233,6 +248,7 @@ def measure() -> Measured:
     tracer.stop()
     if code != 0:
         raise RuntimeError(f"The tests do not pass without a mutant: pytest ended with {code}.")
+    measured.imports = [name for name in sys.modules if not name.startswith(("clocknext", "tests"))]
     data = tracer.get_data()
     for path in map(Path, data.measured_files()):
         module = path.relative_to(CORE).with_suffix("").as_posix()
@@ -275,12 +291,9 @@ def try_warm(mutants: Sequence[Mutant], measured: Measured, processes: int) -> l
         def pytest_runtestloop(self, session: pytest.Session) -> bool:
             items = {item.nodeid: item for item in session.items}
             live = live_functions()
-            for module in {mutant.module for mutant in mutants}:
-                _codes_before(module)
-            # Collecting garbage would write to every page of memory that is shared.
-            gc.freeze()
-            gc.disable()
-            setattr(gc, "collect", lambda: 0)  # noqa: B010 - what fixtures ask for, too
+            for mutant in mutants:
+                _codes_before(mutant)
+            leave_garbage()
 
             def try_out(mutant: Mutant) -> int:
                 if not put_into(mutant, live):
@@ -317,10 +330,10 @@ def _place(code: CodeType) -> tuple[str, str, int]:
 
 
 def put_into(mutant: Mutant, live: Live) -> bool:
-    """Give live functions the mutant's code; tell whether all that has changed is changed now."""
-    after = _codes(mutant.module, mutant.source)
+    """Give live functions the mutant's code; return whether all that has changed is changed now."""
     changed = False
-    for key, code in _codes_before(mutant.module).items():
+    after = _codes(mutant.module, mutant.first_line, mutant.statement)
+    for key, code in _codes_before(mutant).items():
         new = after.get(key)
         if new is None or new == code:
             continue
@@ -332,10 +345,12 @@ def put_into(mutant: Mutant, live: Live) -> bool:
     return changed
 
 
-def _codes(module: str, source: str) -> dict[tuple[str, int], CodeType]:
-    """Compile a module: the code of every function, by its name and which of that name it is."""
+@cache
+def _codes(module: str, first_line: int, statement: str) -> Mapping[tuple[str, int], CodeType]:
+    """Compile a statement; find the code of each function by its name, and which of that name it is."""
     codes: dict[tuple[str, int], CodeType] = {}
     counts: dict[str, int] = defaultdict(int)
+    source = "\n" * (first_line - 1) + statement
     waiting = [compile(source, str(path_of(module)), "exec", dont_inherit=True)]
     while waiting:
         for each in waiting.pop().co_consts:
@@ -346,15 +361,17 @@ def _codes(module: str, source: str) -> dict[tuple[str, int], CodeType]:
     return codes
 
 
-@cache
-def _codes_before(module: str) -> dict[tuple[str, int], CodeType]:
-    return _codes(module, source_of(module))
+def _codes_before(mutant: Mutant) -> Mapping[tuple[str, int], CodeType]:
+    return _codes(mutant.module, mutant.first_line, mutant.statement_before)
 
 
 def try_cold(
     mutants: Iterable[Mutant], measured: Measured, processes: int
 ) -> Iterator[tuple[Mutant, Verdict]]:
     """Try mutants by importing them."""
+    for name in measured.imports:
+        with suppress(ImportError):  # what a module has put there itself, such as typing.io
+            importlib.import_module(name)
     return judged(mutants, lambda mutant: _run_cold(mutant, measured), measured, processes)
 
 
@@ -380,6 +397,7 @@ def _import_and_run(mutant: Mutant, chosen: Sequence[str], measured: Measured) -
             items.sort(key=lambda item: places[item.nodeid])
 
     limit(COLLECTION_CPU)
+    leave_garbage()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what can't even be imported is told of at length
     sys.meta_path.insert(0, _Finder(mutant))
     files = sorted({test.partition("::")[0] for test in chosen})

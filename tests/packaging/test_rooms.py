@@ -28,6 +28,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("clocknext_transports.recorder", "clocknext_transports.sync"),
     ("clocknext_transports.loops",),
     ("clocknext_transports.asyncio", "clocknext_transports.trio", "clocknext_transports.otel"),
+    ("clocknext_transports.integrations",),
     ("clocknext_transports",),
     ("clocknext",),
     ("clocknext_transports.emulator.books",),

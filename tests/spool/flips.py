@@ -3,6 +3,7 @@ signals.
 
     python -m tests.spool.flips                 every bit: some 20 minutes
     python -m tests.spool.flips --stride 7      every seventh
+    python -m tests.spool.flips --log           every bit of the last frame of a write-ahead log
 """
 
 import argparse
@@ -14,6 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.spool.support import adopted, close_all, keys, opened, quarantined, several, stored
+
+FRAME = 24 + 4096
+"""Bytes of a frame of the log: its header and a page."""
 
 
 @dataclass
@@ -37,8 +41,27 @@ def made(path: Path, count: int, *, size: int = 0) -> tuple[Path, set[str]]:
     return file, {*keys(signals)}
 
 
+def made_with_log(path: Path, count: int) -> tuple[Path, set[str], Iterable[int]]:
+    """Make a file whose last signal is in its log alone.
+
+    Returns:
+        The log, the keys of the signals, and the bits of the last frame.
+    """
+    spool = opened(path)
+    signals = [stored(number) for number in range(count)]
+    for signal in signals:
+        spool.append([signal])  # a commit of its own
+    (log,) = path.glob("*.db-wal")
+    contents = {file.name: file.read_bytes() for file in path.iterdir()}
+    spool.close()
+    for name, content in contents.items():  # as if the process had been killed
+        (path / name).write_bytes(content)
+    size = log.stat().st_size
+    return log, {*keys(signals)}, range(8 * (size - FRAME), 8 * size)
+
+
 def flip_each(path: Path, file: Path, expected: set[str], bits: Iterable[int]) -> Outcome:
-    """Flip each of the bits in turn.
+    """Flip each of the bits in turn, in a file or its log; the other files stay as they are.
 
     Raises:
         AssertionError: A signal was changed, lost without a word, or more than one were lost; or an intact
@@ -46,6 +69,7 @@ def flip_each(path: Path, file: Path, expected: set[str], bits: Iterable[int]) -
             beside it was not adopted.
     """
     content = file.read_bytes()
+    beside = {each: each.read_bytes() for each in path.iterdir() if each != file and each.suffix != ".lock"}
     outcome = Outcome()
     for bit in bits:
         flipped = bytearray(content)
@@ -54,6 +78,9 @@ def flip_each(path: Path, file: Path, expected: set[str], bits: Iterable[int]) -
         path.mkdir(mode=0o700)
         file.write_bytes(flipped)
         file.chmod(0o600)
+        for each, unchanged in beside.items():
+            each.write_bytes(unchanged)
+            each.chmod(0o600)
         intact = opened(path)
         intact.append(several(["intact"]))
         intact.restart()  # as if its process had died: its lease is free, and its signals are there
@@ -83,11 +110,17 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--stride", type=int, default=1)
-    stride: int = parser.parse_args().stride
+    parser.add_argument("--log", action="store_true")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "spool"
-        file, expected = made(path, 3)
-        sys.stdout.write(f"{flip_each(path, file, expected, range(0, file.stat().st_size * 8, stride))}\n")
+        if arguments.log:
+            file, expected, bits = made_with_log(path, 3)
+        else:
+            file, expected = made(path, 3)
+            bits = range(file.stat().st_size * 8)
+        outcome = flip_each(path, file, expected, [*bits][:: arguments.stride])
+        sys.stdout.write(f"{outcome}\n")
 
 
 if __name__ == "__main__":

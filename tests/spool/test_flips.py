@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from clocknext_transports.spool.files import records
-from tests.spool.flips import flip_each, made
+from tests.spool.flips import flip_each, made, made_with_log
 
 
 @pytest.fixture
@@ -32,6 +32,12 @@ def test_one_flipped_bit_of_a_small_file_costs_at_most_the_signal_it_is_in(path:
 def test_one_flipped_bit_in_the_pages_of_a_long_signal(path: Path) -> None:
     file, expected = made(path, 2, size=20_000)
     flip_each(path, file, expected, range(8 * 4096, file.stat().st_size * 8, 9973))
+
+
+def test_one_flipped_bit_in_the_last_frame_of_the_log_costs_at_most_its_signal(path: Path) -> None:
+    log, expected, bits = made_with_log(path, 3)
+    outcome = flip_each(path, log, expected, [*bits][::997])
+    assert outcome.flips > 30
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """One request and its answer, step by step, with streams that only take notes."""
 
+import asyncio
+import socket
 from collections.abc import Callable
 
 import pytest
@@ -7,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clocknext_core import Answer, Failure, Request, Response
+from clocknext_transports.asyncio.transport import CHUNK
+from clocknext_transports.asyncio.transport import Stream as AsyncioStream
 from clocknext_transports.http11 import Age, Connect, Connection, Exchange, Pool, Receive, Send, Step
-from tests.transports.support import JSON, KEY, answer, request
+from tests.transports.support import JSON, KEY, PATIENCE, answer, request
 
 URL = "https://api.example"
 SIGNAL = request(URL)
@@ -459,3 +463,23 @@ def test_no_step_shows_the_key() -> None:
     assert KEY.encode() in bytes(step.data)
     assert KEY not in repr(step)
     assert KEY not in repr(step.data)
+
+
+def test_under_asyncio_a_large_piece_is_taken_in_parts_and_others_go_on_between() -> None:
+    """A loop hands over 256 KiB at once; in tiny chunks, reading that would hold it up for 0.2 s."""
+
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            stream = AsyncioStream(Connection(), ours)
+            stream.data_received(b"x" * (2 * CHUNK + 10))
+            deadline_at = asyncio.get_running_loop().time() + PATIENCE
+            turns: list[str] = []
+            asyncio.get_running_loop().call_soon(turns.append, "another's")
+            assert len(await stream.receive(deadline_at)) == CHUNK
+            assert turns == ["another's"]
+            assert stream.is_stale(), "what is left is no answer to a next request"
+            assert [len(await stream.receive(deadline_at)) for _ in range(2)] == [CHUNK, 10]
+            assert [*stream._received] == []
+
+    asyncio.run(main())

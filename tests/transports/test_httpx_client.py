@@ -1,6 +1,7 @@
 """Your own client of httpx or httpx2: used as it is made, without what it would add to our requests."""
 
 import asyncio
+import inspect
 import subprocess
 import sys
 import time
@@ -232,7 +233,7 @@ print(type(cnk._driver.transport._client).__module__.partition(".")[0])
 cnk.close()
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=False
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=3 * PATIENCE, check=False
     )
     assert (done.stdout.split(), done.stderr) == (["cus_1", name], "")
 
@@ -252,9 +253,38 @@ except ValueError as error:
     print(error)
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=False
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=3 * PATIENCE, check=False
     )
     assert (done.stdout, done.stderr) == (
         "client: must be an AsyncClient of httpx or httpx2, not __main__.Mine\n",
         "",
     )
+
+
+@pytest.mark.parametrize("asks", ["ClockNext", "AsyncClockNext"])
+def test_over_a_shared_transport_each_key_goes_to_its_own_origin(package: Any, asks: str) -> None:
+    async def main(urls: list[str]) -> None:
+        is_async = asks != "ClockNext"
+        theirs = (package.AsyncClient if is_async else package.Client)(trust_env=False)
+        shared: Any = AsyncHttpxTransport(theirs) if is_async else HttpxTransport(theirs)
+        client_of: Callable[..., Any] = AsyncClockNext if is_async else ClockNext
+        clients = [client_of(f"cnk_{n}", base_url=url, transport=shared) for n, url in enumerate(urls)]
+        for _round in range(2):
+            for client in clients:
+                await _awaited(client.customers.get("cus_1"))
+        await _awaited(clients[0].close())
+        await _awaited(clients[1].customers.get("cus_1"))  # one that is closed ends none of the other's
+        await _awaited(clients[1].close())
+        await _awaited(theirs.aclose() if is_async else theirs.close())
+
+    customer = answer(b'{"ok": true, "customer": {"id": "cus_1"}}')
+    with Peer(keep_answering(customer)) as one, Peer(keep_answering(customer)) as other:
+        asyncio.run(main([one.url, other.url]))
+    assert {seen.headers["authorization"] for seen in one.requests} == {"Bearer cnk_0"}
+    assert {seen.headers["authorization"] for seen in other.requests} == {"Bearer cnk_1"}
+    assert (len(one.requests), len(other.requests)) == (2, 3)
+
+
+async def _awaited(result: Any) -> None:
+    if inspect.isawaitable(result):
+        await result

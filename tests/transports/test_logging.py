@@ -31,6 +31,7 @@ from clocknext_core.signals import encode
 from clocknext_core.verdicts import Verdict
 from clocknext_transports import ClockNext
 from clocknext_transports.client.events_log import LEVELS, MOST, RETRIES_WINDOW, WINDOW, EventLog
+from clocknext_transports.client.failures import broken_transport
 from clocknext_transports.client.hooks import Hooks
 from clocknext_transports.emulator import scripted
 from tests.contract.answers import Answer, by_key, in_turn, priced, refused
@@ -216,6 +217,23 @@ def test_what_is_not_wanted_is_not_made(level: int) -> None:
     log.note(Dropped(cast(EncodedSignal, looked_at), "closed"))
     is_wanted = level == logging.WARNING
     assert (looked_at.looks > 0, len(handler.records)) == (is_wanted, 2 * int(is_wanted)), "and the outage"
+
+
+def test_what_a_transport_raises_is_logged_in_printable_characters(keeper: Keeper) -> None:
+    evil = f"\x1b]0;owned\x07\u202eturned\rover {KEY}"
+    try:
+        try:
+            raise LookupError(evil)
+        except LookupError as error:
+            raise ValueError(evil) from error
+    except ValueError as error:
+        failure = broken_transport(error, Config(KEY))
+    assert failure.message == "The transport raised ValueError."
+    text = keeper.records[0].getMessage()
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert text.count(r"\x1b]0;owned\x07\u202eturned\rover") == 2
+    assert KEY not in text
+    assert "in test_what_a_transport_raises" in text, "still a traceback"
 
 
 def test_every_event_has_a_level() -> None:

@@ -77,7 +77,7 @@ def start(
 
 def told_by(process: subprocess.Popen[str], *, ends_by: str = "") -> list[str]:
     """Wait for the end, and return what was said of ClockNext; nothing personal may be in it."""
-    _, errors = process.communicate(timeout=PATIENCE)
+    _, errors = process.communicate(timeout=3 * PATIENCE)
     assert not [secret for secret in SECRET if secret in errors]
     assert ends_by in errors
     return [line for line in errors.splitlines() if "ClockNext" in line or "signals" in line]

@@ -48,10 +48,7 @@ def unread(path: Path) -> list[Frame]:
         return []
     magic = struct.unpack(">I", content[:4])[0]
     frames = [*_frames(content)]
-    behind = _behind_damage(content, frames, _MAGIC.get(magic, "<"))
-    if not any(frame.commits for frame in behind):
-        return []  # a commit that was cut short: its signals were not acknowledged
-    return behind
+    return _behind_damage(content, frames, _MAGIC.get(magic, "<"))
 
 
 def _frames(content: bytes) -> Iterator[Frame]:
@@ -63,20 +60,42 @@ def _frames(content: bytes) -> Iterator[Frame]:
 
 
 def _behind_damage(content: bytes, frames: list[Frame], order: str) -> list[Frame]:
-    """Return the frames of this log's generation from the first on that breaks the chain."""
+    """Return the frames of this log's generation from the commit on that breaks the chain.
+
+    The frames of that commit before the damage are among them: the signal may be in one of those, and the
+    flipped bit in another.
+    """
     header, salts = content[:24], content[16:24]
     if _checksum(header, (0, 0), order) != struct.unpack(">II", content[24:32]):
         # Nothing in the header can be trusted: the generation is that of the first frame.
-        return [frame for frame in frames if frame.salts == frames[0].salts]
+        behind = [frame for frame in frames if frame.salts == frames[0].salts]
+        return behind if any(frame.commits for frame in behind) else []
     running = struct.unpack(">II", content[24:32])
+    begun = 0  # where the commit begins that is being read
     for number, frame in enumerate(frames):
         running = _checksum(frame.header + frame.page, (running[0], running[1]), order)
         if frame.salts != salts or running != frame.checksum:
-            behind = [later for later in frames[number:] if later.salts == salts]
-            # One frame over those of an older log: a kill came between its header and its page.
-            was_cut_short = len(behind) == 1 and number + 1 < len(frames)
-            return [] if was_cut_short else behind
-    return []
+            break
+        if frame.commits:
+            begun = number + 1
+    else:
+        return []
+    behind = [later for later in frames[number:] if _are_alike(later.salts, salts)]
+    is_at_the_end = number + 1 == len(frames)
+    if is_at_the_end and behind:
+        # A whole frame. A kill would have left a part of it: the flipped bit may be that of the commit.
+        return frames[begun:]
+    # One frame over those of an older log: a kill came between its header and its page.
+    was_cut_short = len(behind) == 1
+    # A commit that was cut short: its signals were not acknowledged.
+    if was_cut_short or not any(frame.commits for frame in behind):
+        return []
+    return [*frames[begun:number], *behind]
+
+
+def _are_alike(one: bytes, other: bytes) -> bool:
+    """Return whether salts are the same but for one bit. Those of an older log differ in half of them."""
+    return (int.from_bytes(one) ^ int.from_bytes(other)).bit_count() <= 1
 
 
 def _checksum(data: bytes, start: tuple[int, int], order: str) -> tuple[int, int]:

@@ -13,6 +13,13 @@ from clocknext_core.usage.reading import Reading
 
 WHO = Attribution(customer_id="cus_1", key="chat_credit")
 
+KEYS = [
+    "x-1c37a1e6c1bef180397d74ae20fa6d941cb3caef",
+    "x-e3638f12fa4d76a7a123b2a547d75902caa95c6f",
+    "x-34bfc394f0b0bff869a5505a8e9d530d4b643f85",
+    "x-b24f745a894d0a0b9fdafd9abbd120563100bb8c",
+]
+
 
 def reading(
     response_id: str | None, *, cache: int | None = 3, output: int = 5, model: str = "gpt-4o"
@@ -75,6 +82,17 @@ def test_a_trusted_id_counts_with_customer_type_and_key_alone() -> None:
     assert (
         key(reading("chatcmpl-77aa88bb"), Attribution(customer_id="cus_1", agent_key="chat_credit")) == first
     )
+
+
+def test_keys_are_the_same_in_every_version() -> None:
+    """A process that is updated must find the keys of what it has billed before."""
+    scope = Scope("job-1", WHO)
+    assert [
+        key(reading("chatcmpl-77aa88bb")),
+        key(reading("1")),
+        key(reading("1"), origin=scope.start_call()),
+        key(reading(None), origin=scope.start_call()),
+    ] == KEYS
 
 
 def test_the_counts_join_where_the_id_is_not_trusted() -> None:

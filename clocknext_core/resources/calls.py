@@ -1,0 +1,183 @@
+"""A call to a model, as an integration sees it: who is billed is captured when it starts."""
+
+from collections import Counter
+from collections.abc import AsyncIterable, Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
+from typing import TypeVar
+
+from clocknext_core.errors import ClockNextError
+from clocknext_core.resources.streams import AsyncMeteredStream, MeteredStream
+from clocknext_core.usage.attribution import Origin, Reason, Unbilled
+from clocknext_core.usage.finality import is_from_cache, is_running
+from clocknext_core.usage.finding import has_usage
+from clocknext_core.usage.lookup import get, text_of
+from clocknext_core.usage.meter import Meter
+from clocknext_core.usage.reading import Reading, read, read_so_far
+from clocknext_core.usage.streams import AbortPolicy, Gathered, Gatherer
+
+T = TypeVar("T")
+
+
+class ModelCall:
+    """One call to a model. Whatever is handed over is billed or reported; nothing raises into the request.
+
+    Args:
+        meter: What the client knows of its exchanges.
+        origin: Who is billed, as it was when the call started.
+        record: Records what was gathered, without waiting and without raising.
+        on_abort: What a stream is billed that is broken off.
+        outer: The call of another layer that this one started within, such as LangChain's around OpenAI's.
+    """
+
+    def __init__(
+        self,
+        meter: Meter,
+        origin: Origin,
+        record: Callable[[Gathered, Origin], None],
+        on_abort: AbortPolicy = "partial",
+        outer: "ModelCall | None" = None,
+    ) -> None:
+        self._meter = meter
+        self._origin = origin
+        self._record = record
+        self._on_abort = on_abort
+        self._outer = None if outer is None or outer.has_ended else outer
+        self._answers = 0
+        self._billed_within: Counter[tuple[int, int]] = Counter()
+        """Counts of what calls within this one billed: prompt and output."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its answer, or the failure to get one, was seen."""
+        return self._answers > 0
+
+    def answered(self, response: object, *, is_cached: bool = False) -> None:
+        """Take the answer: bill it, or report why not.
+
+        A response that still runs in the background is remembered, and billed when it is `retrieved`.
+
+        Args:
+            response: What the SDK or the framework returned.
+            is_cached: Whether the framework answered from a cache of its own, so that no provider was asked.
+        """
+        try:
+            if is_cached or is_from_cache(response):
+                self._take(Gathered(None, Unbilled(reason="cache_hit", reading=_read_or_none(response))))
+            elif is_running(response):
+                self._meter.remember(text_of(response, "id"), self._origin)
+            else:
+                self._take(_gathered(response))
+        except Exception as error:  # noqa: BLE001 - a response is the user's, and so is what its attributes do
+            self._take(Gathered(None, Unbilled(reason="unknown_shape", detail=type(error).__name__)))
+
+    def retrieved(self, response: object) -> None:
+        """Take a response that was asked for again: only what ran in the background is billed, and once.
+
+        It is billed to whom the call was that created it, where this client made that call.
+        """
+        try:
+            remembered = self._meter.recall(text_of(response, "id"))
+            if remembered is not None:
+                self._origin = remembered
+            if (remembered is not None or get(response, "background") is True) and not is_running(response):
+                self._take(_gathered(response))
+        except Exception as error:  # noqa: BLE001 - as in answered
+            self._take(Gathered(None, Unbilled(reason="unknown_shape", detail=type(error).__name__)))
+
+    def failed(self, error: BaseException, seen: object = None) -> None:
+        """Take the failure of a call.
+
+        A failure costs nothing, unless an answer had begun, or the call was cancelled and goes on elsewhere.
+
+        Args:
+            error: What was raised.
+            seen: What had been received of the answer; `None`: nothing.
+        """
+        if seen is not None or not isinstance(error, Exception):
+            self.broken_off(type(error).__name__, seen)
+
+    def broken_off(self, detail: str, seen: object = None) -> None:
+        """Report a call that was left before its answer was complete.
+
+        Args:
+            detail: How, in plain English.
+            seen: What had been received of the answer; `None`: nothing.
+        """
+        reading = None
+        with suppress(Exception):  # what was received need not be readable
+            reading = read_so_far(seen)
+        self._take(Gathered(None, Unbilled(reason="partial", reading=reading, detail=detail)))
+
+    def unanswered(self, detail: str) -> None:
+        """Report a call whose answer was not seen.
+
+        Args:
+            detail: Why, in plain English.
+        """
+        self._take(Gathered(None, Unbilled(reason="no_usage", detail=detail)))
+
+    def watch(self, stream: Iterable[T], *, hides_usage: bool = False) -> MeteredStream[T]:
+        """Watch a stream for a `for` loop.
+
+        Args:
+            stream: The stream.
+            hides_usage: Whether to leave out the chunk that has usage and no choice, which the user did not
+                ask for.
+        """
+        return MeteredStream(stream, self.gatherer(hides_usage=hides_usage), self._take, self._meter.clock)
+
+    def watch_async(self, stream: AsyncIterable[T], *, hides_usage: bool = False) -> AsyncMeteredStream[T]:
+        """Watch a stream for an `async for` loop; see `watch`."""
+        gatherer = self.gatherer(hides_usage=hides_usage)
+        return AsyncMeteredStream(stream, gatherer, self._take, self._meter.clock)
+
+    def gatherer(self, *, hides_usage: bool = False) -> Gatherer:
+        """Make what gathers a stream that something else passes on; give what it finishes with to `take`."""
+        return Gatherer(self._on_abort, hides_usage=hides_usage)
+
+    def take(self, gathered: Gathered) -> None:
+        """Take what a gatherer finished with."""
+        self._take(gathered)
+
+    def _take(self, gathered: Gathered) -> None:
+        self._answers += 1
+        reading = gathered.reading
+        if reading is not None:
+            # Layers lose ids and cache counts; a call within with the same counts is the same exchange.
+            counts = (reading.tokens.input + (reading.tokens.cache or 0), reading.tokens.output)
+            if self._billed_within[counts] > 0:
+                self._billed_within[counts] -= 1
+                gathered = Gathered(None, Unbilled(reason="seen_already", reading=reading))
+            elif self._origin.attribution is not None:
+                self._tell_outer(counts)
+        self._record(gathered, self._origin if self._answers == 1 else self._next_origin())
+
+    def _tell_outer(self, counts: tuple[int, int]) -> None:
+        """Note a bill in the calls of the layers around this one."""
+        outer, self._outer = self._outer, None
+        while outer is not None:
+            outer._billed_within[counts] += 1  # noqa: SLF001 - its own kind
+            outer = outer._outer  # noqa: SLF001
+
+    def _next_origin(self) -> Origin:
+        """Tell further answers of one call apart where they have no ids: each has its own ordinal."""
+        origin = self._origin
+        if origin.scope_id is None:
+            return origin
+        return replace(origin, scope_id=f"{origin.scope_id}/{origin.ordinal}", ordinal=self._answers)
+
+
+def _gathered(response: object) -> Gathered:
+    try:
+        return Gathered(read(response), None)
+    except ClockNextError as error:
+        reason: Reason = "unknown_shape" if has_usage(response) else "no_usage"
+        return Gathered(None, Unbilled(reason=reason, detail=error.message))
+
+
+def _read_or_none(response: object) -> Reading | None:
+    try:
+        return read(response)
+    except ClockNextError:
+        return None

@@ -1,0 +1,67 @@
+"""The emulator, the model server and a client; and each integration, where its package is installed."""
+
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+import pytest
+
+from clocknext_core import Unbilled
+from clocknext_transports import ClockNext
+from clocknext_transports.emulator import Booked, EmulatorServer, ModelServer, emulator, model_server
+from tests.integrations.adapters import ADAPTERS, Adapter
+
+Billed: TypeAlias = Callable[[], tuple[Booked, ...]]
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the surroundings' proxies and settings away from the packages."""
+    for scheme in ("http", "https", "all", "no"):
+        for name in (f"{scheme}_proxy", f"{scheme}_proxy".upper()):
+            monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else it is fetched
+    monkeypatch.setenv("LANGSMITH_TRACING", "false")
+
+
+@pytest.fixture
+def service() -> Iterator[EmulatorServer]:
+    with emulator() as running:
+        yield running
+
+
+@pytest.fixture
+def models() -> Iterator[ModelServer]:
+    with model_server() as running:
+        yield running
+
+
+@pytest.fixture
+def reports() -> list[Unbilled]:
+    """What was not billed."""
+    return []
+
+
+@pytest.fixture
+def cnk(service: EmulatorServer, reports: list[Unbilled]) -> Iterator[ClockNext]:
+    with ClockNext(service.api_key, base_url=service.url, on_unbilled=reports.append) as client:
+        yield client
+
+
+@pytest.fixture
+def billed(cnk: ClockNext, service: EmulatorServer) -> Billed:
+    """What the ledger has, once all is delivered."""
+
+    def flushed() -> tuple[Booked, ...]:
+        report = cnk.flush(30.0)
+        assert (report.pending, report.failed) == (0, [])
+        return service.ledger.signals
+
+    return flushed
+
+
+@pytest.fixture(params=list(ADAPTERS))
+def adapter(request: pytest.FixtureRequest, models: ModelServer, cnk: ClockNext) -> Adapter:
+    """Each integration, in each world that its package has."""
+    kind = ADAPTERS[request.param]
+    kind.imported()
+    return kind(models.url, cnk)
