@@ -29,7 +29,7 @@ from clocknext_core.errors import (
 from clocknext_core.messages import Answer, Failure, Origin, Request, Response
 from clocknext_core.models import Customer, CustomerPage, Model, PortalToken, TrackResult, Usage, UsageLog
 from clocknext_core.operations import Operation, Pages
-from clocknext_core.outbox import Outbox, OutboxOutput, Receipt, Stats
+from clocknext_core.outbox import Outbox, OutboxOutput
 from clocknext_core.outputs import (
     Adopt,
     Closed,
@@ -39,6 +39,7 @@ from clocknext_core.outputs import (
     Erase,
     FailedSignal,
     FlushReport,
+    GiveBack,
     GivenUp,
     HookEvent,
     HookOutput,
@@ -46,6 +47,7 @@ from clocknext_core.outputs import (
     Mending,
     Misdirected,
     Quarantine,
+    Receipt,
     Rejected,
     Retrying,
     Settled,
@@ -58,6 +60,7 @@ from clocknext_core.outputs import (
 )
 from clocknext_core.signals import CreditSignal, EncodedSignal, OutcomeSignal, Signal, WalletSignal
 from clocknext_core.spooled import Adopted, SpooledOutbox, SpooledOutput
+from clocknext_core.stats import Stats
 from clocknext_core.tokens import Tokens
 from clocknext_core.usage.attribution import Unbilled
 from clocknext_core.usage.reading import Explanation, Reading, explain, read
@@ -92,6 +95,7 @@ __all__ = [
     "FailedSignal",
     "Failure",
     "FlushReport",
+    "GiveBack",
     "GivenUp",
     "HookEvent",
     "HookOutput",

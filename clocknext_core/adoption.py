@@ -7,7 +7,8 @@
 
 A look that found signals is followed by another one at once. One that found nothing is repeated every
 `LOOK_INTERVAL`, since other processes may die later; one that failed is repeated by `LOOKS`, since the disk
-may have been full for a moment.
+may have been full for a moment. Into a shared spool signals come at any time: there a look that found nothing
+is repeated after a random time of up to `SHARED_LOOK_INTERVAL`, and failed ones by `SHARED_LOOKS`.
 """
 
 from enum import StrEnum
@@ -20,6 +21,12 @@ LOOK_INTERVAL = 60.0
 
 LOOKS = RetryPolicy(max_attempts=5, base_delay=0.2, max_delay=LOOK_INTERVAL)
 """How failed looks are repeated. After `max_attempts` failures in a row no flush waits for the next one."""
+
+SHARED_LOOK_INTERVAL = 1.0
+"""Most seconds between two looks into a shared spool that find nothing; a fifth of it at least."""
+
+SHARED_LOOKS = RetryPolicy(max_attempts=5, base_delay=0.2, max_delay=5.0)
+"""How failed looks into a shared spool are repeated."""
 
 ADOPTED_AT_ONCE = 500
 """Most signals that one look takes over."""
@@ -39,10 +46,13 @@ class Adoption:
 
     Args:
         rng: Randomness for the jitter.
+        is_shared: Whether other processes use the same spool at the same time.
     """
 
-    def __init__(self, rng: RandomSource) -> None:
+    def __init__(self, rng: RandomSource, *, is_shared: bool = False) -> None:
         self._rng = rng
+        self._is_shared = is_shared
+        self._looks = SHARED_LOOKS if is_shared else LOOKS
         self.state: AdoptionState = AdoptionState.DUE
         self.left_behind: int = 0
         """Signals known to be in the spool still, when the last look ended."""
@@ -96,7 +106,7 @@ class Adoption:
         if not is_last:
             self._look_again_at(None)
             return None
-        self._look_again_at(None if self._is_asked_again else now + LOOK_INTERVAL)
+        self._look_again_at(None if self._is_asked_again else now + self._interval())
         return self._begun
 
     def fail(self, *, is_final: bool, now: float) -> int | None:
@@ -105,10 +115,15 @@ class Adoption:
             self.end()
             return self._begun + 1
         self._failures += 1
-        is_over = self._failures >= LOOKS.max_attempts
-        delay = backoff_delay(self._failures, LOOKS, self._rng)
+        is_over = self._failures >= self._looks.max_attempts
+        delay = backoff_delay(self._failures, self._looks, self._rng)
         self._look_again_at(None if is_over and self._is_asked_again else now + delay)
         return self._begun if is_over else None
+
+    def _interval(self) -> float:
+        if not self._is_shared:
+            return LOOK_INTERVAL
+        return SHARED_LOOK_INTERVAL * (0.2 + 0.8 * self._rng.random())
 
     def _look_again_at(self, time: float | None) -> None:
         if self.state is not AdoptionState.ENDED:

@@ -116,6 +116,10 @@ class Config:
     spool_window: float | None = None
     """Seconds for which a signal stored in a spool may be sent. `None`: there is no spool, and signals are
     held in memory alone."""
+    is_spool_shared: bool = False
+    """Whether other processes take signals from the same spool at the same time, as relays do. Then the looks
+    for signals are frequent, what the server refuses is set aside in quarantine, what an outage keeps from
+    being sent is given back, and a close looks for no more signals."""
 
     def __post_init__(self) -> None:
         _check_api_key(self.api_key)
@@ -127,6 +131,7 @@ class Config:
         check_bool("disabled", self.disabled)
         if self.spool_window is not None:
             check_seconds("spool_window", self.spool_window, positive=True)
+        check_bool("is_spool_shared", self.is_spool_shared)
         _ = self._parsed  # a bad URL is an error now, not at the first request
 
     @property

@@ -147,6 +147,11 @@ class Flushes:
         if not is_counted:
             self._unreported.add(failed, is_adopted=entry.is_adopted)
 
+    def release(self, entry: Entry) -> None:
+        """Take an adopted signal out of every flush that covers it: other processes send it."""
+        for flush in self.waiting:
+            flush.adopted -= flush.covers(entry)
+
     def refuse(self, failed: FailedSignal) -> None:
         """Count a signal that was dropped without having been held."""
         self._unreported.failed.append(failed)

@@ -41,8 +41,6 @@ ticket that is no longer in flight is ignored.
 
 import math
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import TypeAlias
 
@@ -53,7 +51,7 @@ from clocknext_core.delivery import mending_error, signal_request, track_result
 from clocknext_core.envelope import Payload, open_answer
 from clocknext_core.errors import ClockNextError, QueueFullError
 from clocknext_core.flushes import Flush, Flushes
-from clocknext_core.gate import Gate, GateState
+from clocknext_core.gate import Gate
 from clocknext_core.messages import Answer
 from clocknext_core.models import TrackResult
 from clocknext_core.outputs import (
@@ -67,6 +65,7 @@ from clocknext_core.outputs import (
     HookEvent,
     Mending,
     Misdirected,
+    Receipt,
     Rejected,
     Retrying,
     Settled,
@@ -79,58 +78,13 @@ from clocknext_core.poison import Evidence
 from clocknext_core.room import Blocked, Room
 from clocknext_core.signals import EncodedSignal
 from clocknext_core.states import DropReason, Entry, Trigger
+from clocknext_core.stats import Stats
 from clocknext_core.verdicts import Verdict, judge
 
 _Event: TypeAlias = HookEvent | Settled[FlushReport] | Settled[TrackResult]
 OutboxOutput: TypeAlias = _Event | Transmit | Wait | Closed
 _Timer: TypeAlias = tuple[float, WaitReason]
 """When to wake up, and for what."""
-
-
-@dataclass(slots=True)
-class Receipt:
-    """The result of recording a signal."""
-
-    result: TrackResult
-    ticket: Ticket | None = None
-    """Where the call has to wait, for room in the queue or for the spool: wait for this to settle."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """How many signals were buffered, how they ended, and how the service does.
-
-    recorded = held + delivered + rejected + dropped + parked, at every step.
-    """
-
-    recorded: int
-    """With those that were adopted."""
-    held: int
-    held_bytes: int
-    """Size of the bodies of what is held."""
-    in_flight: int
-    delivered: int
-    rejected: int
-    """Refused by the server for good."""
-    dropped: Mapping[DropReason, int]
-    """Ended otherwise, by reason. `send_failed`: given up after the last attempt."""
-    parked: int
-    """Left in the spool at the close, for the next process."""
-    storing: int
-    """Not recorded yet: on their way into the spool."""
-    retries: int
-    """Failed attempts that were, or will be, repeated."""
-    gate: GateState
-    """`open`, or held back: `paused` by a Retry-After or an outage, then `probing`, then `ramping`."""
-    opens_in: float
-    """Seconds until a paused gate opens; else 0."""
-    misdirected: int = 0
-    """Signals that met an answer which was not the API's, but a router's, proxy's or firewall's."""
-    left_behind: int = 0
-    """Signals of dead processes that are in the spool and not taken over, as far as is known: those that were
-    there when the spool was last looked into. 0 before that, and without a spool."""
-    unbilled: Mapping[str, int] = field(default_factory=dict[str, int])
-    """Calls to models that were not billed, by reason; see `Unbilled`."""
 
 
 class Outbox:
@@ -405,9 +359,15 @@ class Outbox:
             self._events.append(Settled(ticket, queued(encoded)))
         return None
 
-    def _leave(self, entry: Entry, trigger: Trigger, reason: DropReason | None = None) -> None:
-        """Move a signal to the state in which it ends; `reason`: why it is dropped."""
-        del reason
+    def _leave(
+        self,
+        entry: Entry,
+        trigger: Trigger,
+        reason: DropReason | None = None,
+        error: ClockNextError | None = None,
+    ) -> None:
+        """Move a signal to the state in which it ends; `reason`: why it is dropped; `error`: the refusal."""
+        del reason, error
         entry.move(trigger)
 
     def _is_held_after(self, entry: Entry) -> bool:
@@ -582,7 +542,7 @@ class Outbox:
             self._dropped["send_failed"] += 1
             self._events.append(GivenUp(entry.encoded, error))
         else:
-            self._leave(entry, Trigger.REJECT)
+            self._leave(entry, Trigger.REJECT, error=error)
             self._rejected += 1
             self._events.append(Rejected(entry.encoded, error))
         self._end(entry, FailedSignal(entry.encoded, error))

@@ -47,6 +47,15 @@ class Settled(Generic[T]):
         return self.outcome
 
 
+@dataclass(slots=True)
+class Receipt:
+    """The result of recording a signal."""
+
+    result: TrackResult
+    ticket: Ticket | None = None
+    """Where the call has to wait, for room in the queue or for the spool: wait for this to settle."""
+
+
 class HookOutput:
     """An output that asks for the user's hooks to be run: one of `HookEvent`."""
 
@@ -257,6 +266,14 @@ class Quarantine:
 
 @final
 @dataclass(slots=True)
+class GiveBack:
+    """Leave a signal in a shared spool to other processes; it is not this one's any more."""
+
+    idempotency_key: str
+
+
+@final
+@dataclass(slots=True)
 class Adopt:
     """Take over signals that dead processes left in the spool.
 
@@ -267,4 +284,4 @@ class Adopt:
     """Most signals to take over."""
 
 
-SpoolDuty: TypeAlias = Store | Erase | Quarantine | Adopt
+SpoolDuty: TypeAlias = Store | Erase | Quarantine | GiveBack | Adopt

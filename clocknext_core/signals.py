@@ -9,7 +9,6 @@ change what is sent, and every attempt sends the same bytes under the same idemp
 """
 
 import json
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from clocknext_core.checks import (
     check_text,
 )
 from clocknext_core.errors import ValidationError, invalid
+from clocknext_core.limits import check_limits
 from clocknext_core.signatures import spell_out
 from clocknext_core.tokens import WIRE_NAMES, Tokens, TokensLike, put_counts
 from clocknext_core.wire import encode_json
@@ -33,14 +33,6 @@ Body: TypeAlias = dict[str, object]
 """What is sent of a signal, not encoded yet."""
 SignalType: TypeAlias = Literal["credit", "wallet", "outcome"]
 SignalStatus: TypeAlias = Literal["SUCCESS", "FAILURE", "PENDING"]
-
-MAX_CUSTOM_BYTES = 32 * 1024
-MAX_BODY_BYTES = 64 * 1024
-MAX_DEPTH = 100
-"""Deepest nesting of `custom` and of a metric's value: what is accepted, any JSON reader can read."""
-_SMALL = 3 * MAX_DEPTH
-"""Bytes of a body that breaks no limit. What is nested too deeply has two brackets for each level, and as
-many bytes again in other fields."""
 
 # The table
 
@@ -361,8 +353,6 @@ class OutcomeSignal(Signal):
 _CLASSES: Mapping[SignalType, Callable[..., Signal]] = {
     each.type: each for each in (CreditSignal, WalletSignal, OutcomeSignal)
 }
-
-
 _TYPES: Mapping[str, SignalType] = {each: each for each in _CLASSES}
 
 
@@ -449,58 +439,8 @@ def encode_body(body: Body) -> bytes:
         encoded = encode_json(body)
     except ValueError as error:
         raise _first_culprit(body, error) from None
-    if len(encoded) > _SMALL:
-        _check_limits(body, encoded)
-    if b"proto" in encoded:  # as in both names
-        _check_names(json.loads(encoded))
+    check_limits(body, encoded)
     return encoded
-
-
-def _check_limits(body: Body, encoded: bytes) -> None:
-    """Check the size of a body, and how deeply it is nested."""
-    custom = encode_json(body["custom"]) if "custom" in body else b""
-    if len(custom) > MAX_CUSTOM_BYTES:
-        raise invalid("custom", f"must be at most {MAX_CUSTOM_BYTES} bytes once encoded")
-    if len(encoded) > MAX_BODY_BYTES:
-        raise invalid("signal", f"must be at most {MAX_BODY_BYTES} bytes once encoded")
-    if _depth(encoded) > MAX_DEPTH + 1:
-        culprit = "custom" if _depth(custom) > MAX_DEPTH else "metric"
-        raise invalid(culprit, f"must be nested at most {MAX_DEPTH} deep")
-
-
-def _depth(encoded: bytes) -> int:
-    """Return how deep JSON is nested, or less where it has too few brackets to be nested too deeply."""
-    if encoded.count(b"{") + encoded.count(b"[") <= MAX_DEPTH:
-        return 0
-    depth = deepest = 0  # without recursion, which has limits of its own
-    for found in _BRACKETS.finditer(encoded):
-        if found[1]:
-            depth += 1
-            deepest = max(deepest, depth)
-        elif found[2]:
-            depth -= 1
-    return deepest
-
-
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|([{\[])|([}\]])')
-
-
-def _check_names(body: Body) -> None:
-    for argument, value in (("custom", body.pop("custom", None)), ("metric", body)):
-        if _has_refused_name(value):
-            raise invalid(argument, "must not hold the name __proto__, or prototype within constructor")
-
-
-def _has_refused_name(value: object) -> bool:
-    if isinstance(value, list):
-        return any(map(_has_refused_name, cast("list[object]", value)))
-    if not isinstance(value, dict):
-        return False
-    names = cast("Body", value)
-    within = names.get("constructor")
-    if "__proto__" in names or (isinstance(within, dict) and "prototype" in within):
-        return True
-    return any(map(_has_refused_name, names.values()))
 
 
 def _first_culprit(body: Body, error: ValueError) -> ValidationError:

@@ -8,6 +8,12 @@ key, or as a poison signal (`poison`).
 
 What dead processes left in the spool is adopted (`adoption`): at the start, whenever a flush or close asks
 for it, and by a timer, as long as the queue is less than half full. The process's own signals go first.
+
+A *shared* spool (`Config.is_spool_shared`) is one from which several processes take signals at the same time,
+such as relays from a table. Four things differ there. Looks are frequent. A signal that the server refuses is
+put in quarantine, since the process that recorded it may never learn of it. In an outage adopted signals that
+were never attempted are given back, for a process that may reach the service, and one signal is adopted where
+none is left to probe with. And a close looks for no more signals.
 """
 
 from collections import deque
@@ -21,14 +27,16 @@ from clocknext_core.config import Config
 from clocknext_core.errors import ClockNextError, SpoolError
 from clocknext_core.gate import Gate
 from clocknext_core.messages import Answer
-from clocknext_core.outbox import Outbox, OutboxOutput, Receipt, Stats, queued
+from clocknext_core.outbox import Outbox, OutboxOutput, queued
 from clocknext_core.outputs import (
     Adopt,
     Erase,
     FailedSignal,
+    GiveBack,
     GivenUp,
     KeyRefused,
     Quarantine,
+    Receipt,
     Settled,
     SpoolDuty,
     Store,
@@ -38,6 +46,7 @@ from clocknext_core.outputs import (
 )
 from clocknext_core.signals import EncodedSignal
 from clocknext_core.states import DropReason, Entry, Trigger
+from clocknext_core.stats import Stats
 from clocknext_core.verdicts import Verdict
 
 SpooledOutput: TypeAlias = OutboxOutput | SpoolDuty
@@ -180,6 +189,7 @@ class SpooledOutbox:
 
     def poll(self, *, now: float) -> SpooledOutput:
         """Return the next output, after firing the timers that are due."""
+        self._outbox.give_back(now)
         wants_to_adopt = self._outbox.wants_to_adopt(now)
         if self._duties:
             return self._duties.popleft()
@@ -212,7 +222,8 @@ class _StoredOutbox(Outbox):
         """Seconds after which a signal must not be sent any more."""
         self.storing: dict[Ticket, _Storing] = {}
         self.duties: deque[SpoolDuty] = deque()
-        self.adoption = Adoption(rng)
+        self._is_shared = config.is_spool_shared
+        self.adoption = Adoption(rng, is_shared=self._is_shared)
 
     @property
     def has_work(self) -> bool:
@@ -274,13 +285,40 @@ class _StoredOutbox(Outbox):
     def wants_to_adopt(self, now: float | None) -> bool:
         """Return whether to look into the spool now."""
         self._advance(now)
+        if not self.adoption.is_due(self._now):
+            return False
+        if self._is_shared and (self._is_closing or (self.gate.is_outage and self.held > 0)):
+            return False
         # What is adopted may come on top of a queue that has filled meanwhile: half a queue at most.
-        return self.adoption.is_due(self._now) and not self._room.is_half_full
+        return not self._room.is_half_full
 
     def begin_to_adopt(self) -> Adopt:
         """Begin to look into the spool."""
         self.adoption.begin()
+        if self._is_shared and self.gate.is_outage:
+            return Adopt(1)  # a probe
         return Adopt(min(self._batch.max_queue_size // 2 + 1, ADOPTED_AT_ONCE))
+
+    def give_back(self, now: float) -> None:
+        """In an outage, leave adopted signals that were never attempted to other processes.
+
+        One stays if there is no other to probe with.
+        """
+        self._advance(now)
+        least = 0 if self._backing_off or self._in_flight or self._fresh else 1
+        if not self._is_shared or not self.gate.is_outage or len(self._fresh_adopted) <= least:
+            return
+        while len(self._fresh_adopted) > least:
+            entry = self._fresh_adopted.pop()
+            self._fresh_bytes -= entry.size
+            self._leave(entry, Trigger.PARK)
+            self._parked += 1
+            self.duties.append(GiveBack(entry.encoded.idempotency_key))
+            self._release(entry)
+            self._flushes.release(entry)
+            self.adoption.left_behind += 1
+        self._admit_blocked()
+        self._settle_finished()
 
     def handle_adopted(
         self, signals: Sequence[Adopted], *, is_last: bool, left_behind: int, now: float
@@ -309,7 +347,7 @@ class _StoredOutbox(Outbox):
         return super()._needs_room() or (self._room.is_half_full and self._flushes.wait_for_looks)
 
     def _ask_for_a_look(self) -> int | None:
-        return self.adoption.ask()
+        return None if self._is_shared and self._is_closing else self.adoption.ask()
 
     def _left_behind(self) -> int:
         return self.adoption.left_behind
@@ -342,13 +380,21 @@ class _StoredOutbox(Outbox):
             self._events.append(KeyRefused(entry.encoded, error))
         return True
 
-    def _leave(self, entry: Entry, trigger: Trigger, reason: DropReason | None = None) -> None:
+    def _leave(
+        self,
+        entry: Entry,
+        trigger: Trigger,
+        reason: DropReason | None = None,
+        error: ClockNextError | None = None,
+    ) -> None:
         super()._leave(entry, trigger)
         key = entry.encoded.idempotency_key
         if reason == "expired":
             self.duties.append(Quarantine(key, "too old to be sent"))
         elif trigger is Trigger.GIVE_UP:
             self.duties.append(Quarantine(key, "failed each time while others were delivered"))
+        elif error is not None and self._is_shared:
+            self.duties.append(Quarantine(key, f"refused: {error}"))
         elif trigger is not Trigger.PARK:
             self.duties.append(Erase(key))
 

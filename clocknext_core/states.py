@@ -37,7 +37,7 @@ class Trigger(StrEnum):
     GIVE_UP = "failed, last attempt"
     ABANDON = "attempt abandoned"
     DISCARD = "queue full, closed, or too old"
-    PARK = "closed, with a spool"
+    PARK = "closed, with a spool; or given back"
 
 
 TRANSITIONS: Mapping[State, Mapping[Trigger, State]] = {

@@ -8,7 +8,7 @@ put around it for threads.
 """
 
 import inspect
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from functools import partial
 from types import GenericAlias, MethodType, NoneType
 from typing import (
@@ -95,28 +95,35 @@ class _Descriptor:
     def __init__(self, build: Callable[..., Any], *, default: object = UNSET) -> None:
         spell_out(build, default)
         self.build = build
+        self._published: dict[str, Mapping[str, object]] = {}
         self.__doc__ = build.__doc__
 
     def publish(
         self, instance: Resource[Any], bound: Callable[..., Any], returns: object
     ) -> Callable[..., Any]:
         """Give a bound function the builder's name, docstring and signature, but what it really returns."""
-        build = self.build
-        signature = inspect.signature(build)
-        parameters = list(signature.parameters.values())[1:]
-        annotations = {each.name: each.annotation for each in parameters}
-        for name, value in {
-            "__name__": build.__name__,
-            "__qualname__": build.__qualname__,
-            "__module__": build.__module__,
-            "__doc__": build.__doc__,
-            "__annotations__": {**annotations, "return": returns},
-            "__signature__": signature.replace(parameters=parameters, return_annotation=returns),
-        }.items():
+        for name, value in self._details(returns).items():
             setattr(bound, name, value)
         # This is no data descriptor, so the next look-up finds the bound function and does not come here.
-        instance.__dict__[build.__name__] = bound
+        instance.__dict__[self.build.__name__] = bound
         return bound
+
+    def _details(self, returns: object) -> Mapping[str, object]:
+        """Return what a bound function has of the builder; kept, since an outbox is made for each use."""
+        build = self.build
+        if (details := self._published.get(repr(returns))) is None:
+            signature = inspect.signature(build)
+            parameters = list(signature.parameters.values())[1:]
+            annotations = {each.name: each.annotation for each in parameters}
+            details = self._published[repr(returns)] = {
+                "__name__": build.__name__,
+                "__qualname__": build.__qualname__,
+                "__module__": build.__module__,
+                "__doc__": build.__doc__,
+                "__annotations__": {**annotations, "return": returns},
+                "__signature__": signature.replace(parameters=parameters, return_annotation=returns),
+            }
+        return details
 
     def carried_out(
         self, instance: Resource[Any], carry_out: Callable[[Any], Any], returns: object

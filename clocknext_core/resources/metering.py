@@ -211,6 +211,7 @@ class Metering(Resource[S]):
         Raises:
             ValidationError: A bad argument, or the stream is none.
         """
+        self._check_may_stream()
         given = _given(type, fields)
         # A bad argument is an error here, and not at the end of the stream.
         sample = "unknown" if model is None else model
@@ -240,6 +241,9 @@ class Metering(Resource[S]):
             outer: The call of another layer that it started within.
         """
         return ModelCall(self._meter, origin, self._record_gathered, on_abort, outer)
+
+    def _check_may_stream(self) -> None:
+        """Raise `ValidationError` where a signal can't be recorded at the end of a stream."""
 
     def _record_gathered(
         self,

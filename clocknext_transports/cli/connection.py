@@ -30,7 +30,9 @@ class Connection:
     timeout: float
     max_attempts: int
 
-    def client(self, kind: type[ClientT], *, concurrency: int = 1, on_retry: OnRetry) -> ClientT:
+    def client(
+        self, kind: type[ClientT], *, concurrency: int = 1, max_queue_size: int = 10_000, on_retry: OnRetry
+    ) -> ClientT:
         """Make a client.
 
         Raises:
@@ -41,7 +43,7 @@ class Connection:
                 self.api_key,
                 base_url=self.base_url,
                 timeout=self.timeout,
-                batch=BatchPolicy(max_concurrency=concurrency),
+                batch=BatchPolicy(max_concurrency=concurrency, max_queue_size=max_queue_size),
                 retry=RetryPolicy(max_attempts=self.max_attempts),
                 on_retry=on_retry,
                 allow_insecure_http=self.allow_insecure_http,

@@ -19,6 +19,7 @@ from clocknext_transports.cli.doctor import doctor
 from clocknext_transports.cli.emulator import emulator
 from clocknext_transports.cli.explain import usage_commands
 from clocknext_transports.cli.models import models
+from clocknext_transports.cli.outbox import outbox
 from clocknext_transports.cli.send import send
 from clocknext_transports.cli.spool import spool
 from clocknext_transports.cli.tables import say
@@ -49,6 +50,7 @@ def cli() -> None:
     clocknext verify usage.jsonl      what the signals of a file would cost; bills nothing
     clocknext send usage.jsonl        deliver signals from a file, each billed once
     clocknext spool list PATH         signals that dead processes left on disk; `spool replay` delivers them
+    clocknext outbox relay URL        deliver what transactions committed to an outbox in PostgreSQL
     clocknext usage ID                what a customer used, and what it cost
     clocknext usage explain FILE      what a model's response would be billed as, and why
     """  # noqa: D301 - click's mark of a block to leave as it is
@@ -61,6 +63,7 @@ _COMMANDS = (
     send,
     verify,
     spool,
+    outbox,
     whoami,
     models,
     customers,

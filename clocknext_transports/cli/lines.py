@@ -10,11 +10,11 @@ from typing import NoReturn, cast, get_args
 from clocknext_core import Signal, ValidationError
 from clocknext_core.checks import check_choice
 from clocknext_core.errors import invalid
+from clocknext_core.limits import MAX_BODY_BYTES
 from clocknext_core.signals import (
     ARGUMENTS,
     FIELDS_OF,
     IN_EVERY_SIGNAL,
-    MAX_BODY_BYTES,
     SignalType,
     make_signal,
 )

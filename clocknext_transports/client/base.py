@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Protocol, Ty
 
 from clocknext_core import (
     BatchPolicy,
+    ClockNextError,
     Config,
     EncodedSignal,
     Engine,
@@ -144,7 +145,7 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
         if (level := environment.log_level()) is not None:
             log.write_to_stderr(level)
         is_disabled = check_bool("disabled", disabled) or environment.flag(environment.DISABLED)
-        window = None if spool is None else _checked_spool(spool)
+        window, is_shared = (None, False) if spool is None else _checked_spool(spool)
         if is_disabled:
             window = spool = None  # nothing is stored either
         self.config: Config = Config(
@@ -158,6 +159,7 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
             or environment.flag(environment.ALLOW_INSECURE_HTTP),
             disabled=is_disabled,
             spool_window=window,
+            is_spool_shared=is_shared,
         )
         self._meter = Meter(models=models, on_unbilled=logged(on_unbilled), clock=monotonic)
         self._hooks = Hooks(on_error=on_error, on_flush=on_flush, on_retry=on_retry, on_drop=on_drop)
@@ -297,6 +299,25 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
     def _with_unbilled(self, stats: Stats) -> Stats:
         return replace(stats, unbilled=self._meter.unbilled)
 
+    def store_in(self, spool: "Spool") -> None:
+        """Store signals in a spool from now on, and send what is found there, as `spool=` does.
+
+        For what is given a client and brings a spool, such as a relay.
+
+        Raises:
+            ClockNextError: The client has a spool already, is closed, or has been used.
+            ValidationError: It is no spool.
+        """
+        window, is_shared = _checked_spool(spool)
+        if self.config.spool_window is not None or self._driver.is_used:
+            raise ClockNextError(
+                "The client has a spool or has been used already: give a new one that has recorded nothing."
+            )
+        self.config = replace(self.config, spool_window=window, is_spool_shared=is_shared)
+        self._engine = self._new_engine()
+        self._driver.restart(self._engine)
+        self._driver.keep(_opened(spool, self._engine.outbox))
+
     def wrap_transport(self, wrap: Callable[[TransportT], TransportT]) -> None:
         """Lay another transport around the client's, such as one that measures it.
 
@@ -374,16 +395,16 @@ def _import_for_connections(origin: Origin) -> None:
         importlib.import_module("ssl")
 
 
-def _checked_spool(spool: object) -> float:
-    """Check what was given as a spool, without opening anything; return its window."""
+def _checked_spool(spool: object) -> tuple[float, bool]:
+    """Check what was given as a spool, without opening anything; return its window, and if it is shared."""
     if isinstance(spool, str | os.PathLike):
         from clocknext_transports.spool.sqlite import WINDOW
 
-        return WINDOW
+        return WINDOW, False
     for method in ("append", "erase", "adopt", "quarantine", "suspend", "resume", "restart", "close"):
         if isinstance(spool, type) or not callable(getattr(spool, method, None)):
             raise invalid("spool", f"must be a path or a Spool, not an object of type {type(spool).__name__}")
-    return cast("Spool", spool).window
+    return cast("Spool", spool).window, hasattr(spool, "give_back")
 
 
 def _opened(spool: "str | os.PathLike[str] | Spool", outbox: Outbox | SpooledOutbox) -> "Keeper":

@@ -330,6 +330,12 @@ class Driver(ABC, Generic[B]):
             or getattr(self.transport, "is_open", False)
         )
 
+    @property
+    def is_used(self) -> bool:
+        """Whether anything was ever recorded, or is closed."""
+        outbox = self._serving.outbox
+        return outbox.is_closing or self.background.is_working or outbox.stats(now=0.0).recorded > 0
+
     def orphan(self) -> None:
         """Go on without the client: deliver what is held, then end.
 

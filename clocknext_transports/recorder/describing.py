@@ -13,6 +13,7 @@ from clocknext_core import (
     Erase,
     Failure,
     FlushReport,
+    GiveBack,
     GivenUp,
     KeyRefused,
     Mending,
@@ -121,6 +122,11 @@ def _(value: Erase) -> object:
 @describe.register
 def _(value: Quarantine) -> object:
     return {"quarantine": value.idempotency_key, "reason": value.reason}
+
+
+@describe.register
+def _(value: GiveBack) -> object:
+    return {"give_back": value.idempotency_key}
 
 
 @describe.register

@@ -7,7 +7,7 @@ for, so that a client without a spool loads no SQLite. A spool of your own is a 
 
 from typing import TYPE_CHECKING
 
-from clocknext_transports.spool.protocol import CountingSpool, Problem, Spool, Stored
+from clocknext_transports.spool.protocol import CountingSpool, Problem, SharedSpool, Spool, Stored
 from clocknext_transports.spool.writer import SpoolWriter
 
 if TYPE_CHECKING:
@@ -23,4 +23,4 @@ else:
         return SqliteSpool
 
 
-__all__ = ["CountingSpool", "Problem", "Spool", "SpoolWriter", "SqliteSpool", "Stored"]
+__all__ = ["CountingSpool", "Problem", "SharedSpool", "Spool", "SpoolWriter", "SqliteSpool", "Stored"]

@@ -15,6 +15,7 @@ from clocknext_core import (
     Adopt,
     Adopted,
     Erase,
+    GiveBack,
     Outbox,
     OutboxOutput,
     Quarantine,
@@ -58,6 +59,8 @@ class Keeper:
         )
         self._results: deque[Result] = deque()
         self._warnings: list[str] = []
+        self._last_failure: str | None = None
+        """Why signals could not be taken over, the last time, if they could not."""
         self._later: Later = _wake_no_driver
         _keepers.add(self)
 
@@ -70,7 +73,7 @@ class Keeper:
         while True:
             self.bring(now=now)
             output = self._outbox.poll(now=now)
-            if not isinstance(output, Store | Erase | Quarantine | Adopt):
+            if not isinstance(output, Store | Erase | Quarantine | GiveBack | Adopt):
                 return output
             self._begin(output)
 
@@ -118,7 +121,7 @@ class Keeper:
                 case Adopt():
                     # That there is no thread may pass; a writer that is closed stays so.
                     self._results.append(partial(_fail_adoption, not error.retryable))
-                case Erase() | Quarantine():
+                case Erase() | Quarantine() | GiveBack():
                     self._warnings.append(
                         f"The spool is closed; a signal that has ended stays in it: {error}"
                     )
@@ -132,14 +135,19 @@ class Keeper:
 
     def _adopted(self, found: Sequence[Stored] | SpoolError, left_behind: int) -> None:
         if isinstance(found, SpoolError):
-            logger.warning("Signals of dead processes could not be taken over, for now: %s", found)
+            if found.message != self._last_failure:  # a shared spool is looked into every second
+                self._last_failure = found.message
+                logger.warning("Signals of dead processes could not be taken over, for now: %s", found)
             self._put(partial(_fail_adoption, False))  # noqa: FBT003
             return
+        self._last_failure = None
         adopted: list[Adopted] = []
         unreadable = 0
         for stored in found:
             try:
                 signal = decode(stored.body)
+                if signal.idempotency_key != stored.idempotency_key:
+                    raise ValidationError("It was stored under another key than the one in its body.")
             except ValidationError as error:
                 unreadable += 1
                 self._put_aside(stored, str(error))

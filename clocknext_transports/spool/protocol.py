@@ -99,6 +99,32 @@ class Spool(Protocol):
 
 
 @runtime_checkable
+class SharedSpool(Protocol):
+    """A spool from which other processes take signals at the same time, such as a table that relays share.
+
+    It is a `Spool` with two methods more. For a client with such a spool `Config.is_spool_shared` is set.
+    """
+
+    def give_back(self, keys: Sequence[str]) -> None:
+        """Leave signals to other processes: they are not signals of this spool any more.
+
+        Raises:
+            SpoolError: They are still this spool's.
+        """
+        ...
+
+    def tend(self) -> float | None:
+        """Do what is due by time alone, such as the renewal of a lease. Raises nothing.
+
+        It is called after each of the other methods, and when the time that it returned is over.
+
+        Returns:
+            Seconds until it is to be called again; `None`: not before another method is called.
+        """
+        ...
+
+
+@runtime_checkable
 class CountingSpool(Protocol):
     """A spool that can also count what it has not adopted yet. It need not be able to."""
 

@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import ParamSpec, TypeAlias, TypeVar, assert_never
 
-from clocknext_core import Adopt, Erase, Quarantine, SpoolDuty, SpoolError, Store
+from clocknext_core import Adopt, Erase, GiveBack, Quarantine, SpoolDuty, SpoolError, Store
 from clocknext_transports.process.log import logger
-from clocknext_transports.spool.protocol import CountingSpool, Problem, Spool, Stored
+from clocknext_transports.spool.protocol import CountingSpool, Problem, SharedSpool, Spool, Stored
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -164,24 +164,27 @@ class SpoolWriter:
     # The thread
 
     def _work(self) -> None:
-        while group := self._next_group():
+        while (group := self._next_group()) is not None:
             self._carry_out(group)
         if not self._is_suspended:
             self._end()
 
-    def _next_group(self) -> list[tuple[SpoolDuty, float]]:
-        """Wait for duties and take all there are; none when it is time to stop."""
+    def _next_group(self) -> list[tuple[SpoolDuty, float]] | None:
+        """Wait for duties and take all there are; none when the spool is to be tended; `None`: stop."""
+        seconds = self._attempt(self._spool.tend) if isinstance(self._spool, SharedSpool) else None
         with self._wake:
-            while not (self._queue or self._is_closing or self._is_suspended):
-                self._wake.wait()
-            if self._is_suspended:
-                return []
+            is_over = False
+            while not (self._queue or self._is_closing or self._is_suspended or is_over):
+                is_over = not self._wake.wait(None if isinstance(seconds, SpoolError) else seconds)
+            if self._is_suspended or (self._is_closing and not self._queue):
+                return None
             group, self._queue = self._queue, []
             return group
 
     def _carry_out(self, group: Sequence[tuple[SpoolDuty, float]]) -> None:
         self._store([(duty, at) for duty, at in group if isinstance(duty, Store)])
         self._erase([duty.idempotency_key for duty, _ in group if isinstance(duty, Erase)])
+        self._give_back([duty.idempotency_key for duty, _ in group if isinstance(duty, GiveBack)])
         for duty, _ in group:
             match duty:
                 case Quarantine():
@@ -189,7 +192,7 @@ class SpoolWriter:
                     self._report(self._attempt(self._spool.quarantine, keys, duty.reason))
                 case Adopt():
                     self._adopt(duty)
-                case Store() | Erase():
+                case Store() | Erase() | GiveBack():
                     pass
                 case _:
                     assert_never(duty)
@@ -212,6 +215,10 @@ class SpoolWriter:
             self._unerased = []
         elif not is_known:
             self._report(failed)
+
+    def _give_back(self, keys: Sequence[str]) -> None:
+        if keys and isinstance(self._spool, SharedSpool):
+            self._report(self._attempt(self._spool.give_back, keys))
 
     def _adopt(self, duty: Adopt) -> None:
         self._report_problems()

@@ -17,8 +17,6 @@ class Driver(Calls[Tasks]):
     def _begin(self, engine: Engine) -> None:
         self._clock: trio.abc.Clock | None = None
         """What read the time last."""
-        self._token: trio.lowlevel.TrioToken | None = None
-        """The run that read the time last."""
         self._shift = 0.0
         """Seconds by which the driver's time is ahead of that clock."""
         super()._begin(engine)
@@ -32,7 +30,8 @@ class Driver(Calls[Tasks]):
         if self._clock not in (None, clock):  # each run counts from a random zero; this time goes on
             self._shift = monotonic() + self._ahead - clock.current_time()
         self._clock = clock
-        self._token = trio.lowlevel.current_trio_token()
+        if not self.background.is_working:
+            self.background.token = trio.lowlevel.current_trio_token()
         return self._note_time(clock.current_time() + self._shift)
 
     async def _sleep_until(self, at: float) -> None:
@@ -50,20 +49,7 @@ class Driver(Calls[Tasks]):
         return Tasks(serving, self._exchange, self._make_event, self._has_started, self._end)
 
     def _reach(self, call: Callable[[], object]) -> bool:
-        return self.background.is_working and _call_in(self.background.token, call)
+        return self.background.is_working and self.background.call_soon(call)
 
     def _spool_has_worked(self) -> None:
-        # Outside the block a flush or close waits for it, and serves in its own task.
-        if not self._reach(self._bring):
-            _call_in(self._token, self._bring)
-
-
-def _call_in(token: trio.lowlevel.TrioToken | None, call: Callable[[], object]) -> bool:
-    """Have a function called soon in a run; return whether it will be."""
-    if token is None:
-        return False
-    try:
-        token.run_sync_soon(call)
-    except trio.RunFinishedError:  # it has just ended
-        return False
-    return True
+        self.background.call_soon(self._bring)  # also outside the block: a flush or close waits for it there

@@ -65,7 +65,7 @@ class Tasks(tasks.Tasks):
         self._on_start = on_start
         self._on_end = on_end
         self.token: trio.lowlevel.TrioToken | None = None
-        """The run that the tasks live in, or lived in last."""
+        """The run that the tasks live in; outside the client's block, the one that used the client last."""
         self._scope: trio.CancelScope | None = None
         """What the tasks live in; `None` outside the client's `async with` block."""
 
@@ -73,6 +73,16 @@ class Tasks(tasks.Tasks):
     def is_working(self) -> bool:
         """Whether there is a serving task."""
         return self._scope is not None
+
+    def call_soon(self, call: Callable[[], object]) -> bool:
+        """Have a function called soon in the run; return whether it will be. Any thread may ask."""
+        if self.token is None:
+            return False
+        try:
+            self.token.run_sync_soon(call)
+        except trio.RunFinishedError:  # it has just ended
+            return False
+        return True
 
     def start(self, nursery: trio.Nursery) -> None:
         """Start the serving task in a nursery."""

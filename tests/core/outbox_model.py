@@ -24,6 +24,7 @@ from clocknext_core import (
     Erase,
     Failure,
     FlushReport,
+    GiveBack,
     GivenUp,
     HookEvent,
     KeyRefused,
@@ -521,6 +522,8 @@ class World:
                 assert self.outbox.poll(now=self.clock) == Closed()
             case Adopt():
                 pass
+            case GiveBack():
+                raise AssertionError("the spool is not shared")
             case _:
                 self._check_event(output)
         self.check()

@@ -30,12 +30,13 @@ def test_calls_that_wait_are_let_in_in_turn_and_only_if_their_signal_fits() -> N
     for blocked in (first, second, third):
         room.block(blocked)
     room.withdraw(second.ticket)
-    assert room.deadline_at == 5.0
+    assert room.blocked[0].deadline_at == 5.0
     room.take(size)
     assert room.next_admitted() is None
     assert room.next_admitted(however_full=True) == first
     assert room.next_overdue(6.9) is None
-    assert room.deadline_at == 7.0
+    assert room.blocked[0].deadline_at == 7.0
     assert room.next_overdue(7.0) == third
     assert room.next_admitted(however_full=True) is None
-    assert (room.next_overdue(9.0), room.deadline_at) == (None, None)
+    assert room.next_overdue(9.0) is None
+    assert not room.blocked

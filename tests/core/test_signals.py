@@ -19,10 +19,9 @@ from clocknext_core import (
     ValidationError,
     WalletSignal,
 )
+from clocknext_core.limits import MAX_BODY_BYTES, MAX_CUSTOM_BYTES
 from clocknext_core.signals import (
     BODY_FIELDS,
-    MAX_BODY_BYTES,
-    MAX_CUSTOM_BYTES,
     decode,
     encode,
     encode_dry_run,

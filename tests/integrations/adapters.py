@@ -323,7 +323,9 @@ class LiteLLMSync(LiteLLM, SyncAdapter):
         return str(answer.choices[0].message.content)
 
     def stream(self) -> Any:
-        return Texts(self.litellm.completion(**self.call, stream=True), lambda each: each.choices[0].delta.content)
+        return Texts(
+            self.litellm.completion(**self.call, stream=True), lambda each: each.choices[0].delta.content
+        )
 
     def leave(self, how: str) -> None:
         super().leave("collected" if how == "close" else how)  # its streams have no close

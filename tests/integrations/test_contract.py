@@ -1,4 +1,4 @@
-"""What every integration does: whatever a model charges for is billed once, or reported; the user notices nothing."""
+"""Every integration: what a model charges for is billed once, or reported; the user notices nothing."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context

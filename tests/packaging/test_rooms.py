@@ -30,6 +30,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("clocknext_transports.asyncio", "clocknext_transports.trio", "clocknext_transports.otel"),
     ("clocknext_transports.integrations",),
     ("clocknext_transports",),
+    ("clocknext_transports.postgres",),
+    ("clocknext_transports.postgres.django", "clocknext_transports.postgres.django.migrations"),
     ("clocknext",),
     ("clocknext_transports.emulator.books",),
     ("clocknext_transports.emulator.api",),

@@ -27,6 +27,7 @@ from clocknext_core import (
     Engine,
     Erase,
     Failure,
+    GiveBack,
     Operation,
     OutcomeSignal,
     Quarantine,
@@ -423,6 +424,8 @@ class World:
                 row = self.disk.take(duty.idempotency_key, process)
                 assert row is not None
                 self.disk.quarantine.append(row)
+            case GiveBack():
+                raise AssertionError("the spool is not shared")
             case Adopt():
                 self._at(self._time + delay, lambda: self._adopt(duty, process, fails=fails))
             case _:

@@ -7,10 +7,10 @@ from typing import Any, assert_type
 import pytest
 
 from clocknext_core import EncodedSignal, PlanError, ValidationError
+from clocknext_core.limits import MAX_BODY_BYTES
 from clocknext_core.operations import Operation
 from clocknext_core.resources.binding import Async, Blocking
 from clocknext_core.resources.runs import AsyncRun, Run, Runs
-from clocknext_core.signals import MAX_BODY_BYTES
 
 
 class Recorder:
