@@ -1,11 +1,10 @@
 """Signals: recording what is billed, and reading back what was."""
 
-from collections.abc import Mapping
-from typing import Unpack, get_args
+from typing import Unpack
 
-from clocknext_core.checks import check_choice, check_instance, check_text
-from clocknext_core.envelope import Payload, as_object
-from clocknext_core.errors import ClockNextError, invalid
+from clocknext_core.checks import check_instance, check_text
+from clocknext_core.envelope import Payload
+from clocknext_core.errors import ClockNextError
 from clocknext_core.models import TrackResult, UnitRecord, UnitUsage, Usage, UsageLog
 from clocknext_core.operations import (
     USAGE_PATH,
@@ -16,6 +15,7 @@ from clocknext_core.operations import (
     required_text,
 )
 from clocknext_core.resources.binding import Runner, S, endpoint, recording
+from clocknext_core.resources.dry_run import one_signal, verified
 from clocknext_core.resources.metering import Metering
 from clocknext_core.resources.payloads import picked
 from clocknext_core.signals import (
@@ -28,7 +28,6 @@ from clocknext_core.signals import (
     encode_dry_run,
     fix,
     make_body,
-    make_signal,
 )
 from clocknext_core.tokens import TokensLike
 from clocknext_core.usage.meter import Meter
@@ -183,11 +182,11 @@ class Signals(SignalRecords[S]):
         """
         given = {"customer_id": customer_id, "model": model, "tokens": tokens, **fields}
         arguments = {name: value for name, value in given.items() if value is not None}
-        checked = _one_signal(signal, type, arguments)
+        checked = one_signal(signal, type, arguments)
         body = encode_dry_run(checked)
 
         def read(payload: Payload) -> UsageLog | ClockNextError | None:
-            return _verified(payload, checked.idempotency_key)
+            return verified(payload, checked.idempotency_key)
 
         return Operation("POST", USAGE_PATH, read, body, replay_safe=True)
 
@@ -232,43 +231,6 @@ class Signals(SignalRecords[S]):
     def list(self, *, customer_id: str, limit: int | None = None) -> Operation[Usage]:
         """Read a customer's usage: `GET /api/v1/usage`. The latest `limit` logs; default: the server's."""
         return usage_operation(customer_id, limit)
-
-
-def _one_signal(
-    signal: Signal | None, signal_type: SignalType | None, arguments: Mapping[str, object]
-) -> Signal:
-    """Return the signal that was given, or make the one whose arguments were."""
-    if signal is not None:
-        check_instance("signal", signal, Signal)
-        if signal_type is not None or arguments:
-            name = "type" if signal_type is not None else next(iter(arguments))
-            raise invalid(name, "must not be given together with a signal object")
-        return signal
-    if signal_type is None and not arguments:
-        raise invalid("signal", "is required: give a signal object, or a signal's keywords")
-    if signal_type is None and ("key" in arguments or "agent_key" in arguments):
-        raise invalid("type", "is required with a key: credit or outcome")
-    kind: SignalType = "wallet" if signal_type is None else signal_type
-    check_choice("type", kind, get_args(SignalType))
-    return make_signal(kind, {"customer_id": None, "model": None, **arguments})
-
-
-def _verified(payload: Payload, idempotency_key: str | None) -> UsageLog | ClockNextError | None:
-    """Read the answer to a dry run: a server that takes the signal instead answers 202 and says so."""
-    if isinstance(payload.get("usageLog"), dict):
-        return UsageLog(as_object(payload["usageLog"]))
-    is_queued = payload.get("status") == "PENDING"
-    if not is_queued and payload.get("accepted") is not True:
-        return None
-    signal_id = payload.get("signalId")
-    return ClockNextError(
-        "The server refused the signal and queued it for a person to correct: this was no dry run."
-        if is_queued
-        else "The server took the signal and may bill it: it does not know dry runs.",
-        status=202,
-        idempotency_key=idempotency_key,
-        signal_id=signal_id if isinstance(signal_id, str) else None,
-    )
 
 
 def usage_operation(customer_id: object, limit: object) -> Operation[Usage]:

@@ -339,6 +339,11 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
         """Refuse to be copied or pickled: a copy that is dropped would close what it shares."""
         raise TypeError(f"{type(self).__name__} can't be copied or pickled: make another client.")
 
+    @property
+    def is_unclosed(self) -> bool:
+        """Whether there is anything that closing the client would end or deliver."""
+        return self._own_driver.is_unclosed
+
     def __del__(self) -> None:
         fork.notice()
         if self._is_started and self._own_driver.is_unclosed:

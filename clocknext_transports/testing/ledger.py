@@ -197,7 +197,7 @@ class LedgerOfTest:
         found = [
             f"open: {client!r} was not closed: use it in a `with` block."
             for client in _clients()
-            if id(client) not in self._others and client._driver.is_unclosed  # noqa: SLF001 - of this package
+            if id(client) not in self._others and client.is_unclosed
         ]
         held = self.server.ledger.held
         found += [f"held: {each.status} {each.message} ({each.body})" for each in held]

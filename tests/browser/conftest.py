@@ -3,6 +3,7 @@
 import os
 from collections.abc import Generator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -32,5 +33,5 @@ def _no_error_in_the_console(request: pytest.FixtureRequest) -> Generator[None, 
 
 
 def _is_of_the_network(event: dict[str, object]) -> bool:
-    entry = event.get("entry")
-    return isinstance(entry, dict) and entry.get("source") == "network"
+    entry = cast("dict[str, object]", event.get("entry", {}))
+    return entry.get("source") == "network"

@@ -41,10 +41,7 @@ def test_the_page_stays_until_it_is_interrupted() -> None:
     env = environment(BROWSER=f"{sys.executable} -c pass %s")
     with started("demo", "--open", env=env) as process:
         assert process.stdout is not None
-        for line in process.stdout:
-            if "until Ctrl-C" in line:
-                break
-        url = line.split()[4]
+        url = next(line.split()[4] for line in process.stdout if "until Ctrl-C" in line)
         assert "<title>ClockNext emulator</title>" in httpx.get(url, trust_env=False).text
         process.send_signal(signal.SIGINT)
         assert process.wait(TIMEOUT) == 0

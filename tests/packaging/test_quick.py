@@ -7,8 +7,8 @@ import pytest
 from tests.quick import SLOW, TESTS, is_quick_file
 
 TEST_FILES = sorted(TESTS.rglob("test_*.py"))
-WITHOUT_QUICK_TESTS = {"benchmarks", "simulation", "typing"}
-"""Folders of measurements, long searches and type checkers."""
+WITHOUT_QUICK_TESTS = {"benchmarks", "browser", "simulation", "typing"}
+"""Folders of measurements, a browser, long searches and type checkers."""
 
 
 @pytest.mark.parametrize("pattern", SLOW)

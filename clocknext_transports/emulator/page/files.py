@@ -35,4 +35,4 @@ def page_file(name: str, *, now: float) -> Response | None:
 
 @cache
 def _content(name: str) -> bytes:
-    return (files(__package__) / "static" / name).read_bytes()
+    return (files("clocknext_transports.emulator.page") / "static" / name).read_bytes()

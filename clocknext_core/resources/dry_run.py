@@ -1,0 +1,47 @@
+"""Dry runs: the signal that is to be checked and priced, and what the server's answer to it says."""
+
+from collections.abc import Mapping
+from typing import get_args
+
+from clocknext_core.checks import check_choice, check_instance
+from clocknext_core.envelope import Payload, as_object
+from clocknext_core.errors import ClockNextError, invalid
+from clocknext_core.models import UsageLog
+from clocknext_core.signals import Signal, SignalType, make_signal
+
+
+def one_signal(
+    signal: Signal | None, signal_type: SignalType | None, arguments: Mapping[str, object]
+) -> Signal:
+    """Return the signal that was given, or make the one whose arguments were."""
+    if signal is not None:
+        check_instance("signal", signal, Signal)
+        if signal_type is not None or arguments:
+            name = "type" if signal_type is not None else next(iter(arguments))
+            raise invalid(name, "must not be given together with a signal object")
+        return signal
+    if signal_type is None and not arguments:
+        raise invalid("signal", "is required: give a signal object, or a signal's keywords")
+    if signal_type is None and ("key" in arguments or "agent_key" in arguments):
+        raise invalid("type", "is required with a key: credit or outcome")
+    kind: SignalType = "wallet" if signal_type is None else signal_type
+    check_choice("type", kind, get_args(SignalType))
+    return make_signal(kind, {"customer_id": None, "model": None, **arguments})
+
+
+def verified(payload: Payload, idempotency_key: str | None) -> UsageLog | ClockNextError | None:
+    """Read the answer to a dry run: a server that takes the signal instead answers 202 and says so."""
+    if isinstance(payload.get("usageLog"), dict):
+        return UsageLog(as_object(payload["usageLog"]))
+    is_queued = payload.get("status") == "PENDING"
+    if not is_queued and payload.get("accepted") is not True:
+        return None
+    signal_id = payload.get("signalId")
+    return ClockNextError(
+        "The server refused the signal and queued it for a person to correct: this was no dry run."
+        if is_queued
+        else "The server took the signal and may bill it: it does not know dry runs.",
+        status=202,
+        idempotency_key=idempotency_key,
+        signal_id=signal_id if isinstance(signal_id, str) else None,
+    )
