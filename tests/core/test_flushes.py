@@ -47,7 +47,8 @@ class Held:
             now=10.0,
             deadline_at=deadline_at,
         )
-        return [*self.flushes][-1]
+        begun: Flush = [*self.flushes][-1]
+        return begun
 
     def settle(self, flush: Flush) -> FlushReport:
         return self.flushes.settle(flush, 0)
@@ -98,7 +99,6 @@ def test_a_flush_waits_for_adopted_signals_until_its_deadline_or_for_the_patienc
     worked_at = 1e6 if deadline_at is None else -math.inf  # a deadline holds whatever the service does
     assert held.flushes.wakes_at(worked_at) == until
     assert held.flushes.first_overdue(worked_at, math.nextafter(until, 0.0)) is None
-    assert flush.waits_for_adoption
     overdue = held.flushes.first_overdue(worked_at, until)
     if deadline_at is None:
         assert overdue is None
@@ -125,12 +125,11 @@ def test_a_look_gives_a_flush_what_was_adopted_by_its_end_and_no_more() -> None:
     held = Held()
     early = held.flush(look=1)
     late = held.flush(look=2)
-    assert held.flushes.wait_for_looks
     held.hold("own")
     held.hold("left", is_adopted=True)
     assert (early.adopted, early.own, late.adopted, late.own) == (1, 0, 1, 0)
     held.flushes.end_looks(1, held.recorded)
-    assert held.flushes.wait_for_looks
+    assert [flush.look for flush in held.flushes] == [None, 2]
     held.hold("later", is_adopted=True)
     assert (early.adopted, late.adopted) == (1, 2)
     held.flushes.end_looks(2, held.recorded)
