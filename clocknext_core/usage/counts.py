@@ -250,9 +250,10 @@ def _take_count(found: _Gathering, meaning: Name, where: str, value: object) -> 
         found.put(where, meaning, as_count(where, value))
     elif role in {"prompt", "output"}:
         # The AI SDK's providers and Vertex: {"total": 10, "cacheRead": 4}.
-        total = first(value, "total", "totalTokens", "total_tokens")
-        if total is not None:
-            found.put(f"{where}.total", meaning, as_count(f"{where}.total", total))
+        for name in ("total", "totalTokens", "total_tokens"):
+            total = get(value, name)
+            if total is not None:
+                found.put(f"{where}.{name}", meaning, as_count(f"{where}.{name}", total))
         _gather_details(found, "prompt_details" if role == "prompt" else "output_details", where, value)
     elif role in {"cached", "written"}:
         for name, inner in fields_of(value).items():

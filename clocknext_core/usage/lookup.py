@@ -50,7 +50,7 @@ def _kind_of(kind: Hashable) -> _Kind:
     return _Kind(
         is_mapping,
         is_mapping or not is_leaf,
-        tuple(name for name in declared if not name.startswith("_")),
+        tuple(declared),
         frozenset(named) if "__pydantic_fields__" in named else None,
         "DESCRIPTOR" in named,
     )

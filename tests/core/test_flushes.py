@@ -133,6 +133,7 @@ def test_a_look_gives_a_flush_what_was_adopted_by_its_end_and_no_more() -> None:
     held.hold("left", is_adopted=True)
     assert (early.adopted, early.own, late.adopted, late.own) == (1, 0, 1, 0)
     held.flushes.end_looks(1, held.recorded)
+    assert [flush.look for flush in held.flushes.waiting] == [None, 2]
     held.hold("later", is_adopted=True)
     assert (early.adopted, late.adopted) == (1, 2)
     held.flushes.end_looks(2, held.recorded)

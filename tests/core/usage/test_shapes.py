@@ -1,6 +1,7 @@
 """Every shape on record, as mappings and as objects."""
 
 import json
+import re
 from decimal import Decimal
 from types import MappingProxyType
 from typing import cast
@@ -43,6 +44,7 @@ def test_a_shape_that_is_refused(shape: Shape) -> None:
         with pytest.raises(ValidationError) as caught:
             read(response)
         assert shape.says in caught.value.message
+        assert re.match(r"response(\.[\w-]+|\[\d+\])*: ", caught.value.message)
         assert explain(response).error == caught.value.message
 
 
