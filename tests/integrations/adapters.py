@@ -9,6 +9,7 @@ import gc
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from threading import Semaphore
 from typing import Any, ClassVar, TypeAlias
 
@@ -323,7 +324,9 @@ class LiteLLMSync(LiteLLM, SyncAdapter):
         return str(answer.choices[0].message.content)
 
     def stream(self) -> Any:
-        return Texts(self.litellm.completion(**self.call, stream=True), lambda each: each.choices[0].delta.content)
+        return Texts(
+            self.litellm.completion(**self.call, stream=True), lambda each: each.choices[0].delta.content
+        )
 
     def leave(self, how: str) -> None:
         super().leave("collected" if how == "close" else how)  # its streams have no close
@@ -382,8 +385,9 @@ class LangChainAsync(LangChainSync, AsyncAdapter):
         return str((await self.chat.ainvoke("Hello?")).content)
 
     async def astream(self) -> AsyncIterator[str]:
-        async for chunk in self.chat.astream("Hello?"):
-            yield str(chunk.content)
+        async with aclosing(self.chat.astream("Hello?")) as stream:
+            async for chunk in stream:
+                yield str(chunk.content)
 
 
 class Texts:

@@ -13,7 +13,7 @@ from clocknext_core.operations import Pages, path_of
 from clocknext_core.resources.binding import Async, Blocking, Resource, S, endpoint, paged, recording
 from clocknext_core.resources.customers import Customers
 from clocknext_core.resources.payloads import nothing
-from clocknext_core.resources.signals import Signals
+from clocknext_core.resources.signals import SignalRecords, Signals
 from clocknext_core.signals import encode
 from tests.core.resources.support import FakeClient, unchecked
 
@@ -159,7 +159,7 @@ def test_a_bound_method_says_where_it_comes_from() -> None:
     for bound, kind in (
         (client.customers.get, Customers),
         (client.customers.iterate, Customers),
-        (client.signals.credit, Signals),
+        (client.signals.credit, SignalRecords),
     ):
         name = unchecked(bound).__name__
         assert unchecked(bound).__qualname__ == f"{kind.__name__}.{name}"
