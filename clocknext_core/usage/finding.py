@@ -133,8 +133,11 @@ def has_counts(value: object, *, is_named: bool = False) -> bool:
 
 
 def has_usage(response: object) -> bool:
-    """Return whether a response has anything that counts tokens, or is called a usage, known or not."""
-    return next(usages_in(response), None) is not None or unknown_usage(response) is not None
+    """Return whether a response has a count that is not 0, or a usage that is not known."""
+    found = next(usages_in(response), None)
+    if found is None:
+        return unknown_usage(response) is not None
+    return any(value and role_of(name).role in COUNTED for name, value in fields_of(found.usage).items())
 
 
 def unknown_usage(response: object) -> Found | None:

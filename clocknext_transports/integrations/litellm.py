@@ -15,6 +15,10 @@ else:
     from litellm.integrations.custom_logger import CustomLogger
 
 _KEY = "clocknext_call"
+_ESTIMATED = (
+    "LiteLLM estimates the counts of a stream that was not asked for its usage: call it with "
+    'stream_options={"include_usage": True}'
+)
 
 
 class _Started:
@@ -68,7 +72,12 @@ class ClockNextLogger(CustomLogger):
         started: _Started = kwargs.get(_KEY) or _Started(self._cnk.start_call(self._attribution))
         kwargs[_KEY] = started
         call = started.take()
-        if call is not None:
+        if call is None:
+            return
+        options = (kwargs.get("optional_params") or {}).get("stream_options") or {}
+        if kwargs.get("stream") and not options.get("include_usage"):
+            call.unanswered(_ESTIMATED)
+        else:
             call.answered(response_obj, is_cached=kwargs.get("cache_hit") is True)
 
     def log_failure_event(

@@ -12,7 +12,13 @@ import pytest
 from clocknext_transports.emulator import EmulatorServer, emulator
 from tests.docs import DOCS, README, ROOT
 
-PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("**/*.md"))]
+WITH_PACKAGES = DOCS / "integrations"
+"""Pages whose programs need a package each: `tests/integrations` runs them."""
+PAGES = [
+    page
+    for page in (README, ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("**/*.md")))
+    if page.parent != WITH_PACKAGES
+]
 ON_A_FRESH_MACHINE = (
     "python3 -m venv .venv && .venv/bin/pip install -e '.[cli,trio,httpx]' && .venv/bin/clocknext demo",
     "python3 -m venv .venv && .venv/bin/pip install -e '.[dev]' && .venv/bin/pytest",

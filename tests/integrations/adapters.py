@@ -9,6 +9,7 @@ import gc
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from threading import Semaphore
 from typing import Any, ClassVar, TypeAlias
 
@@ -20,6 +21,7 @@ from clocknext_transports import ClockNext
 LIMIT = 10.0
 """Longest that an answer may take to be handed over, seconds."""
 MESSAGES = [{"role": "user", "content": "Hello?"}]
+ASKED: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
 OPENAI_MODEL, ANTHROPIC_MODEL = "gpt-4o", "claude-sonnet-4"
 
 
@@ -38,8 +40,10 @@ class Adapter(ABC):
     """How the provider's ids begin."""
     ways_out: ClassVar[tuple[str, ...]]
     """Ways to leave a stream: `break`, `close`, `collected`, `cancelled`."""
-    tells_partial: ClassVar[bool] = True
-    """Whether a stream that breaks after its first chunk is reported with what was seen."""
+    sees_breaks: ClassVar[bool] = True
+    """Whether the package tells that a stream broke after its first chunk."""
+    estimates: ClassVar[bool] = False
+    """Whether the package makes up the usage of a stream that has none, and does not say so."""
 
     def __init__(self, url: str, cnk: ClockNext) -> None:
         self.url = url
@@ -291,6 +295,8 @@ class LiteLLM(Adapter):
     """What both worlds of LiteLLM share: it calls back later, in a thread or a task of its own."""
 
     package = "litellm"
+    sees_breaks = False
+    estimates = True
 
     def prepare(self) -> dict[str, Any]:
         self.litellm = self.imported()
@@ -314,6 +320,8 @@ class LiteLLM(Adapter):
 
 
 class LiteLLMSync(LiteLLM, SyncAdapter):
+    ways_out = ()  # it says nothing of a stream that is left, and keeps it
+
     def __init__(self, url: str, cnk: ClockNext) -> None:
         super().__init__(url, cnk)
         self.call = self.prepare()
@@ -324,11 +332,8 @@ class LiteLLMSync(LiteLLM, SyncAdapter):
 
     def stream(self) -> Any:
         return Texts(
-            self.litellm.completion(**self.call, stream=True), lambda each: each.choices[0].delta.content
+            self.litellm.completion(**self.call, **ASKED), lambda each: each.choices[0].delta.content
         )
-
-    def leave(self, how: str) -> None:
-        super().leave("collected" if how == "close" else how)  # its streams have no close
 
 
 class LiteLLMAsync(LiteLLM, AsyncAdapter):
@@ -343,7 +348,7 @@ class LiteLLMAsync(LiteLLM, AsyncAdapter):
         return str(answer.choices[0].message.content)
 
     async def astream(self) -> AsyncIterator[str]:
-        async for chunk in await self.litellm.acompletion(**self.call, stream=True):
+        async for chunk in await self.litellm.acompletion(**self.call, **ASKED):
             yield chunk.choices[0].delta.content or ""
         await asyncio.to_thread(self.settle, 1)
         self._ended.release()
@@ -384,8 +389,9 @@ class LangChainAsync(LangChainSync, AsyncAdapter):
         return str((await self.chat.ainvoke("Hello?")).content)
 
     async def astream(self) -> AsyncIterator[str]:
-        async for chunk in self.chat.astream("Hello?"):
-            yield str(chunk.content)
+        async with aclosing(self.chat.astream("Hello?")) as stream:
+            async for chunk in stream:
+                yield str(chunk.content)
 
 
 class Texts:

@@ -89,9 +89,12 @@ def test_a_stream_that_is_left_is_reported(
     assert billed() == ()
 
 
+@pytest.mark.parametrize("name", [name for name, kind in ADAPTERS.items() if kind.sees_breaks])
 def test_a_stream_that_breaks_after_its_first_chunk_is_reported(
-    adapter: Adapter, models: ModelServer, cnk: ClockNext, billed: Billed, reports: list[Unbilled]
+    name: str, models: ModelServer, cnk: ClockNext, billed: Billed, reports: list[Unbilled]
 ) -> None:
+    ADAPTERS[name].imported()
+    adapter = ADAPTERS[name](models.url, cnk)
     models.script(answer(adapter, cut_after=4), times=10)
     with cnk.billing(**WHO), pytest.raises(Exception, match=r".") as caught:  # type: ignore[arg-type]
         adapter.read()
@@ -162,15 +165,15 @@ def test_without_a_scope_nobody_is_billed_and_what_it_used_is_reported(
     assert (report.reading.tokens.input, report.reading.tokens.output) == (12, 7)
 
 
-@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(
+    ("name", "streamed"),
+    [(name, streamed) for name, kind in ADAPTERS.items() for streamed in (False, not kind.estimates)],
+)
 def test_an_answer_without_usage_is_reported(
-    streamed: bool,
-    adapter: Adapter,
-    models: ModelServer,
-    cnk: ClockNext,
-    billed: Billed,
-    reports: list[Unbilled],
+    name: str, streamed: bool, models: ModelServer, cnk: ClockNext, billed: Billed, reports: list[Unbilled]
 ) -> None:
+    ADAPTERS[name].imported()
+    adapter = ADAPTERS[name](models.url, cnk)
     models.script(answer(adapter, has_usage=False))
     with cnk.billing(**WHO):  # type: ignore[arg-type]
         adapter.read() if streamed else adapter.complete()

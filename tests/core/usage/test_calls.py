@@ -62,6 +62,8 @@ def test_what_was_dropped_may_be_recorded_again() -> None:
     ("response", "reason"),
     [
         ({"id": ID, "choices": []}, "no_usage"),
+        ({"id": ID, "usage": {"prompt_tokens": 0, "completion_tokens": 0}}, "no_usage"),
+        ({"id": ID, "usage": {"completion_tokens": 5}}, "unknown_shape"),
         ({"id": ID, "usage": {"what": 1}}, "unknown_shape"),
         (Broken(), "unknown_shape"),
     ],

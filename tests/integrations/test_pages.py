@@ -1,0 +1,29 @@
+"""The program on each integration's page runs, with the real package."""
+
+import gc
+
+import pytest
+
+from tests.docs.test_examples import WITH_PACKAGES
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+PACKAGES = {
+    "openai": "openai",
+    "anthropic": "anthropic",
+    "litellm": "litellm",
+    "langchain": "langchain_openai",
+}
+
+
+def test_every_page_is_run() -> None:
+    assert {page.stem for page in WITH_PACKAGES.glob("*.md")} == {"index", *PACKAGES}
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_the_program_on_the_page_runs(name: str) -> None:
+    pytest.importorskip(PACKAGES[name], exc_type=ImportError)
+    text = (WITH_PACKAGES / f"{name}.md").read_text(encoding="utf-8")
+    program = text.partition("```python\n")[2].partition("```\n")[0]
+    exec(compile(program, f"{name}.md", "exec"), {"__name__": "__main__"})
+    gc.collect()
