@@ -42,6 +42,7 @@ SLOW = (
     "matrix/test_virtual_time.py",
     "packaging/test_builds.py",
     "packaging/test_changelog.py",
+    "postgres/*",
     "simulation/*",
     "spool/test_command.py",
     "spool/test_damage.py",
