@@ -6,7 +6,7 @@ The work is a generator: it yields what may have to be awaited, and gets its val
 import asyncio
 from collections.abc import Callable, Generator
 from importlib import import_module
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import psycopg
 import sqlalchemy
@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from clocknext_transports.postgres import AsyncOutbox, outbox
+from clocknext_transports.postgres.recording import AsyncConnection
 from tests.postgres.support import Database
 
 asyncpg: Any = import_module("asyncpg")  # without types of its own, as Django
@@ -51,10 +52,9 @@ async def drive_async(steps: Steps) -> None:
             error = raised
 
 
-def async_outbox(connection: Any) -> AsyncOutbox:
+def async_outbox(connection: Any, *, autocommit: bool = False) -> AsyncOutbox:
     """The outbox of a connection without types."""
-    box: AsyncOutbox = outbox(connection)
-    return box
+    return outbox(cast(AsyncConnection, connection), autocommit=autocommit)
 
 
 # psycopg

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from clocknext_core import SpoolError, ValidationError
-from clocknext_transports.postgres import AsyncOutbox, ClaimingSpool, migrate, outbox, schema
+from clocknext_transports.postgres import ClaimingSpool, migrate, outbox, schema
 from tests.cli.support import environment
 from tests.postgres.support import SIGNAL, Database, adopted, wait_until
 from tests.postgres.surfaces import async_outbox, asyncpg, connect_django
@@ -40,8 +40,7 @@ def test_so_is_one_of_asyncpg_outside_a_transaction(database: Database) -> None:
         connection = await asyncpg.connect(database.url)
         with pytest.raises(ValidationError, match="in no transaction"):
             await async_outbox(connection).signals.credit(**SIGNAL)
-        box: AsyncOutbox = outbox(connection, autocommit=True)
-        await box.signals.credit(**SIGNAL, idempotency_key="meant")
+        await async_outbox(connection, autocommit=True).signals.credit(**SIGNAL, idempotency_key="meant")
         await connection.close()
 
     asyncio.run(main())
