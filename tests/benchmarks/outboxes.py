@@ -10,6 +10,7 @@ import psycopg
 
 from clocknext_core import Answer, BatchPolicy, Request, Response
 from clocknext_transports import ClockNext
+from clocknext_transports.client import environment
 from clocknext_transports.postgres import ClaimingSpool, Relay, migrate, outbox
 from clocknext_transports.postgres.embedded import EmbeddedServer
 from tests.benchmarks import ours
@@ -88,7 +89,7 @@ def measure_recording(setting: Setting) -> Result:
 
 
 def _insert(connection: "psycopg.Connection[Any]", count: int) -> Figure:
-    keys = [f"{number:032}" for number in range(count)]
+    keys = [environment.new_key() for _ in range(count)]
     row = body(0)
     watch = Stopwatch()
     for key in keys:
