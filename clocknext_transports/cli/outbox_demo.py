@@ -5,10 +5,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -18,9 +18,12 @@ from rich.text import Text
 from clocknext_core import ClockNextError
 from clocknext_transports.cli.errors import CannotStartError
 from clocknext_transports.emulator import EmulatorServer, Ledger, emulator
-from clocknext_transports.postgres import Outbox, migrate, outbox, survey
+from clocknext_transports.postgres import migrate, outbox, survey
 from clocknext_transports.postgres.database import connect
 from clocknext_transports.postgres.embedded import EmbeddedServer
+
+if TYPE_CHECKING:
+    import psycopg
 
 PROGRAM = "from clocknext_transports.cli import main; main()"
 LEASE = 3
@@ -81,7 +84,7 @@ class Writer:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._connection: Any = None
+        self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
         self._numbers = itertools.count(1)
         self.keys: set[str] = set()
         """Of every signal that was recorded, in whichever transaction."""
@@ -91,7 +94,7 @@ class Writer:
 
     def write(self) -> None:
         """Carry out one transaction. One that the crash of the server breaks off may have been committed."""
-        import psycopg
+        from psycopg import Error
 
         number = next(self._numbers)
         key = f"answer-{number}"
@@ -101,15 +104,14 @@ class Writer:
                 self._connection = connect(self._url)
             with self._connection.transaction(force_rollback=number % 3 == 0):
                 self._connection.execute("INSERT INTO answers VALUES (%s, %s)", (key, f"Answer {number}"))
-                box: Outbox = outbox(self._connection)
-                box.signals.credit(
+                outbox(self._connection).signals.credit(
                     customer_id="cus_123",
                     model="gpt-4o",
                     key="api_credit",
                     tokens={"input": 200, "output": 50},
                     idempotency_key=key,
                 )
-        except (psycopg.Error, ClockNextError):
+        except (Error, ClockNextError):
             self.close()
             time.sleep(0.05)
 
@@ -184,7 +186,7 @@ def demo() -> None:
     console.print(Text("Each committed signal was billed exactly once, and no other.", "bold green"))
 
 
-def _story(database: EmbeddedServer, server: EmulatorServer, tell: Any) -> Proof:
+def _story(database: EmbeddedServer, server: EmulatorServer, tell: Callable[[str], object]) -> Proof:
     writer = Writer(database.url)
     with ExitStack() as relays:
         first, *_ = [relays.enter_context(_relay(database.url, server)) for _ in range(3)]
@@ -208,7 +210,7 @@ def _story(database: EmbeddedServer, server: EmulatorServer, tell: Any) -> Proof
     return Proof.of(committed, writer.keys - committed, server.ledger)
 
 
-def _wait_for(condition: Any) -> None:
+def _wait_for(condition: Callable[[], bool]) -> None:
     until = time.monotonic() + MOST_SECONDS
     while not condition() and time.monotonic() < until:
         time.sleep(0.1)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import FrameType
 
 import click
 
@@ -139,7 +140,11 @@ def _is_empty(url: str) -> bool:
 
 @contextmanager
 def _stopped_by_signals(stop: threading.Event) -> Generator[None, None, None]:
-    previous = {number: signal.signal(number, lambda *_: stop.set()) for number in _SIGNALS}
+    def handle(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        stop.set()
+
+    previous = {number: signal.signal(number, handle) for number in _SIGNALS}
     try:
         yield
     finally:

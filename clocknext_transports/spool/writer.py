@@ -17,6 +17,9 @@ from clocknext_core import Adopt, Erase, GiveBack, Quarantine, SpoolDuty, SpoolE
 from clocknext_transports.process.log import logger
 from clocknext_transports.spool.protocol import CountingSpool, Problem, SharedSpool, Spool, Stored
 
+GATHERING = 0.05
+"""Seconds that erasures of a shared spool wait for others."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -85,7 +88,9 @@ class SpoolWriter:
         with self._wake:
             if self._is_closing:
                 raise SpoolError("The spool is closed.")
-            if not self._is_suspended and not self._call_thread():
+            # What is erased can wait for others where the thread has begun to: see `_gather`.
+            is_more_of_the_same = isinstance(duty, Erase) and bool(self._queue) and self._thread is not None
+            if not self._is_suspended and not is_more_of_the_same and not self._call_thread():
                 raise SpoolError("The spool can't write: no thread can be started any more.", retryable=True)
             self._queue.append((duty, self._wall()))
 
@@ -178,8 +183,16 @@ class SpoolWriter:
                 is_over = not self._wake.wait(None if isinstance(seconds, SpoolError) else seconds)
             if self._is_suspended or (self._is_closing and not self._queue):
                 return None
+            self._gather()
             group, self._queue = self._queue, []
             return group
+
+    def _gather(self) -> None:
+        """Wait a moment for more, if a shared spool has nothing to do but to erase: relays do little else."""
+        if self._is_closing or not isinstance(self._spool, SharedSpool):
+            return
+        if self._queue and all(isinstance(duty, Erase) for duty, _ in self._queue):
+            self._wake.wait(GATHERING)
 
     def _carry_out(self, group: Sequence[tuple[SpoolDuty, float]]) -> None:
         self._store([(duty, at) for duty, at in group if isinstance(duty, Store)])

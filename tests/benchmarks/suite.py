@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from tests.benchmarks import delivering, holding, idling, recording, scheduling, starting
+from tests.benchmarks import delivering, holding, idling, outboxes, recording, scheduling, starting
 from tests.benchmarks.setting import Benchmark
 
 BENCHMARKS: Mapping[str, Benchmark] = {
@@ -15,6 +15,11 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "imports": starting.measure_imports,
     "cold": starting.measure_cold,
     "idle": idling.measure,
+    "outbox": outboxes.measure_recording,
+    "claims": outboxes.measure_claims,
+    "relay": outboxes.measure_draining,
+    "relays": outboxes.measure_relays,
+    "table": outboxes.measure_size,
 }
 
 FOR_PLOTS: Mapping[str, Benchmark] = {"concurrency": delivering.measure_concurrency}

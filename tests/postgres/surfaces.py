@@ -5,19 +5,20 @@ The work is a generator: it yields what may have to be awaited, and gets its val
 
 import asyncio
 from collections.abc import Callable, Generator
-from typing import Any, TypeAlias
+from importlib import import_module
+from typing import Any, TypeAlias, cast
 
-import asyncpg
-import django
 import psycopg
 import sqlalchemy
-from django.conf import settings
 from psycopg import Rollback
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
-from clocknext_transports.postgres import outbox
+from clocknext_transports.postgres import AsyncOutbox, outbox
+from clocknext_transports.postgres.recording import AsyncConnection
 from tests.postgres.support import Database
+
+asyncpg: Any = import_module("asyncpg")  # without types of its own, as Django
 
 Box: TypeAlias = Any
 Execute: TypeAlias = Callable[[str], Any]
@@ -49,6 +50,11 @@ async def drive_async(steps: Steps) -> None:
             value = await pending
         except Exception as raised:  # noqa: BLE001 - for the work to expect
             error = raised
+
+
+def async_outbox(connection: Any, *, autocommit: bool = False) -> AsyncOutbox:
+    """The outbox of a connection without types."""
+    return outbox(cast(AsyncConnection, connection), autocommit=autocommit)
 
 
 # psycopg
@@ -91,7 +97,7 @@ def asyncpg_connection(database: Database, work: Work, commit: bool) -> None:
         try:
             transaction = connection.transaction()
             await transaction.start()
-            await drive_async(work(outbox(connection), connection.execute))
+            await drive_async(work(async_outbox(connection), connection.execute))
             await (transaction.commit() if commit else transaction.rollback())
         finally:
             await connection.close()
@@ -107,7 +113,7 @@ def asyncpg_pool(database: Database, work: Work, commit: bool) -> None:
         ):
             transaction = connection.transaction()
             await transaction.start()
-            await drive_async(work(outbox(connection), connection.execute))
+            await drive_async(work(async_outbox(connection), connection.execute))
             await (transaction.commit() if commit else transaction.rollback())
 
     asyncio.run(main())
@@ -175,6 +181,7 @@ def connect_django(database: Database) -> None:
         "HOST": database.parts.get("host", ""),
         "PORT": database.parts.get("port", ""),
     }
+    settings = import_module("django.conf").settings
     if not settings.configured:
         settings.configure(
             DATABASES={
@@ -184,16 +191,16 @@ def connect_django(database: Database) -> None:
             INSTALLED_APPS=["clocknext_transports.postgres.django"],
             USE_TZ=True,
         )
-        django.setup()
-    from django.db import connections
-
+        import_module("django").setup()
+    connections = import_module("django.db").connections
     connections["default"].close()
     connections["default"].settings_dict.update(parts)
 
 
 def django_atomic(database: Database, work: Work, commit: bool) -> None:
     connect_django(database)
-    from django.db import connection, transaction
+    database_module: Any = import_module("django.db")
+    connection, transaction = database_module.connection, database_module.transaction
 
     def execute(sql: str) -> None:
         with connection.cursor() as cursor:

@@ -5,11 +5,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
 
-import asyncpg
 import psycopg
 import pytest
 import sqlalchemy
+from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -17,7 +19,7 @@ from clocknext_core import SpoolError, ValidationError
 from clocknext_transports.postgres import ClaimingSpool, migrate, outbox, schema
 from tests.cli.support import environment
 from tests.postgres.support import SIGNAL, Database, adopted, wait_until
-from tests.postgres.surfaces import connect_django
+from tests.postgres.surfaces import async_outbox, asyncpg, connect_django
 from tests.transports.support import PATIENCE
 
 # Outside a transaction
@@ -37,8 +39,8 @@ def test_so_is_one_of_asyncpg_outside_a_transaction(database: Database) -> None:
     async def main() -> None:
         connection = await asyncpg.connect(database.url)
         with pytest.raises(ValidationError, match="in no transaction"):
-            await outbox(connection).signals.credit(**SIGNAL)
-        await outbox(connection, autocommit=True).signals.credit(**SIGNAL, idempotency_key="meant")
+            await async_outbox(connection).signals.credit(**SIGNAL)
+        await async_outbox(connection, autocommit=True).signals.credit(**SIGNAL, idempotency_key="meant")
         await connection.close()
 
     asyncio.run(main())
@@ -76,14 +78,12 @@ def test_so_is_sqlalchemys_autocommit_under_asyncio(database: Database, driver: 
 
 def test_so_is_django_outside_atomic(database: Database) -> None:
     connect_django(database)
-    from django.db import connection
-
     with pytest.raises(ValidationError, match="in no transaction"):
         outbox(using="default").signals.credit(**SIGNAL)
     outbox(using="default", autocommit=True).signals.credit(**SIGNAL, idempotency_key="meant")
     with pytest.raises(ValidationError, match="PostgreSQL, not of sqlite"):
         outbox(using="other").signals.credit(**SIGNAL)
-    connection.close()
+    import_module("django.db").connection.close()
     assert database.keys() == ["meant"]
 
 
@@ -91,11 +91,12 @@ def test_so_is_django_outside_atomic(database: Database) -> None:
 
 
 def test_what_is_no_connection_is_refused_with_its_class(database: Database) -> None:
+    untyped: Any = outbox
     for arguments in ((), (object(),), (psycopg.connect,)):
         with pytest.raises(ValidationError, match="conn: must be"):
-            outbox(*arguments)
+            untyped(*arguments)
     with psycopg.connect(database.url) as connection, pytest.raises(ValidationError, match="exactly one"):
-        outbox(connection, using="default")  # type: ignore[call-overload]
+        untyped(connection, using="default")
     engine = sqlalchemy.create_engine("sqlite://")
     with engine.connect() as lite, pytest.raises(ValidationError, match="PostgreSQL, not to sqlite"):
         outbox(lite).signals.credit(**SIGNAL)
@@ -239,7 +240,7 @@ def test_a_role_without_rights_is_told_which_it_needs(roles: Database) -> None:
 def test_a_database_without_the_tables_says_what_to_do(empty_database: Database) -> None:
     engine = sqlalchemy.create_engine(empty_database.url_of("postgresql+psycopg2"))
     with engine.connect() as connection:
-        with pytest.raises(sqlalchemy.exc.ProgrammingError) as caught:
+        with pytest.raises(ProgrammingError) as caught:
             outbox(connection).signals.credit(**SIGNAL)
         assert "clocknext outbox migrate" in "".join(caught.value.__notes__)
     engine.dispose()
@@ -282,11 +283,9 @@ def test_the_table_is_made_for_what_a_queue_does(database: Database) -> None:
 
 def test_djangos_migration_makes_the_tables_and_removes_them(empty_database: Database) -> None:
     connect_django(empty_database)
-    from django.core.management import call_command
-    from django.db import connection
-
+    call_command: Any = import_module("django.core.management").call_command
     call_command("migrate", "clocknext_outbox", verbosity=0)
     assert migrate(empty_database.url) is False
     call_command("migrate", "clocknext_outbox", "zero", verbosity=0)
-    connection.close()
+    import_module("django.db").connection.close()
     assert empty_database.execute("SELECT to_regclass('clocknext_outbox')") == [(None,)]

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from clocknext_core import SpoolError
-from clocknext_core.claims import LEASE_SECONDS, OVERLAP, Claim
+from clocknext_core.claims import LEASE_SECONDS, OVERLAP, Claim, Row
 from clocknext_transports.postgres import ClaimingSpool, outbox
 from clocknext_transports.spool import SharedSpool, Stored
 from tests.postgres.support import SIGNAL, Database, adopted, wait_until
@@ -117,7 +117,7 @@ def test_two_relays_with_one_lease_part(database: Database, relays: Relays) -> N
     one = relays.new()
     assert adopted(one, limit=1) == ["a"]
     twin = relays.new()
-    twin._claims.__dict__.update({**vars(one._claims), "_ids": {}})
+    twin._claims.__dict__.update({**vars(one._claims), "_ids": {}})  # pyright: ignore[reportPrivateUsage]
     relays.now += LEASE_SECONDS / 3
     one.tend()
     twin.tend()
@@ -253,7 +253,7 @@ def test_what_was_claimed_is_given_out_even_if_something_fails_after_it(
     database.write("a", "b")
     relay = relays.new()
     assert adopted(relay, limit=1) == ["a"]
-    real = relay._claim
+    real = relay._claim  # pyright: ignore[reportPrivateUsage]
 
     def claim_and_break(connection: Any, claim: Claim) -> None:
         real(connection, claim)
@@ -274,10 +274,10 @@ def test_a_claim_that_could_not_be_made_is_not_made_later_when_no_one_takes_what
 ) -> None:
     database.write("a")
     relay = relays.new()
-    relay._url, url = "postgresql://nobody@localhost:1/none", relay._url
+    relay._url, url = "postgresql://nobody@localhost:1/none", relay._url  # pyright: ignore[reportPrivateUsage]
     with pytest.raises(SpoolError, match="can't be reached"):
         relay.adopt(1)
-    relay._url = url
+    relay._url = url  # pyright: ignore[reportPrivateUsage]
     relays.now += 10
     relay.tend()
     assert leases(database) == {"a": None}
@@ -291,13 +291,17 @@ def test_a_claim_that_was_carried_out_although_it_failed_keeps_no_signal(
     database.write("a", "b", "c")
     relay = relays.new()
     assert adopted(relay, limit=1) == ["a"]
-    real = relay._claim
+    real = relay._claim  # pyright: ignore[reportPrivateUsage]
+
+    def no_rows(claim: Claim, rows: object) -> list[Row]:
+        del claim, rows
+        return []
 
     def lost(connection: Any, claim: Claim) -> None:
-        monkeypatch.setattr(relay._claims, "handle_claimed", lambda *_: [])
+        monkeypatch.setattr(relay._claims, "handle_claimed", no_rows)  # pyright: ignore[reportPrivateUsage]
         real(connection, claim)
         monkeypatch.undo()
-        relay._found = None
+        relay._found = None  # pyright: ignore[reportPrivateUsage]
         raise psycopg.errors.CrashShutdown("crash") if is_reported else psycopg.OperationalError("lost")
 
     monkeypatch.setattr(relay, "_claim", lost)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from clocknext_core import Adopt, EncodedSignal, Erase, Quarantine, SpoolDuty, SpoolError, Store
-from clocknext_transports.spool import Problem, Spool, SpoolWriter, SqliteSpool, Stored
+from clocknext_core import Adopt, EncodedSignal, Erase, GiveBack, Quarantine, SpoolDuty, SpoolError, Store
+from clocknext_transports.spool import Problem, SharedSpool, Spool, SpoolWriter, SqliteSpool, Stored
 from tests.spool.support import NOW, keys, left_behind, opened, several, stored
 
 # Other tests may have left a thread that waits; these children use none of the parent's.
@@ -520,3 +520,54 @@ def test_with_the_real_store(tmp_path: Path) -> None:
         writer.put(Erase(f"key-{number}"))
     assert ended(writer)
     assert left_behind(path) == several(range(1, 100, 2))
+
+
+class FakeSharedSpool(FakeSpool):
+    """A shared spool, which is tended once more after a short time, and then not before it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tended = threading.Semaphore(0)
+        self.seconds: list[float | None] = [0.01, 0.01]
+
+    def give_back(self, keys: Sequence[str]) -> None:
+        self._ask("give back", [*keys])
+
+    def tend(self) -> float | None:
+        self.tended.release()
+        return self.seconds.pop() if self.seconds else None
+
+
+def test_a_shared_spool_is_tended_after_each_group_and_when_its_time_is_over(results: Results) -> None:
+    spool = FakeSharedSpool()
+    assert isinstance(spool, SharedSpool)
+    writer = make_writer(spool, results)
+    writer.put(GiveBack("key-1"))
+    for _ in range(3):  # before the group, after it, and by time
+        assert spool.tended.acquire(timeout=PATIENCE)
+    assert spool.asked == [("give back", ["key-1"])]
+    assert ended(writer)
+
+
+def test_what_is_given_back_goes_in_one_call_and_a_failure_is_reported(results: Results) -> None:
+    spool, problems = FakeSharedSpool(), Told()
+    writer = make_writer(spool, results, problems)
+    spool.may_go.clear()
+    writer.put(Erase("key-0"))
+    assert spool.entered.acquire(timeout=PATIENCE)
+    spool.fails = SpoolError("The database is away.")
+    for key in ("key-1", "key-2"):
+        writer.put(GiveBack(key))
+    spool.may_go.set()
+    problems.wait(2)
+    assert ("give back", ["key-1", "key-2"]) in spool.asked
+    assert Problem("The database is away.") in problems.values
+    spool.fails = None
+    assert ended(writer)
+
+
+def test_a_spool_of_one_process_is_asked_to_give_nothing_back(spool: FakeSpool, results: Results) -> None:
+    writer = make_writer(spool, results)
+    writer.put(GiveBack("key-1"))
+    assert ended(writer)
+    assert [name for name, _ in spool.asked] == ["close"]
