@@ -8,7 +8,8 @@ from ipaddress import ip_address
 from typing import Literal, TypeAlias, get_args
 from urllib.parse import quote, urlsplit
 
-from clocknext_core.checks import check_bool, check_choice, check_instance, check_int, check_seconds
+from clocknext_core.checks import check_bool, check_choice, check_instance, check_int, check_seconds, shown
+from clocknext_core.concurrency import MOST
 from clocknext_core.errors import invalid
 from clocknext_core.messages import Header, Origin
 
@@ -43,8 +44,8 @@ class BatchPolicy:
     """Sending starts when this many signals are buffered."""
     max_interval: float = 2.0
     """Sending starts this many seconds after the first signal was buffered, at the latest."""
-    max_concurrency: int = 5
-    """Most attempts in flight at once."""
+    max_concurrency: int | Literal["auto"] = 5
+    """Most attempts in flight at once; `"auto"`: from 1 to 64, as many as the service can take."""
     max_queue_size: int = 10_000
     """Most signals held (buffered, in flight or waiting for their back-off) at once."""
     overflow: Overflow = "drop_newest"
@@ -62,12 +63,17 @@ class BatchPolicy:
     def __post_init__(self) -> None:
         check_int("max_size", self.max_size, least=1)
         check_seconds("max_interval", self.max_interval)
-        check_int("max_concurrency", self.max_concurrency, least=1)
+        _check_concurrency(self.max_concurrency)
         check_int("max_queue_size", self.max_queue_size, least=1)
         check_int("max_queue_bytes", self.max_queue_bytes, least=1)
         check_choice("overflow", self.overflow, get_args(Overflow))
         check_seconds("block_timeout", self.block_timeout)
         check_choice("outage", self.outage, get_args(Outage))
+
+    @property
+    def most_concurrency(self) -> int:
+        """Most attempts in flight at once, as a number: with `"auto"` it is 64."""
+        return MOST if self.max_concurrency == "auto" else self.max_concurrency
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +286,14 @@ def _spellings(character: str) -> str:
         return rf"(?:(?:\\|{'|'.join(escaped)}){_SOFT_BREAK}){{1,32}}+"
     literals = {"%": f"%{_PERCENTS}", "&": f"&{_AMPERSANDS}", "=": f"={_EQUALS}"}
     return rf"(?:{'|'.join(escaped)}|{literals.get(character, re.escape(character))})"
+
+
+def _check_concurrency(value: object) -> None:
+    if isinstance(value, str):
+        if value != "auto":
+            raise invalid("max_concurrency", f'must be an integer or "auto", not {shown(value)}')
+    else:
+        check_int("max_concurrency", value, least=1)
 
 
 def _check_api_key(value: object) -> None:

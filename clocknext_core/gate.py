@@ -17,6 +17,7 @@ connections that break at the same time are one event, and count as one.
 from typing import Literal, TypeAlias
 
 from clocknext_core.backoff import RandomSource, backoff_delay
+from clocknext_core.concurrency import Concurrency
 from clocknext_core.config import Config
 from clocknext_core.verdicts import Verdict
 
@@ -35,9 +36,12 @@ class Gate:
 
     def __init__(self, config: Config) -> None:
         self._policy = config.retry
-        self._full_width = config.batch.max_concurrency
+        self._most = config.batch.most_concurrency
         self._sees_outages = config.batch.outage == "hold"
-        self.width: int = self._full_width
+        self._concurrency = Concurrency() if config.batch.max_concurrency == "auto" else None
+        self._ramp = self._most
+        """How many attempts may be in flight as far as the gate opens; `_most`: it is open."""
+        self.width: int = self._allowed
         """How many attempts may be in flight."""
         self.paused_until: float = float("-inf")
         """The latest Retry-After: nothing at all is sent before, no awaited call either."""
@@ -59,7 +63,7 @@ class Gate:
         """Name the state it is in."""
         if now < self.opens_at:
             return "paused"
-        if self.width == self._full_width and not self.is_outage:
+        if self._ramp == self._most and not self.is_outage:
             return "open"
         return "probing" if self.width == 1 else "ramping"
 
@@ -74,22 +78,49 @@ class Gate:
             jitter = rng.random() * min(seconds / 8, self._policy.max_delay)
             self._close(now + seconds + jitter, now)
 
-    def observe(self, verdict: Verdict, rng: RandomSource, *, sent_at: float, now: float) -> None:
-        """Take what an attempt that started at `sent_at` showed of the service; `rng` is for the jitter."""
+    def observe(
+        self, verdict: Verdict, rng: RandomSource, *, sent_at: float, now: float, others: int = 0
+    ) -> None:
+        """Take what an attempt showed of the service.
+
+        Args:
+            verdict: What it showed.
+            rng: For the jitter.
+            sent_at: When the attempt began.
+            now: The time.
+            others: How many other attempts are in flight.
+        """
+        if self._concurrency is not None:
+            self._feed(self._concurrency, verdict, sent_at=sent_at, now=now, others=others)
         is_news = sent_at >= self._closed_at
         if verdict is Verdict.WORKS:
             self.worked_at = now
             self._failures = 0
-            if is_news:
-                self.width = min(self.width + 1, self._full_width)
+            if is_news and self._ramp < self._most:
+                self._ramp = self._ramp + 1 if self._ramp + 1 < self._allowed else self._most
         elif is_news:
             self.failed_probes += self.is_outage
             self._failures += 1
             if self.is_outage:
                 delay = backoff_delay(self._failures - OUTAGE_AFTER + 1, self._policy, rng)
                 self._close(now + delay, now)
+        self.width = min(self._ramp, self._allowed)
+
+    @property
+    def _allowed(self) -> int:
+        """How many attempts may be in flight while the gate is open."""
+        return self._most if self._concurrency is None else self._concurrency.width
+
+    def _feed(
+        self, concurrency: Concurrency, verdict: Verdict, *, sent_at: float, now: float, others: int
+    ) -> None:
+        if verdict is Verdict.WORKS:
+            concurrency.handle_answer(sent_at=sent_at, now=now, is_used=others + 1 >= self.width)
+        elif verdict is Verdict.BUSY or verdict is Verdict.DOWN:
+            is_rate = verdict is Verdict.BUSY
+            concurrency.handle_refusal(sent_at=sent_at, now=now, opened_at=self.opens_at, is_rate=is_rate)
 
     def _close(self, until: float, now: float) -> None:
         self.opens_at = max(self.opens_at, until)
-        self.width = 1
+        self.width = self._ramp = 1
         self._closed_at = now

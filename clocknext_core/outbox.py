@@ -44,6 +44,7 @@ from collections import deque
 from heapq import heappop, heappush
 from typing import TypeAlias
 
+from clocknext_core.backlog import Backlog
 from clocknext_core.backoff import RandomSource, retry_delay
 from clocknext_core.budget import FIRST_ATTEMPT, PRICES, Budget
 from clocknext_core.config import Config
@@ -108,6 +109,8 @@ class Outbox:
         self.gate: Gate = Gate(config)
         """The host's, which awaited calls respect too."""
         self._budget = Budget()
+        concurrency = config.batch.max_concurrency
+        self._backlog = None if concurrency == "auto" else Backlog(concurrency)
         self._now = -math.inf
         self._fresh: deque[Entry] = deque()
         """This process's own; they go before those adopted."""
@@ -496,7 +499,9 @@ class Outbox:
     def _observe(self, entry: Entry, verdict: Verdict, retry_after: float | None = None) -> None:
         """Update gate and budget from an attempt."""
         failed_probes = self.gate.failed_probes
-        self.gate.observe(verdict, self._rng, sent_at=entry.sent_at, now=self._now)
+        self.gate.observe(
+            verdict, self._rng, sent_at=entry.sent_at, now=self._now, others=len(self._in_flight)
+        )
         # A signal that has failed before may be what makes it look like an outage.
         self._outages += self.gate.failed_probes > failed_probes and entry.attempts == 1
         if verdict is Verdict.WORKS:
@@ -515,6 +520,19 @@ class Outbox:
         if result.mending:
             self._events.append(Mending(entry.encoded, mending_error(entry.encoded, result)))
         self._end(entry, None)
+        if self._backlog is not None and self._now >= self._backlog.looks_at:
+            self._look_at_backlog(self._backlog)
+
+    def _look_at_backlog(self, backlog: Backlog) -> None:
+        event = backlog.observe(
+            held=self.held,
+            recorded=self._recorded,
+            delivered=self._delivered,
+            is_well=self.gate.state(self._now) == "open" and len(self._in_flight) + 1 >= self.gate.width,
+            now=self._now,
+        )
+        if event is not None:
+            self._events.append(event)
 
     def _fail(self, entry: Entry, error: ClockNextError) -> None:
         verdict = self._judge(error)

@@ -169,6 +169,26 @@ class Emptied(HookOutput):
     """Signals delivered since it was last empty."""
 
 
+@final
+@dataclass(slots=True)
+class FallingBehind(HookOutput):
+    """More is recorded than `max_concurrency` lets through, while the service is well. Log it.
+
+    Once for each client, when the number held has grown for a minute; never with `max_concurrency="auto"`.
+    """
+
+    held: int
+    """Signals held."""
+    seconds: float
+    """How long their number has grown."""
+    recorded: int
+    """Signals recorded in that time."""
+    delivered: int
+    """Signals delivered in that time."""
+    max_concurrency: int
+    """Attempts at once that the policy allows: all of them were in flight."""
+
+
 class WaitReason(StrEnum):
     """What happens at the time that a `Wait` names."""
 
@@ -203,7 +223,16 @@ class Closed:
 
 
 HookEvent: TypeAlias = (
-    Delivered | Rejected | GivenUp | Mending | KeyRefused | Misdirected | Retrying | Dropped | Emptied
+    Delivered
+    | Rejected
+    | GivenUp
+    | Mending
+    | KeyRefused
+    | Misdirected
+    | Retrying
+    | Dropped
+    | Emptied
+    | FallingBehind
 )
 """The outputs for which hooks are run. Each is a `HookOutput`, so that a driver needs one case for all."""
 

@@ -30,4 +30,4 @@ class AsyncClockNext(LoopClient[Driver]):
         return Driver(engine, transport, self._hooks)
 
     def _native_transport(self) -> Transport:
-        return NativeTransport(max_idle=self.config.batch.max_concurrency)
+        return NativeTransport(max_idle=self.config.batch.most_concurrency)

@@ -16,6 +16,7 @@ from clocknext_core import (
     Delivered,
     Dropped,
     Emptied,
+    FallingBehind,
     GivenUp,
     HookEvent,
     KeyRefused,
@@ -44,6 +45,7 @@ LEVELS: Mapping[type[HookEvent], int] = {
     KeyRefused: logging.WARNING,
     Misdirected: logging.WARNING,
     Dropped: logging.WARNING,
+    FallingBehind: logging.WARNING,
 }
 """The level of an event's records. Those beyond the quota of a WARNING are written at DEBUG."""
 
@@ -204,6 +206,26 @@ class EventLog:
                     "No signal is held any more; delivered since the last time: %d.",
                     event.count,
                     fields={"count": event.count},
+                )
+            case FallingBehind():
+                self._log(
+                    level,
+                    "falling_behind",
+                    "ClockNext works, but more is recorded than is delivered: %d signals are held; "
+                    "in %.0f s %d were recorded and %d delivered, %d at once. "
+                    'Raise BatchPolicy.max_concurrency, or set it to "auto".',
+                    event.held,
+                    event.seconds,
+                    event.recorded,
+                    event.delivered,
+                    event.max_concurrency,
+                    fields={
+                        "held": event.held,
+                        "seconds": event.seconds,
+                        "recorded": event.recorded,
+                        "delivered": event.delivered,
+                        "max_concurrency": event.max_concurrency,
+                    },
                 )
             case _:
                 assert_never(event)

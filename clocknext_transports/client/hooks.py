@@ -12,6 +12,7 @@ from clocknext_core import (
     Delivered,
     Dropped,
     Emptied,
+    FallingBehind,
     GivenUp,
     HookEvent,
     KeyRefused,
@@ -127,7 +128,7 @@ class Hooks:
             case Emptied():
                 if on_flush is not None:
                     hooks.append(lambda: on_flush(event.count))
-            case Delivered():
+            case Delivered() | FallingBehind():
                 pass
             case _:
                 assert_never(event)

@@ -12,6 +12,7 @@ from clocknext_core import (
     Emptied,
     Erase,
     Failure,
+    FallingBehind,
     FlushReport,
     GiveBack,
     GivenUp,
@@ -107,6 +108,11 @@ def _(value: KeyRefused) -> object:
 @describe.register
 def _(value: Emptied) -> object:
     return {"emptied": value.count}
+
+
+@describe.register
+def _(value: FallingBehind) -> object:
+    return {"falling_behind": value.held, "recorded": value.recorded, "delivered": value.delivered}
 
 
 @describe.register

@@ -123,7 +123,7 @@ class ClockNext(ClientBase[Blocking, Transport, Driver]):
         return Driver(engine, transport, self._hooks, Clock())
 
     def _native_transport(self) -> Transport:
-        return NativeTransport(max_idle=self.config.batch.max_concurrency)
+        return NativeTransport(max_idle=self.config.batch.most_concurrency)
 
     def _proxied_transport(self, proxy: str) -> Transport:
         from clocknext_transports.httpx import proxied

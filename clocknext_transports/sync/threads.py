@@ -108,7 +108,7 @@ class Threads(Background):
         elif self._is_sleeping:
             self._timer.notify()
         else:  # all are busy, and no more are started than can be: the first that is done serves
-            return len(self._threads) > self._serving.engine.config.batch.max_concurrency
+            return len(self._threads) > self._serving.engine.config.batch.most_concurrency
         return True
 
     def call(self) -> bool:

@@ -109,4 +109,4 @@ class TrioClockNext(LoopClient[Driver]):
             raise RuntimeError("Signals are buffered and sent inside the client's `async with` block.")
 
     def _native_transport(self) -> Transport:
-        return NativeTransport(max_idle=self.config.batch.max_concurrency)
+        return NativeTransport(max_idle=self.config.batch.most_concurrency)

@@ -172,7 +172,7 @@ class TwistedClockNext(LoopClient[Driver]):
         return Driver(engine, transport, self._hooks)
 
     def _native_transport(self) -> Transport:
-        return Transport(self.config.batch.max_concurrency)
+        return Transport(self.config.batch.most_concurrency)
 
     def _proxied_transport(self, proxy: str) -> Transport:
         raise ClockNextError(f"The environment names a proxy, {proxy}, which this client can't use.")

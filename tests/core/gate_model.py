@@ -39,7 +39,7 @@ class GateBook:
     def __init__(self, config: Config) -> None:
         self._retry = config.retry
         self._is_holding = config.batch.outage == "hold"
-        self._full = config.batch.max_concurrency
+        self._full = config.batch.most_concurrency
         self.width = self._full
         self.paused_until = NEVER
         self.opens_at = NEVER

@@ -595,7 +595,7 @@ class World:
         assert stats.recorded == len(self.recorded)
         assert stats.held == self.outbox.held == self.held
         assert stats.held_bytes == self.outbox.held_bytes == self.held_bytes
-        assert stats.in_flight == len(self.flying) <= self.batch.max_concurrency
+        assert stats.in_flight == len(self.flying) <= self.batch.most_concurrency
         assert stats.delivered == places["delivered"]
         assert stats.rejected == places["refused"]
         assert stats.dropped == {
@@ -607,7 +607,7 @@ class World:
         assert stats.opens_in == max(0.0, self.gate.opens_at - self.now)
         assert (stats.gate == "paused") == (self.now < self.gate.opens_at)
         if stats.gate == "open":
-            assert self.gate.width == self.batch.max_concurrency
+            assert self.gate.width == self.batch.most_concurrency
         self.seen[f"gate {stats.gate}"] += 1
         assert self.outbox.is_closing == self.closing
         if not self.closing:  # calls that wait for room are let in at close
@@ -902,7 +902,7 @@ class World:
         book.place = "in flight"
         book.attempts += 1
         book.sent_at = self.now
-        self.seen["probe"] += self.gate.width == 1 < self.batch.max_concurrency
+        self.seen["probe"] += self.gate.width == 1 < self.batch.most_concurrency
         assert book.strikes < self.retry.max_attempts or self.is_durable
         assert book.expires_at > self.now, "sent past the window"
         self.flying[output.ticket] = book

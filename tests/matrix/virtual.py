@@ -46,7 +46,7 @@ class Core:
         """How often each kind of output came."""
         self._serve = serve
         self._flying: list[tuple[float, int, Answer]] = []
-        self._width = config.batch.max_concurrency
+        self._width = config.batch.most_concurrency
         self._until: float | None = None
 
     @property

@@ -278,7 +278,7 @@ class Judge:
         """Check the counts after any step."""
         ended = counts.delivered + counts.rejected + sum(counts.dropped.values()) + counts.parked
         assert counts.recorded == counts.held + ended, f"the counts do not add up: {counts}"
-        assert counts.in_flight <= self.config.batch.max_concurrency, "too many in flight"
+        assert counts.in_flight <= self.config.batch.most_concurrency, "too many in flight"
         assert counts.opens_in >= 0
         self.seen[f"gate {counts.gate}"] += 1
         batch = self.config.batch
@@ -325,7 +325,7 @@ class Judge:
         self.seen["repeat"] += known.was_sent
         known.was_sent = True
         self.in_flight[output.ticket] = known
-        assert len(self.in_flight) <= self.config.batch.max_concurrency, "too many in flight"
+        assert len(self.in_flight) <= self.config.batch.most_concurrency, "too many in flight"
 
     def _check_wait(self, output: Wait, counts: Stats) -> None:
         batch = self.config.batch
@@ -338,7 +338,7 @@ class Judge:
             assert output.until is not None, "sleeps for ever on work"
         fresh = [known for known in held if not known.was_sent]
         own = [known for known in fresh if not known.is_adopted]
-        if counts.gate == "open" and counts.in_flight < batch.max_concurrency:
+        if counts.gate == "open" and counts.in_flight < batch.most_concurrency:
             is_full = counts.held + counts.storing >= batch.max_queue_size
             assert not (own and (len(own) >= batch.max_size or is_full)), "a full batch or queue is not sent"
             assert len(own) == len(fresh), "adopted signals are not sent"
