@@ -76,7 +76,7 @@ def drain_in_threads(
 ) -> Figure:
     """Flush signals that are held, over warm connections."""
     with ClockNext(API_KEY, base_url=url, batch=batch, on_retry=on_retry) as client:
-        for number in range(batch.max_concurrency):
+        for number in range(batch.most_concurrency):
             client.signals.credit(**arguments(number))
         client.flush()
         for signal, key in zip(signals, keys, strict=True):
@@ -94,7 +94,7 @@ async def _drain(
     batch: BatchPolicy,
     keys: Sequence[str],
 ) -> Figure:
-    for number in range(batch.max_concurrency):
+    for number in range(batch.most_concurrency):
         await client.signals.credit(**arguments(number))
     await client.flush()
     for signal, key in zip(signals, keys, strict=True):

@@ -35,7 +35,7 @@ async def test_each_of_many_signals_is_billed_once(world: World) -> None:
                 )
             report = await client.flush()
             assert (report.delivered, list(report.failed), report.pending) == (count, [], 0)
-        assert server.max_in_service <= batch.max_concurrency
+        assert server.max_in_service <= batch.most_concurrency
     assert {signal.idempotency_key for signal in ledger.signals} == {f"k{number}" for number in range(count)}
     assert len(ledger.signals) == count
     assert ledger.bill().wallet == Decimal(count * (count - 1) // 2)

@@ -78,7 +78,7 @@ class Adapter(ABC):
 class SyncAdapter(Adapter):
     """An adapter whose package is called by threads."""
 
-    ways_out = ("break", "close", "collected")
+    ways_out: ClassVar[tuple[str, ...]] = ("break", "close", "collected")
 
     @abstractmethod
     def stream(self) -> Any:
@@ -115,7 +115,7 @@ class SyncAdapter(Adapter):
 class AsyncAdapter(Adapter):
     """An adapter whose package is awaited."""
 
-    ways_out = ("break", "close", "collected", "cancelled")
+    ways_out: ClassVar[tuple[str, ...]] = ("break", "close", "collected", "cancelled")
 
     @abstractmethod
     async def acomplete(self) -> str:
@@ -320,7 +320,7 @@ class LiteLLM(Adapter):
 
 
 class LiteLLMSync(LiteLLM, SyncAdapter):
-    ways_out = ()  # it says nothing of a stream that is left, and keeps it
+    ways_out: ClassVar[tuple[str, ...]] = ()  # it says nothing of a stream that is left, and keeps it
 
     def __init__(self, url: str, cnk: ClockNext) -> None:
         super().__init__(url, cnk)

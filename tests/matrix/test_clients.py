@@ -65,7 +65,7 @@ async def test_row_24_cancel_mid_attempt(world: World) -> None:
                 await record_all(client, KEYS)
                 await client.flush()
 
-        await world.cancelled(block, when=lambda: world.arrived(gate, AT_ONCE.max_concurrency))
+        await world.cancelled(block, when=lambda: world.arrived(gate, AT_ONCE.most_concurrency))
         world.check_no_task_runs()
         assert client.pending == len(KEYS)
         gate.release()
@@ -73,8 +73,8 @@ async def test_row_24_cancel_mid_attempt(world: World) -> None:
             report = await client.flush()
             assert (report.delivered, list(report.failed), report.pending) == (len(KEYS), [], 0)
         attempts = attempts_by_key([request.body for request in server.requests])
-    assert attempts.total() == len(KEYS) + AT_ONCE.max_concurrency
-    assert ledger.counters.repeats == AT_ONCE.max_concurrency
+    assert attempts.total() == len(KEYS) + AT_ONCE.most_concurrency
+    assert ledger.counters.repeats == AT_ONCE.most_concurrency
     check_billed_once(ledger)
     assert world.hooks.of("on_retry", "on_error", "on_drop") == []
 
@@ -134,15 +134,15 @@ async def test_row_24_close_mid_attempt(world: World) -> None:
     with scripted([billed_but_held(ledger, gate)]) as server:
         async with world.open(server.url, batch=AT_ONCE, timeout=3600.0) as client:
             await record_all(client, KEYS)
-            await world.arrived(gate, AT_ONCE.max_concurrency)
+            await world.arrived(gate, AT_ONCE.most_concurrency)
             report = await client.close(timeout=0.05)
             assert (report.delivered, list(report.failed), report.pending) == (0, [], len(KEYS))
         assert world.hooks.seen == [("on_drop", "closed", key) for key in KEYS]
-        assert len(ledger.signals) == AT_ONCE.max_concurrency
+        assert len(ledger.signals) == AT_ONCE.most_concurrency
         gate.release()
         async with world.open(server.url, batch=AT_ONCE) as another:
             await deliver(another)
         attempts = attempts_by_key([request.body for request in server.requests])
-    assert attempts.total() == len(KEYS) + AT_ONCE.max_concurrency
-    assert ledger.counters.repeats == AT_ONCE.max_concurrency
+    assert attempts.total() == len(KEYS) + AT_ONCE.most_concurrency
+    assert ledger.counters.repeats == AT_ONCE.most_concurrency
     check_billed_once(ledger)

@@ -63,7 +63,7 @@ async def test_row_01_connection_refused_or_dns_fails(
             names.address = "127.0.0.1"
             report = await client.flush()
             assert (report.delivered, list(report.failed), report.pending) == (len(KEYS), [], 0)
-        assert server.max_in_service <= AT_ONCE.max_concurrency
+        assert server.max_in_service <= AT_ONCE.most_concurrency
         assert {record.status for record in server.ledger.requests} == {200}
         check_billed_once(server.ledger)
     assert len(world.hooks.of("on_retry")) >= OUTAGE
@@ -107,7 +107,7 @@ async def test_row_05_retry_after(world: World) -> None:
             report = await client.flush()
             assert (report.delivered, list(report.failed), report.pending) == (len(KEYS), [], 0)
         attempts = attempts_by_key([request.body for request in server.requests])
-        assert server.max_in_service <= AT_ONCE.max_concurrency
+        assert server.max_in_service <= AT_ONCE.most_concurrency
     first, second, third, *_ = sick.arrived_at
     assert second - first >= PAUSE
     assert third - second >= PAUSE

@@ -115,7 +115,7 @@ def test_row_06_500_for_hours() -> None:
     # And recovery was no burst: a probe, then no more at once than are allowed, each answered in 0.05 s.
     back = [at for at in core.sent_at if at >= 6 * HOUR]
     assert back[1] - back[0] >= 0.049
-    assert most_within(back, 0.049) <= CONFIG.batch.max_concurrency
+    assert most_within(back, 0.049) <= CONFIG.batch.most_concurrency
 
 
 class Moody(Bills):
@@ -175,13 +175,13 @@ def test_row_23_suspend() -> None:
 
     core = Core(CONFIG, serve)
     play([core], [(number * 0.05, 0) for number in range(100)], until=asleep_at)
-    assert core.outbox.stats(now=asleep_at).in_flight == CONFIG.batch.max_concurrency
+    assert core.outbox.stats(now=asleep_at).in_flight == CONFIG.batch.most_concurrency
     core.step(awake_at)
     play([core], [], until=awake_at + 60.0)
     core.check_nothing_is_lost(100)
     check_billed_once(bills.ledger, keys(100))
-    assert bills.ledger.counters.repeats == CONFIG.batch.max_concurrency
-    assert most_within([at for at in core.sent_at if at >= awake_at], 0.49) <= CONFIG.batch.max_concurrency
+    assert bills.ledger.counters.repeats == CONFIG.batch.most_concurrency
+    assert most_within([at for at in core.sent_at if at >= awake_at], 0.49) <= CONFIG.batch.most_concurrency
 
 
 def test_row_23_clock_goes_backwards() -> None:
