@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import tempfile
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -49,6 +50,9 @@ class EmbeddedServer:
 
     def stop(self) -> None:
         """End the server, and remove its database."""
+        # The package knows only the process that it has started, and not one after a restart.
+        with suppress(subprocess.SubprocessError):
+            self._control("stop", "-m", "immediate")
         self._server.cleanup()
 
     def _control(self, *arguments: str, settings: dict[str, str] | None = None) -> None:
