@@ -1,4 +1,4 @@
-"""What every integration does: what a model charges for is billed once or reported, and no request notices."""
+"""What every integration does: what a model charges for is billed once or reported; no request notices."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -230,5 +230,6 @@ def test_nothing_of_a_broken_meter_reaches_the_request(
                 assert adapter.complete() == "One two three.", name
                 assert adapter.read() == "One two three.", name
                 adapter.settle(2)
-            assert sum(cnk.stats().unbilled.values()) == (0 if wound == "closed" else 2), name
+            expected = 0 if wound == "closed" else 1 if kind.estimates and wound == "hook" else 2
+            assert sum(cnk.stats().unbilled.values()) == expected, name
     assert service.ledger.signals == ()
