@@ -360,6 +360,7 @@ class LangChainSync(SyncAdapter):
     def __init__(self, url: str, cnk: ClockNext) -> None:
         super().__init__(url, cnk)
         langchain_openai = self.imported()
+        openai = pytest.importorskip("openai")
         from clocknext_transports.integrations.langchain import ClockNextCallbackHandler
 
         self.handler = ClockNextCallbackHandler(cnk)
@@ -369,6 +370,7 @@ class LangChainSync(SyncAdapter):
             base_url=f"{url}/v1",
             callbacks=[self.handler],
             stream_usage=True,
+            http_async_client=openai.DefaultAsyncHttpxClient(),  # else all of them share one, over loops
         )
         self.chat: Any = self.make()
 
@@ -422,7 +424,7 @@ def _text_of_chunk(chunk: Any) -> object:
 
 
 def _text_of_event(event: Any) -> object:
-    return event.delta.text if event.type == "content_block_delta" else ""
+    return getattr(event.delta, "text", "") if event.type == "content_block_delta" else ""
 
 
 Made: TypeAlias = Callable[[str, ClockNext], Adapter]
