@@ -115,7 +115,7 @@ class SyncAdapter(Adapter):
 class AsyncAdapter(Adapter):
     """An adapter whose package is awaited."""
 
-    ways_out = ("break", "close", "collected", "cancelled")
+    ways_out: ClassVar[tuple[str, ...]] = ("break", "close", "collected", "cancelled")
 
     @abstractmethod
     async def acomplete(self) -> str:
@@ -215,7 +215,9 @@ class OpenAIAsync(AsyncAdapter):
         openai = self.imported()
         from clocknext_transports.integrations.openai import metered
 
-        self.make = lambda: metered(openai.AsyncOpenAI(api_key="sk-test", base_url=f"{url}/v1"), cnk)
+        self.make: Callable[[], Any] = lambda: metered(
+            openai.AsyncOpenAI(api_key="sk-test", base_url=f"{url}/v1"), cnk
+        )
         self.client: Any = self.make()
 
     async def aclose(self) -> None:
@@ -276,7 +278,9 @@ class AnthropicAsync(AsyncAdapter):
         anthropic = self.imported()
         from clocknext_transports.integrations.anthropic import metered
 
-        self.make = lambda: metered(anthropic.AsyncAnthropic(api_key="sk-test", base_url=url), cnk)
+        self.make: Callable[[], Any] = lambda: metered(
+            anthropic.AsyncAnthropic(api_key="sk-test", base_url=url), cnk
+        )
         self.client: Any = self.make()
         self.call = {"model": self.model, "messages": MESSAGES, "max_tokens": 100}
 
@@ -364,7 +368,7 @@ class LangChainSync(SyncAdapter):
         from clocknext_transports.integrations.langchain import ClockNextCallbackHandler
 
         self.handler = ClockNextCallbackHandler(cnk)
-        self.make = lambda: langchain_openai.ChatOpenAI(
+        self.make: Callable[[], Any] = lambda: langchain_openai.ChatOpenAI(
             model=self.model,
             api_key="sk-test",
             base_url=f"{url}/v1",
