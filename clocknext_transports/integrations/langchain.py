@@ -66,7 +66,10 @@ class ClockNextCallbackHandler(BaseCallbackHandler):
         """Hand over a failure, and what came before it."""
         call = self._calls.pop(run_id, None)
         if call is not None:
-            call.failed(error, _answer_in(details.get("response")))
+            seen = _answer_in(details.get("response"))
+            # LangChain makes a message of the error's own response, which is no part of an answer.
+            is_refusal = "status_code" in getattr(seen, "response_metadata", {})
+            call.failed(error, None if is_refusal else seen)
 
 
 def _answer_in(result: Any) -> object:

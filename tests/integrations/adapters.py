@@ -215,11 +215,14 @@ class OpenAIAsync(AsyncAdapter):
         openai = self.imported()
         from clocknext_transports.integrations.openai import metered
 
-        self.client: Any = metered(openai.AsyncOpenAI(api_key="sk-test", base_url=f"{url}/v1"), cnk)
+        self.make: Callable[[], Any] = lambda: metered(
+            openai.AsyncOpenAI(api_key="sk-test", base_url=f"{url}/v1"), cnk
+        )
+        self.client: Any = self.make()
 
     async def aclose(self) -> None:
         await self.client.close()
-        self.client = self.client.copy(http_client=None)
+        self.client = self.make()
 
     async def acomplete(self) -> str:
         answer = await self.client.chat.completions.create(model=self.model, messages=MESSAGES)
@@ -275,20 +278,23 @@ class AnthropicAsync(AsyncAdapter):
         anthropic = self.imported()
         from clocknext_transports.integrations.anthropic import metered
 
-        self.client: Any = metered(anthropic.AsyncAnthropic(api_key="sk-test", base_url=url), cnk)
+        self.make: Callable[[], Any] = lambda: metered(
+            anthropic.AsyncAnthropic(api_key="sk-test", base_url=url), cnk
+        )
+        self.client: Any = self.make()
         self.call = {"model": self.model, "messages": MESSAGES, "max_tokens": 100}
 
     async def aclose(self) -> None:
         await self.client.close()
-        self.client = self.client.copy(http_client=None)
+        self.client = self.make()
 
     async def acomplete(self) -> str:
         return str((await self.client.messages.create(**self.call)).content[0].text)
 
     async def astream(self) -> AsyncIterator[str]:
-        async with self.client.messages.stream(**self.call) as stream:
-            async for text in stream.text_stream:
-                yield text
+        async with await self.client.messages.create(**self.call, stream=True) as stream:
+            async for event in stream:
+                yield str(_text_of_event(event))
 
 
 class LiteLLM(Adapter):
@@ -331,9 +337,7 @@ class LiteLLMSync(LiteLLM, SyncAdapter):
         return str(answer.choices[0].message.content)
 
     def stream(self) -> Any:
-        return Texts(
-            self.litellm.completion(**self.call, **ASKED), lambda each: each.choices[0].delta.content
-        )
+        return Texts(self.litellm.completion(**self.call, **ASKED), _text_of_chunk)
 
 
 class LiteLLMAsync(LiteLLM, AsyncAdapter):
@@ -349,7 +353,7 @@ class LiteLLMAsync(LiteLLM, AsyncAdapter):
 
     async def astream(self) -> AsyncIterator[str]:
         async for chunk in await self.litellm.acompletion(**self.call, **ASKED):
-            yield chunk.choices[0].delta.content or ""
+            yield str(_text_of_chunk(chunk) or "")
         await asyncio.to_thread(self.settle, 1)
         self._ended.release()
 
@@ -360,16 +364,19 @@ class LangChainSync(SyncAdapter):
     def __init__(self, url: str, cnk: ClockNext) -> None:
         super().__init__(url, cnk)
         langchain_openai = self.imported()
+        openai = pytest.importorskip("openai")
         from clocknext_transports.integrations.langchain import ClockNextCallbackHandler
 
         self.handler = ClockNextCallbackHandler(cnk)
-        self.chat: Any = langchain_openai.ChatOpenAI(
+        self.make: Callable[[], Any] = lambda: langchain_openai.ChatOpenAI(
             model=self.model,
             api_key="sk-test",
             base_url=f"{url}/v1",
             callbacks=[self.handler],
             stream_usage=True,
+            http_async_client=openai.DefaultAsyncHttpxClient(),  # else all of them share one, over loops
         )
+        self.chat: Any = self.make()
 
     def complete(self) -> str:
         return str(self.chat.invoke("Hello?").content)
@@ -379,11 +386,15 @@ class LangChainSync(SyncAdapter):
 
 
 class LangChainAsync(LangChainSync, AsyncAdapter):
-    ways_out = AsyncAdapter.ways_out
+    ways_out = ("break", "close")
     complete = AsyncAdapter.complete
     read = AsyncAdapter.read
     leave = AsyncAdapter.leave
     complete_in = AsyncAdapter.complete_in
+
+    async def aclose(self) -> None:
+        await self.chat.root_async_client.close()
+        self.chat = self.make()
 
     async def acomplete(self) -> str:
         return str((await self.chat.ainvoke("Hello?")).content)
@@ -412,8 +423,12 @@ class Texts:
         self._stream.close()
 
 
+def _text_of_chunk(chunk: Any) -> object:
+    return chunk.choices[0].delta.content if chunk.choices else ""
+
+
 def _text_of_event(event: Any) -> object:
-    return event.delta.text if event.type == "content_block_delta" else ""
+    return getattr(event.delta, "text", "") if event.type == "content_block_delta" else ""
 
 
 Made: TypeAlias = Callable[[str, ClockNext], Adapter]

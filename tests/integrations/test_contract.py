@@ -218,7 +218,9 @@ def broken(unbilled: object) -> None:
 def test_nothing_of_a_broken_meter_reaches_the_request(
     wound: str, request: pytest.FixtureRequest, models: ModelServer, service: EmulatorServer
 ) -> None:
-    for name, kind in ADAPTERS.items():
+    # Where a package makes up the usage of a stream that has none, there is nothing to report to the hook.
+    tried = {name: kind for name, kind in ADAPTERS.items() if not (kind.estimates and wound == "hook")}
+    for name, kind in tried.items():
         kind.imported()
         settings = {"models": broken} if wound == "models" else {"on_unbilled": broken}
         with ClockNext(service.api_key, base_url=service.url, **settings) as cnk:  # type: ignore[arg-type]
