@@ -26,6 +26,7 @@ from clocknext_core.signals import (
     encode,
     encode_dry_run,
     make_signal,
+    type_and_key,
 )
 from tests.core.support import counting_keys, no_key
 
@@ -592,6 +593,20 @@ def test_a_signal_is_read_back_from_its_bytes(signal: Signal) -> None:
     assert (again.body, again.idempotency_key) == (first.body, "k")
     assert type(again.signal) is type(signal)
     assert encode(again.signal, no_key) == EncodedSignal("k", signal.type, first.body)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_type_and_key_of_a_body_are_read(kind: Any) -> None:
+    signal = make_signal(kind, {**LEAST, **({} if kind == "wallet" else {"key": "a.b"})})
+    assert type_and_key(encode(signal, no_key).body) == (kind, "idem")
+    assert type_and_key(b'{"type": "%s"}' % kind.encode()) == (kind, None)
+    with pytest.raises(ValidationError, match="body: is not the body of a signal"):
+        type_and_key(b'{"type": "unit"}')
+
+
+def test_any_mapping_is_sent_as_custom() -> None:
+    signal = WalletSignal(**LEAST, custom=MappingProxyType({"a": 1}))
+    assert json.loads(encode(signal, no_key).body)["custom"] == {"a": 1}
 
 
 @pytest.mark.parametrize(
