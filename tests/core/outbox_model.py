@@ -23,6 +23,7 @@ from clocknext_core import (
     EncodedSignal,
     Erase,
     Failure,
+    FallingBehind,
     FlushReport,
     GiveBack,
     GivenUp,
@@ -964,6 +965,10 @@ class World:
                 event = ("dropped", output.signal.idempotency_key, output.reason)
             case Emptied():
                 event = ("emptied", output.count)
+            case FallingBehind():  # when it is due, test_concurrency has
+                assert output.max_concurrency == self.batch.most_concurrency
+                assert output.recorded > output.delivered
+                return
             case Store():
                 event = ("store", output.ticket, output.signal.idempotency_key)
             case Erase():

@@ -16,6 +16,7 @@ from clocknext_core import (
     Emptied,
     EncodedSignal,
     Engine,
+    FallingBehind,
     FlushReport,
     GivenUp,
     HookEvent,
@@ -174,7 +175,7 @@ class CoreClient(Blocking):
                 self.hooks.on_retry(event)
             case Emptied():
                 self.hooks.on_flush(event.count)
-            case Delivered():
+            case Delivered() | FallingBehind():
                 pass
             case _:
                 assert_never(event)
