@@ -4,203 +4,20 @@
 replaced, when a connection may be kept. It asks for I/O one step at a time, and a transport only does it.
 """
 
-import threading
-import time
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from typing import Generic, TypeAlias
 
 from clocknext_core import Answer, Failure, Origin, Request, Response
-from clocknext_transports.http11.answers import Reader
-from clocknext_transports.http11.fast import read_plain, write_head
+from clocknext_transports.http11.pool import Pool, S
 from clocknext_transports.http11.tls import explained
 from clocknext_transports.process.interrupts import let_pass
-
-MAX_ANSWER_BYTES = 1024 * 1024
-"""Most bytes of an answer's body that are read, by default."""
-
-TRUSTED_FOR = 60.0
-"""Seconds of idleness after which a kept connection is not used again: a firewall or a load balancer between
-may have forgotten it.
-
-A function that was frozen for hours, or a machine that slept, finds such connections when it goes on.
-"""
-
-MAX_AGE = 300.0
-"""Seconds after it was opened at which a connection is not used again, so that a client that never idles
-follows a host name that has moved."""
-
-
-@dataclass(slots=True)
-class Age:
-    """How old a connection is, in seconds on its transport's clock."""
-
-    opened_at: float
-    used_at: float
-    """When bytes were received over it last."""
-
-    def is_over(self, now: float) -> bool:
-        """Return whether the connection has been idle, or open, for too long to be used again."""
-        return now - self.used_at > TRUSTED_FOR or now - self.opened_at > MAX_AGE
-
 
 FREE_RECEIVES = 256
 """Receives of one answer that are never delayed; each `BYTES_PER_RECEIVE` bytes received allow one more."""
 BYTES_PER_RECEIVE = 256
 PAUSE = 0.005
 """Seconds before each receive beyond those, so that an answer in tiny pieces takes little CPU time."""
-
-
-class Connection:
-    """One connection's HTTP/1.1 state: exchanges follow each other, one at a time.
-
-    Args:
-        max_answer_bytes: A longer answer is a failure.
-        wall_clock: Seconds since 1970, to stamp answers with.
-    """
-
-    def __init__(
-        self, *, max_answer_bytes: int = MAX_ANSWER_BYTES, wall_clock: Callable[[], float] = time.time
-    ) -> None:
-        self._max_answer_bytes = max_answer_bytes
-        self._wall_clock = wall_clock
-        self._method = ""
-        self._reader: Reader | None = None
-        """Reads the answer, once it has turned out not to be a plain one."""
-        self._head_of: Request | None = None
-        """The request whose head was written last: consecutive requests mostly have the same head."""
-        self._head = b""
-        self.origin: Origin | None = None
-        """Where the connection leads to: the origin of its first request. It carries no other's."""
-        self.has_received: bool = False
-        """Whether any byte came since the request was sent: until then a reused connection may be stale."""
-        self.is_reusable: bool = False
-        """Whether the next request may go over this connection. Set when an exchange has ended well."""
-
-    def send(self, request: Request) -> bytes:
-        """Begin an exchange and return the bytes of the request.
-
-        Raises:
-            ValueError: The request can't be sent over HTTP/1.1 as it is, or it is for another origin than the
-                connection.
-        """
-        if self.origin not in (None, request.origin):
-            raise ValueError(f"A connection to {self.origin} can't carry a request to {request.origin}.")
-        self.origin = request.origin
-        self.has_received = self.is_reusable = False
-        self._reader = None
-        self._method = request.method
-        if self._head_of is None or not _have_same_head(self._head_of, request):
-            self._head = write_head(request)
-            self._head_of = request
-        body = request.body or b""
-        if body or request.method not in ("GET", "DELETE"):
-            return b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(body), body)
-        return self._head + b"\r\n"
-
-    def receive(self, data: bytes) -> Answer | None:
-        """Take bytes as they came (`b""`: the peer closed). Return the answer once it is complete."""
-        if self._reader is None:
-            if (answer := self._read_plain(data)) is not None:
-                self.has_received = self.is_reusable = True
-                return answer
-            self._reader = self._make_reader()
-        self.has_received = self.has_received or bool(data)
-        outcome = self._reader.receive(data)
-        self.is_reusable = self._reader.is_clean
-        return outcome
-
-    def _read_plain(self, data: bytes) -> Response | None:
-        return read_plain(
-            self._method, data, max_answer_bytes=self._max_answer_bytes, received_at=self._wall_clock()
-        )
-
-    def _make_reader(self) -> Reader:
-        return Reader(self._method, max_answer_bytes=self._max_answer_bytes, wall_clock=self._wall_clock)
-
-
-def _have_same_head(one: Request, other: Request) -> bool:
-    return (
-        one.method == other.method
-        and one.target == other.target
-        and one.origin == other.origin
-        and one.headers == other.headers
-    )
-
-
-class Stream(Protocol):
-    """A transport's connection: a socket of its kind, with the HTTP state that belongs to it."""
-
-    connection: Connection
-
-    def is_stale(self) -> bool:
-        """Return whether an idle connection is unfit: too old, closed by the peer, or with unasked bytes."""
-        ...
-
-    def abort(self) -> None:
-        """Close it at once, without waiting for anything."""
-        ...
-
-
-S = TypeVar("S", bound=Stream)
-
-
-class Pool(Generic[S]):
-    """Idle keep-alive connections by origin, the latest used on top. Thread-safe.
-
-    A transport that serves several clients has one pool. A connection is only ever given out for the origin
-    (scheme, host and port) it leads to, so that no server sees the API key of another. TLS settings are the
-    transport's, and so the same for all connections of a pool.
-
-    Args:
-        limit: Most connections kept for each origin.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._idle: dict[Origin, list[S]] = {}
-        self._lock = threading.Lock()
-        self.epoch: int = 0
-        """How often it has been cleared."""
-
-    def take(self, origin: Origin) -> S | None:
-        """Return an idle connection to an origin that still looks alive, `None` if there is none."""
-        while True:
-            with self._lock:
-                idle = self._idle.get(origin)
-                if not idle:
-                    return None
-                stream = idle.pop()
-            if not stream.is_stale():
-                return stream
-            stream.abort()
-
-    def give(self, stream: S, *, epoch: int = 0) -> None:
-        """Keep a connection for later, or close it: there are enough, or its exchange began in another epoch.
-
-        A connection that was in use when the pool was cleared would stay open, since no other clearing may
-        follow.
-        """
-        origin = stream.connection.origin
-        is_kept = False
-        if origin is not None:
-            with self._lock:
-                idle = self._idle.setdefault(origin, [])
-                is_kept = epoch == self.epoch and len(idle) < self._limit
-                if is_kept:
-                    idle.append(stream)
-        if not is_kept:
-            stream.abort()
-
-    def clear(self) -> list[S]:
-        """Close every idle connection and return them. Those in use are closed when their exchange ends."""
-        with self._lock:
-            self.epoch += 1
-            streams = [stream for idle in self._idle.values() for stream in idle]
-            self._idle = {}
-        for stream in streams:
-            stream.abort()
-        return streams
 
 
 @dataclass(slots=True)

@@ -326,6 +326,9 @@ class _Figures:
     in_service = 0
     max_in_service = 0
 
+    def note_request(self) -> None:
+        """Wake no feed: none is open."""
+
 
 def _converse(service: Service, decoder: Decoder) -> None:
     places = [decoder.below(65_536) for _ in range(decoder.below(4))]

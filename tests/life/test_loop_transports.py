@@ -79,7 +79,7 @@ def test_a_connection_that_was_idle_for_long_is_not_trusted(
         await client.customers.get("cus_1")
         await client.customers.get("cus_1")
         assert peer.connections == 1
-        monkeypatch.setattr("clocknext_transports.http11.exchange.TRUSTED_FOR", -1.0)  # as if it had passed
+        monkeypatch.setattr("clocknext_transports.http11.pool.TRUSTED_FOR", -1.0)  # as if it had passed
         await client.customers.get("cus_1")
         assert peer.connections == 2
 
