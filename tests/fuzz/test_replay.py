@@ -15,13 +15,13 @@ import pytest
 from clocknext_core import Config, Outbox, Response, backoff, envelope
 from clocknext_core.envelope import Payload
 from clocknext_core.models import Model
+from clocknext_transports import http11
 from clocknext_transports.cli import lines
 from clocknext_transports.cli.lines import Line, Splitter
 from clocknext_transports.emulator.api import signals as emulator_signals
 from clocknext_transports.emulator.books.books import Books
 from clocknext_transports.emulator.server import faults as emulator_faults
 from clocknext_transports.emulator.server import http_server as emulator_http
-from clocknext_transports import http11
 from clocknext_transports.http11 import fast as plain
 from clocknext_transports.http11.answers import Reader
 from fuzz import __main__ as command_line
