@@ -3,6 +3,7 @@
 import os
 import threading
 import timeit
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -121,7 +122,7 @@ def test_no_answer_of_one_process_reaches_another() -> None:
             asked = [f"cus_{number}" for number in range(first, first + 50)]
             return [one for one in asked if client.customers.get(one).id != one]
 
-        children = [Child(lambda first=first: look_up(first), fork_from_c) for first in (0, 50)]  # type: ignore[misc]
+        children = [Child(partial(look_up, first), fork_from_c) for first in (0, 50)]
         assert [child.result() for child in children] == [[], []]
         assert client.customers.get("cus_7").id == "cus_7"
         client.close()

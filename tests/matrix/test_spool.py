@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
 import trio
@@ -588,9 +588,10 @@ async def test_close_waits_for_what_is_being_stored(world: World, path: Path) ->
 
 
 def outbox_of(client: Client) -> Outbox | SpooledOutbox:
-    inner = getattr(client, "_client", client)
+    inner: Any = getattr(client, "_client", client)
     assert isinstance(inner, ClientBase)
-    outbox: Outbox | SpooledOutbox = inner._driver.engine.outbox  # pyright: ignore[reportPrivateUsage]
+    outbox: Any = cast("Any", inner)._driver.engine.outbox
+    assert isinstance(outbox, Outbox)
     return outbox
 
 

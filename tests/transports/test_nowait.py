@@ -11,7 +11,16 @@ from typing import Any, TypeAlias, cast
 import pytest
 import trio
 
-from clocknext_core import BatchPolicy, EncodedSignal, Operation, SpoolError, TrackResult, ValidationError
+from clocknext_core import (
+    BatchPolicy,
+    ClockNextError,
+    EncodedSignal,
+    Operation,
+    Signal,
+    SpoolError,
+    TrackResult,
+    ValidationError,
+)
 from clocknext_core.usage.meter import Meter
 from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext
 from clocknext_transports.client.nowait import NoWait
@@ -87,15 +96,18 @@ def test_it_is_sent_without_anything_else_being_called(world: World, server: Emu
         if isinstance(cnk, ClockNext):
             assert arrived.wait(LIMIT)
 
+    def on_flush(_: int) -> None:
+        arrived.set()
+
     policy = BatchPolicy(max_size=1, max_interval=3600.0)
-    world(server, use, {"batch": policy, "on_flush": lambda _: arrived.set()})
+    world(server, use, {"batch": policy, "on_flush": on_flush})
     assert arrived.is_set()
 
 
 @WORLDS
 def test_it_takes_no_lock_that_the_thread_may_hold(world: World, server: EmulatorServer) -> None:
     def use(cnk: AnyClient) -> None:
-        with cnk._driver._serving.lock:  # as where a finalizer runs in the midst of our own code
+        with cnk._driver._serving.lock:  # pyright: ignore[reportPrivateUsage] # as where a finalizer runs in the midst of our own code
             assert cnk.nowait.signals.wallet(**WALLET).queued
         with threading._active_limbo_lock:  # type: ignore[attr-defined]  # ... or of threading's
             assert cnk.nowait.signals.wallet(**WALLET).queued
@@ -114,8 +126,11 @@ def test_a_full_queue_drops_it_and_the_loss_is_reported(
     def use(cnk: AnyClient) -> None:
         assert cnk.nowait.signals.wallet(**WALLET).dropped == "queue_full"
 
+    def on_drop(_: Signal | None, reason: str) -> None:
+        dropped.append(reason)
+
     policy = BatchPolicy(max_queue_bytes=10, overflow=overflow)  # type: ignore[arg-type]
-    world(server, use, {"batch": policy, "on_drop": lambda _, reason: dropped.append(reason)})
+    world(server, use, {"batch": policy, "on_drop": on_drop})
     assert dropped == ["queue_full"] * 2
     assert len(server.ledger.signals) == 0
 
@@ -145,13 +160,19 @@ def test_what_the_spool_does_not_take_is_reported(
     def use(cnk: AnyClient) -> None:
         cnk.nowait.signals.wallet(**WALLET)
 
+    def on_error(error: ClockNextError, _: Signal | None) -> None:
+        told.append(type(error))
+
+    def on_drop(_: Signal | None, reason: str) -> None:
+        told.append(reason)
+
     world(
         server,
         use,
         {
             "spool": FullDisk(tmp_path / "spool"),
-            "on_error": lambda error, _: told.append(type(error)),
-            "on_drop": lambda _, reason: told.append(reason),
+            "on_error": on_error,
+            "on_drop": on_drop,
         },
     )
     assert told == [SpoolError, "send_failed"] * 2
@@ -182,7 +203,11 @@ def test_without_any_loop_a_spool_stores_it_all_the_same(server: EmulatorServer,
 def test_a_closed_client_drops_it_and_reports_the_loss(world: World, server: EmulatorServer) -> None:
     dropped = threading.Event()
     clients: list[AnyClient] = []
-    world(server, clients.append, {"on_drop": lambda *_: dropped.set()})
+
+    def on_drop(*_: object) -> None:
+        dropped.set()
+
+    world(server, clients.append, {"on_drop": on_drop})
     assert clients[0].nowait.signals.wallet(**WALLET).dropped == "closed"
     assert dropped.wait(LIMIT)
 
