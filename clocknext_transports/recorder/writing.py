@@ -13,7 +13,17 @@ from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
-from clocknext_core import Call, Config, EncodedSignal, Engine, Operation, Outbox, RandomSource, __version__
+from clocknext_core import (
+    Call,
+    Config,
+    EncodedSignal,
+    Engine,
+    Operation,
+    Outbox,
+    RandomSource,
+    SpooledOutbox,
+    __version__,
+)
 from clocknext_core.engine import make_outbox
 from clocknext_transports.client.base import ClientBase
 from clocknext_transports.process.log import logger
@@ -177,7 +187,7 @@ class RecordingEngine(Engine):
         self._tape = Tape(config, write)
         self._numbers = count(1)
         log = Log(self._tape, "outbox", rng)
-        self.outbox = make_outbox(config, log.dice)
+        self.outbox: Outbox | SpooledOutbox = make_outbox(config, log.dice)
         log.follow(self.outbox, INPUTS if isinstance(self.outbox, Outbox) else (*INPUTS, *INPUTS_OF_SPOOL))
 
     def call(self, operation: Operation[T]) -> Call[T]:

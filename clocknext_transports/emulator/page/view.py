@@ -77,11 +77,11 @@ class View:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self.change = 1
+        self.change: int = 1
         """The number of the latest change."""
-        self.resets = 0
+        self.resets: int = 0
         """How often the ledger was reset."""
-        self.epoch = 0
+        self.epoch: int = 0
         """Changes when something is gone: a page that has seen another one begins anew."""
         self._start()
 
@@ -100,7 +100,7 @@ class View:
         self._most: dict[tuple[str, str], Decimal] = {}
         """The highest balance seen, by customer and component: the length of a full bar."""
         self._billed = ZERO
-        self.mistakes = Mistakes()
+        self.mistakes: Mistakes = Mistakes()
         self._look_at_accounts(self._books.accounts)
 
     def update(self) -> list[tuple[Entry, Attempt]]:
