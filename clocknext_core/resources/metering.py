@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple, TypeVar, Unpack, cast, get_args, overload
 
 from clocknext_core.checks import check_choice, check_keywords
@@ -291,7 +292,12 @@ class Metering(Resource[S]):
             fields["custom"] = custom
         is_derived = "idempotency_key" not in given
         if is_derived:
-            key = exchange_key(reading, attribution, make_key=self.runner.make_key, origin=origin)
+            seed = self._meter.seed()
+            make_key = self.runner.make_key
+            if seed is not None:
+                billed = (attribution.customer_id, attribution.type, attribution.key or attribution.agent_key)
+                make_key = partial(seed.key, "exchange", *billed)
+            key = exchange_key(reading, attribution, make_key=make_key, origin=origin)
             fields["idempotency_key"] = key
         body = make_body(
             attribution.type,

@@ -326,7 +326,7 @@ class Runs(Resource[S]):
         Args:
             customer_id: Who is billed.
             run_id: 1 to 255 characters. Give the one of a run that broke off to resume it. Default: a new
-                one.
+                one; in seeded work, such as a task that is retried, the same as before.
             key_prefix: The outcome's key, put before each step's with a dot between.
             model: The steps' model, where a step names none.
             member: The member of the customer who caused it, as for `signals.credit`.
@@ -335,9 +335,12 @@ class Runs(Resource[S]):
         Raises:
             ValidationError: A bad argument.
         """
+        if run_id is None:
+            seed = self._meter.seed()
+            run_id = self.runner.make_key() if seed is None else seed.key("run")
         steps = RunSteps(
             customer_id=customer_id,
-            run_id=self.runner.make_key() if run_id is None else run_id,
+            run_id=run_id,
             key_prefix=key_prefix,
             model=model,
             member=member,

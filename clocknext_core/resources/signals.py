@@ -1,5 +1,6 @@
 """Signals: recording what is billed, and reading back what was."""
 
+from functools import partial
 from typing import Unpack
 
 from clocknext_core.checks import check_instance, check_text
@@ -47,7 +48,9 @@ class SignalRecords(Metering[S]):
 
     def _record(self, signal_type: SignalType, body: Body, wait: bool | None) -> TrackResult:
         """Encode a signal and have the client record it: a coroutine under asyncio and trio."""
-        result: TrackResult = self.runner.record(fix(signal_type, body, self._make_key), wait)
+        seed = self._meter.seed()
+        make_key = self._make_key if seed is None else partial(seed.key_of, signal_type, body)
+        result: TrackResult = self.runner.record(fix(signal_type, body, make_key), wait)
         return result
 
     @recording

@@ -62,17 +62,18 @@ def exchange_key(
     billed = [attribution.customer_id, attribution.type, attribution.key or attribution.agent_key]
     response_id, tokens = reading.response_id, reading.tokens
     if is_trusted(response_id):
-        return _digest("id", response_id, *billed)
+        return digest("id", response_id, *billed)
     if response_id is not None:
-        return _digest(
+        return digest(
             "counts", response_id, call.scope_id, *billed, tokens.input, tokens.output, tokens.cache or 0
         )
     if call.scope_id is not None:
-        return _digest("scope", call.scope_id, call.ordinal, *billed)
+        return digest("scope", call.scope_id, call.ordinal, *billed)
     return make_key()
 
 
-def _digest(*parts: object) -> str:
+def digest(*parts: object) -> str:
+    """Make a key of JSON values: the same for the same ones."""
     return "x-" + hashlib.sha256(encode_json(parts)).hexdigest()[:40]
 
 

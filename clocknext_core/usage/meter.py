@@ -11,6 +11,7 @@ from clocknext_core.usage.attribution import REASONS, Origin, Reason, Unbilled
 from clocknext_core.usage.catalogue import ModelNames, check_model_names, renamed
 from clocknext_core.usage.exchange import Seen
 from clocknext_core.usage.reading import Reading
+from clocknext_core.usage.seeds import Seed
 
 OnUnbilled: TypeAlias = Callable[[Unbilled], object]
 """What is called for a call to a model that was not billed."""
@@ -26,6 +27,8 @@ class Meter:
         on_unbilled: Called with each `Unbilled`; what it raises is dropped. Default: they are only counted.
         clock: Seconds on a monotonic clock, which bound how long a stream is drained. Default: chunks alone
         do.
+        seed: Returns what makes the keys of the work that is being done, such as a task's. Default: they are
+            random.
 
     Raises:
         ValidationError: `models` is no mapping of names, function, `"workspace"` or `None`.
@@ -37,12 +40,14 @@ class Meter:
         models: ModelNames = "undated",
         on_unbilled: OnUnbilled | None = None,
         clock: Callable[[], float] | None = None,
+        seed: Callable[[], Seed | None] | None = None,
     ) -> None:
         self._models: ModelNames = check_model_names(models)
         self._known: tuple[str, ...] | None = None
         self._on_unbilled = on_unbilled
         self._counts: Counter[Reason] = Counter()
         self.clock: Callable[[], float] = clock if clock is not None else _stopped
+        self.seed: Callable[[], Seed | None] = seed if seed is not None else _unseeded
         self.seen: Seen = Seen()
         self._running: dict[str, Origin] = {}
         """Who is billed for responses that run in the background, by the response's id."""
@@ -94,6 +99,10 @@ class Meter:
 
 
 _MOST_RUNNING: Final = 10_000
+
+
+def _unseeded() -> None:
+    """Say that keys are random."""
 
 
 def _stopped() -> float:

@@ -53,6 +53,7 @@ from clocknext_transports.client.billing import Billing, nested, open_scope
 from clocknext_transports.client.driver import Driver
 from clocknext_transports.client.hooks import Hooks, OnDrop, OnError, OnFlush, OnRetry, OnUnbilled, logged
 from clocknext_transports.client.nowait import NoWait
+from clocknext_transports.client.seeding import current_seed
 from clocknext_transports.process import fork, log
 from clocknext_transports.process.clock import monotonic
 
@@ -161,7 +162,9 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
             spool_window=window,
             is_spool_shared=is_shared,
         )
-        self._meter = Meter(models=models, on_unbilled=logged(on_unbilled), clock=monotonic)
+        self._meter = Meter(
+            models=models, on_unbilled=logged(on_unbilled), clock=monotonic, seed=current_seed
+        )
         self._hooks = Hooks(on_error=on_error, on_flush=on_flush, on_retry=on_retry, on_drop=on_drop)
         self.close_timeout: float = check_seconds("close_timeout", close_timeout)
         if transport is not None:
@@ -270,7 +273,11 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
             member=member,
             custom=custom,
         )
-        return Billing(self._meter, Scope(self.make_key(), attribution))
+        seed = current_seed()
+        scope_id = (
+            self.make_key() if seed is None else seed.key("billing", customer_id, attribution.type, key)
+        )
+        return Billing(self._meter, Scope(scope_id, attribution))
 
     def start_call(
         self, attribution: Attribution | None = None, *, on_abort: AbortPolicy = "partial"

@@ -14,15 +14,24 @@ PACKAGES = {
     "litellm": "litellm",
     "langchain": "langchain_openai",
 }
+FRAMEWORKS = {
+    "asgi": "fastapi",
+}
+"""Whose pages `tests/frameworks` runs, which has the packages."""
 
 
 def test_every_page_is_run() -> None:
-    assert {page.stem for page in WITH_PACKAGES.glob("*.md")} == {"index", *PACKAGES}
+    assert {page.stem for page in WITH_PACKAGES.glob("*.md")} == {"index", *PACKAGES, *FRAMEWORKS}
 
 
 @pytest.mark.parametrize("name", PACKAGES)
 def test_the_program_on_the_page_runs(name: str) -> None:
-    pytest.importorskip(PACKAGES[name], exc_type=ImportError)
+    run_page(name, PACKAGES[name])
+
+
+def run_page(name: str, package: str) -> None:
+    """Run the first program of a page, where its package is installed."""
+    pytest.importorskip(package, exc_type=ImportError)
     text = (WITH_PACKAGES / f"{name}.md").read_text(encoding="utf-8")
     program = text.partition("```python\n")[2].partition("```\n")[0]
     exec(compile(program, f"{name}.md", "exec"), {"__name__": "__main__"})

@@ -1,0 +1,158 @@
+"""Django: a client from the settings, a `billing` block for each request, and checks of the settings.
+
+```text
+INSTALLED_APPS = [..., "clocknext_transports.integrations.django.ClockNextConfig"]
+MIDDLEWARE = [..., "clocknext_transports.integrations.django.BillingMiddleware"]
+CLOCKNEXT = {"client": {"api_key": ...}, "customer": "shop.billing.customer_of", "billing": {"key": "chat"}}
+```
+"""
+
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from functools import cache, partial
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any, cast
+
+from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefunction
+from django.conf import settings
+from django.core import checks
+from django.utils.module_loading import import_string
+
+from clocknext_core import ClockNextError
+from clocknext_transports.integrations.hosting import AsyncStreamed, Streamed, block_for
+from clocknext_transports.sync import ClockNext
+
+if TYPE_CHECKING:  # checked without the package
+
+    class AppConfig:
+        """Django's class of applications."""
+
+else:
+    from django.apps import AppConfig
+
+NAMES = ("billing", "client", "customer")
+_AUTHENTICATION = "django.contrib.auth.middleware.AuthenticationMiddleware"
+_lock = threading.Lock()
+
+
+def client() -> ClockNext:
+    """Return this process's client of threads; it is made at the first call, as `CLOCKNEXT["client"]` says.
+
+    Raises:
+        ClockNextError: The settings are wrong; `manage.py check` shows it.
+    """
+    with _lock:  # two threads must not make two
+        return _client()
+
+
+@cache
+def _client() -> ClockNext:
+    return ClockNext(**_setting("client"))
+
+
+class BillingMiddleware:
+    """Opens a `billing` block for each request, under WSGI and ASGI, until a streamed answer is sent.
+
+    `CLOCKNEXT["customer"]` names a function, or is one, that returns who is billed for a request: a customer's
+    id, keywords of `billing`, or `None`; under ASGI it may be a coroutine function. What it raises ends the
+    request. `CLOCKNEXT["billing"]` has keywords of `billing` for all requests.
+    """
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[Any], Any]) -> None:
+        self._get_response = get_response
+        self._customer = cast("Callable[[Any], Any] | None", _customer())
+        self._details: Any = _setting("billing")
+        self._is_async = bool(iscoroutinefunction(get_response))
+        if self._is_async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: Any) -> Any:
+        """Serve a request."""
+        if self._is_async:
+            return self._serve(request)
+        customer = self._customer(request) if self._customer is not None else None
+        if isawaitable(customer):
+            customer = async_to_sync(_awaited)(customer)
+        open_block = partial(block_for, client(), customer, self._details)
+        with open_block():
+            return _kept_open(self._get_response(request), open_block)
+
+    async def _serve(self, request: Any) -> Any:
+        customer = self._customer(request) if self._customer is not None else None
+        if isawaitable(customer):
+            customer = await customer
+        open_block = partial(block_for, client(), customer, self._details)
+        with open_block():
+            return _kept_open(await self._get_response(request), open_block)
+
+
+async def _awaited(result: Awaitable[Any]) -> Any:
+    return await result
+
+
+def _kept_open(response: Any, open_block: Callable[[], Any]) -> Any:
+    """Have the body of a streamed response generated within a block."""
+    if response.streaming and not hasattr(response, "file_to_stream"):
+        kind = AsyncStreamed if response.is_async else Streamed
+        response.streaming_content = kind(response.streaming_content, open_block)
+    return response
+
+
+class ClockNextConfig(AppConfig):
+    """The application, for `INSTALLED_APPS`: it checks the settings."""
+
+    name = "clocknext_transports.integrations.django"
+    label = "clocknext_integration"
+    verbose_name = "ClockNext"
+
+    def ready(self) -> None:
+        """Register the checks."""
+        checks.register(check_settings)
+
+
+def check_settings(app_configs: object = None, **details: object) -> list[Any]:
+    """Return what is wrong with `CLOCKNEXT`, for `manage.py check`."""
+    given = getattr(settings, "CLOCKNEXT", {})
+    if not isinstance(given, Mapping) or not {*given} <= {*NAMES}:
+        hint = f"Its keys are {', '.join(NAMES)}."
+        return [checks.Error("CLOCKNEXT must be a mapping of known keys.", hint=hint, id="clocknext.E001")]
+    found: list[Any] = []
+    try:
+        _customer()
+    except (ImportError, TypeError) as error:
+        text = f"CLOCKNEXT['customer'] can't be used: {error}"
+        found.append(checks.Error(text, hint="Name a function of a request.", id="clocknext.E002"))
+    try:
+        ClockNext(**{**_setting("client"), "spool": None})  # without opening what a server may have open
+        block_for(ClockNext("cnk_check", disabled=True), "cus_check", _setting("billing"))
+    except (ClockNextError, TypeError) as error:
+        text = f"CLOCKNEXT['client'] can't be used: {error}"
+        hint = "Tests and CI need no key with CLOCKNEXT_DISABLED=1 in the environment."
+        found.append(checks.Error(text, hint=hint, id="clocknext.E003"))
+    names = list(settings.MIDDLEWARE)
+    mine = f"{BillingMiddleware.__module__}.{BillingMiddleware.__name__}"
+    if mine in names and _AUTHENTICATION in names and names.index(mine) < names.index(_AUTHENTICATION):
+        text = "BillingMiddleware comes before AuthenticationMiddleware: requests have no user there."
+        found.append(checks.Warning(text, hint="Move it behind.", id="clocknext.W004"))
+    return found
+
+
+def _setting(name: str) -> dict[str, Any]:
+    return dict(getattr(settings, "CLOCKNEXT", {}).get(name) or {})
+
+
+def _customer() -> Callable[[Any], object] | None:
+    """Return the function that says who is billed; `None`: no one.
+
+    Raises:
+        ImportError: There is none of that name.
+        TypeError: It is no function.
+    """
+    named: object = getattr(settings, "CLOCKNEXT", {}).get("customer")
+    function: object = import_string(named) if isinstance(named, str) else named
+    if function is not None and not callable(function):
+        raise TypeError(f"it is an object of type {type(function).__name__}, not a function")
+    return function

@@ -1,0 +1,58 @@
+"""Flask: each request has its `billing` block."""
+
+import importlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Unpack
+
+from clocknext_transports.integrations.hosting import (
+    AnyClient,
+    Customer,
+    Details,
+    Streamed,
+    block_for,
+    check_cnk,
+    check_function,
+)
+
+
+def init_app(
+    app: Any, cnk: AnyClient, *, customer: Callable[[], Customer], **details: Unpack[Details]
+) -> None:
+    """Open a `billing` block for each request of an application of Flask, until a streamed answer is sent.
+
+    Call it after what signs users in: Flask runs functions before a request in the order of registration.
+
+    Args:
+        app: The application, or a blueprint.
+        cnk: Any client of ClockNext.
+        customer: Returns who is billed for the current request, from `flask.session` or your own user: a
+            customer's id, keywords of `billing`, or `None`. What it raises ends the request.
+        details: What else the `billing` block says.
+
+    Raises:
+        ValidationError: `cnk` is no client, or `customer` no function.
+    """
+    check_cnk(cnk)
+    check_function("customer", customer)
+    flask: Any = importlib.import_module("flask")
+
+    def open_block() -> None:
+        open_for = partial(block_for, cnk, customer(), details)
+        block = open_for()
+        block.__enter__()
+        flask.g.clocknext = (block, open_for)
+
+    def keep_open(response: Any) -> Any:
+        if response.is_streamed and not response.direct_passthrough and "clocknext" in flask.g:
+            response.response = Streamed(response.response, flask.g.clocknext[1])
+        return response
+
+    def close_block(error: BaseException | None) -> None:
+        opened = flask.g.pop("clocknext", None)
+        if opened is not None:
+            opened[0].__exit__(None, None, None)
+
+    app.before_request(open_block)
+    app.after_request(keep_open)
+    app.teardown_request(close_block)

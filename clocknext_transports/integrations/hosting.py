@@ -1,0 +1,112 @@
+"""What integrations of servers and queues share: who is billed for a request or a task, and delivery."""
+
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeAlias, TypedDict, cast
+
+from clocknext_core import ClockNextError, FlushReport
+from clocknext_core.errors import invalid
+from clocknext_core.signals import SignalType
+from clocknext_transports.client.base import ClientBase
+from clocknext_transports.integrations.watching import Billed
+from clocknext_transports.process.log import logger
+
+AnyClient: TypeAlias = ClientBase[Any, Any, Any]
+Customer: TypeAlias = str | Billed | None
+"""Who is billed: the customer's id, or keywords of `billing`; `None`: no one, and no block is opened."""
+
+
+class Details(TypedDict, total=False):
+    """What else a `billing` block says. What a function says of one request or task goes first."""
+
+    key: str
+    member: str
+    custom: Mapping[str, object]
+    type: SignalType
+
+
+def check_function(name: str, function: object) -> None:
+    """Require a function, or `None`.
+
+    Raises:
+        ValidationError: It is something else.
+    """
+    if function is not None and not callable(function):
+        raise invalid(name, f"must be a function, not an object of type {type(function).__name__}")
+
+
+def check_cnk(cnk: object) -> None:
+    """Require a client of ClockNext.
+
+    Raises:
+        ValidationError: It is something else.
+    """
+    if not isinstance(cnk, ClientBase):
+        raise invalid("cnk", f"must be a client of ClockNext, not an object of type {type(cnk).__name__}")
+
+
+def block_for(cnk: AnyClient, customer: Customer, details: Details) -> AbstractContextManager[object]:
+    """Return the `billing` block of a request or a task.
+
+    A customer that can't be billed is logged, and opens no block: calls to models are then reported as
+    `unattributed`, and the request goes on.
+    """
+    if customer is None:
+        return nullcontext()
+    named: Any = {"customer_id": customer} if isinstance(customer, str) else customer
+    try:
+        keywords: Any = {**details, **named}
+        return cnk.billing(**keywords)
+    except (ClockNextError, TypeError) as error:
+        logger.error("The customer of a request can't be billed, and no one is billed for it: %s", error)
+        return nullcontext()
+
+
+def log_undelivered(report: FlushReport) -> None:
+    """Log how many signals a flush at the end of a process has left, which the process then loses."""
+    if report.pending:
+        logger.warning(
+            "%d signals were not delivered before the process stopped. Without a spool they are lost.",
+            report.pending,
+        )
+
+
+class Streamed:
+    """A response's body that is generated while it is sent, within a block of its own.
+
+    Args:
+        body: An iterable, or an asynchronous one.
+        open_block: Makes the block; called when the first part is asked for.
+    """
+
+    def __init__(self, body: Any, open_block: Callable[[], AbstractContextManager[object]]) -> None:
+        self._body = body
+        self._open_block = open_block
+        self._opened: Any = None
+
+    def __iter__(self) -> Iterator[Any]:
+        self._opened = self._parts()
+        return cast("Iterator[Any]", self._opened)
+
+    def _parts(self) -> Generator[Any, None, None]:
+        with self._open_block():
+            yield from self._body
+
+    def close(self) -> None:
+        """End the block, and close the body."""
+        for each in (self._opened, self._body):
+            if hasattr(each, "close"):
+                each.close()
+
+
+class AsyncStreamed(Streamed):
+    """The same for `async for`."""
+
+    async def __aiter__(self) -> AsyncGenerator[Any, None]:
+        try:
+            with self._open_block():
+                async for part in self._body:
+                    yield part
+        finally:
+            if hasattr(self._body, "aclose"):
+                await self._body.aclose()

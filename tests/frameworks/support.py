@@ -1,0 +1,87 @@
+"""What the tests of frameworks share: an application under load that is asked to stop, and its bill."""
+
+import http.client
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from clocknext_transports.emulator import EmulatorServer
+from tests.life.test_hosts import PATIENCE, ROOT, Host, needs
+
+__all__ = ["PATIENCE", "Host", "Load", "keys_billed", "keys_recorded", "needs", "start"]
+
+HERE = Path(__file__).parent
+MOST = 4000
+"""Requests of one load at most."""
+
+
+def start(command: Sequence[str], server: EmulatorServer, folder: Path, **more: str) -> Host:
+    """Start a program that finds the applications of this folder, and the emulator in its environment."""
+    surroundings = {
+        "CLOCKNEXT_API_KEY": server.api_key,
+        "CLOCKNEXT_BASE_URL": server.url,
+        "PYTHONPATH": f"{ROOT}:{HERE / 'apps'}",
+        "RECORDED": str(folder / "recorded"),
+    }
+    return Host(command, server, folder, **{**surroundings, **more})
+
+
+def keys_recorded(folder: Path) -> list[str]:
+    """Return the keys that an application noted once their signals were recorded."""
+    file = folder / "recorded"
+    return file.read_text().split() if file.exists() else []
+
+
+def keys_billed(server: EmulatorServer) -> Counter[str]:
+    """Count the bills by key."""
+    return Counter(each.idempotency_key or "" for each in server.ledger.signals)
+
+
+class Load:
+    """Threads that send a server requests, each with a path of its own, until it is gone.
+
+    Args:
+        host: The server.
+        prefix: What the paths begin with.
+    """
+
+    def __init__(self, host: Host, prefix: str = "/") -> None:
+        host.get(f"{prefix}first")
+        self.answered = 1
+        self._host, self._prefix = host, prefix
+        self._enough = threading.Event()
+        self._threads = [threading.Thread(target=self._send, args=(name,)) for name in "abcd"]
+        for thread in self._threads:
+            thread.start()
+
+    def _send(self, name: str) -> None:
+        for number in range(MOST):
+            connection = http.client.HTTPConnection("127.0.0.1", self._host.port, timeout=PATIENCE)
+            try:
+                connection.request("GET", f"{self._prefix}{name}-{number}")
+                if connection.getresponse().status == 200:
+                    self.answered += 1
+            except (OSError, http.client.HTTPException):
+                break
+            finally:
+                connection.close()
+            if self.answered > 30:
+                self._enough.set()
+        self._enough.set()
+
+    def stop_the_host(self) -> None:
+        """Ask the server to stop while requests arrive, and wait for the end of both."""
+        assert self._enough.wait(PATIENCE), self._host.log
+        self._host.stop()
+        for thread in self._threads:
+            thread.join(PATIENCE)
+
+
+def check_all_billed(host: Host, server: EmulatorServer, folder: Path, least: int = 25) -> None:
+    """Require that what was recorded was billed, once."""
+    recorded, billed = Counter(keys_recorded(folder)), keys_billed(server)
+    assert len(recorded) >= least, host.log
+    assert recorded == billed, (len(recorded), len(billed), host.log)
+    assert "was destroyed" not in host.log, host.log
+    assert "Traceback" not in host.log, host.log
