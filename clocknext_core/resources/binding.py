@@ -9,7 +9,7 @@ put around it for threads.
 
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from functools import partial
+from functools import cached_property, partial
 from types import GenericAlias, MethodType, NoneType
 from typing import (
     Any,
@@ -183,15 +183,24 @@ class recording(_Descriptor, Generic[P, T]):  # noqa: N801 - a decorator
     def __get__(self, instance: Resource[Any] | None, owner: type[object]) -> object:
         if instance is None:
             return self
-        record: Callable[..., Any] = MethodType(self.build, instance)
+        record = self._awaited if instance.runner.is_async else self.build
+        bound: Callable[..., Any] = MethodType(record, instance)
+        # This is no data descriptor, so the next look-up finds the bound method and does not come here.
+        instance.__dict__[self.build.__name__] = bound
+        return bound
 
-        async def record_async(*args: Any, **kwargs: Any) -> Any:
-            return await record(*args, **kwargs)
+    @cached_property
+    def _awaited(self) -> Callable[..., Any]:
+        """The method as a coroutine function: made once, since an outbox is made for each use."""
+        build = self.build
 
-        if instance.runner.is_async:
-            return self.publish(instance, record_async, self.build.__annotations__["return"])
-        instance.__dict__[self.build.__name__] = record
-        return record
+        async def record_async(instance: Resource[Any], /, *args: Any, **kwargs: Any) -> Any:
+            return await build(instance, *args, **kwargs)
+
+        for name, value in self._details(build.__annotations__["return"]).items():
+            setattr(record_async, name, value)
+        setattr(record_async, "__signature__", inspect.signature(build))  # noqa: B010 - the checkers know no such name
+        return record_async
 
 
 class paged(_Descriptor, Generic[P, T]):  # noqa: N801 - a decorator

@@ -5,6 +5,7 @@ A connection is known by the module of its class. So nothing is imported here th
 
 from collections.abc import Callable, Hashable
 from functools import cache
+from importlib import import_module
 from typing import Any, Final, LiteralString, NamedTuple, TypeAlias, cast
 
 from clocknext_core.errors import invalid
@@ -14,9 +15,6 @@ PERCENT: Final[LiteralString] = (
 )
 DOLLAR: Final[LiteralString] = (
     "INSERT INTO clocknext_outbox (key, body) VALUES ($1, $2) ON CONFLICT DO NOTHING"
-)
-COLON: Final[LiteralString] = (
-    "INSERT INTO clocknext_outbox (key, body) VALUES (:key, :body) ON CONFLICT DO NOTHING"
 )
 """Insert a signal, or do nothing where its key is there: once for each style of placeholders.
 
@@ -63,8 +61,9 @@ def _kind_of_class(cls: Hashable) -> Kind | None:
     return None
 
 
-def _check(commits_at_once: bool, may_commit: bool) -> None:
-    if commits_at_once and not may_commit:
+def _check_may_commit(may_commit: bool) -> None:
+    """Refuse a statement that would be a transaction of its own, unless that is meant."""
+    if not may_commit:
         raise invalid(
             "conn",
             "is in no transaction, so the signal would not commit or roll back with anything: begin one, or "
@@ -76,17 +75,26 @@ def _check(commits_at_once: bool, may_commit: bool) -> None:
 
 
 def _psycopg(connection: Any, may_commit: bool) -> Insert:
-    import psycopg
-
     # Not `connection.execute`: its cursor may be of a class that has other placeholders.
-    is_async = isinstance(connection, psycopg.AsyncConnection)
-    cursor: Any = psycopg.AsyncCursor if is_async else psycopg.Cursor
+    cursor = _cursor_class(isinstance(connection, _psycopg_package().AsyncConnection))
 
     def insert(key: str, body: bytes) -> Any:
-        _check(connection.autocommit and connection.pgconn.transaction_status == _IDLE, may_commit)
+        if connection.autocommit and connection.pgconn.transaction_status == _IDLE:
+            _check_may_commit(may_commit)
         return cursor(connection).execute(PERCENT, (key, body))
 
     return insert
+
+
+@cache
+def _psycopg_package() -> Any:
+    return import_module("psycopg")
+
+
+@cache
+def _cursor_class(is_async: bool) -> Any:
+    package = _psycopg_package()
+    return package.AsyncCursor if is_async else package.Cursor
 
 
 _IDLE = 0
@@ -98,7 +106,8 @@ _IDLE = 0
 
 def _asyncpg(connection: Any, may_commit: bool) -> Insert:
     def insert(key: str, body: bytes) -> Any:
-        _check(not connection.is_in_transaction(), may_commit)
+        if not connection.is_in_transaction():
+            _check_may_commit(may_commit)
         return connection.execute(DOLLAR, key, body)
 
     return insert
@@ -108,11 +117,17 @@ def _asyncpg(connection: Any, may_commit: bool) -> Insert:
 
 
 def _sqlalchemy(connection: Any, may_commit: bool) -> Insert:
-    statement = _sqlalchemy_statement()
+    dialect = connection.dialect
+    if dialect.name != "postgresql":
+        raise invalid("conn", f"must be connected to PostgreSQL, not to {dialect.name}")
+    # The driver's own statement, as SQLAlchemy would make it of its own: there is nothing to compile.
+    statement = DOLLAR if dialect.paramstyle == "numeric_dollar" else PERCENT
 
     def insert(key: str, body: bytes) -> Any:
-        _check_sqlalchemy(connection, may_commit)
-        return connection.execute(statement, {"key": key, "body": body})
+        sync: Any = getattr(connection, "sync_connection", None) or connection
+        if getattr(sync.connection.dbapi_connection, "autocommit", False):
+            _check_may_commit(may_commit)
+        return connection.exec_driver_sql(statement, (key, body))
 
     return insert
 
@@ -132,20 +147,6 @@ def _async_session(session: Any, may_commit: bool) -> Insert:
     return insert
 
 
-def _check_sqlalchemy(connection: Any, may_commit: bool) -> None:
-    if connection.dialect.name != "postgresql":
-        raise invalid("conn", f"must be connected to PostgreSQL, not to {connection.dialect.name}")
-    sync: Any = getattr(connection, "sync_connection", None) or connection
-    _check(bool(getattr(sync.connection.dbapi_connection, "autocommit", False)), may_commit)
-
-
-@cache
-def _sqlalchemy_statement() -> Any:
-    from sqlalchemy import text
-
-    return text(COLON)
-
-
 # Django
 
 
@@ -153,7 +154,8 @@ def _django(connection: Any, may_commit: bool) -> Insert:
     def insert(key: str, body: bytes) -> None:
         if connection.vendor != "postgresql":
             raise invalid("using", f"must name a database of PostgreSQL, not of {connection.vendor}")
-        _check(not connection.in_atomic_block and connection.get_autocommit(), may_commit)
+        if not connection.in_atomic_block and connection.get_autocommit():
+            _check_may_commit(may_commit)
         with connection.cursor() as cursor:
             cursor.execute(PERCENT, (key, body))
 

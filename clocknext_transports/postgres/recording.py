@@ -1,6 +1,7 @@
 """`outbox(conn)`: signals recorded in the user's own transaction. They commit or roll back with it."""
 
 from collections.abc import Awaitable, Callable
+from functools import cached_property
 from importlib import import_module
 from typing import Any, Generic, Protocol, final, overload
 
@@ -67,28 +68,29 @@ class _Writer:
             raise invalid("idempotency_key", "must not hold the character NUL, which PostgreSQL can't store")
         if self.is_async:
             return self._record_async(encoded)
-        with _Explained():
+        try:
             self._insert(key, encoded.body)
+        except Exception as error:
+            _explain(error)
+            raise
         return queued(encoded)
 
     async def _record_async(self, encoded: EncodedSignal) -> TrackResult:
-        with _Explained():
+        try:
             await self._insert(encoded.idempotency_key, encoded.body)
+        except Exception as error:
+            _explain(error)
+            raise
         return queued(encoded)
 
     def hold(self, encoded: EncodedSignal, /) -> None:
         """Drop a step whose insert was broken off: its transaction is rolled back, and the step with it."""
 
 
-class _Explained:
-    """Adds to an error of the database what it means for the outbox. The error itself stays the driver's."""
-
-    def __enter__(self) -> None:
-        """Begin."""
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is not None and (note := _NOTES.get(_sqlstate(error) or "")):
-            error.add_note(note)
+def _explain(error: Exception) -> None:
+    """Add to an error of the database what it means for the outbox. The error itself stays the driver's."""
+    if note := _NOTES.get(_sqlstate(error) or ""):
+        error.add_note(note)
 
 
 _NOTES = {
@@ -121,6 +123,18 @@ class _Never(Seen):
         return True
 
 
+def _meter(models: ModelNames) -> Meter:
+    meter = Meter(models=models)
+    if meter.wants_catalogue:
+        raise invalid("models", 'can\'t be "workspace" in a transaction: that asks the service')
+    meter.seen = _Never()
+    return meter
+
+
+_UNDATED = _meter("undated")
+"""The meter of all outboxes that name no policy: an outbox is made for each use, and this takes longest."""
+
+
 class OutboxSignals(Signals[S]):
     """The `signals` of an outbox: the methods of a client's that record without waiting."""
 
@@ -136,14 +150,15 @@ class _OutboxBase(Generic[S]):
     """What both kinds of outbox have in common."""
 
     def __init__(self, writer: _Writer, models: ModelNames) -> None:
-        meter = Meter(models=models)
-        if meter.wants_catalogue:
-            raise invalid("models", 'can\'t be "workspace" in a transaction: that asks the service')
-        meter.seen = _Never()
-        self.signals: OutboxSignals[S] = OutboxSignals(writer, meter)
+        self._writer = writer
+        self._meter = _UNDATED if models == "undated" else _meter(models)
+        self.signals: OutboxSignals[S] = OutboxSignals(writer, self._meter)
         """`credit`, `wallet`, `outcome`, `track`, `from_response` and `from_result`, as a client has them."""
-        self.runs: Runs[S] = Runs(writer, meter)
+
+    @cached_property
+    def runs(self) -> Runs[S]:
         """`start`, as a client has it."""
+        return Runs(self._writer, self._meter)
 
 
 @final
