@@ -366,6 +366,7 @@ class LangChainSync(SyncAdapter):
             base_url=f"{url}/v1",
             callbacks=[self.handler],
             stream_usage=True,
+            stream_chunk_timeout=None,  # it waits with wait_for, which swallows cancellations in Python 3.11
             http_async_client=openai.DefaultAsyncHttpxClient(),  # else all of them share one, over loops
         )
         self.chat: Any = self.make()
@@ -378,6 +379,7 @@ class LangChainSync(SyncAdapter):
 
 
 class LangChainAsync(LangChainSync, AsyncAdapter):
+    ways_out = AsyncAdapter.ways_out
     complete = AsyncAdapter.complete
     read = AsyncAdapter.read
     leave = AsyncAdapter.leave
