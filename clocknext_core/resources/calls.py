@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import AsyncIterable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from clocknext_core.errors import ClockNextError
 from clocknext_core.resources.streams import AsyncMeteredStream, MeteredStream
 from clocknext_core.usage.attribution import Origin, Reason, Unbilled
 from clocknext_core.usage.finality import is_from_cache, is_running
-from clocknext_core.usage.finding import has_usage
+from clocknext_core.usage.finding import has_usage, is_reported
 from clocknext_core.usage.lookup import get, text_of
 from clocknext_core.usage.meter import Meter
 from clocknext_core.usage.reading import Reading, read, read_so_far
@@ -71,6 +71,25 @@ class ModelCall:
         except Exception as error:  # noqa: BLE001 - a response is the user's, and so is what its attributes do
             self._take(Gathered(None, Unbilled(reason="unknown_shape", detail=type(error).__name__)))
 
+    def assembled(self, response: object, chunks: Iterable[object]) -> None:
+        """Take an answer that a framework put together from the chunks of a stream.
+
+        Its counts are billed where chunks reported them. Where none did they are the framework's estimate,
+        and `no_usage` is reported.
+
+        Args:
+            response: What the framework put together.
+            chunks: What the provider sent.
+        """
+        try:
+            is_counted = is_reported(response, chunks)
+        except Exception:  # noqa: BLE001 - as in answered
+            is_counted = False
+        if is_counted:
+            self.answered(response)
+        else:
+            self.unanswered(_ESTIMATED)
+
     def retrieved(self, response: object) -> None:
         """Take a response that was asked for again: only what ran in the background is billed, and once.
 
@@ -85,16 +104,17 @@ class ModelCall:
         except Exception as error:  # noqa: BLE001 - as in answered
             self._take(Gathered(None, Unbilled(reason="unknown_shape", detail=type(error).__name__)))
 
-    def failed(self, error: BaseException, seen: object = None) -> None:
+    def failed(self, error: BaseException, seen: object = None, *, has_begun: bool = False) -> None:
         """Take the failure of a call.
 
         A failure costs nothing, unless an answer had begun, or the call was cancelled and goes on elsewhere.
 
         Args:
             error: What was raised.
-            seen: What had been received of the answer; `None`: nothing.
+            seen: What had been received of the answer; `None`: nothing that can be handed over.
+            has_begun: Whether an answer had begun, also where nothing of it can be handed over.
         """
-        if seen is not None or not isinstance(error, Exception):
+        if has_begun or seen is not None or not isinstance(error, Exception):
             self.broken_off(type(error).__name__, seen)
 
     def broken_off(self, detail: str, seen: object = None) -> None:
@@ -166,6 +186,12 @@ class ModelCall:
         if origin.scope_id is None:
             return origin
         return replace(origin, scope_id=f"{origin.scope_id}/{origin.ordinal}", ordinal=self._answers)
+
+
+_ESTIMATED: Final = (
+    "the counts are the framework's estimate, as no chunk of the stream had usage; OpenAI has to be asked for it, "
+    'with stream_options={"include_usage": True}'
+)
 
 
 def _gathered(response: object) -> Gathered:

@@ -1,6 +1,6 @@
 """Finding the usage in a response, and with it the model, the id, the provider and the tier."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from clocknext_core.usage.counts import COUNTED
@@ -138,6 +138,17 @@ def has_usage(response: object) -> bool:
     if found is None:
         return unknown_usage(response) is not None
     return any(value and role_of(name).role in COUNTED for name, value in fields_of(found.usage).items())
+
+
+def is_reported(whole: object, chunks: Iterable[object]) -> bool:
+    """Return whether each count of prompt and output in a whole is one that a chunk of its stream has."""
+    found = next(usages_in(whole), None)
+    usages = [usage for chunk in chunks if (usage := get(chunk, "usage")) is not None]
+    return found is None or all(
+        any(get(usage, name) == value for usage in usages)
+        for name, value in fields_of(found.usage).items()
+        if value is not None and role_of(name).role in {"prompt", "output"}
+    )
 
 
 def unknown_usage(response: object) -> Found | None:

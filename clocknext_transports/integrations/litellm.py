@@ -1,5 +1,8 @@
 """LiteLLM: what its SDK or its proxy answers is billed, by a callback."""
 
+import functools
+import importlib
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Unpack
 
 from clocknext_core.resources.calls import ModelCall
@@ -15,10 +18,6 @@ else:
     from litellm.integrations.custom_logger import CustomLogger
 
 _KEY = "clocknext_call"
-_ESTIMATED = (
-    "LiteLLM estimates the counts of a stream that was not asked for its usage: call it with "
-    'stream_options={"include_usage": True}'
-)
 
 
 class _Started:
@@ -26,6 +25,8 @@ class _Started:
 
     def __init__(self, call: ModelCall) -> None:
         self._call: ModelCall | None = call
+        self.chunks: list[object] = []
+        """Those that a whole answer was put together from."""
 
     def take(self) -> ModelCall | None:
         """Return the call, once."""
@@ -59,6 +60,7 @@ class ClockNextLogger(CustomLogger):
         super().__init__()
         self._cnk = cnk
         self._attribution = attribution_of(billed)
+        _note_chunks()
 
     def log_pre_api_call(self, model: object, messages: object, kwargs: dict[str, Any]) -> None:
         """Capture who is billed; a retry within the call keeps it."""
@@ -74,20 +76,22 @@ class ClockNextLogger(CustomLogger):
         call = started.take()
         if call is None:
             return
-        options = (kwargs.get("optional_params") or {}).get("stream_options") or {}
-        if kwargs.get("stream") and not options.get("include_usage"):
-            call.unanswered(_ESTIMATED)
+        if kwargs.get("cache_hit") is True:
+            call.answered(response_obj, is_cached=True)
+        elif kwargs.get("stream"):
+            call.assembled(response_obj, started.chunks)
         else:
-            call.answered(response_obj, is_cached=kwargs.get("cache_hit") is True)
+            call.answered(response_obj)
 
     def log_failure_event(
         self, kwargs: dict[str, Any], response_obj: object, start_time: object, end_time: object
     ) -> None:
-        """Hand over a failure."""
+        """Hand over a failure, and whether an answer had begun."""
         started: _Started | None = kwargs.get(_KEY)
         call = None if started is None else started.take()
         if call is not None:
-            call.failed(kwargs.get("exception") or RuntimeError(), response_obj)
+            error = kwargs.get("exception") or RuntimeError()
+            call.failed(error, response_obj, has_begun=kwargs.get("completion_start_time") is not None)
 
     async def async_log_success_event(
         self, kwargs: dict[str, Any], response_obj: object, start_time: object, end_time: object
@@ -100,3 +104,24 @@ class ClockNextLogger(CustomLogger):
     ) -> None:
         """Hand over a failure."""
         self.log_failure_event(kwargs, response_obj, start_time, end_time)
+
+
+def _note_chunks() -> None:
+    """Keep the chunks that LiteLLM puts a whole answer together from, as that loses who counted its tokens.
+
+    It hands its callbacks the whole alone, with counts of its own where the provider sent none.
+    """
+    litellm: Any = importlib.import_module("litellm")
+    build: Callable[..., Any] = litellm.stream_chunk_builder
+    if hasattr(build, "notes_chunks"):
+        return
+
+    @functools.wraps(build)
+    def noting(chunks: Iterable[object], *args: Any, logging_obj: Any = None, **more: Any) -> Any:
+        started = getattr(logging_obj, "model_call_details", {}).get(_KEY)
+        if started is not None:
+            started.chunks = list(chunks)
+        return build(chunks, *args, logging_obj=logging_obj, **more)
+
+    noting.notes_chunks = True  # type: ignore[attr-defined]
+    litellm.stream_chunk_builder = noting

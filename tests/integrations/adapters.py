@@ -40,10 +40,6 @@ class Adapter(ABC):
     """How the provider's ids begin."""
     ways_out: ClassVar[tuple[str, ...]]
     """Ways to leave a stream: `break`, `close`, `collected`, `cancelled`."""
-    sees_breaks: ClassVar[bool] = True
-    """Whether the package tells that a stream broke after its first chunk."""
-    estimates: ClassVar[bool] = False
-    """Whether the package makes up the usage of a stream that has none, and does not say so."""
 
     def __init__(self, url: str, cnk: ClockNext) -> None:
         self.url = url
@@ -301,8 +297,6 @@ class LiteLLM(Adapter):
     """What both worlds of LiteLLM share: it calls back later, in a thread or a task of its own."""
 
     package = "litellm"
-    sees_breaks = False
-    estimates = True
 
     def prepare(self) -> dict[str, Any]:
         self.litellm = self.imported()
@@ -326,8 +320,6 @@ class LiteLLM(Adapter):
 
 
 class LiteLLMSync(LiteLLM, SyncAdapter):
-    ways_out: ClassVar[tuple[str, ...]] = ()  # it says nothing of a stream that is left, and keeps it
-
     def __init__(self, url: str, cnk: ClockNext) -> None:
         super().__init__(url, cnk)
         self.call = self.prepare()
@@ -374,6 +366,7 @@ class LangChainSync(SyncAdapter):
             base_url=f"{url}/v1",
             callbacks=[self.handler],
             stream_usage=True,
+            stream_chunk_timeout=None,  # it waits with wait_for, which swallows cancellations in Python 3.11
             http_async_client=openai.DefaultAsyncHttpxClient(),  # else all of them share one, over loops
         )
         self.chat: Any = self.make()
@@ -386,7 +379,7 @@ class LangChainSync(SyncAdapter):
 
 
 class LangChainAsync(LangChainSync, AsyncAdapter):
-    ways_out = ("break", "close")
+    ways_out = AsyncAdapter.ways_out
     complete = AsyncAdapter.complete
     read = AsyncAdapter.read
     leave = AsyncAdapter.leave

@@ -1,6 +1,9 @@
 """The emulator, the model server and a client; and each integration, where its package is installed."""
 
+import gc
 from collections.abc import Callable, Iterator
+from threading import Event
+from time import monotonic
 from typing import TypeAlias
 
 import pytest
@@ -8,7 +11,7 @@ import pytest
 from clocknext_core import Unbilled
 from clocknext_transports import ClockNext
 from clocknext_transports.emulator import Booked, EmulatorServer, ModelServer, emulator, model_server
-from tests.integrations.adapters import ADAPTERS, Adapter
+from tests.integrations.adapters import ADAPTERS, LIMIT, Adapter
 
 Billed: TypeAlias = Callable[[], tuple[Booked, ...]]
 
@@ -35,10 +38,20 @@ def models() -> Iterator[ModelServer]:
         yield running
 
 
+class Reports(list[Unbilled]):
+    """What was not billed. Some packages let go of a stream in a thread of theirs, after the user has."""
+
+    def wait(self, calls: int = 1) -> None:
+        """Wait for so many reports."""
+        end = monotonic() + LIMIT
+        while len(self) < calls and monotonic() < end:
+            gc.collect()
+            Event().wait(0.01)
+
+
 @pytest.fixture
-def reports() -> list[Unbilled]:
-    """What was not billed."""
-    return []
+def reports() -> Reports:
+    return Reports()
 
 
 @pytest.fixture
