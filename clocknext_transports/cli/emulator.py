@@ -1,5 +1,6 @@
 """`clocknext emulator`: a ClockNext on this machine, in the foreground."""
 
+import sys
 from functools import partial
 from random import Random
 from typing import cast, get_args
@@ -88,7 +89,11 @@ def _is_number(text: str) -> bool:
     multiple=True,
     help="A name with a dot by which a browser may open the page. May be repeated.",
 )
-@click.option("--quiet", is_flag=True, help="Don't print a line for each signal.")
+@click.option(
+    "--lines/--quiet",
+    default=None,
+    help="Print a line for each signal, or none. Default: a line if the output is a terminal.",
+)
 @click.option(
     "--models", is_flag=True, help="Answer as OpenAI, Anthropic and Gemini too, with made-up usage."
 )
@@ -100,12 +105,13 @@ def emulator(
     seed: int,
     accept_only: AcceptOnly | None,
     allow_hosts: tuple[str, ...],
-    quiet: bool,
+    lines: bool | None,
     models: bool,
 ) -> None:
     """Run a ClockNext on this machine that bills by the real formulas, until Ctrl-C.
 
-    The ledger can be watched in a browser, at the address that is printed, and each signal is a line here.
+    The ledger can be watched in a browser, at the address that is printed. On a terminal each signal is a
+    line as well.
     Any HTTP client can use it. Its state is in memory and can be read over HTTP; it is lost when the
     emulator ends.
 
@@ -128,7 +134,8 @@ def emulator(
             host=host,
             allow_hosts=allow_hosts,
             models=ModelService() if models else None,
-            on_signal=None if quiet else click.echo,
+            # A program that starts the emulator may never read its output: a full pipe would stop the server.
+            on_signal=click.echo if (sys.stdout.isatty() if lines is None else lines) else None,
             on_listening=partial(_introduce, models=models),
         )
     except OSError as error:

@@ -3,12 +3,15 @@ import signal
 import httpx
 import pytest
 
+from clocknext_core import BatchPolicy
+from clocknext_transports import ClockNext
 from clocknext_transports.emulator import DEFAULT_API_KEY, emulator
 from tests.cli.support import TIMEOUT, clocknext, environment, started
 
 
 def test_what_it_prints_works() -> None:
-    with started("emulator", "--port", "0", env=environment(HTTP_PROXY="http://127.0.0.1:1")) as process:
+    proxied = environment(HTTP_PROXY="http://127.0.0.1:1")
+    with started("emulator", "--port", "0", "--lines", env=proxied) as process:
         assert process.stdout is not None
         printed: list[str] = []
         while not printed or not printed[-1].startswith("Ctrl-C"):
@@ -28,6 +31,23 @@ def test_what_it_prints_works() -> None:
     line, stopped = rest.splitlines()
     assert line.split()[1:] == ["billed", "cus_123", "wallet", "gpt-4o", "1200/0/0", "0.003", "USD"]
     assert (process.returncode, stopped, errors) == (0, "Stopped. 1 requests, 1 signals billed.", "")
+
+
+def test_an_output_that_is_not_read_does_not_stop_it() -> None:
+    with started("emulator", "--port", "0", env=environment()) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[-1]
+        model = "m" * 200  # an answer for each of these lines would fill a pipe four times over
+        batch = BatchPolicy(max_concurrency=20)
+        with ClockNext(DEFAULT_API_KEY, base_url=url, batch=batch, on_error=lambda *_: None) as cnk:
+            for number in range(1000):
+                cnk.signals.wallet(customer_id="cus_123", model=model, idempotency_key=str(number))
+            report = cnk.flush(timeout=TIMEOUT)
+        assert (len(report.failed), report.pending) == (1000, 0)
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=TIMEOUT)
+    assert "refused" not in rest
+    assert rest.endswith("0 signals billed.\n")
 
 
 def test_the_page_is_where_it_says_and_quiet_is_quiet() -> None:
