@@ -186,8 +186,6 @@ class Config:
             limit: Where given, look only at as much as the first `limit` characters of the result need, so
                 that the time does not grow with the text. The rest is left out.
         """
-        for spelling in self._exact_spellings:
-            text = text.replace(spelling, REDACTED)
         if limit is None:
             return self.key_pattern.sub(REDACTED, text)
         pieces: list[str] = []
@@ -210,19 +208,19 @@ class Config:
 
         Escapes are those of JSON, JavaScript and Python (`\u002f`, `\x2f`, `\/`), URLs (`%2f`), HTML
         (`&#47;`, `&sol;`) and quoted-printable (`=2F`, with its line breaks), in either case. Backslashes
-        that the key begins with are left out. The time is linear: repeats are possessive and limited.
+        that the key begins with may be left out. The time is linear: repeats are possessive and limited.
+
+        The usual spellings follow as they are, for keys that look like an escape (`%25`) or begin with a
+        backslash. They come last, because what an escape begins with may end the key: `a%2` is in `a%252`.
         """
         characters = re.sub(r"\\+", r"\\", self.api_key.lstrip("\\") or "\\")
         # No backslashes of an escape before the first: they would be tried at every start.
         others = (
             _SOFT_BREAK + (_ESCAPING if each != "\\" else "") + _spellings(each) for each in characters[1:]
         )
-        return re.compile("".join((_spellings(characters[0]), *others)))
-
-    @cached_property
-    def _exact_spellings(self) -> tuple[str, ...]:
-        key = self.api_key
-        return tuple(dict.fromkeys((key, json.dumps(key)[1:-1], quote(key, safe=""))))
+        usual = (quote(self.api_key, safe=""), json.dumps(self.api_key)[1:-1], self.api_key)
+        escaped = "".join((_spellings(characters[0]), *others))
+        return re.compile("|".join((escaped, *map(re.escape, dict.fromkeys(usual)))))
 
     @property
     def _longest_spelling(self) -> int:

@@ -171,6 +171,11 @@ ENCODERS: dict[str, Callable[[str], str]] = {
     "JSON, all, upper case": lambda char: f"\\u{ord(char):04X}",
     "JSON, punctuation": lambda char: char if char.isalnum() else f"\\u{ord(char):04X}",
     "a backslash before punctuation": lambda char: char if char.isalnum() else f"\\{char}",
+    "URL, punctuation": lambda char: char if char.isalnum() else f"%{ord(char):02X}",
+    "HTML, punctuation": lambda char: char if char.isalnum() else f"&#{ord(char)};",
+    "HTML, punctuation, hexadecimal": lambda char: char if char.isalnum() else f"&#x{ord(char):X};",
+    "quoted-printable, punctuation": lambda char: char if char.isalnum() else f"={ord(char):02X}",
+    "Python, punctuation": lambda char: char if char.isalnum() else f"\\x{ord(char):02x}",
     "Python, long": lambda char: f"\\U{ord(char):08x}",
     "Python or JavaScript, short": lambda char: f"\\x{ord(char):02X}",
     "JavaScript, braces": lambda char: f"\\u{{{ord(char):x}}}",
@@ -197,6 +202,16 @@ VISIBLE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_siz
 @example("\\\\\\cnk/\\x")
 @example("uUxX0%&=;u%")
 @example("00000\\\\0")
+@example("0000000\\")
+@example("0000000\\u")
+@example("0000000\\x5")
+@example("0000000%")
+@example("0000000%2")
+@example("0000000&")
+@example("0000000&a")
+@example("0000000&#3")
+@example("0000000=")
+@example("0000000=3")
 def test_the_key_is_redacted_in_every_encoding(encoder: str, key: str) -> None:
     encoded = "".join(map(ENCODERS[encoder], key))
     for text in (key, encoded):
