@@ -158,13 +158,15 @@ class Threads(Background):
             timer.notify_all()
 
     def _start_thread(self) -> None:
-        thread = threading.Thread(target=self._work, name="clocknext", daemon=True)
         if not self._threads:
             self._on_start()
         try:
+            thread = threading.Thread(target=self._work, name="clocknext", daemon=True)
             thread.start()
         except RuntimeError:
-            return  # the interpreter is shutting down, or no thread can be had: the threads there are must do
+            # The interpreter is shutting down, has no thread left, or is a subinterpreter without daemon
+            # threads: the threads there are must do.
+            return
         self._threads.add(thread)
 
     def _work(self) -> None:

@@ -32,8 +32,8 @@ def test_a_hook_that_records_again_starves_nothing(kind: Kind, has_spool: bool, 
         for number in range(COUNT):
             await client.signals.wallet(customer_id="cus_1", model="m", idempotency_key=f"key-{number}")
         for _ in range(COUNT):
-            report = await client.flush(timeout=SOON)
-        return report
+            await client.flush(timeout=SOON)
+        return await client.flush(timeout=SOON)
 
     async def in_block(client: TrioClockNext) -> FlushReport:
         async with client:
@@ -48,8 +48,8 @@ def test_a_hook_that_records_again_starves_nothing(kind: Kind, has_spool: bool, 
             for number in range(COUNT):
                 client.signals.wallet(customer_id="cus_1", model="m", idempotency_key=f"key-{number}")
             for _ in range(COUNT):
-                report = client.flush(timeout=SOON)
-            client.close(timeout=SOON)
+                client.flush(timeout=SOON)
+            report = client.close(timeout=SOON)
         elif isinstance(client, TrioClockNext):
             report = trio.run(in_block, client)
         else:

@@ -1,6 +1,7 @@
 """Clients that have nothing in the background: what happens at an input is seen at once all the same."""
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ import trio
 from clocknext_core import BatchPolicy, FlushReport, Signal
 from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext
 from clocknext_transports.spool.keeper import Keeper
+from tests.life.support import keys, run
+from tests.transports.support import Peer, keep_answering
 
 KEY = "cnk_test"
 NOWHERE = "http://127.0.0.1:9"
@@ -40,6 +43,34 @@ def test_a_client_whose_threads_can_not_be_started_reports_a_drop() -> None:
     assert dropped == ["queue_full"]
     client.close(timeout=0)
     assert dropped == ["queue_full", "closed"]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python 3.12 has brought what has no daemon threads")
+def test_in_a_subinterpreter_flushing_and_closing_deliver() -> None:
+    within = f"""
+import sys
+sys.path[:0] = {sys.path!r}
+from clocknext_transports import ClockNext
+client = ClockNext(KEY, base_url=URL)
+client.signals.wallet(customer_id="cus_1", model="m", idempotency_key=f"key-{{NUMBER}}-flushed")
+delivered = client.flush(timeout=10).delivered
+client.signals.wallet(customer_id="cus_1", model="m", idempotency_key=f"key-{{NUMBER}}-closed")
+print(delivered, client.close(timeout=10).pending, flush=True)
+"""
+    program = f"""
+import importlib
+name = "_interpreters" if sys.version_info >= (3, 13) else "_xxsubinterpreters"
+interpreters = importlib.import_module(name)
+for number in range(2):
+    made = interpreters.create()
+    interpreters.run_string(made, f"KEY, URL, NUMBER = {{KEY!r}}, {{URL!r}}, {{number}}" + {within!r})
+    interpreters.destroy(made)
+"""
+    with Peer(keep_answering()) as peer:
+        ended = run(program, peer.url)
+        assert (ended.code, ended.output) == (0, "1 0\n1 0\n"), ended.errors
+        expected = {f"key-{number}-{how}": 1 for number in range(2) for how in ("flushed", "closed")}
+        assert keys(peer) == expected
 
 
 def test_a_client_for_trio_with_a_spool_flushes_and_closes_outside_its_block(tmp_path: Path) -> None:
@@ -88,7 +119,7 @@ def test_closing_waits_for_the_end_of_the_spools_thread(
         await client.close(timeout=0)
 
     runs: list[Callable[[], object]] = [lambda: asyncio.run(in_asyncio()), lambda: trio.run(in_trio)]
-    for run in runs:
+    for close in runs:
         joined.clear()
-        run()
+        close()
         assert joined == [True]
