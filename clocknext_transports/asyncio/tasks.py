@@ -8,8 +8,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import Context
+from functools import partial
 
 from clocknext_core import Answer, Closed, Request, Ticket, Transmit
+from clocknext_transports.asyncio.endings import Unstarted, unattended
 from clocknext_transports.client.serving import Serving
 from clocknext_transports.loops import tasks
 
@@ -120,13 +122,16 @@ class Tasks(tasks.Tasks):
         self._on_start()
         # In a context of its own: it serves all callers, not only the first. Not by
         # the loop: a task factory is the user's, and may run the first step at once, with the lock held.
-        self._worker = asyncio.Task(self._work(loop), loop=loop, name="clocknext", context=Context())
+        steps = Unstarted(partial(self._work, loop))
+        task = asyncio.Task(steps, loop=loop, name="clocknext", context=Context())
+        self._worker = unattended(task)
 
     async def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         """Serve, until the outbox has closed or another loop's task has taken this one's place."""
 
         def start(transmit: Transmit) -> None:
-            attempt = loop.create_task(self.send(transmit), name="clocknext attempt")
+            steps = Unstarted(partial(self.send, transmit))
+            attempt = unattended(loop.create_task(steps, name="clocknext attempt"))
             self._attempts[transmit.ticket] = attempt
             attempt.add_done_callback(lambda attempt: self._end_attempt(transmit.ticket, attempt))
 

@@ -3,13 +3,14 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar, cast
 from weakref import WeakSet
 
 from clocknext_core import Answer, Origin, Request
+from clocknext_transports.asyncio.endings import Unstarted, in_thread, unattended
 from clocknext_transports.http11 import (
     MAX_ANSWER_BYTES,
     Age,
@@ -140,16 +141,12 @@ class Stream(asyncio.Protocol):
         return data[:CHUNK]
 
     def is_stale(self) -> bool:
-        """Return whether the peer ended or sent unasked bytes, it is old, or of another event loop."""
-        if self.is_foreign() or self._age.is_over(self._loop.time()):
+        """Return whether the peer ended or sent unasked bytes, or it is old."""
+        if self._age.is_over(self._loop.time()):
             return True
         if self._has_ended or self._received or self._poller is None:
             return True
         return self._poller.is_readable()  # the loop may have been too busy to read what has come
-
-    def is_foreign(self) -> bool:
-        """Return whether it belongs to another event loop than the running one."""
-        return self._loop is not asyncio.get_running_loop()
 
     def abort(self) -> None:
         """Close the connection at once."""
@@ -165,6 +162,13 @@ class Stream(asyncio.Protocol):
         with suppress(RuntimeError):  # it reports to the protocol in the loop's next turn
             transport.abort()
         self._socket.close()
+        # What that turn would call; asyncio has no public way to it. Without, the transport takes the socket
+        # for open and warns when it is collected.
+        within: object = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
+        report: object = getattr(within or transport, "_call_connection_lost", None)
+        if callable(report) and not self.closed.done():
+            with suppress(RuntimeError):  # a task of that loop may have waited for it
+                report(None)
 
 
 async def _close_with_loop(streams: WeakSet[Stream]) -> AsyncGenerator[None, None]:
@@ -174,6 +178,21 @@ async def _close_with_loop(streams: WeakSet[Stream]) -> AsyncGenerator[None, Non
     finally:
         for stream in [*streams]:
             stream.abort()
+
+
+class _OfLoop:
+    """The connections of one event loop. No other loop may touch them while that one runs.
+
+    Args:
+        max_idle: Most idle connections kept for each origin.
+    """
+
+    def __init__(self, max_idle: int) -> None:
+        self.pool: Pool[Stream] = Pool(max_idle)
+        self.streams: WeakSet[Stream] = WeakSet()
+        """All of them, idle or not."""
+        self.closing: AsyncGenerator[None, None] | None = None
+        """What closes them when the loop ends."""
 
 
 class NativeTransport:
@@ -204,32 +223,34 @@ class NativeTransport:
 
     def _begin(self) -> None:
         self._ssl_context = self._given_context  # a default one is made again: OpenSSL has locks, too
-        self._pool: Pool[Stream] = Pool(self._max_idle)
         self._sockets: set[socket.socket] = set()
         """All open sockets, and some closed ones. Not weakly: the collector could drop an open one."""
-        self._endings: dict[
-            asyncio.AbstractEventLoop, tuple[WeakSet[Stream], AsyncGenerator[None, None]]
-        ] = {}
-        """The connections of each loop, and what closes them when the loop ends."""
+        self._loops: dict[asyncio.AbstractEventLoop, _OfLoop] = {}
 
     async def exchange(self, request: Request, *, deadline_at: float) -> Answer:
         """Send a request and return its answer, or the failure to get one, before the deadline."""
-        exchange = Exchange(request, self._pool)
+        exchange = Exchange(request, self._of_running_loop().pool)
         try:
             return await exchange.drive(partial(self._take, deadline_at=deadline_at))
         finally:
             exchange.close()
 
     async def aclose(self) -> None:
-        """Close every idle connection. Exchanges that begin later open new ones."""
-        for stream in self._pool.clear():
-            if not stream.is_foreign():
-                await stream.closed
+        """Close the idle connections of this loop and of those that do not run.
+
+        Exchanges that begin later open new ones. A loop that runs in another thread closes its own when it
+        ends.
+        """
         loop = asyncio.get_running_loop()
-        streams, closing = self._endings.get(loop, (None, None))
-        if streams is not None and closing is not None and all(stream.closed.done() for stream in streams):
+        for other, its in list(self._loops.items()):
+            if other is not loop and not other.is_running():
+                its.pool.clear()
+        here = self._of_running_loop()
+        for stream in here.pool.clear():
+            await stream.closed
+        if here.closing is not None and all(stream.closed.done() for stream in here.streams):
             # Nothing is left for the loop's end, and a loop may end without finishing its generators.
-            del self._endings[loop]
+            closing, here.closing = here.closing, None
             await closing.aclose()
 
     def for_threads(self) -> ThreadTransport:
@@ -246,7 +267,7 @@ class NativeTransport:
         for sock in self._sockets:
             if sock.fileno() >= 0:
                 forks.forsake(sock.fileno())  # closing it through the loop would end the parent's connection
-        self._inherited += [self._pool, self._endings]
+        self._inherited.append(self._loops)
         self._begin()
 
     async def _take(
@@ -270,7 +291,7 @@ class NativeTransport:
             sock = await self._first_connected(race, deadline_at)
             try:
                 stream = await self._secured(sock, origin, deadline_at)
-                (await self._streams_of_loop()).add(stream)
+                await self._close_with_loop(stream)
                 return stream
             except OSError as error:
                 sock.close()
@@ -294,7 +315,8 @@ class NativeTransport:
                         let_pass(error)
                         race.handle_failure(error)
                         continue
-                    task = loop.create_task(loop.sock_connect(sock, address[4]))
+                    connect = Unstarted(partial(loop.sock_connect, sock, address[4]))
+                    task = unattended(loop.create_task(connect))
                     connecting[task] = sock
                     task.add_done_callback(alarm.wake)
                 ended = [task for task in connecting if task.done()]
@@ -325,15 +347,23 @@ class NativeTransport:
                 else:
                     loop.call_soon(sock.close)  # after the loop has forgotten it
 
-    async def _streams_of_loop(self) -> WeakSet[Stream]:
+    def _of_running_loop(self) -> _OfLoop:
         loop = asyncio.get_running_loop()
-        if loop not in self._endings:
-            self._endings = {one: ending for one, ending in self._endings.items() if not one.is_closed()}
-            streams: WeakSet[Stream] = WeakSet()
-            closing = _close_with_loop(streams)
-            await anext(closing)
-            self._endings[loop] = streams, closing
-        return self._endings[loop][0]
+        here = self._loops.get(loop)
+        if here is None:
+            for other in [other for other in list(self._loops) if other.is_closed()]:
+                if (its := self._loops.pop(other, None)) is not None:  # else another thread was faster
+                    its.pool.clear()
+            here = self._loops[loop] = _OfLoop(self._max_idle)
+        return here
+
+    async def _close_with_loop(self, stream: Stream) -> None:
+        """Have a connection closed when its loop ends."""
+        here = self._of_running_loop()
+        here.streams.add(stream)
+        if here.closing is None:
+            here.closing = _close_with_loop(here.streams)
+            await anext(here.closing)
 
     def _open(self, address: Address) -> socket.socket:
         # Not by create_connection, which leaks a socket when it is cancelled at the wrong moment.
@@ -347,11 +377,16 @@ class NativeTransport:
         loop = asyncio.get_running_loop()
         connection = Connection(max_answer_bytes=self._max_answer_bytes)
         if origin.scheme == "http":
-            _, stream = await loop.create_connection(lambda: Stream(connection, sock), sock=sock)
+            try:
+                _, stream = await loop.create_connection(lambda: Stream(connection, sock), sock=sock)
+            except RuntimeError:
+                if loop.is_closed():  # this is being collected, and asyncio could not close the connection
+                    raise GeneratorExit from None
+                raise
             return stream
         if self._ssl_context is None:
             try:
-                self._ssl_context = await asyncio.to_thread(default_context)  # it reads files
+                self._ssl_context = await in_thread(default_context, name="clocknext TLS")  # it reads files
             except RuntimeError:  # the interpreter is shutting down and starts no thread
                 self._ssl_context = default_context()
         left = deadline_at - loop.time()
@@ -380,30 +415,18 @@ async def _look_up(origin: Origin, deadline_at: float) -> Sequence[Address]:
         )
     except OSError as error:
         let_pass(error)
-    loop = asyncio.get_running_loop()
+    look_up = partial(socket.getaddrinfo, origin.host, origin.port, type=socket.SOCK_STREAM)
     try:
-        return await _before(deadline_at, loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM))
+        answer = in_thread(look_up, name="clocknext look-up")
     except RuntimeError:  # the interpreter is shutting down and starts no thread
-        return socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
-
-
-async def _before(deadline_at: float, coroutine: Coroutine[object, object, T]) -> T:
-    """Return the result of a coroutine, before a deadline on the loop's clock.
-
-    Raises:
-        TimeoutError: The deadline came first.
-    """
+        return look_up()
     alarm = Alarm()
-    task = asyncio.get_running_loop().create_task(coroutine)
-    task.add_done_callback(alarm.wake)
-    try:
-        if not task.done():
-            await alarm.wait_until(deadline_at)
-        if not task.done():
-            raise TimeoutError
-        return task.result()
-    finally:
-        _discard(task)
+    answer.add_done_callback(alarm.wake)
+    if not answer.done():
+        await alarm.wait_until(deadline_at)
+    if not answer.done():
+        raise TimeoutError
+    return answer.result()
 
 
 def _discard(task: "asyncio.Task[Any]") -> None:

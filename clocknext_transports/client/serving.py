@@ -8,6 +8,7 @@ the events that have a hook; one runner at a time takes them from the queue, in 
 after the hooks of what it reports, or when its time-out is over, if a hook takes longer.
 """
 
+import math
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
@@ -228,11 +229,12 @@ class Serving:
 
     # Without the lock
 
-    def run_hooks(self, *, in_background: bool) -> None:
+    def run_hooks(self, *, in_background: bool, most: float = math.inf) -> None:
         """Run the queued hooks, in order, unless another thread does.
 
         Args:
             in_background: A thread or task of the driver runs them: nothing that they raise may go on in it.
+            most: How many to run. A hook may record what is dropped, so that there is always another one.
 
         Raises:
             RuntimeError: A hook has forked and returned in the child.
@@ -242,7 +244,8 @@ class Serving:
                 return
             self.hook_runner = threading.current_thread()
         try:
-            while (item := self._next_in_queue()) is not None:
+            while (item := self._next_in_queue(most)) is not None:
+                most -= 1
                 if isinstance(item, Waiter):
                     item.event.set()
                 elif isinstance(item, str):
@@ -260,9 +263,9 @@ class Serving:
         if self.queue and not self.background.is_working:
             self.run_hooks(in_background=False)
 
-    def _next_in_queue(self) -> HookEvent | Waiter | str | None:
+    def _next_in_queue(self, most: float) -> HookEvent | Waiter | str | None:
         with self.lock:
-            if self.queue:
+            if self.queue and most > 0:
                 return self.queue.popleft()
             self.hook_runner = None
             return None

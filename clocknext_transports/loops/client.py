@@ -8,6 +8,7 @@ from clocknext_core.delivery import signal_operation
 from clocknext_core.resources.binding import Async
 from clocknext_transports.client.base import ClientBase, checked_timeout
 from clocknext_transports.loops.calls import Calls, Transport
+from clocknext_transports.process import fork
 
 T = TypeVar("T")
 D = TypeVar("D", bound=Calls[Any])
@@ -36,7 +37,7 @@ class LoopClient(ClientBase[Async, Transport, D], Generic[D]):
     async def record(self, encoded: EncodedSignal, wait: bool | None = None, /) -> TrackResult:
         """Buffer a signal, or send it and wait, as `signals.track` does."""
         self._check_world()
-        driver = self._driver
+        driver = self._own_driver if fork.flag[0] else self._driver
         if driver.engine.is_awaited(wait):
             return await driver.perform(driver.engine.call(signal_operation(encoded)))
         return await driver.record(encoded)

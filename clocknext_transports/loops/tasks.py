@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Protocol
 
 from clocknext_core import Answer, Closed, Request, Transmit, Wait
@@ -76,10 +77,14 @@ class Tasks(Background):
     def serve_all(self, start: Callable[[Transmit], object]) -> Wait | Closed:
         """Serve, start attempts and run hooks, until there is only a time to wait for, in `sleep`."""
         serving = self._serving
+        has_run_hooks = False
         while True:
             with serving.lock:
                 output = serving.serve()
                 has_hooks = bool(serving.queue) and serving.hook_runner is None
+                if isinstance(output, Wait) and has_hooks and has_run_hooks:
+                    # Those that were queued by hooks come after a turn of the loop, in which attempts go on.
+                    output, has_hooks = replace(output, until=serving.now()), False
                 if isinstance(output, Wait) and not has_hooks:
                     # Now: another thread's input may come before this task sleeps, and must wake it.
                     self._alarm = self._make_event()
@@ -87,7 +92,8 @@ class Tasks(Background):
             if isinstance(output, Transmit):
                 start(output)
             elif has_hooks:
-                serving.run_hooks(in_background=True)
+                serving.run_hooks(in_background=True, most=len(serving.queue))
+                has_run_hooks = True
             else:
                 return output
 

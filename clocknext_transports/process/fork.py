@@ -17,11 +17,20 @@ from clocknext_transports.process.log import logger
 T = TypeVar("T")
 
 
+class _Flag(Protocol):
+    """A number that tells a process from a forked child of it."""
+
+    def __getitem__(self, index: int, /) -> int:
+        """Return, at 0, 1 in the process that has set the flag and 0 in a child of it."""
+        ...
+
+
 class _Mark(Protocol):
     """Tells a process from a forked child of it."""
 
-    def is_set(self) -> bool:
-        """Return whether this process has set it."""
+    @property
+    def flag(self) -> _Flag:
+        """What to read where a call of a function would take too long."""
         ...
 
     def set(self) -> None:
@@ -40,14 +49,11 @@ class _Page:
 
     def __init__(self) -> None:
         assert sys.platform == "linux"
-        self._page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        self._page.madvise(self._WIPE_ON_FORK)
-
-    def is_set(self) -> bool:
-        return self._page[0] != 0
+        self.flag = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.flag.madvise(self._WIPE_ON_FORK)
 
     def set(self) -> None:
-        self._page[0] = 1
+        self.flag[0] = 1
 
 
 class _Pid:
@@ -55,9 +61,10 @@ class _Pid:
 
     def __init__(self) -> None:
         self._pid = 0
+        self.flag = self
 
-    def is_set(self) -> bool:
-        return self._pid == os.getpid()
+    def __getitem__(self, index: int, /) -> int:
+        return int(self._pid == os.getpid())
 
     def set(self) -> None:
         self._pid = os.getpid()
@@ -74,7 +81,8 @@ def _new_mark() -> _Mark:
 
 _mark = _new_mark()
 _mark.set()
-_is_marked = _mark.is_set
+flag: _Flag = _mark.flag
+"""`flag[0]` is 0 in a forked child where nothing has begun anew: `notice` has to be called."""
 _globals: list[Callable[[], object]] = []
 _restarts: WeakKeyDictionary[Any, Callable[[Any], None]] = WeakKeyDictionary()
 _turns: dict[int, threading.RLock] = {}
@@ -110,7 +118,7 @@ def registered() -> int:
 
 def notice() -> None:
     """Have everything begin anew, where this is a child and nothing has yet. Call it before taking a lock."""
-    if not _is_marked():
+    if not flag[0]:
         _begin_anew()
 
 

@@ -99,11 +99,11 @@ class SpoolWriter:
         if self._thread is not None:
             self._wake.notify()
             return True
-        thread = threading.Thread(target=self._work, name="clocknext-spool", daemon=True)
         try:
+            thread = threading.Thread(target=self._work, name="clocknext-spool", daemon=True)
             thread.start()
         except RuntimeError:
-            return False  # the interpreter is shutting down, or the system has no thread left
+            return False  # the interpreter is shutting down, or has no thread left or no daemon threads
         self._thread = thread
         return True
 

@@ -8,6 +8,7 @@ from clocknext_core import CheckReport, EncodedSignal, Engine, FlushReport, Oper
 from clocknext_core.delivery import signal_operation
 from clocknext_core.resources.binding import Blocking
 from clocknext_transports.client.base import ClientBase, checked_timeout
+from clocknext_transports.process import fork
 from clocknext_transports.sync.clock import Clock
 from clocknext_transports.sync.driver import Driver
 from clocknext_transports.sync.transport import NativeTransport, Transport
@@ -50,7 +51,11 @@ class ClockNext(ClientBase[Blocking, Transport, Driver]):
 
     def record(self, encoded: EncodedSignal, wait: bool | None = None, /) -> TrackResult:
         """Buffer a signal, or send it and wait, as `signals.track` does."""
-        driver = self._driver
+        # What `_driver` asks, without two calls of functions: most calls of a client are this one.
+        if fork.flag[0] and self._start_thread is _thread.start_new_thread:
+            driver = self._own_driver
+        else:
+            driver = self._driver
         if driver.engine.is_awaited(wait):
             return driver.perform(driver.engine.call(signal_operation(encoded)))
         return driver.record(encoded)

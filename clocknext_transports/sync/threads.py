@@ -158,13 +158,15 @@ class Threads(Background):
             timer.notify_all()
 
     def _start_thread(self) -> None:
-        thread = threading.Thread(target=self._work, name="clocknext", daemon=True)
         if not self._threads:
             self._on_start()
         try:
+            thread = threading.Thread(target=self._work, name="clocknext", daemon=True)
             thread.start()
         except RuntimeError:
-            return  # the interpreter is shutting down, or no thread can be had: the threads there are must do
+            # The interpreter is shutting down, has no thread left, or is a subinterpreter without daemon
+            # threads: the threads there are must do.
+            return
         self._threads.add(thread)
 
     def _work(self) -> None:
@@ -183,14 +185,16 @@ class Threads(Background):
     def _send(self, transmit: Transmit) -> None:
         """Carry an attempt out; interrupted, take it back. The lock is held, but not meanwhile."""
         serving = self._serving
-        self._busy += 1
-        serving.nudge()  # another thread serves, at once if there is more to send
         answer: Answer | None = None
-        serving.lock.release()
+        self._busy += 1
         try:
-            answer = self._exchange(transmit.request, transmit.deadline_at)
+            serving.nudge()  # another thread serves, at once if there is more to send
+            serving.lock.release()
+            try:
+                answer = self._exchange(transmit.request, transmit.deadline_at)
+            finally:
+                serving.lock.acquire()
         finally:
-            serving.lock.acquire()
             self._busy -= 1
             if answer is None:
                 serving.outbox.abandon(transmit.ticket, now=serving.now())
@@ -204,18 +208,20 @@ class Threads(Background):
         """
         serving = self._serving
         self._busy += 1
-        if is_last:
-            pass  # nothing is left to serve, and closing waits for the threads there are
-        elif not self._is_sleeping:
-            self.call()
-        elif serving.outbox.wakes_before(self.sleeping_until):
-            self.wake()
-        serving.lock.release()
         try:
-            serving.run_hooks(in_background=True)
+            if is_last:
+                pass  # nothing is left to serve, and closing waits for the threads there are
+            elif not self._is_sleeping:
+                self.call()
+            elif serving.outbox.wakes_before(self.sleeping_until):
+                self.wake()
+            serving.lock.release()
+            try:
+                serving.run_hooks(in_background=True)
+            finally:
+                # In a forked child, what held the lock may not exist.
+                serving.lock.acquire(blocking=not serving.is_abandoned)
         finally:
-            # In a forked child, what held the lock may not exist.
-            serving.lock.acquire(blocking=not serving.is_abandoned)
             self._busy -= 1
 
     def _sleep(self, until: float | None) -> None:

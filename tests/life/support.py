@@ -292,10 +292,10 @@ def workers() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("clocknext")]
 
 
-def wait_until(is_so: Callable[[], bool]) -> bool:
+def wait_until(is_so: Callable[[], bool], seconds: float = PATIENCE) -> bool:
     """Wait for what other threads will have done soon, and tell whether they did."""
     patience = threading.Event()
-    give_up_at = time.monotonic() + PATIENCE
+    give_up_at = time.monotonic() + seconds
     while not is_so() and time.monotonic() < give_up_at:
         patience.wait(0.002)
     return is_so()
