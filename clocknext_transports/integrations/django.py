@@ -19,7 +19,7 @@ from django.core import checks
 from django.utils.module_loading import import_string
 
 from clocknext_core import ClockNextError
-from clocknext_transports.integrations.hosting import AsyncStreamed, Streamed, block_for
+from clocknext_transports.integrations.hosting import AsyncStreamed, Details, Streamed, block_for
 from clocknext_transports.sync import ClockNext
 
 if TYPE_CHECKING:  # checked without the package
@@ -53,8 +53,8 @@ def _client() -> ClockNext:
 class BillingMiddleware:
     """Opens a `billing` block for each request, under WSGI and ASGI, until a streamed answer is sent.
 
-    `CLOCKNEXT["customer"]` names a function, or is one, that returns who is billed for a request: a customer's
-    id, keywords of `billing`, or `None`; under ASGI it may be a coroutine function. What it raises ends the
+    `CLOCKNEXT["customer"]` names a function, or is one, that returns who is billed for a request: a
+    customer's id, keywords of `billing`, or `None`; it may be a coroutine function. What it raises ends the
     request. `CLOCKNEXT["billing"]` has keywords of `billing` for all requests.
     """
 
@@ -125,18 +125,21 @@ def check_settings(app_configs: object = None, **details: object) -> list[Any]:
     except (ImportError, TypeError) as error:
         text = f"CLOCKNEXT['customer'] can't be used: {error}"
         found.append(checks.Error(text, hint="Name a function of a request.", id="clocknext.E002"))
+    if unknown := {*_setting("billing")} - {*Details.__annotations__}:
+        text = f"CLOCKNEXT['billing'] has unknown keys: {', '.join(sorted(unknown))}"
+        hint = f"Its keys are {', '.join(Details.__annotations__)}."
+        found.append(checks.Error(text, hint=hint, id="clocknext.E003"))
     try:
         ClockNext(**{**_setting("client"), "spool": None})  # without opening what a server may have open
-        block_for(ClockNext("cnk_check", disabled=True), "cus_check", _setting("billing"))
     except (ClockNextError, TypeError) as error:
         text = f"CLOCKNEXT['client'] can't be used: {error}"
         hint = "Tests and CI need no key with CLOCKNEXT_DISABLED=1 in the environment."
-        found.append(checks.Error(text, hint=hint, id="clocknext.E003"))
+        found.append(checks.Error(text, hint=hint, id="clocknext.E004"))
     names = list(settings.MIDDLEWARE)
     mine = f"{BillingMiddleware.__module__}.{BillingMiddleware.__name__}"
     if mine in names and _AUTHENTICATION in names and names.index(mine) < names.index(_AUTHENTICATION):
         text = "BillingMiddleware comes before AuthenticationMiddleware: requests have no user there."
-        found.append(checks.Warning(text, hint="Move it behind.", id="clocknext.W004"))
+        found.append(checks.Warning(text, hint="Move it behind.", id="clocknext.W005"))
     return found
 
 

@@ -75,7 +75,7 @@ class Streamed:
     """A response's body that is generated while it is sent, within a block of its own.
 
     Args:
-        body: An iterable, or an asynchronous one.
+        body: An iterable.
         open_block: Makes the block; called when the first part is asked for.
     """
 
@@ -99,8 +99,12 @@ class Streamed:
                 each.close()
 
 
-class AsyncStreamed(Streamed):
-    """The same for `async for`."""
+class AsyncStreamed:
+    """The same for `async for`, and not for `for`: Django tells them apart so."""
+
+    def __init__(self, body: Any, open_block: Callable[[], AbstractContextManager[object]]) -> None:
+        self._body = body
+        self._open_block = open_block
 
     async def __aiter__(self) -> AsyncGenerator[Any, None]:
         try:

@@ -43,13 +43,14 @@ class Load:
 
     Args:
         host: The server.
-        prefix: What the paths begin with.
+        prefixes: What the paths begin with, in turn.
     """
 
-    def __init__(self, host: Host, prefix: str = "/") -> None:
-        host.get(f"{prefix}first")
-        self.answered = 1
-        self._host, self._prefix = host, prefix
+    def __init__(self, host: Host, *prefixes: str) -> None:
+        for number, prefix in enumerate(prefixes):
+            host.get(f"{prefix}first-{number}")
+        self.answered = 0
+        self._host, self._prefixes = host, prefixes
         self._enough = threading.Event()
         self._threads = [threading.Thread(target=self._send, args=(name,)) for name in "abcd"]
         for thread in self._threads:
@@ -59,7 +60,8 @@ class Load:
         for number in range(MOST):
             connection = http.client.HTTPConnection("127.0.0.1", self._host.port, timeout=PATIENCE)
             try:
-                connection.request("GET", f"{self._prefix}{name}-{number}")
+                prefix = self._prefixes[number % len(self._prefixes)]
+                connection.request("GET", f"{prefix}{name}-{number}")
                 if connection.getresponse().status == 200:
                     self.answered += 1
             except (OSError, http.client.HTTPException):
@@ -85,3 +87,17 @@ def check_all_billed(host: Host, server: EmulatorServer, folder: Path, least: in
     assert recorded == billed, (len(recorded), len(billed), host.log)
     assert "was destroyed" not in host.log, host.log
     assert "Traceback" not in host.log, host.log
+
+
+def check_customers(host: Host, server: EmulatorServer, *prefixes: str) -> None:
+    """Send requests of two customers in turn, and of none; require that each is billed to its own."""
+    customers = ["cus_123", "cus_456"]
+    for place, prefix in enumerate(prefixes):
+        for number in range(4):
+            host.get(f"{prefix}{place}{number}?as={customers[number % 2]}")
+        host.get(f"{prefix}{place}9")
+    host.stop()
+    billed = [(each.customer_id, each.key, each.output_tokens) for each in server.ledger.signals]
+    expected = [(customer, "chat_credit", 5) for customer in customers * 2 * len(prefixes)]
+    assert sorted(billed) == sorted(expected), host.log
+    assert host.log.count("unbilled unattributed") == len(prefixes), host.log

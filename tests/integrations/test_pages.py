@@ -16,6 +16,8 @@ PACKAGES = {
 }
 FRAMEWORKS = {
     "asgi": "fastapi",
+    "flask": "flask",
+    "django": "django",
 }
 """Whose pages `tests/frameworks` runs, which has the packages."""
 
@@ -26,13 +28,12 @@ def test_every_page_is_run() -> None:
 
 @pytest.mark.parametrize("name", PACKAGES)
 def test_the_program_on_the_page_runs(name: str) -> None:
-    run_page(name, PACKAGES[name])
-
-
-def run_page(name: str, package: str) -> None:
-    """Run the first program of a page, where its package is installed."""
-    pytest.importorskip(package, exc_type=ImportError)
-    text = (WITH_PACKAGES / f"{name}.md").read_text(encoding="utf-8")
-    program = text.partition("```python\n")[2].partition("```\n")[0]
-    exec(compile(program, f"{name}.md", "exec"), {"__name__": "__main__"})
+    pytest.importorskip(PACKAGES[name], exc_type=ImportError)
+    exec(compile(program_of(name), f"{name}.md", "exec"), {"__name__": "__main__"})
     gc.collect()
+
+
+def program_of(name: str) -> str:
+    """Return the first program of a page."""
+    text = (WITH_PACKAGES / f"{name}.md").read_text(encoding="utf-8")
+    return text.partition("```python\n")[2].partition("```\n")[0]
