@@ -219,7 +219,7 @@ class Run:
             "CLOCKNEXT_API_KEY": service.api_key,
             "CLOCKNEXT_BASE_URL": service.url,
         }
-        return subprocess.Popen(arguments, env=environment, stderr=subprocess.DEVNULL)  # noqa: S603
+        return subprocess.Popen(arguments, env=environment, stderr=subprocess.DEVNULL)
 
     def _stop_relays(self) -> None:
         for relay in self._relays:
@@ -264,7 +264,7 @@ def _count(url: str) -> int:
 
 def _process(*arguments: object) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "tests.postgres.acceptance", *map(str, arguments)]
-    return subprocess.Popen(command)  # noqa: S603
+    return subprocess.Popen(command)
 
 
 def main() -> int:
