@@ -1,12 +1,16 @@
 """The outbox in PostgreSQL, on an embedded server: recording, claiming, relaying, and the table's size."""
 
+import asyncio
+import json
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any
+from importlib import import_module
+from typing import Any, Literal, TypeAlias
 
 import psycopg
+import sqlalchemy
 
 from clocknext_core import Answer, BatchPolicy, Request, Response
 from clocknext_transports import ClockNext
@@ -15,7 +19,7 @@ from clocknext_transports.postgres import ClaimingSpool, Relay, migrate, outbox
 from clocknext_transports.postgres.embedded import EmbeddedServer
 from tests.benchmarks import ours
 from tests.benchmarks.delivering import CONCURRENCY
-from tests.benchmarks.rounds import Claim, Figure, Result, Stopwatch, alternate, single
+from tests.benchmarks.rounds import Claim, Contestant, Figure, Result, Stopwatch, alternate, single
 from tests.benchmarks.setting import Setting
 from tests.benchmarks.typical import API_KEY, arguments, body, holding
 
@@ -74,39 +78,126 @@ def _fill(connection: "psycopg.Connection[Any]", count: int) -> None:
 
 
 def measure_recording(setting: Setting) -> Result:
-    """Measure a signal in a transaction beside an insert of the same row by the same driver."""
-    count = setting.pieces(2000)
-    with _database() as url, psycopg.connect(url) as connection:
-        figures = alternate(
-            [
-                single("plain INSERT, psycopg", partial(_insert, connection, count)),
-                single("outbox(conn).signals.credit", partial(_record, connection, count)),
-            ],
-            setting.rounds,
-        )
-    claim = Claim("outbox(conn).signals.credit", ("plain INSERT, psycopg",), most=1.25)
-    return Result("Recording in a transaction", "µs", figures, [claim])
+    """Measure a signal in a transaction beside an insert of the same row by the same driver.
+
+    The plain insert has a random key, and a body that is there already; the one by hand makes its body of a
+    dictionary, as a program would that records without the library.
+    """
+    count = setting.pieces(1500)
+    contestants: list[Contestant] = []
+    claims: list[Claim] = []
+    with _database() as url, ExitStack() as stack:
+        for driver, open_surface in _SURFACES.items():
+            run = stack.enter_context(open_surface(url))
+            plain, by_hand, ours = f"INSERT, {driver}", f"INSERT by hand, {driver}", f"outbox, {driver}"
+            contestants += [
+                single(plain, partial(run, count, "plain")),
+                single(by_hand, partial(run, count, "by hand")),
+                single(ours, partial(run, count, "outbox")),
+            ]
+            claims += [Claim(ours, (plain,), most=1.25), Claim(ours, (by_hand,))]
+        figures = alternate(contestants, setting.rounds)
+    return Result("Recording in a transaction", "µs", figures, claims)
 
 
-def _insert(connection: "psycopg.Connection[Any]", count: int) -> Figure:
-    keys = [environment.new_key() for _ in range(count)]
-    row = body(0)
-    watch = Stopwatch()
-    for key in keys:
-        connection.execute("INSERT INTO clocknext_outbox (key, body) VALUES (%s, %s)", (key, row))
-    figure = watch.per(count)
-    connection.rollback()
-    return figure
+_Way: TypeAlias = Literal["plain", "by hand", "outbox"]
+_Run: TypeAlias = Callable[[int, _Way], Figure]
 
 
-def _record(connection: "psycopg.Connection[Any]", count: int) -> Figure:
+def _row(way: _Way, ready: bytes) -> tuple[str, bytes]:
+    key = environment.new_key()
+    if way == "plain":
+        return key, ready
     given = arguments(0)
-    watch = Stopwatch()
-    for _ in range(count):
-        outbox(connection).signals.credit(**given)
-    figure = watch.per(count)
-    connection.rollback()
-    return figure
+    made = {
+        "customerId": given["customer_id"],
+        "type": "credit",
+        "model": given["model"],
+        "inputTokens": given["tokens"]["input"],
+        "outputTokens": given["tokens"]["output"],
+        "cacheTokens": given["tokens"]["cache"],
+        "key": given["key"],
+        "member": given["member"],
+        "custom": given["custom"],
+        "idempotencyKey": key,
+    }
+    return key, json.dumps(made, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+@contextmanager
+def _psycopg(url: str) -> Generator[_Run, None, None]:
+    with psycopg.connect(url) as connection:
+
+        def run(count: int, way: _Way) -> Figure:
+            ready = body(0)
+            watch = Stopwatch()
+            if way == "outbox":
+                for _ in range(count):
+                    outbox(connection).signals.credit(**arguments(0))
+            else:
+                for _ in range(count):
+                    connection.execute(_PLAIN, _row(way, ready))
+            figure = watch.per(count)
+            connection.rollback()
+            return figure
+
+        yield run
+
+
+_PLAIN = "INSERT INTO clocknext_outbox (key, body) VALUES (%s, %s)"
+
+
+@contextmanager
+def _sqlalchemy(url: str) -> Generator[_Run, None, None]:
+    engine = sqlalchemy.create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1))
+    statement = sqlalchemy.text("INSERT INTO clocknext_outbox (key, body) VALUES (:key, :body)")
+    with engine.connect() as connection:
+
+        def run(count: int, way: _Way) -> Figure:
+            ready = body(0)
+            watch = Stopwatch()
+            if way == "outbox":
+                for _ in range(count):
+                    outbox(connection).signals.credit(**arguments(0))
+            else:
+                for _ in range(count):
+                    key, made = _row(way, ready)
+                    connection.execute(statement, {"key": key, "body": made})
+            figure = watch.per(count)
+            connection.rollback()
+            return figure
+
+        yield run
+    engine.dispose()
+
+
+@contextmanager
+def _asyncpg(url: str) -> Generator[_Run, None, None]:
+    async def record(count: int, way: _Way) -> Figure:
+        ready = body(0)
+        transaction = connection.transaction()
+        await transaction.start()
+        watch = Stopwatch()
+        if way == "outbox":
+            for _ in range(count):
+                await outbox(connection).signals.credit(**arguments(0))
+        else:
+            for _ in range(count):
+                await connection.execute(
+                    "INSERT INTO clocknext_outbox (key, body) VALUES ($1, $2)", *_row(way, ready)
+                )
+        figure = watch.per(count)
+        await transaction.rollback()
+        return figure
+
+    with asyncio.Runner() as runner:
+        asyncpg: Any = import_module("asyncpg")  # without types of its own
+        connection: Any = runner.run(asyncpg.connect(url))
+        yield lambda count, way: runner.run(record(count, way))
+        runner.run(connection.close())
+
+
+_SURFACES = {"psycopg": _psycopg, "SQLAlchemy": _sqlalchemy, "asyncpg": _asyncpg}
 
 
 # Claiming while an old snapshot is held

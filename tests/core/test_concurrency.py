@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from clocknext_core import BatchPolicy, FallingBehind, RetryPolicy, ValidationError
+from clocknext_core import BatchPolicy, FallingBehind, RetryPolicy, Transmit, ValidationError
 from clocknext_core.backlog import LOOK_EVERY, OVER, Backlog
 from clocknext_core.concurrency import (
     CHANCE,
@@ -24,7 +24,8 @@ from clocknext_core.concurrency import (
 )
 from clocknext_core.gate import OUTAGE_AFTER, Gate
 from clocknext_core.verdicts import Verdict
-from tests.core.support import Dice, config
+from tests.core.bench import Bench as OutboxBench
+from tests.core.support import Dice, config, success
 
 NEVER = -math.inf
 
@@ -261,3 +262,17 @@ def test_a_minute_of_growing_is_reported_once() -> None:
 def test_what_shrinks_or_meets_a_bad_service_is_not_reported() -> None:
     assert not any(looks(Backlog(5), [100, 200, 300, 400, 400, 500, 600, 700, 800]))
     assert not any(looks(Backlog(5), [*range(100, 2000, 100)], is_well=False))
+
+
+def test_the_outbox_reports_that_it_falls_behind() -> None:
+    bench = OutboxBench(BatchPolicy(max_size=1, max_concurrency=1, max_queue_size=1000))
+    outputs: list[object] = []
+    for number in range(10):
+        now = LOOK_EVERY * number
+        bench.record(*(f"{number}-{each}" for each in range(3)), now=now)
+        outputs += bench.drain(now)
+        sent = [each for each in outputs if isinstance(each, Transmit)][-1]
+        bench.outbox.handle_answer(sent.ticket, success(), now=now)
+        outputs += bench.drain(now)
+    (event,) = [each for each in outputs if isinstance(each, FallingBehind)]
+    assert (event.max_concurrency, event.seconds >= OVER, event.delivered < event.recorded) == (1, True, True)
