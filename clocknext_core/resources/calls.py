@@ -189,8 +189,8 @@ class ModelCall:
 
 
 _ESTIMATED: Final = (
-    "the counts are the framework's estimate, as no chunk of the stream had usage; OpenAI has to be asked for it, "
-    'with stream_options={"include_usage": True}'
+    "the counts are the framework's estimate, since no chunk of the stream had usage; OpenAI has to be asked "
+    'for it, with stream_options={"include_usage": True}'
 )
 
 

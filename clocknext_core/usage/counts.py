@@ -7,6 +7,7 @@ that is larger than the prompt is not inside it, and a total adds up in one way 
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import product
 from typing import Final, Literal, NamedTuple, TypeAlias, cast
 
@@ -320,8 +321,13 @@ def _take_other(found: _Gathering, meaning: Name, where: str, name: str, value: 
 
 
 def _note_modality(found: _Gathering, name: str, value: object) -> None:
-    if set(plain_name(name).split("_")) & _MODALITIES and (number := _number(value)) is not None:
+    if _names_modality(name) and (number := _number(value)) is not None:
         found.modal[plain_name(name)] = number
+
+
+@lru_cache(maxsize=512)
+def _names_modality(name: str) -> bool:
+    return not _MODALITIES.isdisjoint(plain_name(name).split("_"))
 
 
 def _settled(found: _Gathering, path: str) -> Counts:

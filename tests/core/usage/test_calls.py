@@ -281,3 +281,47 @@ def test_a_failure_after_an_answer_began_may_cost_and_says_what_was_seen() -> No
         ("RuntimeError", True),
         ("left", True),
     ]
+
+
+def test_an_answer_that_had_begun_is_reported_though_nothing_of_it_can_be_handed_over() -> None:
+    client = Client()
+    started(client).failed(ValueError(), has_begun=True)
+    started(client).failed(ValueError())
+    assert client.reasons == ["partial"]
+
+
+PIECES: list[dict[str, object]] = [{"id": ID, "usage": None}, {"id": ID}]
+ESTIMATE = {"prompt_tokens": CHAT_USAGE["prompt_tokens"], "completion_tokens": 99}
+
+
+@pytest.mark.parametrize(
+    ("chunks", "reason"),
+    [
+        ([*PIECES, {"usage": CHAT_USAGE}], None),
+        # Anthropic reports the prompt at its start and the output at its end.
+        (
+            [
+                {"usage": {**CHAT_USAGE, "completion_tokens": 1}},
+                {"usage": {**CHAT_USAGE, "prompt_tokens": 0}},
+            ],
+            None,
+        ),
+        (PIECES, "no_usage"),
+        ([], "no_usage"),
+        ([{"usage": ESTIMATE}], "no_usage"),
+        (None, "no_usage"),  # whatever can't be read is never billed
+    ],
+)
+def test_a_whole_that_a_framework_assembled_is_billed_where_chunks_reported_its_counts(
+    chunks: Any, reason: str | None
+) -> None:
+    client = Client()
+    started(client).assembled(RESPONSE, chunks)
+    assert client.reasons == ([] if reason is None else [reason])
+    assert len(client.held) == (1 if reason is None else 0)
+
+
+def test_an_assembled_whole_without_usage_is_reported() -> None:
+    client = Client()
+    started(client).assembled({"id": ID, "object": "chat.completion"}, PIECES)
+    assert client.reasons == ["no_usage"]

@@ -1,0 +1,549 @@
+"""Traps between a model and a bill that users of other meters fell into, with the real packages.
+
+What is a trap of every package alike, such as streams that are left, is in the contract.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
+from typing import Any
+
+import pytest
+
+from clocknext_core import Unbilled
+from clocknext_core.usage.streams import Drain
+from clocknext_transports import ClockNext
+from clocknext_transports.emulator import Completion, ModelServer
+from tests.integrations.adapters import (
+    MESSAGES,
+    AnthropicSync,
+    LangChainSync,
+    LiteLLMAsync,
+    LiteLLMSync,
+    OpenAISync,
+)
+from tests.integrations.conftest import Billed, Reports
+from tests.integrations.test_contract import WHO, answer, counts, reasons
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+ASK: dict[str, Any] = {"model": "gpt-4o", "messages": MESSAGES}
+
+
+@pytest.fixture
+def openai(models: ModelServer, cnk: ClockNext) -> OpenAISync:
+    return OpenAISync(models.url, cnk)
+
+
+@pytest.fixture
+def anthropic(models: ModelServer, cnk: ClockNext) -> AnthropicSync:
+    return AnthropicSync(models.url, cnk)
+
+
+@pytest.fixture
+def litellm(models: ModelServer, cnk: ClockNext) -> LiteLLMSync:
+    return LiteLLMSync(models.url, cnk)
+
+
+@pytest.fixture
+def langchain(models: ModelServer, cnk: ClockNext) -> LangChainSync:
+    return LangChainSync(models.url, cnk)
+
+
+@pytest.fixture
+def scope(cnk: ClockNext) -> Iterator[None]:
+    with cnk.billing(**WHO):  # type: ignore[arg-type]
+        yield
+
+
+# 1. Usage comes in the last chunk alone, and only if asked for
+
+
+@pytest.mark.usefixtures("scope")
+def test_trap_1_usage_is_asked_for_and_the_chunk_that_the_user_did_not_ask_for_is_left_out(
+    openai: OpenAISync, models: ModelServer, billed: Billed, reports: list[Unbilled]
+) -> None:
+    models.script(answer(openai), answer(openai))
+    create = openai.client.chat.completions.create
+    assert all(chunk.choices for chunk in create(**ASK, stream=True))
+    asked = list(create(**ASK, stream=True, stream_options={"include_usage": True}))
+    assert [bool(chunk.choices) for chunk in asked[-2:]] == [True, False]
+    assert [request.body["stream_options"] for request in models.requests] == [{"include_usage": True}] * 2
+    assert counts(billed) == [(12, 7, 0), (12, 7, 0)]
+    assert reports == []
+
+
+@pytest.mark.usefixtures("scope")
+@pytest.mark.parametrize("how", ["stream_options", "extra_body"])
+def test_trap_1_an_explicit_false_is_respected_and_reported(
+    how: str, openai: OpenAISync, models: ModelServer, billed: Billed, reports: list[Unbilled]
+) -> None:
+    models.script(answer(openai))
+    no = {"include_usage": False}
+    options: dict[str, Any] = {how: no if how == "stream_options" else {"stream_options": no}}
+    list(openai.client.chat.completions.create(**ASK, stream=True, **options))
+    assert models.requests[0].body["stream_options"] == no
+    assert reasons(reports) == ["no_usage"]
+    assert billed() == ()
+
+
+@pytest.mark.usefixtures("scope")
+def test_trap_1_the_empty_chunk_that_azure_begins_with_is_passed_on(
+    openai: OpenAISync, models: ModelServer, billed: Billed
+) -> None:
+    models.script(answer(openai, has_empty_chunk=True))
+    chunks = list(openai.client.chat.completions.create(**ASK, stream=True))
+    assert [len(chunk.choices) for chunk in chunks].count(0) == 1
+    assert not chunks[0].choices
+    assert counts(billed) == [(12, 7, 0)]
+
+
+# 2. Aborts are charged all the same
+
+
+@pytest.mark.usefixtures("scope")
+@pytest.mark.parametrize("how", ["break", "close", "collected"])
+def test_trap_2_a_policy_that_drains_reads_what_an_aborted_stream_costs(
+    how: str, models: ModelServer, cnk: ClockNext, billed: Billed, reports: Reports
+) -> None:
+    adapter = OpenAISync(models.url, cnk, on_abort=Drain())
+    models.script(answer(adapter, text="word " * 50))
+    if how == "break":
+        with adapter.client.chat.completions.create(**ASK, stream=True) as stream:
+            for _ in stream:
+                break
+    else:
+        adapter.leave(how)
+    if how == "collected":  # a finalizer reads no network
+        assert reasons(reports) == ["partial"]
+        assert billed() == ()
+    else:
+        assert counts(billed) == [(12, 7, 0)]
+        assert reports == []
+
+
+@pytest.mark.usefixtures("scope")
+def test_trap_2_draining_ends_at_its_bound(
+    models: ModelServer, cnk: ClockNext, billed: Billed, reports: list[Unbilled]
+) -> None:
+    adapter = OpenAISync(models.url, cnk, on_abort=Drain(max_chunks=3))
+    models.script(answer(adapter, text="word " * 50))
+    adapter.leave("close")
+    assert reasons(reports) == ["partial"]
+    assert billed() == ()
+
+
+# 3. Two layers see one call
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("is_trusted", [True, False])
+def test_trap_3_langchain_over_a_metered_client_is_one_bill(
+    is_trusted: bool,
+    streamed: bool,
+    openai: OpenAISync,
+    langchain: LangChainSync,
+    models: ModelServer,
+    cnk: ClockNext,
+    billed: Billed,
+    reports: list[Unbilled],
+) -> None:
+    import langchain_openai
+
+    completions = openai.client.chat.completions
+    chat = langchain_openai.ChatOpenAI(
+        model="gpt-4o", client=completions, root_client=openai.client, async_client=completions,
+        api_key="sk-test", callbacks=[langchain.handler], stream_usage=True,
+    )  # fmt: skip
+    own = {} if is_trusted else {"response_id": "chatcmpl-523"}
+    models.script(answer(openai, cached_tokens=5, **own), answer(openai, cached_tokens=5, **own))
+    for _ in range(2):
+        with cnk.billing(**WHO):  # type: ignore[arg-type]
+            assert "".join(str(c.content) for c in chat.stream("?")) if streamed else chat.invoke("?").content
+    assert counts(billed) == [(7, 7, 5), (7, 7, 5)]
+    assert reasons(reports) == ["seen_already"] * 2
+
+
+@pytest.mark.usefixtures("scope")
+@pytest.mark.parametrize("streamed", [False, True])
+def test_trap_3_litellm_over_a_metered_client_is_one_bill(
+    streamed: bool,
+    openai: OpenAISync,
+    litellm: LiteLLMSync,
+    models: ModelServer,
+    billed: Billed,
+    reports: list[Unbilled],
+) -> None:
+    models.script(answer(openai))
+    litellm.call["client"] = openai.client
+    assert (litellm.read() if streamed else litellm.complete()) == "One two three."
+    litellm.settle(1)
+    assert counts(billed) == [(12, 7, 0)]
+    assert reasons(reports) == ["seen_already"]
+
+
+# 4. LiteLLM calls both halves of its callbacks
+
+
+@pytest.mark.usefixtures("scope")
+def test_trap_4_both_callbacks_of_litellm_for_one_call_are_one_bill(
+    models: ModelServer, cnk: ClockNext, billed: Billed, reports: list[Unbilled]
+) -> None:
+    adapter = LiteLLMAsync(models.url, cnk)
+    logger = adapter.litellm.callbacks[0]
+    seen: list[dict[str, Any]] = []
+    hand_over = logger.log_success_event
+
+    def twice(kwargs: dict[str, Any], response_obj: object, start_time: object, end_time: object) -> None:
+        seen.append(kwargs)
+        hand_over(kwargs, response_obj, start_time, end_time)
+        # What the other half gets is the same call, or a copy of what belongs to it.
+        hand_over(dict(kwargs), response_obj, start_time, end_time)
+
+    logger.log_success_event = twice
+    models.script(answer(adapter))
+    adapter.complete()
+    assert seen
+    assert counts(billed) == [(12, 7, 0)]
+    assert reports == []
+
+
+# 5. A framework's own cache calls back with full usage
+
+
+@pytest.mark.usefixtures("scope")
+def test_trap_5_an_answer_of_litellms_cache_is_not_billed(
+    litellm: LiteLLMSync, models: ModelServer, billed: Billed, reports: list[Unbilled]
+) -> None:
+    from litellm.caching.caching import Cache
+
+    litellm.litellm.cache = Cache(type="local")
+    try:
+        models.script(answer(litellm))
+        for _ in range(2):
+            litellm.litellm.completion(**litellm.call, caching=True)
+            litellm.settle(1)
+    finally:
+        litellm.litellm.cache = None
+    assert len(models.requests) == 1
+    assert counts(billed) == [(12, 7, 0)]
+    assert reasons(reports) == ["cache_hit"]
+
+
+@pytest.mark.usefixtures("scope")
+def test_trap_5_an_answer_of_langchains_cache_is_not_billed(
+    langchain: LangChainSync, models: ModelServer, billed: Billed, reports: list[Unbilled]
+) -> None:
+    from langchain_core.caches import InMemoryCache
+
+    langchain.chat.cache = InMemoryCache()
+    models.script(answer(langchain))
+    assert langchain.complete() == langchain.complete() == "One two three."
+    assert len(models.requests) == 1
+    assert counts(billed) == [(12, 7, 0)]
+    assert reasons(reports) == ["cache_hit"]
+
+
+# 6, 7. Cached tokens are inside or beside the prompt, reasoning inside or beside the output
+
+
+@pytest.mark.usefixtures("scope")
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("name", ["openai", "anthropic", "litellm", "langchain"])
+def test_trap_6_and_7_cached_tokens_and_reasoning_are_counted_once(
+    name: str, streamed: bool, request: pytest.FixtureRequest, models: ModelServer, billed: Billed
+) -> None:
+    adapter = request.getfixturevalue(name)
+    models.script(answer(adapter, output_tokens=20, cached_tokens=5, reasoning_tokens=8))
+    adapter.read() if streamed else adapter.complete()
+    adapter.settle(1)
+    assert counts(billed) == [(7, 20, 5)]
+
+
+# 8. Retries happen inside one call
+
+
+@pytest.mark.usefixtures("scope")
+def test_trap_8_attempts_that_fail_inside_one_call_cost_nothing(
+    openai: OpenAISync, models: ModelServer, billed: Billed, reports: list[Unbilled]
+) -> None:
+    models.script(
+        Completion(status=500, retry_after="0"), Completion(status=429, retry_after="0"), answer(openai)
+    )
+    assert openai.read() == "One two three."
+    assert len(models.requests) == 3
+    assert counts(billed) == [(12, 7, 0)]
+    assert reports == []
+
+
+# 9. Background responses answer elsewhere and later, and are read more than once
+
+
+def test_trap_9_a_background_response_is_billed_once_to_whom_it_was_begun_for(
+    openai: OpenAISync, models: ModelServer, cnk: ClockNext, billed: Billed, reports: list[Unbilled]
+) -> None:
+    models.script(answer(openai, response_id="resp_7f3a00c0ffee"))
+    with cnk.billing(customer_id="cus_123", key="chat_credit", member="first@b.c"):
+        begun = openai.client.responses.create(model="gpt-4o", input="Hello?", background=True)
+    assert begun.status == "queued"
+    with cnk.billing(customer_id="cus_123", key="chat_credit", member="other@b.c"):
+        for _ in range(3):
+            done = openai.client.responses.retrieve(begun.id)
+    assert done.status == "completed"
+    (log,) = billed()
+    assert (log.member, log.input_tokens, log.output_tokens) == ("first@b.c", 12, 7)
+    assert {*reasons(reports)} <= {"seen_already"}
+
+
+# 10. Helpers that escape wrappers
+
+
+def _raw(client: Any) -> object:
+    return client.chat.completions.with_raw_response.create(**ASK).parse()
+
+
+def _streaming_response(client: Any) -> object:
+    with client.chat.completions.with_streaming_response.create(**ASK) as response:
+        return response.parse()
+
+
+def _parse(client: Any) -> object:
+    from pydantic import BaseModel
+
+    class Word(BaseModel):
+        word: str
+
+    return client.chat.completions.parse(**ASK, response_format=Word)
+
+
+def _stream_helper(client: Any) -> object:
+    with client.chat.completions.stream(**ASK) as stream:
+        return [*stream]
+
+
+def _raw_stream(client: Any) -> object:
+    return [*client.chat.completions.with_raw_response.create(**ASK, stream=True).parse()]
+
+
+HELPERS: list[Callable[[Any], object]] = [
+    _raw,
+    _streaming_response,
+    _parse,
+    _stream_helper,
+    _raw_stream,
+    lambda client: client.with_options(timeout=5).chat.completions.create(**ASK),
+    lambda client: client.copy().copy(max_retries=0).chat.completions.create(**ASK),
+    lambda client: client.responses.with_raw_response.create(model="gpt-4o", input="?").parse(),
+    lambda client: client.embeddings.create(model="text-embedding-3-small", input="?"),
+]
+
+
+@pytest.mark.usefixtures("scope")
+@pytest.mark.parametrize("call", HELPERS, ids=range(len(HELPERS)))
+def test_trap_10_openais_helpers_are_billed_once(
+    call: Callable[[Any], object],
+    openai: OpenAISync,
+    models: ModelServer,
+    billed: Billed,
+    reports: list[Unbilled],
+) -> None:
+    models.script(answer(openai, text='{"word": "one"}', model="gpt-4o"))
+    assert call(openai.client)
+    (log,) = billed()
+    assert (log.input_tokens, log.output_tokens) == (12, 0 if models.requests[0].api == "embeddings" else 7)
+    assert reports == []
+
+
+def _anthropic_streaming_response(client: Any, call: dict[str, Any]) -> object:
+    with client.messages.with_streaming_response.create(**call) as response:
+        return response.parse()
+
+
+def _anthropic_stream(client: Any, call: dict[str, Any]) -> object:
+    with client.messages.stream(**call) as stream:
+        return stream.get_final_message()
+
+
+ANTHROPICS: list[Callable[[Any, dict[str, Any]], object]] = [
+    lambda client, call: client.messages.with_raw_response.create(**call).parse(),
+    _anthropic_streaming_response,
+    _anthropic_stream,
+    lambda client, call: client.with_options(timeout=5).messages.create(**call),
+    lambda client, call: client.copy().messages.create(**call),
+    lambda client, call: client.beta.messages.create(**call),
+]
+
+
+@pytest.mark.usefixtures("scope")
+@pytest.mark.parametrize("call", ANTHROPICS, ids=range(len(ANTHROPICS)))
+def test_trap_10_anthropics_helpers_are_billed_once(
+    call: Callable[[Any, dict[str, Any]], object],
+    anthropic: AnthropicSync,
+    models: ModelServer,
+    billed: Billed,
+    reports: list[Unbilled],
+) -> None:
+    models.script(answer(anthropic))
+    assert call(anthropic.client, anthropic.call)
+    assert counts(billed) == [(12, 7, 0)]
+    assert reports == []
+
+
+@pytest.mark.usefixtures("scope")
+def test_trap_10_a_raw_response_that_the_user_never_parses_is_billed(
+    openai: OpenAISync, models: ModelServer, billed: Billed
+) -> None:
+    models.script(answer(openai))
+    raw = openai.client.chat.completions.with_raw_response.create(**ASK)
+    assert raw.headers["content-type"].startswith("application/json")
+    assert counts(billed) == [(12, 7, 0)]
+
+
+# 11. A stream keeps its type
+
+
+@pytest.mark.usefixtures("scope")
+def test_trap_11_a_stream_keeps_its_type_its_block_and_its_response(
+    openai: OpenAISync, anthropic: AnthropicSync, models: ModelServer, billed: Billed
+) -> None:
+    import anthropic as anthropics
+    import openai as openais
+
+    models.script(answer(openai), answer(anthropic))
+    assert isinstance(openai.client, openais.OpenAI)
+    assert isinstance(anthropic.client, anthropics.Anthropic)
+    for stream, kind in (
+        (openai.client.chat.completions.create(**ASK, stream=True), openais.Stream),
+        (anthropic.client.messages.create(**anthropic.call, stream=True), anthropics.Stream),
+    ):
+        assert isinstance(stream, kind)
+        with stream as entered:
+            assert entered is stream
+            assert stream.response.status_code == 200
+            assert [*stream]
+        assert stream.response.is_closed
+        stream.close()
+    assert counts(billed) == [(12, 7, 0), (12, 7, 0)]
+
+
+# 12. Pools and workers lose contexts, or keep the first caller's
+
+
+def test_trap_12_a_worker_that_keeps_the_first_callers_context_bills_nobody_else(
+    openai: OpenAISync, models: ModelServer, cnk: ClockNext, billed: Billed, reports: list[Unbilled]
+) -> None:
+    models.script(answer(openai), answer(openai), answer(openai))
+    with ThreadPoolExecutor(1) as pool:
+        with cnk.billing(customer_id="cus_123", key="chat_credit", member="first@b.c"):
+            stale = copy_context()
+            pool.submit(stale.run, openai.complete).result()
+        with cnk.billing(customer_id="cus_123", key="chat_credit", member="second@b.c"):
+            pool.submit(stale.run, openai.complete).result()  # a stale context
+            pool.submit(openai.complete).result()  # none
+    assert [log.member for log in billed()] == ["first@b.c"]
+    assert reasons(reports) == ["scope_ended", "unattributed"]
+
+
+def test_trap_12_a_stream_that_another_task_reads_is_billed_to_whom_it_was_begun_for(
+    openai: OpenAISync, models: ModelServer, cnk: ClockNext, billed: Billed, reports: list[Unbilled]
+) -> None:
+    models.script(answer(openai))
+    with cnk.billing(customer_id="cus_123", key="chat_credit", member="first@b.c"):
+        stream = openai.client.chat.completions.create(**ASK, stream=True)
+    with (
+        ThreadPoolExecutor(1) as pool,
+        cnk.billing(customer_id="cus_123", key="chat_credit", member="other@b.c"),
+    ):
+        pool.submit(copy_context().run, lambda: [*stream]).result()
+    assert [log.member for log in billed()] == ["first@b.c"]
+    assert reports == []
+
+
+# 13. Clients of the user's service forge what is in a request
+
+
+FORGED: dict[str, Any] = {
+    "user": "cus_123",
+    "metadata": {"customer_id": "cus_123", "user_id": "cus_123", "key": "chat_credit"},
+    "extra_headers": {"x-customer-id": "cus_123", "x-clocknext-customer": "cus_123"},
+}
+
+
+def test_trap_13_a_customer_in_the_request_is_not_billed(
+    openai: OpenAISync, litellm: LiteLLMSync, models: ModelServer, billed: Billed, reports: list[Unbilled]
+) -> None:
+    models.script(answer(openai), answer(litellm))
+    openai.client.chat.completions.create(**ASK, **FORGED, extra_body={"customer_id": "cus_123"})
+    litellm.litellm.completion(**litellm.call, **FORGED)
+    litellm.settle(1)
+    assert reasons(reports) == ["unattributed"] * 2
+    assert billed() == ()
+
+
+# 14. Frameworks swallow what a handler raises
+
+
+@pytest.mark.usefixtures("scope")
+@pytest.mark.parametrize("name", ["litellm", "langchain"])
+def test_trap_14_what_cannot_be_billed_goes_to_the_hook_and_not_into_the_frameworks_log(
+    name: str,
+    request: pytest.FixtureRequest,
+    models: ModelServer,
+    cnk: ClockNext,
+    reports: list[Unbilled],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    adapter = request.getfixturevalue(name)
+    models.script(answer(adapter, has_usage=False))
+    with caplog.at_level(logging.WARNING):
+        adapter.complete()
+        adapter.settle(1)
+    assert reasons(reports) == ["no_usage"]
+    assert cnk.stats().unbilled["no_usage"] == 1
+    assert [record.message for record in caplog.records if "Error" in record.message] == []
+
+
+# What every model of a process calls
+
+
+@contextmanager
+def _without_hooks() -> Iterator[None]:
+    """Forget the handlers that a test registered for the whole process."""
+    from langchain_core.tracers import context
+
+    before = [*context._configure_hooks]
+    try:
+        yield
+    finally:
+        context._configure_hooks[:] = before
+
+
+@pytest.mark.usefixtures("scope")
+def test_everywhere_a_handler_of_langchain_is_called_without_being_named(
+    langchain: LangChainSync, models: ModelServer, billed: Billed, reports: list[Unbilled]
+) -> None:
+    langchain.chat.callbacks = None
+    models.script(answer(langchain), answer(langchain), answer(langchain))
+    langchain.complete()
+    assert billed() == ()
+    with _without_hooks():
+        langchain.handler.everywhere()
+        langchain.complete()
+        asyncio.run(langchain.chat.ainvoke("Hello?"))
+    assert counts(billed) == [(12, 7, 0), (12, 7, 0)]
+    assert reports == []
+
+
+@pytest.mark.usefixtures("scope")
+def test_everywhere_and_named_a_handler_is_called_once(
+    langchain: LangChainSync, models: ModelServer, billed: Billed, reports: list[Unbilled]
+) -> None:
+    models.script(answer(langchain))
+    with _without_hooks():
+        langchain.handler.everywhere()
+        langchain.complete()
+    assert counts(billed) == [(12, 7, 0)]
+    assert reports == []
