@@ -27,6 +27,10 @@ class Connection:
         self._method = ""
         self._reader: Reader | None = None
         """Reads the answer, once it has turned out not to be a plain one."""
+        self._begun = bytearray()
+        """The beginning of an answer that may be a plain one."""
+        self._needed = 0
+        """How many bytes there must be before more can be said about it."""
         self._head_of: Request | None = None
         """The request whose head was written last: consecutive requests mostly have the same head."""
         self._head = b""
@@ -49,6 +53,7 @@ class Connection:
         self.origin = request.origin
         self.has_received = self.is_reusable = False
         self._reader = None
+        self._begun.clear()
         self._method = request.method
         if self._head_of is None or not _have_same_head(self._head_of, request):
             self._head = write_head(request)
@@ -61,16 +66,30 @@ class Connection:
     def receive(self, data: bytes) -> Answer | None:
         """Take bytes as they came (`b""`: the peer closed). Return the answer once it is complete."""
         if self._reader is None:
-            if (answer := self._read_plain(data)) is not None:
+            answer = self._go_on(data) if self._begun else self._read_plain(data)
+            if isinstance(answer, Response):
                 self.has_received = self.is_reusable = True
                 return answer
+            if answer is not None:
+                self._begun += data
+                self._needed = answer
+                self.has_received = True
+                return None
             self._reader = self._make_reader()
+            if self._begun:
+                self._reader.receive(bytes(self._begun))
         self.has_received = self.has_received or bool(data)
         outcome = self._reader.receive(data)
         self.is_reusable = self._reader.is_clean
         return outcome
 
-    def _read_plain(self, data: bytes) -> Response | None:
+    def _go_on(self, data: bytes) -> Response | int | None:
+        """Read on in a plain answer: many servers send the head, the body and its end one after the other."""
+        if not data or len(self._begun) + len(data) < self._needed:
+            return self._needed if data else None
+        return self._read_plain(self._begun + data)
+
+    def _read_plain(self, data: bytes | bytearray) -> Response | int | None:
         return read_plain(
             self._method, data, max_answer_bytes=self._max_answer_bytes, received_at=self._wall_clock()
         )
