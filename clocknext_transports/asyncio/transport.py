@@ -141,7 +141,7 @@ class Stream(asyncio.Protocol):
 
     def is_stale(self) -> bool:
         """Return whether the peer ended or sent unasked bytes, it is old, or of another event loop."""
-        if self.is_foreign() or self._age.is_over(self._loop.time()):
+        if self.is_foreign() or self._age.is_over(self._loop.time(), self.connection):
             return True
         if self._has_ended or self._received or self._poller is None:
             return True
@@ -184,6 +184,8 @@ class NativeTransport:
 
     Args:
         max_idle: Most idle connections kept for each origin.
+        max_idle_time: Seconds of idleness after which a connection is not used again. Default: 60. A server
+            that announces less, by `Keep-Alive: timeout=`, gets two seconds less than that.
         max_answer_bytes: Most bytes of an answer's body; a longer answer is a failure.
         ssl_context: TLS settings. Default: the system's trust store, host names checked.
     """
@@ -192,10 +194,12 @@ class NativeTransport:
         self,
         *,
         max_idle: int = 5,
+        max_idle_time: float | None = None,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self._max_idle = max_idle
+        self._max_idle_time = max_idle_time
         self._max_answer_bytes = max_answer_bytes
         self._given_context = ssl_context
         self._inherited: list[object] = []
@@ -345,7 +349,7 @@ class NativeTransport:
 
     async def _secured(self, sock: socket.socket, origin: Origin, deadline_at: float) -> Stream:
         loop = asyncio.get_running_loop()
-        connection = Connection(max_answer_bytes=self._max_answer_bytes)
+        connection = Connection(max_answer_bytes=self._max_answer_bytes, max_idle_time=self._max_idle_time)
         if origin.scheme == "http":
             _, stream = await loop.create_connection(lambda: Stream(connection, sock), sock=sock)
             return stream

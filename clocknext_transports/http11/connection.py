@@ -1,9 +1,10 @@
 """One HTTP/1.1 connection without its socket: the bytes of a request, and the answer in those that come."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from clocknext_core import Answer, Origin, Request, Response
+from clocknext_core.messages import Header
 from clocknext_transports.http11.answers import Reader
 from clocknext_transports.http11.fast import read_plain, write_head
 
@@ -16,13 +17,19 @@ class Connection:
 
     Args:
         max_answer_bytes: A longer answer is a failure.
+        max_idle_time: Seconds of idleness after which it is not used again; `None`: the default.
         wall_clock: Seconds since 1970, to stamp answers with.
     """
 
     def __init__(
-        self, *, max_answer_bytes: int = MAX_ANSWER_BYTES, wall_clock: Callable[[], float] = time.time
+        self,
+        *,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
+        max_idle_time: float | None = None,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._max_answer_bytes = max_answer_bytes
+        self.max_idle_time = max_idle_time
         self._wall_clock = wall_clock
         self._method = ""
         self._reader: Reader | None = None
@@ -40,6 +47,8 @@ class Connection:
         """Whether any byte came since the request was sent: until then a reused connection may be stale."""
         self.is_reusable: bool = False
         """Whether the next request may go over this connection. Set when an exchange has ended well."""
+        self.last_headers: Sequence[Header] = ()
+        """The headers of the last answer: a server says there how long it keeps an idle connection."""
 
     def send(self, request: Request) -> bytes:
         """Begin an exchange and return the bytes of the request.
@@ -69,6 +78,7 @@ class Connection:
             answer = self._go_on(data) if self._begun else self._read_plain(data)
             if isinstance(answer, Response):
                 self.has_received = self.is_reusable = True
+                self.last_headers = answer.headers
                 return answer
             if answer is not None:
                 self._begun += data
@@ -81,6 +91,8 @@ class Connection:
         self.has_received = self.has_received or bool(data)
         outcome = self._reader.receive(data)
         self.is_reusable = self._reader.is_clean
+        if isinstance(outcome, Response):
+            self.last_headers = outcome.headers
         return outcome
 
     def _go_on(self, data: bytes) -> Response | int | None:

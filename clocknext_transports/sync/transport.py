@@ -98,7 +98,7 @@ class Stream:
 
     def is_stale(self) -> bool:
         """Return whether the socket is readable (data or EOF) or too old."""
-        return self._age.is_over(self._clock.now()) or self._poller.is_readable()
+        return self._age.is_over(self._clock.now(), self.connection) or self._poller.is_readable()
 
     def abort(self) -> None:
         """Close the socket."""
@@ -132,6 +132,8 @@ class NativeTransport:
 
     Args:
         max_idle: Most idle connections kept for each origin.
+        max_idle_time: Seconds of idleness after which a connection is not used again. Default: 60. A server
+            that announces less, by `Keep-Alive: timeout=`, gets two seconds less than that.
         max_answer_bytes: Most bytes of an answer's body; a longer answer is a failure.
         ssl_context: TLS settings. Default: the system's trust store, host names checked.
         clock: The clock of the deadlines.
@@ -141,11 +143,13 @@ class NativeTransport:
         self,
         *,
         max_idle: int = 5,
+        max_idle_time: float | None = None,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
         ssl_context: "ssl.SSLContext | None" = None,
         clock: Clock | None = None,
     ) -> None:
         self._max_idle = max_idle
+        self._max_idle_time = max_idle_time
         self._max_answer_bytes = max_answer_bytes
         self._given_context = ssl_context
         self._clock = clock or Clock()
@@ -338,7 +342,7 @@ class NativeTransport:
     def _secured(
         self, sock: socket.socket, origin: Origin, exchange: Exchange[Stream], deadline_at: float
     ) -> Stream:
-        connection = Connection(max_answer_bytes=self._max_answer_bytes)
+        connection = Connection(max_answer_bytes=self._max_answer_bytes, max_idle_time=self._max_idle_time)
         if origin.scheme != "https":
             self._use(exchange, sock)
             return Stream(sock, connection, self._clock)
