@@ -22,7 +22,7 @@ from clocknext_transports.http11 import (
 )
 from clocknext_transports.http11.race import Address, Race
 from clocknext_transports.http11.sockets import Poller
-from clocknext_transports.http11.tls import default_context
+from clocknext_transports.http11.tls import Context
 from clocknext_transports.process import fork as forks
 from clocknext_transports.process.interrupts import let_pass
 from clocknext_transports.sync.transport import NativeTransport as ThreadTransport
@@ -207,7 +207,7 @@ class NativeTransport:
         self._begin()
 
     def _begin(self) -> None:
-        self._ssl_context = self._given_context  # a default one is made again: OpenSSL has locks, too
+        self._context = Context(self._given_context)  # a default one is made again: OpenSSL has locks, too
         self._pool: Pool[Stream] = Pool(self._max_idle)
         self._sockets: set[socket.socket] = set()
         """All open sockets, and some closed ones. Not weakly: the collector could drop an open one."""
@@ -353,11 +353,12 @@ class NativeTransport:
         if origin.scheme == "http":
             _, stream = await loop.create_connection(lambda: Stream(connection, sock), sock=sock)
             return stream
-        if self._ssl_context is None:
+        context = self._context.made
+        if context is None:
             try:
-                self._ssl_context = await asyncio.to_thread(default_context)  # it reads files
+                context = await asyncio.to_thread(self._context.make)
             except RuntimeError:  # the interpreter is shutting down and starts no thread
-                self._ssl_context = default_context()
+                context = self._context.make()
         left = deadline_at - loop.time()
         if left <= 0:
             raise TimeoutError
@@ -365,7 +366,7 @@ class NativeTransport:
             _, stream = await loop.create_connection(
                 lambda: Stream(connection, sock),
                 sock=sock,
-                ssl=self._ssl_context,
+                ssl=context,
                 server_hostname=origin.server_name,
                 ssl_handshake_timeout=left,
             )

@@ -6,7 +6,8 @@ import queue
 import selectors
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 from clocknext_core import Answer, Origin, Request
@@ -23,7 +24,7 @@ from clocknext_transports.http11 import (
 )
 from clocknext_transports.http11.race import Address, Race
 from clocknext_transports.http11.sockets import MAX_WAIT, Poller, end
-from clocknext_transports.http11.tls import default_context
+from clocknext_transports.http11.tls import Context, Sessions
 from clocknext_transports.process.interrupts import let_pass
 from clocknext_transports.sync.clock import Clock
 
@@ -109,6 +110,8 @@ class SecureStream(Stream):
     """A socket with TLS. It may have to wait for more than the socket shows, so its own methods wait."""
 
     socket: "ssl.SSLSocket"
+    on_first_bytes: Callable[[], None] | None = None
+    """Called when the first bytes have come, before which TLS 1.3 has no session to resume."""
 
     def send(self, data: memoryview, timeout: float) -> None:
         """Send all of it."""
@@ -117,7 +120,11 @@ class SecureStream(Stream):
 
     def _read(self, timeout: float) -> bytes:
         self.socket.settimeout(timeout)
-        return self.socket.recv(CHUNK)
+        data = self.socket.recv(CHUNK)
+        if self.on_first_bytes is not None:
+            self.on_first_bytes()
+            self.on_first_bytes = None
+        return data
 
     def is_stale(self) -> bool:
         """Return whether it is stale as any socket, or holds bytes that were decrypted and not read."""
@@ -156,7 +163,8 @@ class NativeTransport:
         self._begin()
 
     def _begin(self) -> None:
-        self._ssl_context = self._given_context  # a default one is made again: OpenSSL has locks, too
+        self._context = Context(self._given_context)  # a default one is made again: OpenSSL has locks, too
+        self._sessions = Sessions()
         self._pool: Pool[Stream] = Pool(self._max_idle)
         self._sockets: set[socket.socket] = set()
         """All open sockets, and some closed ones. Not weakly: the collector could drop an open one."""
@@ -346,22 +354,23 @@ class NativeTransport:
         if origin.scheme != "https":
             self._use(exchange, sock)
             return Stream(sock, connection, self._clock)
-        if self._ssl_context is None:
-            self._ssl_context = default_context()
+        context = self._context.make()
         sock.settimeout(self._left(deadline_at))
         # Wrapping takes the descriptor over, so `close` gets a second one. The handshake belongs to wrapping:
         # truststore before 0.10.5 verifies the peer there.
         with sock.dup() as interruptible:
             self._note(interruptible)
             self._use(exchange, interruptible)
-            secured = self._ssl_context.wrap_socket(sock, server_hostname=origin.server_name)
+            secured = self._sessions.wrap(context, sock, origin)
             self._note(secured)
             try:
                 self._use(exchange, secured)
             except BaseException:
                 secured.close()
                 raise
-        return SecureStream(secured, connection, self._clock)
+        stream = SecureStream(secured, connection, self._clock)
+        stream.on_first_bytes = partial(self._sessions.remember, secured, origin)
+        return stream
 
 
 def _check_connected(sock: socket.socket) -> None:

@@ -19,7 +19,7 @@ from clocknext_transports.http11 import (
 )
 from clocknext_transports.http11.race import ATTEMPT_DELAY
 from clocknext_transports.http11.sockets import Poller, SocketLike
-from clocknext_transports.http11.tls import default_context
+from clocknext_transports.http11.tls import Context
 from clocknext_transports.process import fork as forks
 from clocknext_transports.sync.transport import NativeTransport as ThreadTransport
 
@@ -138,7 +138,7 @@ class NativeTransport:
         self._begin()
 
     def _begin(self) -> None:
-        self._ssl_context = self._given_context  # a default one is made again: OpenSSL has locks, too
+        self._context = Context(self._given_context)  # a default one is made again: OpenSSL has locks, too
         self._pool: Pool[Stream | SecureStream] = Pool(self._max_idle)
         self._sockets: set[SocketLike] = set()
         """All open sockets, and some closed ones. Not weakly: the collector could drop an open one."""
@@ -205,11 +205,10 @@ class NativeTransport:
             return Stream(sock, connection)
         self._note(tcp.socket)
         try:
-            if self._ssl_context is None:
-                self._ssl_context = await trio.to_thread.run_sync(default_context)  # it reads files
-            secured = trio.SSLStream(
-                tcp, self._ssl_context, server_hostname=origin.server_name, https_compatible=True
-            )
+            context = self._context.made
+            if context is None:
+                context = await trio.to_thread.run_sync(self._context.make)
+            secured = trio.SSLStream(tcp, context, server_hostname=origin.server_name, https_compatible=True)
             await secured.do_handshake()
         except BaseException:
             tcp.socket.close()
