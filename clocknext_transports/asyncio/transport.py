@@ -23,7 +23,7 @@ from clocknext_transports.http11 import (
 )
 from clocknext_transports.http11.race import Address, Race
 from clocknext_transports.http11.sockets import Poller
-from clocknext_transports.http11.tls import default_context
+from clocknext_transports.http11.tls import Context
 from clocknext_transports.process import fork as forks
 from clocknext_transports.process.interrupts import let_pass
 from clocknext_transports.sync.transport import NativeTransport as ThreadTransport
@@ -142,7 +142,7 @@ class Stream(asyncio.Protocol):
 
     def is_stale(self) -> bool:
         """Return whether the peer ended or sent unasked bytes, or it is old."""
-        if self._age.is_over(self._loop.time()):
+        if self._age.is_over(self._loop.time(), self.connection):
             return True
         if self._has_ended or self._received or self._poller is None:
             return True
@@ -203,6 +203,8 @@ class NativeTransport:
 
     Args:
         max_idle: Most idle connections kept for each origin.
+        max_idle_time: Seconds of idleness after which a connection is not used again. Default: 60. A server
+            that announces less, by `Keep-Alive: timeout=`, gets two seconds less than that.
         max_answer_bytes: Most bytes of an answer's body; a longer answer is a failure.
         ssl_context: TLS settings. Default: the system's trust store, host names checked.
     """
@@ -211,10 +213,12 @@ class NativeTransport:
         self,
         *,
         max_idle: int = 5,
+        max_idle_time: float | None = None,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self._max_idle = max_idle
+        self._max_idle_time = max_idle_time
         self._max_answer_bytes = max_answer_bytes
         self._given_context = ssl_context
         self._inherited: list[object] = []
@@ -222,7 +226,7 @@ class NativeTransport:
         self._begin()
 
     def _begin(self) -> None:
-        self._ssl_context = self._given_context  # a default one is made again: OpenSSL has locks, too
+        self._context = Context(self._given_context)  # a default one is made again: OpenSSL has locks, too
         self._sockets: set[socket.socket] = set()
         """All open sockets, and some closed ones. Not weakly: the collector could drop an open one."""
         self._loops: dict[asyncio.AbstractEventLoop, _OfLoop] = {}
@@ -375,7 +379,7 @@ class NativeTransport:
 
     async def _secured(self, sock: socket.socket, origin: Origin, deadline_at: float) -> Stream:
         loop = asyncio.get_running_loop()
-        connection = Connection(max_answer_bytes=self._max_answer_bytes)
+        connection = Connection(max_answer_bytes=self._max_answer_bytes, max_idle_time=self._max_idle_time)
         if origin.scheme == "http":
             try:
                 _, stream = await loop.create_connection(lambda: Stream(connection, sock), sock=sock)
@@ -384,11 +388,13 @@ class NativeTransport:
                     raise GeneratorExit from None
                 raise
             return stream
-        if self._ssl_context is None:
+        context = self._context.made
+        if context is None:
             try:
-                self._ssl_context = await in_thread(default_context, name="clocknext TLS")  # it reads files
+                # It reads files.
+                context = await in_thread(self._context.make, name="clocknext TLS")
             except RuntimeError:  # the interpreter is shutting down and starts no thread
-                self._ssl_context = default_context()
+                context = self._context.make()
         left = deadline_at - loop.time()
         if left <= 0:
             raise TimeoutError
@@ -396,7 +402,7 @@ class NativeTransport:
             _, stream = await loop.create_connection(
                 lambda: Stream(connection, sock),
                 sock=sock,
-                ssl=self._ssl_context,
+                ssl=context,
                 server_hostname=origin.server_name,
                 ssl_handshake_timeout=left,
             )

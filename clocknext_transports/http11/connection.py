@@ -1,9 +1,10 @@
 """One HTTP/1.1 connection without its socket: the bytes of a request, and the answer in those that come."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from clocknext_core import Answer, Origin, Request, Response
+from clocknext_core.messages import Header
 from clocknext_transports.http11.answers import Reader
 from clocknext_transports.http11.fast import read_plain, write_head
 
@@ -16,17 +17,27 @@ class Connection:
 
     Args:
         max_answer_bytes: A longer answer is a failure.
+        max_idle_time: Seconds of idleness after which it is not used again; `None`: the default.
         wall_clock: Seconds since 1970, to stamp answers with.
     """
 
     def __init__(
-        self, *, max_answer_bytes: int = MAX_ANSWER_BYTES, wall_clock: Callable[[], float] = time.time
+        self,
+        *,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
+        max_idle_time: float | None = None,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._max_answer_bytes = max_answer_bytes
+        self.max_idle_time = max_idle_time
         self._wall_clock = wall_clock
         self._method = ""
         self._reader: Reader | None = None
         """Reads the answer, once it has turned out not to be a plain one."""
+        self._begun = bytearray()
+        """The beginning of an answer that may be a plain one."""
+        self._needed = 0
+        """How many bytes there must be before more can be said about it."""
         self._head_of: Request | None = None
         """The request whose head was written last: consecutive requests mostly have the same head."""
         self._head = b""
@@ -36,6 +47,8 @@ class Connection:
         """Whether any byte came since the request was sent: until then a reused connection may be stale."""
         self.is_reusable: bool = False
         """Whether the next request may go over this connection. Set when an exchange has ended well."""
+        self.last_headers: Sequence[Header] = ()
+        """The headers of the last answer: a server says there how long it keeps an idle connection."""
 
     def send(self, request: Request) -> bytes:
         """Begin an exchange and return the bytes of the request.
@@ -49,6 +62,7 @@ class Connection:
         self.origin = request.origin
         self.has_received = self.is_reusable = False
         self._reader = None
+        self._begun.clear()
         self._method = request.method
         if self._head_of is None or not _have_same_head(self._head_of, request):
             self._head = write_head(request)
@@ -61,16 +75,33 @@ class Connection:
     def receive(self, data: bytes) -> Answer | None:
         """Take bytes as they came (`b""`: the peer closed). Return the answer once it is complete."""
         if self._reader is None:
-            if (answer := self._read_plain(data)) is not None:
+            answer = self._go_on(data) if self._begun else self._read_plain(data)
+            if isinstance(answer, Response):
                 self.has_received = self.is_reusable = True
+                self.last_headers = answer.headers
                 return answer
+            if answer is not None:
+                self._begun += data
+                self._needed = answer
+                self.has_received = True
+                return None
             self._reader = self._make_reader()
+            if self._begun:
+                self._reader.receive(bytes(self._begun))
         self.has_received = self.has_received or bool(data)
         outcome = self._reader.receive(data)
         self.is_reusable = self._reader.is_clean
+        if isinstance(outcome, Response):
+            self.last_headers = outcome.headers
         return outcome
 
-    def _read_plain(self, data: bytes) -> Response | None:
+    def _go_on(self, data: bytes) -> Response | int | None:
+        """Read on in a plain answer: many servers send the head, the body and its end one after the other."""
+        if not data or len(self._begun) + len(data) < self._needed:
+            return self._needed if data else None
+        return self._read_plain(self._begun + data)
+
+    def _read_plain(self, data: bytes | bytearray) -> Response | int | None:
         return read_plain(
             self._method, data, max_answer_bytes=self._max_answer_bytes, received_at=self._wall_clock()
         )

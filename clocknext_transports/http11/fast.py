@@ -1,6 +1,6 @@
 """The simple part of HTTP/1.1: writing a request's head, and reading an ordinary answer at once.
 
-Most answers are alike: a few headers, a length, a short body, all in one piece. They are read here, in a
+Most answers are alike: a few headers, and a body with a length or in one chunk. They are read here, in a
 tenth of the time that a complete parser takes. Everything else is left to `answers`, from its first byte on.
 What is accepted here must be a subset of what h11 accepts, with the same result.
 """
@@ -25,6 +25,10 @@ _HEAD = re.compile(
 )
 _DELICATE = frozenset({"connection", "content-encoding", "content-length", "transfer-encoding"})
 """Headers that decide how the rest of the answer is read."""
+_CHUNK = re.compile(rb"([1-9A-Fa-f][0-9A-Fa-f]{0,7})\r\n")
+"""The first line of a chunk with a body and without an extension."""
+_LAST = b"\r\n0\r\n\r\n"
+"""What follows the bytes of an only chunk, where no trailers do."""
 _BODILESS = (204, 304)
 """Statuses whose answers have no body, whatever length the head gives."""
 _FRAMED_ODDLY = ("HEAD", "CONNECT")
@@ -47,20 +51,27 @@ def write_head(request: Request) -> bytes:
     return "".join(f"{line}\r\n" for line in lines).encode("ascii")
 
 
-def read_plain(method: str, data: bytes, *, max_answer_bytes: int, received_at: float) -> Response | None:
-    """Return an ordinary answer that is complete, with nothing behind it; `None`: it is something else.
+def read_plain(
+    method: str, data: bytes | bytearray, *, max_answer_bytes: int, received_at: float
+) -> Response | int | None:
+    """Return an ordinary answer that is complete, with nothing behind it.
 
     Args:
         method: The request's method.
         data: All bytes that have come.
         max_answer_bytes: Most bytes of the body.
         received_at: When it came, in seconds since 1970.
+
+    Returns:
+        The answer; or, where this may be the beginning of an ordinary answer, how many bytes there must be
+        before more can be said; or `None`: it is something else.
     """
     found = _HEAD.match(data, 0, MAX_PLAIN_HEAD)
     if found is None or method in _FRAMED_ODDLY:
         return None
     headers: list[Header] = []
     length = None
+    is_chunked = False
     for line in found[2].decode("ascii").splitlines():
         name, _, value = line.partition(":")
         name, value = name.lower(), value.strip()
@@ -69,10 +80,25 @@ def read_plain(method: str, data: bytes, *, max_answer_bytes: int, received_at: 
             continue
         if name == "content-length" and length is None and value.isdigit() and len(value) < 10:
             length = int(value)
+        elif name == "transfer-encoding" and value == "chunked" and not is_chunked:
+            is_chunked = True
         elif name != "connection" or value.lower() != "keep-alive":
             return None
     status = int(found[1])
-    body = data[found.end() :]
-    if length is None or length != len(body) or length > max_answer_bytes or status in _BODILESS:
+    start = found.end()
+    if is_chunked is (length is not None) or status in _BODILESS:
         return None
-    return Response(status, headers, body, received_at)
+    if is_chunked:
+        if start == len(data):
+            return start + 1
+        if (chunk := _CHUNK.match(data, start)) is None:
+            return None
+        start, length = chunk.end(), int(chunk[1], 16)
+    assert length is not None  # a body has a length, or its only chunk has one
+    end = start + length
+    rest, last = data[end:], _LAST if is_chunked else b""
+    if length > max_answer_bytes or not last.startswith(rest):
+        return None
+    if len(data) < end + len(last):
+        return max(end, len(data) + 1)
+    return Response(status, headers, bytes(data[start:end]), received_at)

@@ -1,10 +1,14 @@
 """Idle connections, kept for the next exchange for as long as they can be trusted."""
 
+import math
+import re
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from clocknext_core import Origin
+from clocknext_core.messages import Header
 from clocknext_transports.http11.connection import Connection
 
 TRUSTED_FOR = 60.0
@@ -14,9 +18,19 @@ may have forgotten it.
 A function that was frozen for hours, or a machine that slept, finds such connections when it goes on.
 """
 
+MARGIN = 2.0
+"""Seconds before the end of the time that a server keeps an idle connection, at which it is used no more: the
+next request would meet the server's closing on its way. At most half of that time."""
+
+CERTAIN = 0.5
+"""Seconds of idleness that no server's announcement shortens: the shortest is one second, less the margin."""
+
 MAX_AGE = 300.0
 """Seconds after it was opened at which a connection is not used again, so that a client that never idles
 follows a host name that has moved."""
+
+
+_TIMEOUT = re.compile(r"(?:^|[,\s])timeout\s*=\s*([0-9]{1,9})(?![0-9])", re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -27,9 +41,22 @@ class Age:
     used_at: float
     """When bytes were received over it last."""
 
-    def is_over(self, now: float) -> bool:
+    def is_over(self, now: float, connection: Connection) -> bool:
         """Return whether the connection has been idle, or open, for too long to be used again."""
-        return now - self.used_at > TRUSTED_FOR or now - self.opened_at > MAX_AGE
+        idle = now - self.used_at
+        longest = TRUSTED_FOR if connection.max_idle_time is None else connection.max_idle_time
+        if idle > longest or now - self.opened_at > MAX_AGE:
+            return True
+        return idle > CERTAIN and idle > _announced(connection.last_headers)
+
+
+def _announced(headers: Sequence[Header]) -> float:
+    """Return for how many seconds the server surely keeps the connection; infinity if it does not say."""
+    for name, value in headers:
+        if name.lower() == "keep-alive" and (found := _TIMEOUT.search(value)):
+            seconds = float(found[1])
+            return max(seconds - MARGIN, seconds / 2)
+    return math.inf
 
 
 class Stream(Protocol):

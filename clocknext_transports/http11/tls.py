@@ -1,7 +1,11 @@
 """TLS settings of the native transports."""
 
+import socket
 import sys
+import threading
 from typing import TYPE_CHECKING
+
+from clocknext_core import Origin
 
 if TYPE_CHECKING:
     import ssl
@@ -16,6 +20,58 @@ def explained(error: Exception) -> str:
     if any(name in text for name in _NOT_TLS):
         return f"{text} (this port speaks plain http, it seems: use http:// or the port for https)"
     return text
+
+
+class Context:
+    """A transport's TLS settings: those given, or the default ones, made when first needed and only once.
+
+    Making them reads the trust store, which takes 20 ms of CPU time, and a burst of first connections needs
+    them at the same time.
+
+    Args:
+        given: The user's settings.
+    """
+
+    def __init__(self, given: "ssl.SSLContext | None") -> None:
+        self.made: ssl.SSLContext | None = given
+        """The settings, once there are any."""
+        self._lock = threading.Lock()
+
+    def make(self) -> "ssl.SSLContext":
+        """Return the settings. It may read files: an event loop calls it in a thread."""
+        with self._lock:
+            if self.made is None:
+                self.made = default_context()
+            return self.made
+
+
+class Sessions:
+    """The last TLS session with each origin, which the next connection resumes: it spares the certificates.
+
+    A session belongs to the context that verified the server, so that every transport has its own. Only with
+    a context of the standard library: one that verifies by other means would have nothing to verify.
+    """
+
+    def __init__(self) -> None:
+        self._sessions: dict[Origin, ssl.SSLSession] = {}
+
+    def wrap(self, context: "ssl.SSLContext", sock: socket.socket, origin: Origin) -> "ssl.SSLSocket":
+        """Do the handshake, and resume the last session if the server agrees."""
+        session = self._sessions.get(origin)
+        if session is None:  # a context of another class may not know the argument
+            return context.wrap_socket(sock, server_hostname=origin.server_name)
+        try:
+            return context.wrap_socket(sock, server_hostname=origin.server_name, session=session)
+        except BaseException:
+            self._sessions.pop(origin, None)  # it may be the reason
+            raise
+
+    def remember(self, secured: "ssl.SSLSocket", origin: Origin) -> None:
+        """Keep the session of a connection that has received bytes."""
+        import ssl
+
+        if type(secured.context) is ssl.SSLContext and (session := secured.session) is not None:
+            self._sessions[origin] = session
 
 
 def default_context() -> "ssl.SSLContext":

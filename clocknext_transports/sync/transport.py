@@ -6,7 +6,8 @@ import queue
 import selectors
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 from clocknext_core import Answer, Origin, Request
@@ -23,7 +24,7 @@ from clocknext_transports.http11 import (
 )
 from clocknext_transports.http11.race import Address, Race
 from clocknext_transports.http11.sockets import MAX_WAIT, Poller, end
-from clocknext_transports.http11.tls import default_context
+from clocknext_transports.http11.tls import Context, Sessions
 from clocknext_transports.process.interrupts import let_pass
 from clocknext_transports.sync.clock import Clock
 
@@ -98,7 +99,7 @@ class Stream:
 
     def is_stale(self) -> bool:
         """Return whether the socket is readable (data or EOF) or too old."""
-        return self._age.is_over(self._clock.now()) or self._poller.is_readable()
+        return self._age.is_over(self._clock.now(), self.connection) or self._poller.is_readable()
 
     def abort(self) -> None:
         """Close the socket."""
@@ -109,6 +110,8 @@ class SecureStream(Stream):
     """A socket with TLS. It may have to wait for more than the socket shows, so its own methods wait."""
 
     socket: "ssl.SSLSocket"
+    on_first_bytes: Callable[[], None] | None = None
+    """Called when the first bytes have come, before which TLS 1.3 has no session to resume."""
 
     def send(self, data: memoryview, timeout: float) -> None:
         """Send all of it."""
@@ -117,7 +120,11 @@ class SecureStream(Stream):
 
     def _read(self, timeout: float) -> bytes:
         self.socket.settimeout(timeout)
-        return self.socket.recv(CHUNK)
+        data = self.socket.recv(CHUNK)
+        if self.on_first_bytes is not None:
+            self.on_first_bytes()
+            self.on_first_bytes = None
+        return data
 
     def is_stale(self) -> bool:
         """Return whether it is stale as any socket, or holds bytes that were decrypted and not read."""
@@ -132,6 +139,8 @@ class NativeTransport:
 
     Args:
         max_idle: Most idle connections kept for each origin.
+        max_idle_time: Seconds of idleness after which a connection is not used again. Default: 60. A server
+            that announces less, by `Keep-Alive: timeout=`, gets two seconds less than that.
         max_answer_bytes: Most bytes of an answer's body; a longer answer is a failure.
         ssl_context: TLS settings. Default: the system's trust store, host names checked.
         clock: The clock of the deadlines.
@@ -141,18 +150,21 @@ class NativeTransport:
         self,
         *,
         max_idle: int = 5,
+        max_idle_time: float | None = None,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
         ssl_context: "ssl.SSLContext | None" = None,
         clock: Clock | None = None,
     ) -> None:
         self._max_idle = max_idle
+        self._max_idle_time = max_idle_time
         self._max_answer_bytes = max_answer_bytes
         self._given_context = ssl_context
         self._clock = clock or Clock()
         self._begin()
 
     def _begin(self) -> None:
-        self._ssl_context = self._given_context  # a default one is made again: OpenSSL has locks, too
+        self._context = Context(self._given_context)  # a default one is made again: OpenSSL has locks, too
+        self._sessions = Sessions()
         self._pool: Pool[Stream] = Pool(self._max_idle)
         self._sockets: set[socket.socket] = set()
         """All open sockets, and some closed ones. Not weakly: the collector could drop an open one."""
@@ -338,26 +350,27 @@ class NativeTransport:
     def _secured(
         self, sock: socket.socket, origin: Origin, exchange: Exchange[Stream], deadline_at: float
     ) -> Stream:
-        connection = Connection(max_answer_bytes=self._max_answer_bytes)
+        connection = Connection(max_answer_bytes=self._max_answer_bytes, max_idle_time=self._max_idle_time)
         if origin.scheme != "https":
             self._use(exchange, sock)
             return Stream(sock, connection, self._clock)
-        if self._ssl_context is None:
-            self._ssl_context = default_context()
+        context = self._context.make()
         sock.settimeout(self._left(deadline_at))
         # Wrapping takes the descriptor over, so `close` gets a second one. The handshake belongs to wrapping:
         # truststore before 0.10.5 verifies the peer there.
         with sock.dup() as interruptible:
             self._note(interruptible)
             self._use(exchange, interruptible)
-            secured = self._ssl_context.wrap_socket(sock, server_hostname=origin.server_name)
+            secured = self._sessions.wrap(context, sock, origin)
             self._note(secured)
             try:
                 self._use(exchange, secured)
             except BaseException:
                 secured.close()
                 raise
-        return SecureStream(secured, connection, self._clock)
+        stream = SecureStream(secured, connection, self._clock)
+        stream.on_first_bytes = partial(self._sessions.remember, secured, origin)
+        return stream
 
 
 def _check_connected(sock: socket.socket) -> None:

@@ -19,7 +19,7 @@ from clocknext_transports.http11 import (
 )
 from clocknext_transports.http11.race import ATTEMPT_DELAY
 from clocknext_transports.http11.sockets import Poller, SocketLike
-from clocknext_transports.http11.tls import default_context
+from clocknext_transports.http11.tls import Context
 from clocknext_transports.process import fork as forks
 from clocknext_transports.sync.transport import NativeTransport as ThreadTransport
 
@@ -58,7 +58,7 @@ class Stream:
 
     def is_stale(self) -> bool:
         """Return whether the socket is readable (data or EOF) or too old."""
-        return self._age.is_over(trio.current_time()) or self._poller.is_readable()
+        return self._age.is_over(trio.current_time(), self.connection) or self._poller.is_readable()
 
     def abort(self) -> None:
         """Close the connection at once."""
@@ -92,7 +92,7 @@ class SecureStream:
 
     def is_stale(self) -> bool:
         """Return whether the socket is readable (data or EOF) or too old, or TLS holds unread bytes."""
-        if self._age.is_over(trio.current_time()):
+        if self._age.is_over(trio.current_time(), self.connection):
             return True
         return self._tcp.socket.is_readable() or self._has_undecrypted()
 
@@ -115,6 +115,8 @@ class NativeTransport:
 
     Args:
         max_idle: Most idle connections kept for each origin.
+        max_idle_time: Seconds of idleness after which a connection is not used again. Default: 60. A server
+            that announces less, by `Keep-Alive: timeout=`, gets two seconds less than that.
         max_answer_bytes: Most bytes of an answer's body; a longer answer is a failure.
         ssl_context: TLS settings. Default: the system's trust store, host names checked.
     """
@@ -123,10 +125,12 @@ class NativeTransport:
         self,
         *,
         max_idle: int = 5,
+        max_idle_time: float | None = None,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self._max_idle = max_idle
+        self._max_idle_time = max_idle_time
         self._max_answer_bytes = max_answer_bytes
         self._given_context = ssl_context
         self._inherited: list[Pool[Stream | SecureStream]] = []
@@ -134,7 +138,7 @@ class NativeTransport:
         self._begin()
 
     def _begin(self) -> None:
-        self._ssl_context = self._given_context  # a default one is made again: OpenSSL has locks, too
+        self._context = Context(self._given_context)  # a default one is made again: OpenSSL has locks, too
         self._pool: Pool[Stream | SecureStream] = Pool(self._max_idle)
         self._sockets: set[SocketLike] = set()
         """All open sockets, and some closed ones. Not weakly: the collector could drop an open one."""
@@ -192,7 +196,7 @@ class NativeTransport:
             tcp = await trio.open_tcp_stream(origin.host, origin.port, happy_eyeballs_delay=ATTEMPT_DELAY)
         except RuntimeError as error:  # the interpreter is shutting down and starts no thread
             raise OSError(str(error)) from error
-        connection = Connection(max_answer_bytes=self._max_answer_bytes)
+        connection = Connection(max_answer_bytes=self._max_answer_bytes, max_idle_time=self._max_idle_time)
         if origin.scheme == "http":
             bare = tcp.socket
             sock = socket.socket(bare.family, bare.type, bare.proto, fileno=bare.detach())
@@ -201,11 +205,10 @@ class NativeTransport:
             return Stream(sock, connection)
         self._note(tcp.socket)
         try:
-            if self._ssl_context is None:
-                self._ssl_context = await trio.to_thread.run_sync(default_context)  # it reads files
-            secured = trio.SSLStream(
-                tcp, self._ssl_context, server_hostname=origin.server_name, https_compatible=True
-            )
+            context = self._context.made
+            if context is None:
+                context = await trio.to_thread.run_sync(self._context.make)
+            secured = trio.SSLStream(tcp, context, server_hostname=origin.server_name, https_compatible=True)
             await secured.do_handshake()
         except BaseException:
             tcp.socket.close()

@@ -89,7 +89,7 @@ class FakeStream:
 class Careful(Connection):
     """A connection that takes no short cut."""
 
-    def _read_plain(self, data: bytes) -> None:
+    def _read_plain(self, data: bytes | bytearray) -> None:
         del data
 
 

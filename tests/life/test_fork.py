@@ -261,9 +261,9 @@ def test_the_child_makes_a_tls_context_of_its_own_unless_one_was_given(make: Any
     given = ssl.create_default_context()
     for context, expected in ((given, given), (None, None)):
         transport = make(ssl_context=context)
-        transport._ssl_context = transport._ssl_context or ssl.create_default_context()  # it has connected
+        transport._context.made = transport._context.made or ssl.create_default_context()  # it has connected
         transport.restart()
-        assert transport._ssl_context is expected
+        assert transport._context.made is expected
 
 
 def has_ended(child: int) -> bool:

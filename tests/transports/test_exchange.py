@@ -426,7 +426,42 @@ def test_a_stream_that_carried_nothing_is_not_kept() -> None:
 )
 def test_a_connection_has_a_greatest_age(used: float, opened: float, is_over: bool) -> None:
     now = 1000.0
-    assert Age(opened_at=now - opened, used_at=now - used).is_over(now) is is_over
+    assert Age(opened_at=now - opened, used_at=now - used).is_over(now, Connection()) is is_over
+
+
+@pytest.mark.parametrize(
+    ("announced", "used", "is_over"),
+    [
+        ("timeout=5", 2.9, False),
+        ("timeout=5", 3.1, True),
+        ("max=100, Timeout = 20", 17.9, False),
+        ("max=100, Timeout = 20", 18.1, True),
+        ("timeout=75", 60.1, True),
+        ("timeout=2", 0.9, False),
+        ("timeout=2", 1.1, True),
+        ("timeout=0", 0.4, False),
+        ("timeout=0", 0.6, True),
+        ("x-timeout=5", 59.0, False),
+        ("timeout=soon", 59.0, False),
+        ("timeout=99999999999", 59.0, False),
+    ],
+)
+@pytest.mark.parametrize("is_plain", [True, False])
+def test_an_idle_connection_is_used_for_less_than_the_server_announces(
+    announced: str, used: float, is_over: bool, is_plain: bool
+) -> None:
+    connection = Connection()
+    connection.send(SIGNAL)
+    extra = () if is_plain else ("Content-Encoding: identity",)
+    assert isinstance(connection.receive(answer(JSON, f"Keep-Alive: {announced}", *extra)), Response)
+    assert Age(opened_at=0.0, used_at=100.0).is_over(100.0 + used, connection) is is_over
+
+
+@pytest.mark.parametrize(("used", "is_over"), [(299.0, False), (301.0, True)])
+def test_the_longest_idle_time_can_be_set(used: float, is_over: bool) -> None:
+    age = Age(opened_at=1000.0 - used, used_at=1000.0 - used)
+    assert age.is_over(1000.0, Connection(max_idle_time=250.0)) is (used > 250.0)
+    assert age.is_over(1000.0, Connection(max_idle_time=1e9)) is is_over
 
 
 # Small pieces

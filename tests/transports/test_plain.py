@@ -13,11 +13,14 @@ from clocknext_transports.http11.fast import MAX_PLAIN_HEAD, read_plain, write_h
 from tests.transports.support import JSON, KEY, answer, request
 from tests.transports.test_http11 import ANSWERS, CHUNKED, FAILURES, LIMIT, NOW, URL, cut, spoilt
 
+LAST = b"0\r\n\r\n"
+ONE_CHUNK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nc\r\n" + JSON + b"\r\n" + LAST
+
 
 class Careful(Connection):
     """Reads every answer by h11."""
 
-    def _read_plain(self, data: bytes) -> None:
+    def _read_plain(self, data: bytes | bytearray) -> None:
         del data
 
 
@@ -31,7 +34,7 @@ def outcome(connection: Connection, sent: Request, parts: Sequence[bytes]) -> tu
 
 
 def is_plain(data: bytes, method: str = "POST") -> bool:
-    return read_plain(method, data, max_answer_bytes=LIMIT, received_at=NOW) is not None
+    return isinstance(read_plain(method, data, max_answer_bytes=LIMIT, received_at=NOW), Response)
 
 
 # Reading
@@ -141,9 +144,41 @@ def test_it_never_matters_who_has_read_an_answer(data: bytes, places: list[int],
 def test_an_ordinary_answer_is_read_without_h11(data: bytes) -> None:
     head, _, body = data.partition(b"\r\n\r\n")
     read = read_plain("POST", data, max_answer_bytes=LIMIT, received_at=NOW)
-    assert read is not None
+    assert isinstance(read, Response)
     assert (read.body, read.received_at) == (body, NOW)
     assert len(read.headers) == head.count(b"\r\n")
+
+
+PIECES = {
+    "body apart": [answer()[: -len(JSON)], JSON],
+    "body in two": [answer()[:-5], JSON[-5:-2], JSON[-2:]],
+    "one chunk": [ONE_CHUNK],
+    "one chunk, its end apart": [ONE_CHUNK[:-5], ONE_CHUNK[-5:]],
+    "head, chunk and end apart": [ONE_CHUNK[: ONE_CHUNK.index(b"c\r\n")], b"c\r\n" + JSON + b"\r\n", LAST],
+    "the end byte by byte": [ONE_CHUNK[:-7], *(bytes([byte]) for byte in ONE_CHUNK[-7:])],
+}
+
+
+@pytest.mark.parametrize("name", PIECES)
+def test_an_ordinary_answer_in_pieces_is_read_without_h11(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Connection, "_make_reader", None)
+    assert outcome(Connection(wall_clock=lambda: NOW), request(URL), PIECES[name])[1:] == (
+        len(PIECES[name]),
+        True,
+        True,
+    )
+
+
+@pytest.mark.parametrize("name", PIECES)
+@given(places=st.lists(st.integers(min_value=0), max_size=4), end=st.sampled_from((b"", b"x", b"\r\n", b"0")))
+def test_pieces_are_read_as_h11_reads_them(name: str, places: list[int], end: bytes) -> None:
+    whole = b"".join(PIECES[name])
+    for data in (whole + end, whole[: len(whole) - len(end)] + end):
+        plain, careful = (
+            kind(max_answer_bytes=LIMIT, wall_clock=lambda: NOW) for kind in (Connection, Careful)
+        )
+        parts = cut(data, places)
+        assert outcome(plain, request(URL), parts) == outcome(careful, request(URL), parts)
 
 
 @pytest.mark.parametrize("name", FAILURES)

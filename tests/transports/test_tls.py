@@ -7,6 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -414,3 +415,80 @@ def test_a_context_may_verify_while_it_wraps(authority: trustme.CA, certified: s
     with Peer(keep_answering(), tls=certified) as peer, carrier("sync", ssl_context=context) as carry:
         outcome = carry(request(named(peer)))
     assert isinstance(outcome, Response), outcome
+
+
+# Sessions, and bursts
+
+
+def one_request_each(resumed: list[bool]) -> Callable[[Wire], None]:
+    """Make a script that answers one request of a connection, and notes whether its session was resumed."""
+
+    def script(wire: Wire) -> None:
+        assert isinstance(wire.sock, ssl.SSLSocket)
+        resumed.append(bool(wire.sock.session_reused))
+        wire.read()
+        wire.send(answer(JSON, "Connection: close"))
+
+    return script
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_new_connection_of_threads_resumes_the_last_session(
+    version: ssl.TLSVersion, authority: trustme.CA, trusting: ssl.SSLContext
+) -> None:
+    context = serving(authority, "localhost", "127.0.0.1")
+    context.maximum_version = version
+    resumed: list[bool] = []
+    script = one_request_each(resumed)
+    with (
+        Peer(script, tls=context) as peer,
+        Peer(script, tls=context) as other,
+        carrier("sync", ssl_context=trusting) as carry,
+    ):
+        for each in (peer, peer, peer, other, peer):
+            assert isinstance(carry(request(named(each))), Response)
+    assert resumed == [False, True, True, False, True]
+
+
+def test_a_session_that_the_server_does_not_know_excuses_no_certificate(
+    authority: trustme.CA, trusting: ssl.SSLContext
+) -> None:
+    resumed: list[bool] = []
+    first, second = (serving(authority, "localhost") for _ in range(2))
+    with (
+        Peer(one_request_each(resumed), tls=first) as peer,
+        carrier("sync", ssl_context=trusting) as carry,
+    ):
+        assert isinstance(carry(request(named(peer))), Response)
+        peer._tls = second
+        assert isinstance(carry(request(named(peer))), Response)
+        peer._tls = serving(trustme.CA(), "localhost")
+        for _ in range(2):
+            assert "certificate" in as_network_error(carry(request(named(peer)))).message.lower()
+    assert resumed == [False, False]
+
+
+@each_native
+@pytest.mark.usefixtures("only_trust")
+def test_a_burst_makes_the_settings_once_and_opens_its_connections_in_parallel(
+    kind: Native, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[None] = []
+    together = threading.Barrier(5)
+    context = serving(authority, "localhost")
+
+    def wait_for_all(*_: object) -> None:
+        together.wait(SOON)  # no handshake goes on before all have begun
+
+    context.sni_callback = wait_for_all
+
+    def make() -> ssl.SSLContext:
+        made.append(None)
+        return default_context()
+
+    monkeypatch.setattr("clocknext_transports.http11.tls.default_context", make)
+    with Peer(keep_answering(), tls=context) as peer, carrier(kind) as carry, ThreadPoolExecutor(5) as pool:
+        for outcome in pool.map(carry, [request(named(peer))] * 5):
+            assert isinstance(outcome, Response), outcome
+    assert peer.connections == 5
+    assert len(made) == 1
