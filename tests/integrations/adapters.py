@@ -360,14 +360,16 @@ class LangChainSync(SyncAdapter):
         from clocknext_transports.integrations.langchain import ClockNextCallbackHandler
 
         self.handler = ClockNextCallbackHandler(cnk)
-        self.make: Callable[[], Any] = lambda: langchain_openai.ChatOpenAI(
-            model=self.model,
-            api_key="sk-test",
-            base_url=f"{url}/v1",
-            callbacks=[self.handler],
-            stream_usage=True,
-            stream_chunk_timeout=None,  # it waits with wait_for, which swallows cancellations in Python 3.11
-            http_async_client=openai.DefaultAsyncHttpxClient(),  # else all of them share one, over loops
+        self.make: Callable[[], Any] = (
+            lambda: langchain_openai.ChatOpenAI(
+                model=self.model,
+                api_key="sk-test",
+                base_url=f"{url}/v1",
+                callbacks=[self.handler],
+                stream_usage=True,
+                stream_chunk_timeout=None,  # it waits with wait_for, which swallows cancellations in Python 3.11
+                http_async_client=openai.DefaultAsyncHttpxClient(),  # else all of them share one, over loops
+            )
         )
         self.chat: Any = self.make()
 

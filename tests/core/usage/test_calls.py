@@ -1,6 +1,7 @@
 """Calls to models as integrations see them: each answer is billed or reported, and nothing is raised."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -281,3 +282,11 @@ def test_a_failure_after_an_answer_began_may_cost_and_says_what_was_seen() -> No
         ("RuntimeError", True),
         ("left", True),
     ]
+
+
+def test_the_model_that_was_asked_stands_in_for_one_that_the_answer_does_not_name() -> None:
+    client = Client()
+    call = client.signals.start_call(Origin(attribution=WHO), model="gpt-4o-mini")
+    call.answered({"usage": USAGE})
+    client.signals.start_call(Origin(attribution=WHO), model="gpt-4o-mini").answered(RESPONSE)
+    assert [json.loads(each.body)["model"] for each in client.held] == ["gpt-4o-mini", "gpt-4o"]
