@@ -72,10 +72,10 @@ def _model(model: Any, start: Callable[[str | None], ModelCall]) -> Any:
     def stream_response(
         self: Any,
         system_instructions: Any,
-        input: Any,
+        input: Any,  # noqa: A002 - the SDK's name
         model_settings: Any,
         *arguments: Any,
-        **more: Any,  # noqa: A002
+        **more: Any,
     ) -> Any:
         call = start(_name_of(self))
         if model_settings.include_usage is None:  # chat completions have to be asked

@@ -1,4 +1,4 @@
-"""What only agents, Google's SDK and spans have: runs of many requests, placeholders, and sums that repeat."""
+"""What agents, Google's SDK and spans have: runs of many requests, placeholder ids, sums that repeat."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -339,9 +339,9 @@ def test_spans_are_read_whatever_version_of_the_conventions_named_their_attribut
     reports: list[Unbilled],
 ) -> None:
     tracer = Traced(cnk).tracer
-    with cnk.billing(**WHO):  # type: ignore[arg-type]
-        with tracer.start_as_current_span("chat", attributes=attributes if at_start else None) as span:
-            span.set_attributes(attributes)
+    started = attributes if at_start else None
+    with cnk.billing(**WHO), tracer.start_as_current_span("chat", attributes=started) as span:  # type: ignore[arg-type]
+        span.set_attributes(attributes)
     assert [(log.model, log.input_tokens, log.output_tokens) for log in billed()] == [("gpt-4o", 30, 9)]
     assert reports == []
 
@@ -383,7 +383,7 @@ def test_spans_that_are_sampled_out_are_seen_by_nothing(
 def test_two_layers_of_one_framework_that_both_report_are_one_bill(
     cnk: ClockNext, billed: Billed, reports: list[Unbilled]
 ) -> None:
-    """As LlamaIndex's `complete`, which calls its `chat`: neither layer has an id, and the outer one no cache."""
+    """As LlamaIndex's `complete`, which calls its `chat`: neither has an id, and no event tells of an abort."""
     with cnk.billing(**WHO):  # type: ignore[arg-type]
         complete = cnk.start_call(model="gpt-4o")
         chat = cnk.start_call(model="gpt-4o")
@@ -392,6 +392,6 @@ def test_two_layers_of_one_framework_that_both_report_are_one_bill(
         left = cnk.start_call(model="gpt-4o")
         stream = left.watch(iter([{"choices": [{"delta": {"content": "word"}}]}] * 3))
         next(stream)
-        del stream  # no event tells of an abort
+        del stream
     assert counts(billed) == [(30, 9, 0)]
     assert reasons(reports) == ["seen_already", "partial"]
