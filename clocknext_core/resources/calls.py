@@ -12,7 +12,7 @@ from clocknext_core.usage.attribution import Origin, Reason, Unbilled
 from clocknext_core.usage.finality import is_from_cache, is_running
 from clocknext_core.usage.finding import has_usage, is_reported
 from clocknext_core.usage.lookup import get, text_of
-from clocknext_core.usage.meter import Meter
+from clocknext_core.usage.meter import Meter, named
 from clocknext_core.usage.reading import Reading, read, read_so_far
 from clocknext_core.usage.streams import AbortPolicy, Gathered, Gatherer
 
@@ -28,6 +28,7 @@ class ModelCall:
         record: Records what was gathered, without waiting and without raising.
         on_abort: What a stream is billed that is broken off.
         outer: The call of another layer that this one started within, such as LangChain's around OpenAI's.
+        model: The model that was asked, for an answer that names none.
     """
 
     def __init__(
@@ -37,11 +38,14 @@ class ModelCall:
         record: Callable[[Gathered, Origin], None],
         on_abort: AbortPolicy = "partial",
         outer: "ModelCall | None" = None,
+        *,
+        model: str | None = None,
     ) -> None:
         self._meter = meter
         self._origin = origin
         self._record = record
         self._on_abort: AbortPolicy = on_abort
+        self._model = model
         self._outer = None if outer is None or outer.has_ended else outer
         self._answers = 0
         self._billed_within: Counter[tuple[int, int]] = Counter()
@@ -164,6 +168,7 @@ class ModelCall:
         self._answers += 1
         reading = gathered.reading
         if reading is not None:
+            gathered = gathered._replace(reading=named(reading, self._model))
             # Layers lose ids and cache counts; a call within with the same counts is the same exchange.
             counts = (reading.tokens.input + (reading.tokens.cache or 0), reading.tokens.output)
             if self._billed_within[counts] > 0:

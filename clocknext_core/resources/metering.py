@@ -232,7 +232,12 @@ class Metering(Resource[S]):
         raise invalid("stream", "must be an iterator or an asynchronous one: give what the SDK returned")
 
     def start_call(
-        self, origin: Origin, *, on_abort: AbortPolicy = "partial", outer: ModelCall | None = None
+        self,
+        origin: Origin,
+        *,
+        on_abort: AbortPolicy = "partial",
+        outer: ModelCall | None = None,
+        model: str | None = None,
     ) -> ModelCall:
         """Begin a call to a model whose answer is handed over later, by an integration.
 
@@ -240,8 +245,9 @@ class Metering(Resource[S]):
             origin: Who is billed.
             on_abort: What a stream is billed that is broken off before its counts are final.
             outer: The call of another layer that it started within.
+            model: The model that was asked, for an answer that names none.
         """
-        return ModelCall(self._meter, origin, self._record_gathered, on_abort, outer)
+        return ModelCall(self._meter, origin, self._record_gathered, on_abort, outer, model=model)
 
     def _check_may_stream(self) -> None:
         """Raise `ValidationError` where a signal can't be recorded at the end of a stream."""

@@ -13,7 +13,7 @@ _MOST_NAMES: Final = 20
 _COUNTING: Final = re.compile("token|count|usage|cache")
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _SEPARATORS: Final = re.compile(r"[^a-z0-9]+")
-_PREFIXES: Final = ("x_amzn_bedrock_", "gen_ai_usage_", "llm_usage_", "llm_")
+_PREFIXES: Final = ("x_amzn_bedrock_", "gen_ai_usage_details_", "gen_ai_usage_", "llm_usage_", "llm_")
 
 
 class _Kind(NamedTuple):

@@ -280,13 +280,18 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
         return Billing(self._meter, Scope(scope_id, attribution))
 
     def start_call(
-        self, attribution: Attribution | None = None, *, on_abort: AbortPolicy = "partial"
+        self,
+        attribution: Attribution | None = None,
+        *,
+        on_abort: AbortPolicy = "partial",
+        model: str | None = None,
     ) -> ModelCall:
         """Begin a call to a model, for an integration: who is billed is captured now.
 
         Args:
             attribution: Who is billed. Default: as the `billing` block that is open here says.
             on_abort: What a stream is billed that is broken off before its counts are final.
+            model: The model that is asked, for an answer that names none.
 
         Raises:
             ValidationError: `on_abort` is no policy.
@@ -294,7 +299,7 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
         policy = check_abort_policy(on_abort)
         origin = start_call(open_scope(self._meter), attribution)
         start = self.nowait.signals.start_call
-        return nested(self._meter, lambda outer: start(origin, on_abort=policy, outer=outer))
+        return nested(self._meter, lambda outer: start(origin, on_abort=policy, outer=outer, model=model))
 
     def stats_at(self, now: float) -> Stats:
         """Count as `stats` does, at a time on the driver's clock, in any thread.

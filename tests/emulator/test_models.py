@@ -4,6 +4,7 @@ import base64
 import json
 import socket
 import struct
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -335,3 +336,29 @@ def test_the_pieces_of_a_text_are_the_text(text: str) -> None:
     pieces = Completion(text).pieces
     assert "".join(pieces) == text
     assert "" not in pieces
+
+
+def test_bedrock_converses_with_cached_tokens_beside_the_input(models: ModelServer) -> None:
+    models.script(Completion(input_tokens=12, cached_tokens=5, output_tokens=7), times=1)
+    path = "/model/anthropic.claude-sonnet-4-20250514-v1%3A0/converse"
+    answer = post(models, path, {"messages": []}).json()
+    assert answer["usage"]["inputTokens"] == 7
+    assert Tokens.from_usage(answer) == Tokens(input=7, output=7, cache=5)
+    assert [(each.api, each.model) for each in models.requests] == [
+        ("bedrock", "anthropic.claude-sonnet-4-20250514-v1:0")
+    ]
+
+
+def test_an_event_of_bedrock_has_its_lengths_and_checksums(models: ModelServer) -> None:
+    models.script(Completion("Hello.", output_tokens=7))
+    raw = httpx.post(f"{models.url}/model/m/converse-stream", json={}).content
+    names = list[str]()
+    while raw:
+        total, headers = struct.unpack(">II", raw[:8])
+        assert struct.unpack(">I", raw[8:12])[0] == zlib.crc32(raw[:8])
+        assert struct.unpack(">I", raw[total - 4 : total])[0] == zlib.crc32(raw[: total - 4])
+        payload = json.loads(raw[12 + headers : total - 4])
+        names.append(raw[12 : 12 + headers].split(b":content-type")[0].partition(b"\x07")[2][2:-1].decode())
+        raw = raw[total:]
+    assert names == ["messageStart", "contentBlockDelta", "contentBlockStop", "messageStop", "metadata"]
+    assert payload["usage"]["outputTokens"] == 7

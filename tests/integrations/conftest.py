@@ -10,10 +10,26 @@ import pytest
 
 from clocknext_core import Unbilled
 from clocknext_transports import ClockNext
-from clocknext_transports.emulator import Booked, EmulatorServer, ModelServer, emulator, model_server
+from clocknext_transports.emulator import (
+    Booked,
+    Catalogue,
+    EmulatorServer,
+    Ledger,
+    Model,
+    ModelServer,
+    emulator,
+    model_server,
+)
+from clocknext_transports.emulator.books.catalogue import DEFAULT_MODELS
 from tests.integrations.adapters import ADAPTERS, LIMIT, Adapter
+from tests.integrations.adapters_agents import AGENTS
 
 Billed: TypeAlias = Callable[[], tuple[Booked, ...]]
+ADAPTERS.update(AGENTS)
+OF_OTHERS = (
+    Model("gemini-2.5-flash", input=0.3, output=2.5, cache=0.03, provider="google"),
+    Model("anthropic.claude-sonnet-4", input=3, output=15, cache=0.3, provider="bedrock"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +44,7 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def service() -> Iterator[EmulatorServer]:
-    with emulator() as running:
+    with emulator(Ledger(Catalogue(models=(*DEFAULT_MODELS, *OF_OTHERS)))) as running:
         yield running
 
 

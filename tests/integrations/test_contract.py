@@ -93,7 +93,7 @@ def test_a_stream_that_is_left_is_reported(
 def test_a_stream_that_breaks_after_its_first_chunk_is_reported(
     adapter: Adapter, models: ModelServer, cnk: ClockNext, billed: Billed, reports: Reports
 ) -> None:
-    models.script(answer(adapter, cut_after=4), times=10)
+    models.script(answer(adapter, text="word " * 20, cut_after=4), times=10)
     with cnk.billing(**WHO), pytest.raises(Exception, match=r".") as caught:  # type: ignore[arg-type]
         adapter.read()
     assert not isinstance(caught.value, AssertionError)

@@ -13,6 +13,11 @@ PACKAGES = {
     "anthropic": "anthropic",
     "litellm": "litellm",
     "langchain": "langchain_openai",
+    "openai_agents": "agents",
+    "pydantic_ai": "pydantic_ai",
+    "google_genai": "google.genai",
+    "bedrock": "boto3",
+    "opentelemetry": "opentelemetry.sdk",
 }
 FRAMEWORKS = {
     "asgi": "fastapi",

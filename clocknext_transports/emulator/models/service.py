@@ -13,16 +13,17 @@ from clocknext_core.messages import Header, Response
 from clocknext_transports.emulator.api.exchange import Received, Reply
 from clocknext_transports.emulator.books.envelopes import phrase, plain_response
 from clocknext_transports.emulator.books.validation import parse_json
-from clocknext_transports.emulator.models import anthropic, gemini, openai
+from clocknext_transports.emulator.models import anthropic, bedrock, gemini, openai
 from clocknext_transports.emulator.models.completion import Completion
 from clocknext_transports.emulator.models.shapes import Answered, Asked, Document, encoded
 
-Api: TypeAlias = Literal["chat", "responses", "embeddings", "messages", "gemini", "other"]
-"""The kind of call: OpenAI's three, Anthropic's messages, Gemini's content, or one that uses no model."""
+Api: TypeAlias = Literal["chat", "responses", "embeddings", "messages", "gemini", "bedrock", "other"]
+"""The kind of call: OpenAI's three, Anthropic's messages, Gemini's, Bedrock's, or one that uses no model."""
 _Handler: TypeAlias = Callable[[Asked, Completion], Answered]
 _Error: TypeAlias = Callable[[int, str], Document]
 
 _GEMINI = re.compile(r"/v1(?:beta|alpha)?/models/([^/:]+):(\w+)")
+_BEDROCK = re.compile(r"/model/(.+)/([a-z-]+)")
 _STORED = re.compile(r"/v1/responses/([^/]+)")
 _POSTS: Mapping[str, tuple[Api, _Handler, _Error]] = {
     "/v1/chat/completions": ("chat", openai.chat, openai.error),
@@ -37,6 +38,12 @@ _OF_GEMINI: Mapping[str, tuple[Api, _Handler]] = {
     "countTokens": ("other", gemini.count_tokens),
     "batchEmbedContents": ("embeddings", gemini.embeddings),
     "embedContent": ("embeddings", gemini.embeddings),
+}
+_OF_BEDROCK: Mapping[str, _Handler] = {
+    "converse": bedrock.converse,
+    "converse-stream": bedrock.converse_stream,
+    "invoke": bedrock.invoke,
+    "invoke-with-response-stream": bedrock.invoke_stream,
 }
 _MAX_KEPT = 10_000
 
@@ -150,6 +157,9 @@ class ModelService:
 def _find(path: str, target: str) -> tuple[Api, _Handler, _Error, str] | None:
     if path in _POSTS:
         return (*_POSTS[path], "")
+    named = _BEDROCK.fullmatch(path)
+    if named is not None and named[2] in _OF_BEDROCK:
+        return "bedrock", _OF_BEDROCK[named[2]], bedrock.error, named[1]
     named = _GEMINI.fullmatch(path)
     if named is None or named[2] not in _OF_GEMINI:
         return None
@@ -174,9 +184,10 @@ def _failure(completion: Completion, error: _Error, *, now: float) -> Reply:
 def _reply(answered: Answered, completion: Completion, *, now: float) -> Reply:
     rate = completion.bytes_per_second
     is_cut = completion.cut_after is not None
+    headers = () if answered.request_id is None else (("x-amzn-requestid", answered.request_id),)
     if answered.content is not None:
         body = encoded(answered.content).encode()
-        response = plain_response(200, answered.content_type, body, now=now)
+        response = plain_response(200, answered.content_type, body, now=now, headers=headers)
         return Reply(
             response,
             delay=completion.delay,
@@ -184,7 +195,7 @@ def _reply(answered: Answered, completion: Completion, *, now: float) -> Reply:
             cut=is_cut,
             ending="close" if is_cut else "keep",
         )
-    head = plain_response(200, answered.content_type, b"", now=now)
+    head = plain_response(200, answered.content_type, b"", now=now, headers=headers)
     events = list(answered.events)[: completion.cut_after]
     raw = _head(head) + b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in events)
     return Reply(

@@ -34,6 +34,8 @@ class Answered:
     content: Document | None = None
     events: Sequence[bytes] = ()
     content_type: str = "application/json"
+    request_id: str | None = None
+    """The id of the request, which is all that Bedrock has: sent as a header."""
 
 
 def event(data: object, name: str | None = None) -> bytes:

@@ -1,6 +1,7 @@
 """Calls to models as integrations see them: each answer is billed or reported, and nothing is raised."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -325,3 +326,11 @@ def test_an_assembled_whole_without_usage_is_reported() -> None:
     client = Client()
     started(client).assembled({"id": ID, "object": "chat.completion"}, PIECES)
     assert client.reasons == ["no_usage"]
+
+
+def test_the_model_that_was_asked_stands_in_for_one_that_the_answer_does_not_name() -> None:
+    client = Client()
+    call = client.signals.start_call(Origin(attribution=WHO), model="gpt-4o-mini")
+    call.answered({"usage": USAGE})
+    client.signals.start_call(Origin(attribution=WHO), model="gpt-4o-mini").answered(RESPONSE)
+    assert [json.loads(each.body)["model"] for each in client.held] == ["gpt-4o-mini", "gpt-4o"]

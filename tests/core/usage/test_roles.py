@@ -63,7 +63,7 @@ VOCABULARY: dict[Name, str] = {
     Name("cached"): (
         "prompt_cache_hit_tokens cache_hit_tokens cache_hits_tokens cache_read_tokens "
         "cache_reads_tokens cached_tokens precached_tokens cache_details_tokens "
-        "gen_ai.usage.cache_read_input_tokens"
+        "gen_ai.usage.cache_read_input_tokens gen_ai.usage.details.cache_read_tokens"
     ),
     Name(
         "reasoning", beside=True

@@ -1,0 +1,108 @@
+"""Amazon Bedrock over boto3: what one of its clients answers is billed, by boto3's own events."""
+
+import io
+import json
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
+
+from clocknext_core.resources.calls import ModelCall
+from clocknext_core.resources.streams import MeteredStream
+from clocknext_core.usage.streams import AbortPolicy
+from clocknext_transports.client.base import ClientBase
+from clocknext_transports.integrations.watching import Billed, attribution_of, check_client
+
+if TYPE_CHECKING:  # checked without the package
+
+    class EventStream:
+        """Boto3's class of streams."""
+
+        def close(self) -> None:
+            """Close the connection."""
+
+    class StreamingBody:
+        """Boto3's class of bodies."""
+
+        def __init__(self, raw_stream: io.BytesIO, content_length: int) -> None: ...
+
+else:
+    from botocore.eventstream import EventStream
+    from botocore.response import StreamingBody
+
+C = TypeVar("C")
+
+_OPERATIONS = ("Converse", "ConverseStream", "InvokeModel", "InvokeModelWithResponseStream")
+_CALL = "clocknext_call"
+
+
+def metered(
+    client: C,
+    cnk: ClientBase[Any, Any, Any],
+    *,
+    on_abort: AbortPolicy = "partial",
+    **billed: Unpack[Billed],
+) -> C:
+    """Bill the calls of a client from now on, and return it: boto3 keeps its events with the client.
+
+    It covers `converse`, `converse_stream`, `invoke_model` and `invoke_model_with_response_stream`.
+
+    Args:
+        client: `boto3.client("bedrock-runtime")`.
+        cnk: Any client of ClockNext; it is never waited for.
+        on_abort: What a stream is billed that is broken off; see `AbortPolicy`.
+        billed: Who is billed for all calls. Default: as the `billing` block says that a call starts in.
+
+    Raises:
+        ValidationError: A bad argument, or `client` is another one.
+    """
+    attribution = attribution_of(billed)
+    check_client(client, "converse", "invoke_model")
+    cnk.start_call(attribution, on_abort=on_abort)  # a bad policy is an error here
+
+    def begin(params: Any, context: dict[str, Any], **details: object) -> None:
+        context[_CALL] = cnk.start_call(attribution, on_abort=on_abort, model=params.get("modelId"))
+
+    def end(http_response: Any, parsed: dict[str, Any], context: dict[str, Any], **details: object) -> None:
+        call: ModelCall | None = context.pop(_CALL, None)
+        if call is None or http_response.status_code >= 300:
+            return
+        for name in ("stream", "body"):
+            if isinstance(parsed.get(name), EventStream):
+                parsed[name] = _Watched(parsed[name], call)
+                return
+        call.answered(parsed if "body" not in parsed else _read(parsed, call))
+
+    events = cast("Any", client).meta.events
+    for operation in _OPERATIONS:
+        events.register(f"provide-client-params.bedrock-runtime.{operation}", begin)
+        events.register(f"after-call.bedrock-runtime.{operation}", end)
+    return client
+
+
+def _read(parsed: dict[str, Any], call: ModelCall) -> object:
+    """Read the body of InvokeModel and leave another with the same content; return the answer in it."""
+    try:
+        raw = parsed["body"].read()
+    except BaseException as error:
+        call.broken_off(type(error).__name__, parsed["ResponseMetadata"])
+        raise
+    parsed["body"] = StreamingBody(io.BytesIO(raw), len(raw))
+    try:
+        body: object = json.loads(raw)
+    except ValueError:
+        body = None
+    return {"body": body, "ResponseMetadata": parsed["ResponseMetadata"]}
+
+
+class _Watched(EventStream):
+    """An event stream of boto3 whose events are watched; it ends where it is closed."""
+
+    def __init__(self, stream: Any, call: ModelCall) -> None:
+        self.__dict__.update(vars(stream))
+        self._watched: MeteredStream[Any] = call.watch(stream)
+
+    def __iter__(self) -> Any:
+        return self._watched
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._watched.end_early()
+        super().close()

@@ -1,0 +1,269 @@
+"""The adapters of agent frameworks, Google's SDK, boto3 and OpenTelemetry."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing
+from typing import Any, ClassVar
+
+import pytest
+
+from clocknext_transports import ClockNext
+from tests.integrations.adapters import ASKED, MESSAGES, Adapter, AsyncAdapter, SyncAdapter, Texts
+
+GEMINI_MODEL, BEDROCK_MODEL = "gemini-2.5-flash", "anthropic.claude-sonnet-4"
+
+
+class OpenAIAgents(AsyncAdapter):
+    package = "agents"
+    prefix = "resp_"
+    ways_out: ClassVar[tuple[str, ...]] = ()  # a task of its own reads on: see test_agents.py
+
+    def __init__(self, url: str, cnk: ClockNext) -> None:
+        super().__init__(url, cnk)
+        self.agents = self.imported()
+        self.agents.set_tracing_disabled(True)
+        openai = pytest.importorskip("openai")
+        self.make: Callable[[], Any] = lambda: openai.AsyncOpenAI(api_key="sk-test", base_url=f"{url}/v1")
+        self.client: Any = self.make()
+        # A tool that is asked for ends the run, so that a run is one request.
+        look_up = self.agents.function_tool(_look_up, name_override="look_up")
+        self.agent = self.agents.Agent(
+            name="Helper", model=self.model, tools=[look_up], tool_use_behavior="stop_on_first_tool"
+        )
+
+    @property
+    def config(self) -> Any:
+        from clocknext_transports.integrations.openai_agents import metered
+
+        provider = self.agents.OpenAIProvider(openai_client=self.client)
+        return self.agents.RunConfig(model_provider=metered(provider, self.cnk))
+
+    async def aclose(self) -> None:
+        await self.client.close()
+        self.client = self.make()
+
+    async def acomplete(self) -> str:
+        return str((await self.agents.Runner.run(self.agent, "Hello?", run_config=self.config)).final_output)
+
+    async def astream(self) -> AsyncIterator[str]:
+        run = self.agents.Runner.run_streamed(self.agent, "Hello?", run_config=self.config)
+        try:
+            async with aclosing(run.stream_events()) as events:
+                async for event in events:
+                    data = getattr(event, "data", None)
+                    if getattr(data, "type", None) == "response.output_text.delta":
+                        yield data.delta
+        finally:
+            run.cancel()
+
+
+class PydanticAI(AsyncAdapter):
+    package = "pydantic_ai"
+    # Its cancel scopes belong to a task, so test_agents.py cancels it within one.
+    ways_out: ClassVar[tuple[str, ...]] = ("break", "close", "collected")
+
+    def __init__(self, url: str, cnk: ClockNext) -> None:
+        super().__init__(url, cnk)
+        self.pydantic_ai = self.imported()
+        self.openai = pytest.importorskip("openai")
+        self.prepare()
+
+    def prepare(self) -> None:
+        from pydantic_ai import DeferredToolRequests, ExternalToolset, ToolDefinition
+        from pydantic_ai.models.openai import OpenAIChatModel
+        from pydantic_ai.providers.openai import OpenAIProvider
+
+        self.client: Any = self.openai.AsyncOpenAI(api_key="sk-test", base_url=f"{self.url}/v1")
+        model = OpenAIChatModel(self.model, provider=OpenAIProvider(openai_client=self.client))
+        self.agent: Any = self.pydantic_ai.Agent(
+            self.metered(model),
+            # A tool that is asked for ends the run, so that a run is one request.
+            output_type=[str, DeferredToolRequests],
+            toolsets=[ExternalToolset([ToolDefinition(name="look_up")])],
+        )
+
+    def metered(self, model: Any) -> Any:
+        from clocknext_transports.integrations.pydantic_ai import MeteredModel
+
+        return MeteredModel(model, self.cnk)
+
+    async def aclose(self) -> None:
+        await self.client.close()
+        self.prepare()
+
+    async def acomplete(self) -> str:
+        return str((await self.agent.run("Hello?")).output)
+
+    async def astream(self) -> AsyncIterator[str]:
+        async with self.agent.run_stream("Hello?") as run:
+            text = ""
+            async with aclosing(run.stream_response(debounce_by=None)) as responses:
+                async for response in responses:
+                    before, text = text, response.text or ""
+                    yield text.removeprefix(before)
+
+
+class OpenTelemetry(SyncAdapter):
+    """Spans as the GenAI conventions say, around OpenAI's SDK; test_agents.py has those of Pydantic AI."""
+
+    package = "openai"
+    ways_out: ClassVar[tuple[str, ...]] = ()  # a span does not say whether it ended early
+
+    def __init__(self, url: str, cnk: ClockNext) -> None:
+        super().__init__(url, cnk)
+        openai = self.imported()
+        from opentelemetry.sdk.trace import TracerProvider
+
+        from clocknext_transports.integrations.opentelemetry import ClockNextSpanProcessor
+
+        provider = TracerProvider()
+        provider.add_span_processor(ClockNextSpanProcessor(cnk))
+        self.tracer = provider.get_tracer("tests")
+        self.client: Any = openai.OpenAI(api_key="sk-test", base_url=f"{url}/v1")
+
+    def span(self) -> Any:
+        attributes = {"gen_ai.operation.name": "chat", "gen_ai.request.model": self.model}
+        return self.tracer.start_as_current_span(f"chat {self.model}", attributes=attributes)
+
+    def complete(self) -> str:
+        with self.span() as span:
+            answer = self.client.chat.completions.create(model=self.model, messages=MESSAGES)
+            _describe(span, answer)
+            return str(answer.choices[0].message.content)
+
+    def stream(self) -> Iterator[str]:
+        with self.span() as span:
+            for chunk in self.client.chat.completions.create(model=self.model, messages=MESSAGES, **ASKED):
+                _describe(span, chunk)
+                yield str(chunk.choices[0].delta.content or "") if chunk.choices else ""
+
+
+class GoogleSync(SyncAdapter):
+    package = "google.genai"
+    model = GEMINI_MODEL
+    prefix = ""
+
+    def __init__(self, url: str, cnk: ClockNext) -> None:
+        super().__init__(url, cnk)
+        genai = self.imported()
+        from clocknext_transports.integrations.google_genai import metered
+
+        retries = {"attempts": 2, "initial_delay": 0.0, "jitter": 0}
+        options = {"base_url": url, "retry_options": retries}
+        self.make: Callable[[], Any] = lambda: metered(
+            genai.Client(api_key="test", http_options=options), cnk
+        )
+        self.client: Any = self.make()
+        self.call = {"model": self.model, "contents": "Hello?"}
+
+    def complete(self) -> str:
+        return _text_of(self.client.models.generate_content(**self.call))
+
+    def stream(self) -> Any:
+        return Texts(self.client.models.generate_content_stream(**self.call), _text_of)
+
+
+class GoogleAsync(GoogleSync, AsyncAdapter):
+    ways_out = ("break", "close", "collected", "cancelled")
+    complete = AsyncAdapter.complete
+    read = AsyncAdapter.read
+    leave = AsyncAdapter.leave
+    complete_in = AsyncAdapter.complete_in
+
+    async def aclose(self) -> None:
+        await self.client.aio.aclose()
+        self.client = self.make()
+
+    async def acomplete(self) -> str:
+        return _text_of(await self.client.aio.models.generate_content(**self.call))
+
+    async def astream(self) -> AsyncIterator[str]:
+        async with aclosing(await self.client.aio.models.generate_content_stream(**self.call)) as stream:
+            async for chunk in stream:
+                yield _text_of(chunk)
+
+
+class BedrockSync(SyncAdapter):
+    package = "boto3"
+    model = BEDROCK_MODEL
+    prefix = ""
+
+    def __init__(self, url: str, cnk: ClockNext) -> None:
+        super().__init__(url, cnk)
+        boto3 = self.imported()
+        from clocknext_transports.integrations.bedrock import metered
+
+        client = boto3.client(
+            "bedrock-runtime",
+            region_name="us-east-1",
+            endpoint_url=url,
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
+        self.client: Any = metered(client, cnk)
+        messages = [{"role": "user", "content": [{"text": "Hello?"}]}]
+        self.call: dict[str, Any] = {"modelId": self.model, "messages": messages}
+
+    def complete(self) -> str:
+        content = self.client.converse(**self.call)["output"]["message"]["content"]
+        return "".join(part.get("text", "") for part in content)
+
+    def stream(self) -> Any:
+        stream = self.client.converse_stream(**self.call)["stream"]
+        return Texts(
+            stream, lambda event: event.get("contentBlockDelta", {}).get("delta", {}).get("text", "")
+        )
+
+
+class BedrockInvoke(BedrockSync):
+    """The models' own requests and answers, here Anthropic's."""
+
+    prefix = "msg_"
+
+    def __init__(self, url: str, cnk: ClockNext) -> None:
+        super().__init__(url, cnk)
+        import json
+
+        self.json = json
+        body = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 100, "messages": MESSAGES}
+        self.call = {"modelId": self.model, "body": json.dumps(body)}
+
+    def complete(self) -> str:
+        body = self.json.load(self.client.invoke_model(**self.call)["body"])
+        return "".join(part.get("text", "") for part in body["content"])
+
+    def stream(self) -> Any:
+        stream = self.client.invoke_model_with_response_stream(**self.call)["body"]
+        return Texts(
+            stream, lambda event: self.json.loads(event["chunk"]["bytes"]).get("delta", {}).get("text", "")
+        )
+
+
+def _describe(span: Any, answer: Any) -> None:
+    span.set_attribute("gen_ai.response.id", answer.id)
+    span.set_attribute("gen_ai.response.model", answer.model)
+    if answer.usage is not None:
+        span.set_attribute("gen_ai.usage.input_tokens", answer.usage.prompt_tokens)
+        span.set_attribute("gen_ai.usage.output_tokens", answer.usage.completion_tokens)
+        cached = answer.usage.prompt_tokens_details.cached_tokens
+        span.set_attribute("gen_ai.usage.cache_read.input_tokens", cached)
+
+
+def _look_up(what: str) -> str:
+    """Look something up."""
+    return what
+
+
+def _text_of(answer: Any) -> str:
+    parts = (answer.candidates[0].content and answer.candidates[0].content.parts) or []
+    return "".join(part.text or "" for part in parts)
+
+
+AGENTS: dict[str, type[Adapter]] = {
+    "openai_agents": OpenAIAgents,
+    "pydantic_ai": PydanticAI,
+    "google_genai": GoogleSync,
+    "google_genai-asyncio": GoogleAsync,
+    "bedrock": BedrockSync,
+    "bedrock-invoke": BedrockInvoke,
+    "opentelemetry": OpenTelemetry,
+}
