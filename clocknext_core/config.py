@@ -210,17 +210,16 @@ class Config:
         (`&#47;`, `&sol;`) and quoted-printable (`=2F`, with its line breaks), in either case. Backslashes
         that the key begins with may be left out. The time is linear: repeats are possessive and limited.
 
-        The usual spellings follow as they are, for keys that look like an escape (`%25`) or begin with a
-        backslash. They come last, because what an escape begins with may end the key: `a%2` is in `a%252`.
+        A key that looks like an escape itself (`a%25b`) is also looked for as what it would mean, since its
+        escapes can't be told from the text's. The usual spellings come last, as they are: what an escape
+        begins with may end the key, as in `a%252` the key `a%2`.
         """
-        characters = re.sub(r"\\+", r"\\", self.api_key.lstrip("\\") or "\\")
-        # No backslashes of an escape before the first: they would be tried at every start.
-        others = (
-            _SOFT_BREAK + (_ESCAPING if each != "\\" else "") + _spellings(each) for each in characters[1:]
-        )
+        plain = re.sub(r"\\+", r"\\", self.api_key.lstrip("\\") or "\\")
+        meant = re.sub(r"\\" + _spellings("\\"), r"\\", plain)
+        meant = re.sub(f"([%]){_PERCENTS}|(&){_AMPERSANDS}|(=){_EQUALS}", r"\1\2\3", meant)
         usual = (quote(self.api_key, safe=""), json.dumps(self.api_key)[1:-1], self.api_key)
-        escaped = "".join((_spellings(characters[0]), *others))
-        return re.compile("|".join((escaped, *map(re.escape, dict.fromkeys(usual)))))
+        each = [_escaped(characters) for characters in dict.fromkeys((plain, meant))]
+        return re.compile("|".join((*each, *map(re.escape, dict.fromkeys(usual)))))
 
     @property
     def _longest_spelling(self) -> int:
@@ -268,6 +267,13 @@ _HTML_NAMES = {
 """The usual names of characters in HTML."""
 
 
+def _escaped(characters: str) -> str:
+    """Return the pattern for a key without backslashes in a row, each character escaped or not."""
+    # No backslashes of an escape before the first: they would be tried at every start.
+    others = (_SOFT_BREAK + (_ESCAPING if each != "\\" else "") + _spellings(each) for each in characters[1:])
+    return "".join((_spellings(characters[0]), *others))
+
+
 def _spellings(character: str) -> str:
     """Return the pattern for a character of the API key, without the backslashes of an escape before it."""
     code = ord(character)
@@ -282,8 +288,8 @@ def _spellings(character: str) -> str:
     )
     if character == "\\":  # a run of them: the pattern's characters are without repeats
         return rf"(?:(?:\\|{'|'.join(escaped)}){_SOFT_BREAK}){{1,32}}+"
-    literals = {"%": f"%{_PERCENTS}", "&": f"&{_AMPERSANDS}", "=": f"={_EQUALS}"}
-    return rf"(?:{'|'.join(escaped)}|{literals.get(character, re.escape(character))})"
+    again = {"%": _PERCENTS, "&": _AMPERSANDS, "=": _EQUALS}.get(character, "")
+    return rf"(?:{'|'.join(escaped)}|{re.escape(character)}{again})"
 
 
 def _check_concurrency(value: object) -> None:

@@ -48,8 +48,9 @@ def migrate(url: str | None, *, sql: bool, writer: str | None, relay_role: str |
 
     It can be run again at any time. The tables are made in the first schema of the search_path.
     """
-    rights = [schema.writer_rights(writer)] if writer else []
-    rights += [schema.relay_rights(relay_role)] if relay_role else []
+    with _reported():
+        rights = [schema.writer_rights(writer)] if writer else []
+        rights += [schema.relay_rights(relay_role)] if relay_role else []
     if sql:
         click.echo(schema.statements().strip())
         for each in rights:

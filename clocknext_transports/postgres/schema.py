@@ -6,7 +6,7 @@ outbox of one organisation of ClockNext, since a key is unique in the table as i
 
 from typing import Any, Final, LiteralString
 
-from clocknext_core import SpoolError
+from clocknext_core import SpoolError, ValidationError
 
 VERSION: Final = 1
 """The version of the tables that this library makes and reads."""
@@ -133,4 +133,6 @@ def check_version(version: int) -> None:
 
 
 def _quoted(name: str) -> str:
+    if not name.isprintable():  # the statements are shown on terminals
+        raise ValidationError("role: must consist of printable characters")
     return '"' + name.replace('"', '""') + '"'

@@ -22,6 +22,8 @@ class TrioClockNext(LoopClient[Driver]):
     none outlives it. Leaving the block delivers what is held. A block that is cancelled ends at once: signals
     stay held (see `pending`), and are sent in the next `async with` of the same client. Awaited calls need
     no block.
+
+    A Ctrl-C that strikes a background task ends the block, which raises a plain `KeyboardInterrupt`.
     """
 
     def _make_driver(self, engine: Engine, transport: Transport) -> Driver:
@@ -59,7 +61,10 @@ class TrioClockNext(LoopClient[Driver]):
                 await self._driver.halt()  # a transport may raise, or be cancelled
         finally:
             # The nursery is not given the block's own error: it would wrap it in a group.
-            await block.__aexit__(None, None, None)
+            try:
+                await block.__aexit__(None, None, None)
+            except BaseExceptionGroup as group:  # a Ctrl-C that struck a background task
+                raise _single(group) from None
 
     async def record(self, encoded: EncodedSignal, wait: bool | None = None, /) -> TrackResult:
         """Buffer a signal, or send it and wait, as `signals.track` does.
@@ -110,3 +115,13 @@ class TrioClockNext(LoopClient[Driver]):
 
     def _native_transport(self) -> Transport:
         return NativeTransport(max_idle=self.config.batch.most_concurrency)
+
+
+def _single(error: BaseException) -> BaseException:
+    """Return what a group holds where it is one exception, as `except KeyboardInterrupt` expects it.
+
+    The nurseries of the client are no concern of its user, nor are their groups.
+    """
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

@@ -93,6 +93,14 @@ def folder(tmp_path: Path) -> Path:
         wire(type=EVIL),
         wire(metric={"ref": EVIL, EVIL: 1}),
     ]
+    answers = [
+        json.dumps({"id": EVIL, "model": EVIL, "usage": {"prompt_tokens": EVIL, EVIL: 1}}),
+        EVIL,
+        '{"a": ',
+    ]
+    (tmp_path / "response.json").write_text(answers[0])
+    (tmp_path / "responses.jsonl").write_text("\n".join(answers))
+    (tmp_path / "broken.json").write_bytes(b'{"usage": "\xff\xfe\x9b2J' + EVIL.encode())
     (tmp_path / "usage.jsonl").write_bytes(encoded(lines) + b'{"customerId": "' + EVIL.encode() + b'"}\n')
     spool = opened(tmp_path / "spool")
     spool.append(several([EVIL.replace("\x00", ""), "good"]))
@@ -128,6 +136,20 @@ COMMANDS: list[tuple[str, ...]] = [
     ("\x1b[31mnosuch",),
     ("whoami", "--\x1b[31mnosuch"),
     ("whoami", "--base-url", "https://\x1b[31m"),
+    ("doctor",),
+    ("doctor", "--json"),
+    ("doctor", "--base-url", "https://\x1b[31m"),
+    ("usage", "explain", "response.json"),
+    ("usage", "explain", "response.json", "--json"),
+    ("usage", "explain", "responses.jsonl"),
+    ("usage", "explain", "responses.jsonl", "--json"),
+    ("usage", "explain", "broken.json"),
+    ("usage", "explain", "\x1b[31mnosuch\n.json"),
+    ("outbox", "status", "postgresql://\x1b[31m@127.0.0.1:1/\x9b2J"),
+    ("outbox", "status", "\x1b[31m"),
+    ("outbox", "quarantine", "postgresql://127.0.0.1:1/\x1b]0;owned\x07"),
+    ("outbox", "relay", "postgresql://127.0.0.1:1/\x1b]0;owned\x07"),
+    ("outbox", "migrate", "--sql", "--writer", "\x1b[31mapp\u202e"),
 ]
 
 

@@ -212,6 +212,8 @@ VISIBLE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_siz
 @example("0000000&#3")
 @example("0000000=")
 @example("0000000=3")
+@example("D\\\\C2%259")
+@example("#5b\\\\U5C\\;a")
 def test_the_key_is_redacted_in_every_encoding(encoder: str, key: str) -> None:
     encoded = "".join(map(ENCODERS[encoder], key))
     for text in (key, encoded):

@@ -10,9 +10,10 @@ from functools import partial
 from types import FrameType
 
 import pytest
+import trio
 
-from clocknext_core import BatchPolicy, Retrying, RetryPolicy
-from clocknext_transports import AsyncClockNext, ClockNext
+from clocknext_core import Answer, BatchPolicy, Request, Response, Retrying, RetryPolicy
+from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext
 from clocknext_transports.process.interrupts import is_interrupt
 from tests.life.interrupts import TimeIsUpError, TimeIsUpOSError, interrupt
 from tests.transports.support import KEY
@@ -90,6 +91,45 @@ def test_a_limit_ends_a_flush_and_the_signals_stay_held() -> None:
             client.flush()
         assert client.pending == 1
         assert client.close(timeout=0).pending == 1
+
+
+class Interrupting:
+    """A transport that a Ctrl-C strikes while it sends for the first time."""
+
+    has_struck = False
+
+    async def exchange(self, request: Request, *, deadline_at: float) -> Answer:
+        """Interrupt the task."""
+        del request, deadline_at
+        await trio.sleep(0)
+        if not self.has_struck:
+            self.has_struck = True
+            signal.raise_signal(signal.SIGINT)
+        return Response(200, (), b'{"ok": true}')
+
+    async def aclose(self) -> None:
+        """Do nothing."""
+
+
+@pytest.mark.parametrize(("leaving", "delivered"), [(False, 2), (True, 1)])
+def test_under_trio_a_ctrl_c_in_a_background_task_comes_out_in_no_group(
+    *, leaving: bool, delivered: int
+) -> None:
+    client = TrioClockNext(KEY, transport=Interrupting(), batch=BatchPolicy(max_size=1))
+
+    async def main() -> None:
+        async with client:
+            await client.signals.wallet(customer_id="cus_1", model="m")
+            if not leaving:
+                await trio.sleep_forever()
+
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(main)
+    assert client.pending == 1
+    leaving = True
+    trio.run(main)
+    # The first signal is delivered now, unless the Ctrl-C ended the wait for it at the end of its block.
+    assert (client.stats().delivered, client.pending) == (delivered, 0)
 
 
 class Handler:
