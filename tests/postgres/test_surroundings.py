@@ -60,7 +60,7 @@ def pooler(database: Database) -> Generator[str, None, None]:
         command[1:1] = ["-u", user]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
-        wait_until(lambda: (folder / ".s.PGSQL.6432").exists(), "the pooler runs")
+        wait_until((folder / ".s.PGSQL.6432").exists, "the pooler runs")
         yield f"postgresql://app@/app?host={folder}&port=6432"
     finally:
         process.terminate()
