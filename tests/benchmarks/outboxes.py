@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from importlib import import_module
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import psycopg
 import sqlalchemy
@@ -17,6 +17,7 @@ from clocknext_transports import ClockNext
 from clocknext_transports.client import environment
 from clocknext_transports.postgres import ClaimingSpool, Relay, migrate, outbox
 from clocknext_transports.postgres.embedded import EmbeddedServer
+from clocknext_transports.postgres.recording import AsyncConnection
 from tests.benchmarks import ours
 from tests.benchmarks.delivering import CONCURRENCY
 from tests.benchmarks.rounds import Claim, Contestant, Figure, Result, Stopwatch, alternate, single
@@ -180,7 +181,7 @@ def _asyncpg(url: str) -> Generator[_Run, None, None]:
         watch = Stopwatch()
         if way == "outbox":
             for _ in range(count):
-                await outbox(connection).signals.credit(**arguments(0))
+                await outbox(cast(AsyncConnection, connection)).signals.credit(**arguments(0))
         else:
             for _ in range(count):
                 await connection.execute(

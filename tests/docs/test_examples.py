@@ -14,10 +14,12 @@ from tests.docs import DOCS, README, ROOT
 
 WITH_PACKAGES = DOCS / "integrations"
 """Pages whose programs need a package each: `tests/integrations` runs them."""
+WITH_DATABASE = DOCS / "many-machines.md"
+"""The page whose programs need a database: `tests/postgres` runs them."""
 PAGES = [
     page
     for page in (README, ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("**/*.md")))
-    if page.parent != WITH_PACKAGES
+    if page.parent != WITH_PACKAGES and page != WITH_DATABASE
 ]
 ON_A_FRESH_MACHINE = (
     "python3 -m venv .venv && .venv/bin/pip install -e '.[cli,trio,httpx]' && .venv/bin/clocknext demo",
@@ -47,15 +49,16 @@ class Block:
         exec(code, {"__name__": "__main__"})
 
 
-def _blocks() -> Iterator[Block]:
-    for page in PAGES:
+def blocks_of(*pages: Path) -> Iterator[Block]:
+    """Read the fenced blocks of pages."""
+    for page in pages:
         text = page.read_text(encoding="utf-8")
         for found in _FENCED.finditer(text):
             line = text.count("\n", 0, found.start("code")) + 1
             yield Block(page, line, found["info"].strip(), found["code"])
 
 
-BLOCKS = list(_blocks())
+BLOCKS = list(blocks_of(*PAGES))
 EXAMPLES = [block for block in BLOCKS if block.info == "python"]
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.docs import README, ROOT
-from tests.docs.test_examples import EXAMPLES, Block
+from tests.docs.test_examples import EXAMPLES, WITH_DATABASE, Block, blocks_of
 
 ERROR = re.compile(r"^(?P<file>[\w.]+):(?P<line>\d+): error: (?P<text>.*)$", re.MULTILINE)
 
@@ -42,8 +42,10 @@ def errors_in(examples: Iterable[Block], folder: Path) -> Sequence[str]:
 
 
 def test_every_example_is_typed(tmp_path: Path) -> None:
-    assert len({module_of(example) for example in EXAMPLES}) == len(EXAMPLES) > 40
-    assert errors_in(EXAMPLES, tmp_path) == []
+    with_database = [block for block in blocks_of(WITH_DATABASE) if block.info == "python"]
+    examples = [*EXAMPLES, *with_database]
+    assert len({module_of(example) for example in examples}) == len(examples) > 40
+    assert errors_in(examples, tmp_path) == []
 
 
 def test_examples_that_are_wrong_are_found_with_their_page_and_line(tmp_path: Path) -> None:

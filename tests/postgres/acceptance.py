@@ -21,12 +21,14 @@ from typing import Any, Final
 
 import psycopg
 import sqlalchemy
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from clocknext_transports.emulator import EmulatorServer, Fault, Ledger, emulator
 from clocknext_transports.postgres import migrate, outbox, survey
 from clocknext_transports.postgres.embedded import EmbeddedServer
 from tests.postgres.support import SIGNAL
+from tests.postgres.surfaces import async_outbox
 
 WRITERS: Final = ("psycopg", "sqlalchemy", "asyncpg", "psycopg")
 RELAYS: Final = 3
@@ -45,7 +47,7 @@ FAULTS: Final = (
     (Fault("html"), 0.01),
     (Fault("truncated"), 0.01),
 )
-_FAILURES: Final = (OSError, psycopg.Error, sqlalchemy.exc.DBAPIError)
+_FAILURES: Final = (OSError, psycopg.Error, DBAPIError)
 _RELAY: Final = "from clocknext_transports.cli import main; main()"
 
 
@@ -124,7 +126,7 @@ def _with_asyncpg(url: str, writer: int, count: int) -> None:
         async with connection.transaction():
             for key in keys:
                 await connection.execute("INSERT INTO answers VALUES ($1)", key)
-                await outbox(connection).signals.credit(**SIGNAL, idempotency_key=key)
+                await async_outbox(connection).signals.credit(**SIGNAL, idempotency_key=key)
             if undone:
                 raise _RolledBackError
 
