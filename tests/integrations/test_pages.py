@@ -18,6 +18,8 @@ FRAMEWORKS = {
     "asgi": "fastapi",
     "flask": "flask",
     "django": "django",
+    "celery": "celery",
+    "aws-lambda": "clocknext",
 }
 """Whose pages `tests/frameworks` runs, which has the packages."""
 
