@@ -20,6 +20,9 @@ FRAMEWORKS = {
     "django": "django",
     "celery": "celery",
     "aws-lambda": "clocknext",
+    "rq": "clocknext",
+    "quart-trio": "quart_trio",
+    "jupyter": "clocknext",
 }
 """Whose pages `tests/frameworks` runs, which has the packages."""
 
