@@ -279,6 +279,11 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
         )
         return Billing(self._meter, Scope(scope_id, attribution))
 
+    def billed_here(self) -> Attribution | None:
+        """Return whom the `billing` block bills that is open here, for an integration; `None`: none is."""
+        scope = open_scope(self._meter)
+        return None if scope is None or scope.has_ended else scope.attribution
+
     def start_call(
         self,
         attribution: Attribution | None = None,

@@ -23,6 +23,11 @@ FRAMEWORKS = {
     "asgi": "fastapi",
     "flask": "flask",
     "django": "django",
+    "celery": "celery",
+    "aws-lambda": "clocknext",
+    "rq": "clocknext",
+    "quart-trio": "quart_trio",
+    "jupyter": "clocknext",
 }
 """Whose pages `tests/frameworks` runs, which has the packages."""
 
