@@ -41,7 +41,7 @@ class ModelCall:
         self._meter = meter
         self._origin = origin
         self._record = record
-        self._on_abort = on_abort
+        self._on_abort: AbortPolicy = on_abort
         self._outer = None if outer is None or outer.has_ended else outer
         self._answers = 0
         self._billed_within: Counter[tuple[int, int]] = Counter()
