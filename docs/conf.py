@@ -43,7 +43,8 @@ html_css_files = ["site.css"]
 html_js_files = ["site.js"]
 
 myst_heading_anchors = 3
-autodoc_mock_imports = ["langchain_core", "litellm"]  # whose callbacks the integrations derive from
+# Whose classes the integrations derive from.
+autodoc_mock_imports = ["botocore", "langchain_core", "litellm", "pydantic_ai"]
 default_role = "code"  # docstrings write `name` for code
 python_maximum_signature_line_length = 100
 autodoc_member_order = "bysource"

@@ -57,10 +57,10 @@ def metered(
     check_client(client, "converse", "invoke_model")
     cnk.start_call(attribution, on_abort=on_abort)  # a bad policy is an error here
 
-    def begin(params: Any, context: dict[str, Any], **details: object) -> None:
+    def begin(params: Any, context: dict[str, Any], **_details: object) -> None:
         context[_CALL] = cnk.start_call(attribution, on_abort=on_abort, model=params.get("modelId"))
 
-    def end(http_response: Any, parsed: dict[str, Any], context: dict[str, Any], **details: object) -> None:
+    def end(http_response: Any, parsed: dict[str, Any], context: dict[str, Any], **_details: object) -> None:
         call: ModelCall | None = context.pop(_CALL, None)
         if call is None or http_response.status_code >= 300:
             return
