@@ -383,11 +383,7 @@ def test_spans_that_are_sampled_out_are_seen_by_nothing(
 def test_two_layers_of_one_framework_that_both_report_are_one_bill(
     cnk: ClockNext, billed: Billed, reports: list[Unbilled]
 ) -> None:
-<<<<<<< HEAD
-    """As LlamaIndex's `complete`, which calls its `chat`: neither has an id, and no event reports an abort."""
-=======
     """LlamaIndex's `complete`, which calls its `chat`: neither has an id, and no event tells of aborts."""
->>>>>>> agents
     with cnk.billing(**WHO):  # type: ignore[arg-type]
         complete = cnk.start_call(model="gpt-4o")
         chat = cnk.start_call(model="gpt-4o")
