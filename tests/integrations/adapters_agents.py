@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
+from importlib import import_module
 from typing import Any, ClassVar
 
 import pytest
@@ -49,7 +50,7 @@ class OpenAIAgents(AsyncAdapter):
         try:
             async with aclosing(run.stream_events()) as events:
                 async for event in events:
-                    data = getattr(event, "data", None)
+                    data: Any = getattr(event, "data", None)
                     if getattr(data, "type", None) == "response.output_text.delta":
                         yield data.delta
         finally:
@@ -68,17 +69,16 @@ class PydanticAI(AsyncAdapter):
         self.prepare()
 
     def prepare(self) -> None:
-        from pydantic_ai import DeferredToolRequests, ExternalToolset, ToolDefinition
-        from pydantic_ai.models.openai import OpenAIChatModel
-        from pydantic_ai.providers.openai import OpenAIProvider
-
+        models: Any = import_module("pydantic_ai.models.openai")
+        providers: Any = import_module("pydantic_ai.providers.openai")
         self.client: Any = self.openai.AsyncOpenAI(api_key="sk-test", base_url=f"{self.url}/v1")
-        model = OpenAIChatModel(self.model, provider=OpenAIProvider(openai_client=self.client))
+        provider = providers.OpenAIProvider(openai_client=self.client)
+        model = models.OpenAIChatModel(self.model, provider=provider)
         self.agent: Any = self.pydantic_ai.Agent(
             self.metered(model),
             # A tool that is asked for ends the run, so that a run is one request.
-            output_type=[str, DeferredToolRequests],
-            toolsets=[ExternalToolset([ToolDefinition(name="look_up")])],
+            output_type=[str, self.pydantic_ai.DeferredToolRequests],
+            toolsets=[self.pydantic_ai.ExternalToolset([self.pydantic_ai.ToolDefinition(name="look_up")])],
         )
 
     def metered(self, model: Any) -> Any:
