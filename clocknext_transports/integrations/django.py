@@ -130,7 +130,8 @@ def check_settings(app_configs: object = None, **details: object) -> list[Any]:
         hint = f"Its keys are {', '.join(Details.__annotations__)}."
         found.append(checks.Error(text, hint=hint, id="clocknext.E003"))
     try:
-        ClockNext(**{**_setting("client"), "spool": None})  # without opening what a server may have open
+        arguments: Any = {**_setting("client"), "spool": None}
+        ClockNext(**arguments)  # without opening what a server may have open
     except (ClockNextError, TypeError) as error:
         text = f"CLOCKNEXT['client'] can't be used: {error}"
         hint = "Tests and CI need no key with CLOCKNEXT_DISABLED=1 in the environment."
