@@ -16,7 +16,7 @@ current_seed: Callable[[], Seed | None] = _seed.get
 def seeded(text: str) -> Generator[Seed, None, None]:
     """Make the keys of a block from a text, such as the id of a task, for all clients.
 
-    It is for `idempotency_key`s and run ids that are not given, and for calls to models whose responses have
+    It is for keys of signals and ids of runs that are not given, and for calls to models whose responses have
     no id. The block done again, in this process or another, makes the same keys, so that nothing is billed
     twice. Tasks of an event loop that start in the block, and threads that run in a copy of its context, make
     their keys by it as well. Record signals of one kind (type, customer and key) in the same order each time.

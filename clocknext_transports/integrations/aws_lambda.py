@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from clocknext_core.errors import invalid
 from clocknext_transports.client.seeding import seeded
-from clocknext_transports.integrations.hosting import check_function, log_undelivered
+from clocknext_transports.integrations.hosting import check_cnk, check_function, log_undelivered
 from clocknext_transports.sync import ClockNext
 
 T = TypeVar("T")
@@ -29,7 +29,8 @@ def delivers(cnk: ClockNext) -> Callable[[Handler[T]], Handler[T]]:
     Raises:
         ValidationError: `cnk` is no `ClockNext`, or the handler no function.
     """
-    if not isinstance(cnk, ClockNext):
+    check_cnk(cnk)
+    if cnk.is_async:
         raise invalid("cnk", f"must be a ClockNext, not an object of type {type(cnk).__name__}")
 
     def decorate(handler: Handler[T]) -> Handler[T]:

@@ -69,6 +69,6 @@ def _packed(attribution: Attribution) -> dict[str, Any]:
 
 def _carried(request: Any) -> Any:
     """Return the block in a task's headers, which the broker's protocol may have nested once more."""
-    headers = getattr(request, "headers", None) or {}
-    nested = headers.get("headers") or {}
+    headers: Any = getattr(request, "headers", None) or {}
+    nested: Any = headers.get("headers") or {}
     return getattr(request, HEADER, None) or headers.get(HEADER) or nested.get(HEADER)

@@ -10,13 +10,9 @@ CLOCKNEXT = {"client": {"api_key": ...}, "customer": "shop.billing.customer_of",
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cache, partial
+from importlib import import_module
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, cast
-
-from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefunction
-from django.conf import settings
-from django.core import checks
-from django.utils.module_loading import import_string
 
 from clocknext_core import ClockNextError
 from clocknext_transports.integrations.hosting import AsyncStreamed, Details, Streamed, block_for
@@ -29,6 +25,12 @@ if TYPE_CHECKING:  # checked without the package
 
 else:
     from django.apps import AppConfig
+
+# Django has no types of its own.
+settings: Any = import_module("django.conf").settings
+checks: Any = import_module("django.core.checks")
+import_string: Any = import_module("django.utils.module_loading").import_string
+_sync: Any = import_module("asgiref.sync")
 
 NAMES = ("billing", "client", "customer")
 _AUTHENTICATION = "django.contrib.auth.middleware.AuthenticationMiddleware"
@@ -65,9 +67,9 @@ class BillingMiddleware:
         self._get_response = get_response
         self._customer = cast("Callable[[Any], Any] | None", _customer())
         self._details: Any = _setting("billing")
-        self._is_async = bool(iscoroutinefunction(get_response))
+        self._is_async = bool(_sync.iscoroutinefunction(get_response))
         if self._is_async:
-            markcoroutinefunction(self)
+            _sync.markcoroutinefunction(self)
 
     def __call__(self, request: Any) -> Any:
         """Serve a request."""
@@ -75,7 +77,7 @@ class BillingMiddleware:
             return self._serve(request)
         customer = self._customer(request) if self._customer is not None else None
         if isawaitable(customer):
-            customer = async_to_sync(_awaited)(customer)
+            customer = _sync.async_to_sync(_awaited)(customer)
         open_block = partial(block_for, client(), customer, self._details)
         with open_block():
             return _kept_open(self._get_response(request), open_block)
@@ -130,7 +132,8 @@ def check_settings(app_configs: object = None, **details: object) -> list[Any]:
         hint = f"Its keys are {', '.join(Details.__annotations__)}."
         found.append(checks.Error(text, hint=hint, id="clocknext.E003"))
     try:
-        ClockNext(**{**_setting("client"), "spool": None})  # without opening what a server may have open
+        arguments: Any = {**_setting("client"), "spool": None}
+        ClockNext(**arguments)  # without opening what a server may have open
     except (ClockNextError, TypeError) as error:
         text = f"CLOCKNEXT['client'] can't be used: {error}"
         hint = "Tests and CI need no key with CLOCKNEXT_DISABLED=1 in the environment."

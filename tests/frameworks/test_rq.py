@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 from clocknext_transports.emulator import emulator
-from tests.frameworks.redis import redis_server
+from tests.frameworks.fake_redis import redis_server
 from tests.frameworks.support import keys_recorded, needs, start
 from tests.life.support import wait_until
 
