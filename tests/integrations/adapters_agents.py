@@ -49,7 +49,7 @@ class OpenAIAgents(AsyncAdapter):
         try:
             async with aclosing(run.stream_events()) as events:
                 async for event in events:
-                    data = getattr(event, "data", None)
+                    data: Any = getattr(event, "data", None)
                     if getattr(data, "type", None) == "response.output_text.delta":
                         yield data.delta
         finally:
@@ -68,17 +68,18 @@ class PydanticAI(AsyncAdapter):
         self.prepare()
 
     def prepare(self) -> None:
-        from pydantic_ai import DeferredToolRequests, ExternalToolset, ToolDefinition
-        from pydantic_ai.models.openai import OpenAIChatModel
-        from pydantic_ai.providers.openai import OpenAIProvider
-
+        ai = self.pydantic_ai
+        models = pytest.importorskip("pydantic_ai.models.openai")
+        providers = pytest.importorskip("pydantic_ai.providers.openai")
         self.client: Any = self.openai.AsyncOpenAI(api_key="sk-test", base_url=f"{self.url}/v1")
-        model = OpenAIChatModel(self.model, provider=OpenAIProvider(openai_client=self.client))
-        self.agent: Any = self.pydantic_ai.Agent(
+        model = models.OpenAIChatModel(
+            self.model, provider=providers.OpenAIProvider(openai_client=self.client)
+        )
+        self.agent: Any = ai.Agent(
             self.metered(model),
             # A tool that is asked for ends the run, so that a run is one request.
-            output_type=[str, DeferredToolRequests],
-            toolsets=[ExternalToolset([ToolDefinition(name="look_up")])],
+            output_type=[str, ai.DeferredToolRequests],
+            toolsets=[ai.ExternalToolset([ai.ToolDefinition(name="look_up")])],
         )
 
     def metered(self, model: Any) -> Any:

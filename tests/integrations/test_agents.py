@@ -46,10 +46,9 @@ def agents_config(client: Any, cnk: ClockNext, *, use_responses: bool = True) ->
 
 def pydantic_model(client: Any) -> Any:
     pytest.importorskip("pydantic_ai", exc_type=ImportError)
-    from pydantic_ai.models.openai import OpenAIChatModel
-    from pydantic_ai.providers.openai import OpenAIProvider
-
-    return OpenAIChatModel("gpt-4o", provider=OpenAIProvider(openai_client=client))
+    models = pytest.importorskip("pydantic_ai.models.openai")
+    providers = pytest.importorskip("pydantic_ai.providers.openai")
+    return models.OpenAIChatModel("gpt-4o", provider=providers.OpenAIProvider(openai_client=client))
 
 
 def test_an_agents_run_with_tools_and_a_handoff_bills_each_request(
@@ -197,7 +196,8 @@ def test_an_answer_that_a_pydantic_agent_rejects_is_billed_too(
 
     async def work(client: Any) -> Any:
         agent = pydantic_ai.Agent(
-            MeteredModel(pydantic_model(client), cnk, **WHO), output_type=pydantic_ai.ToolOutput(int)
+            MeteredModel(pydantic_model(client), cnk, customer_id="cus_123", key="chat_credit"),
+            output_type=pydantic_ai.ToolOutput(int),
         )
         return (await agent.run("?")).output
 
@@ -214,7 +214,9 @@ def test_a_pydantic_stream_that_is_cancelled_is_reported(
     models.script(SLOW)
 
     async def work(client: Any) -> None:
-        agent = pydantic_ai.Agent(MeteredModel(pydantic_model(client), cnk, **WHO))
+        agent = pydantic_ai.Agent(
+            MeteredModel(pydantic_model(client), cnk, customer_id="cus_123", key="chat_credit")
+        )
         begun = asyncio.Event()
 
         async def read() -> None:
@@ -272,9 +274,8 @@ def test_a_bedrock_stream_stays_what_it_is_and_a_body_can_be_read(
     models: ModelServer, cnk: ClockNext, billed: Billed
 ) -> None:
     boto3 = pytest.importorskip("boto3", exc_type=ImportError)
-    from botocore.eventstream import EventStream
-    from botocore.response import StreamingBody
-
+    eventstream = pytest.importorskip("botocore.eventstream")
+    response = pytest.importorskip("botocore.response")
     from clocknext_transports.integrations.bedrock import metered
 
     models.script(ASKS, ANSWERS)
@@ -284,11 +285,11 @@ def test_a_bedrock_stream_stays_what_it_is_and_a_body_can_be_read(
     with cnk.billing(**WHO):  # type: ignore[arg-type]
         messages = [{"role": "user", "content": [{"text": "?"}]}]
         stream = client.converse_stream(modelId="anthropic.claude-sonnet-4", messages=messages)["stream"]
-        assert isinstance(stream, EventStream)
+        assert isinstance(stream, eventstream.EventStream)
         assert [name for event in stream for name in event][-1] == "metadata"
         stream.close()
         body = client.invoke_model(modelId="anthropic.claude-sonnet-4", body="{}")["body"]
-        assert isinstance(body, StreamingBody)
+        assert isinstance(body, response.StreamingBody)
         assert body.read()
     assert counts(billed) == [(12, 7, 0), (30, 9, 0)]
 
@@ -350,15 +351,14 @@ def test_spans_of_agents_which_repeat_the_sums_are_not_billed(
     models: ModelServer, cnk: ClockNext, billed: Billed, reports: list[Unbilled]
 ) -> None:
     pydantic_ai = pytest.importorskip("pydantic_ai", exc_type=ImportError)
-    from pydantic_ai.capabilities import Instrumentation
-    from pydantic_ai.models.instrumented import InstrumentationSettings
-
+    capabilities = pytest.importorskip("pydantic_ai.capabilities")
+    instrumented = pytest.importorskip("pydantic_ai.models.instrumented")
     models.script(ASKS, ANSWERS)
-    settings = InstrumentationSettings(tracer_provider=Traced(cnk).provider)
+    settings = instrumented.InstrumentationSettings(tracer_provider=Traced(cnk).provider)
 
     async def work(client: Any) -> None:
         agent = pydantic_ai.Agent(
-            pydantic_model(client), tools=[look_up], capabilities=[Instrumentation(settings)]
+            pydantic_model(client), tools=[look_up], capabilities=[capabilities.Instrumentation(settings)]
         )
         with cnk.billing(**WHO):  # type: ignore[arg-type]
             await agent.run("?")
