@@ -163,12 +163,15 @@ class GoogleSync(SyncAdapter):
         return Texts(self.client.models.generate_content_stream(**self.call), _text_of)
 
 
-class GoogleAsync(GoogleSync, AsyncAdapter):
-    ways_out = ("break", "close", "collected", "cancelled")
-    complete = AsyncAdapter.complete
-    read = AsyncAdapter.read
-    leave = AsyncAdapter.leave
-    complete_in = AsyncAdapter.complete_in
+class GoogleAsync(AsyncAdapter):
+    package = "google.genai"
+    model = GEMINI_MODEL
+    prefix = ""
+
+    def __init__(self, url: str, cnk: ClockNext) -> None:
+        super().__init__(url, cnk)
+        sync = GoogleSync(url, cnk)
+        self.make, self.client, self.call = sync.make, sync.client, sync.call
 
     async def aclose(self) -> None:
         await self.client.aio.aclose()
@@ -255,7 +258,7 @@ def _look_up(what: str) -> str:
 
 
 def _text_of(answer: Any) -> str:
-    parts = (answer.candidates[0].content and answer.candidates[0].content.parts) or []
+    parts: list[Any] = (answer.candidates[0].content and answer.candidates[0].content.parts) or []
     return "".join(part.text or "" for part in parts)
 
 
