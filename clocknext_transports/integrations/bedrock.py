@@ -96,7 +96,7 @@ class _Watched(EventStream):
     """An event stream of boto3 whose events are watched; it ends where it is closed."""
 
     def __init__(self, stream: Any, call: ModelCall) -> None:
-        self.__dict__.update(vars(stream))
+        self.__dict__.update(stream.__dict__)
         self._watched: MeteredStream[Any] = call.watch(stream)
 
     def __iter__(self) -> Any:

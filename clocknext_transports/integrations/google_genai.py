@@ -60,7 +60,7 @@ def _close_nothing(twin: object) -> None:
 
 
 def _hooked(models: Any, start: Callable[[str], ModelCall]) -> Any:
-    kind: Any = type(models)
+    kind = cast("Any", type(models))
     is_async = inspect.iscoroutinefunction(kind._generate_content)  # noqa: SLF001
     one, streamed = (_async_hook, _async_stream_hook) if is_async else (_hook, _stream_hook)
     hooks: dict[str, Any] = {name: one(getattr(kind, name), start) for name in _ANSWERED}
@@ -70,7 +70,7 @@ def _hooked(models: Any, start: Callable[[str], ModelCall]) -> Any:
 
 
 def _like(one: Any, own: dict[str, Any]) -> Any:
-    kind: Any = type(one)
+    kind = cast("Any", type(one))
     return type(kind.__name__, (kind,), {**own, "__module__": kind.__module__})
 
 

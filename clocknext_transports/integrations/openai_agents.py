@@ -50,14 +50,16 @@ def metered(
 
 
 def _provider(provider: Any, start: Callable[[str | None], ModelCall]) -> Any:
+    kind = cast("Any", type(provider))
+
     def get_model(self: Any, model_name: str | None) -> Any:
-        return _model(type(provider).get_model(self, model_name), start)
+        return _model(kind.get_model(self, model_name), start)
 
     return _like(provider, {"get_model": get_model})
 
 
 def _model(model: Any, start: Callable[[str | None], ModelCall]) -> Any:
-    kind: Any = type(model)
+    kind = cast("Any", type(model))
 
     async def get_response(self: Any, *arguments: Any, **more: Any) -> Any:
         call = start(_name_of(self))

@@ -1,6 +1,6 @@
 """Pydantic AI: what a model answers its agents is billed, by a model around it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -54,7 +54,7 @@ class MeteredModel(WrapperModel):
         return response
 
     @asynccontextmanager
-    async def request_stream(self, *arguments: Any, **more: Any) -> AsyncIterator[Any]:
+    async def request_stream(self, *arguments: Any, **more: Any) -> AsyncGenerator[Any, None]:
         """Ask the model for a stream, and hand over what came of it, however it ends."""
         call = self._cnk.start_call(self._attribution, model=self.wrapped.model_name)
         stream: Any = None

@@ -352,7 +352,7 @@ def test_bedrock_converses_with_cached_tokens_beside_the_input(models: ModelServ
 def test_an_event_of_bedrock_has_its_lengths_and_checksums(models: ModelServer) -> None:
     models.script(Completion("Hello.", output_tokens=7))
     raw = httpx.post(f"{models.url}/model/m/converse-stream", json={}).content
-    names = list[str]()
+    names, payload = list[str](), dict[str, Any]()
     while raw:
         total, headers = struct.unpack(">II", raw[:8])
         assert struct.unpack(">I", raw[8:12])[0] == zlib.crc32(raw[:8])

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
-from importlib import import_module
 from typing import Any, ClassVar
 
 import pytest
@@ -69,16 +68,18 @@ class PydanticAI(AsyncAdapter):
         self.prepare()
 
     def prepare(self) -> None:
-        models: Any = import_module("pydantic_ai.models.openai")
-        providers: Any = import_module("pydantic_ai.providers.openai")
+        ai = self.pydantic_ai
+        models = pytest.importorskip("pydantic_ai.models.openai")
+        providers = pytest.importorskip("pydantic_ai.providers.openai")
         self.client: Any = self.openai.AsyncOpenAI(api_key="sk-test", base_url=f"{self.url}/v1")
-        provider = providers.OpenAIProvider(openai_client=self.client)
-        model = models.OpenAIChatModel(self.model, provider=provider)
-        self.agent: Any = self.pydantic_ai.Agent(
+        model = models.OpenAIChatModel(
+            self.model, provider=providers.OpenAIProvider(openai_client=self.client)
+        )
+        self.agent: Any = ai.Agent(
             self.metered(model),
             # A tool that is asked for ends the run, so that a run is one request.
-            output_type=[str, self.pydantic_ai.DeferredToolRequests],
-            toolsets=[self.pydantic_ai.ExternalToolset([self.pydantic_ai.ToolDefinition(name="look_up")])],
+            output_type=[str, ai.DeferredToolRequests],
+            toolsets=[ai.ExternalToolset([ai.ToolDefinition(name="look_up")])],
         )
 
     def metered(self, model: Any) -> Any:
@@ -162,12 +163,15 @@ class GoogleSync(SyncAdapter):
         return Texts(self.client.models.generate_content_stream(**self.call), _text_of)
 
 
-class GoogleAsync(GoogleSync, AsyncAdapter):
-    ways_out = ("break", "close", "collected", "cancelled")
-    complete = AsyncAdapter.complete
-    read = AsyncAdapter.read
-    leave = AsyncAdapter.leave
-    complete_in = AsyncAdapter.complete_in
+class GoogleAsync(AsyncAdapter):
+    package = "google.genai"
+    model = GEMINI_MODEL
+    prefix = ""
+
+    def __init__(self, url: str, cnk: ClockNext) -> None:
+        super().__init__(url, cnk)
+        sync = GoogleSync(url, cnk)
+        self.make, self.client, self.call = sync.make, sync.client, sync.call
 
     async def aclose(self) -> None:
         await self.client.aio.aclose()
@@ -254,7 +258,7 @@ def _look_up(what: str) -> str:
 
 
 def _text_of(answer: Any) -> str:
-    parts = (answer.candidates[0].content and answer.candidates[0].content.parts) or []
+    parts: list[Any] = (answer.candidates[0].content and answer.candidates[0].content.parts) or []
     return "".join(part.text or "" for part in parts)
 
 

@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from importlib import import_module
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -47,8 +46,8 @@ def agents_config(client: Any, cnk: ClockNext, *, use_responses: bool = True) ->
 
 def pydantic_model(client: Any) -> Any:
     pytest.importorskip("pydantic_ai", exc_type=ImportError)
-    models: Any = import_module("pydantic_ai.models.openai")
-    providers: Any = import_module("pydantic_ai.providers.openai")
+    models = pytest.importorskip("pydantic_ai.models.openai")
+    providers = pytest.importorskip("pydantic_ai.providers.openai")
     return models.OpenAIChatModel("gpt-4o", provider=providers.OpenAIProvider(openai_client=client))
 
 
@@ -197,7 +196,7 @@ def test_an_answer_that_a_pydantic_agent_rejects_is_billed_too(
 
     async def work(client: Any) -> Any:
         agent = pydantic_ai.Agent(
-            MeteredModel(pydantic_model(client), cnk, **cast("Any", WHO)),
+            MeteredModel(pydantic_model(client), cnk, customer_id="cus_123", key="chat_credit"),
             output_type=pydantic_ai.ToolOutput(int),
         )
         return (await agent.run("?")).output
@@ -215,7 +214,9 @@ def test_a_pydantic_stream_that_is_cancelled_is_reported(
     models.script(SLOW)
 
     async def work(client: Any) -> None:
-        agent = pydantic_ai.Agent(MeteredModel(pydantic_model(client), cnk, **cast("Any", WHO)))
+        agent = pydantic_ai.Agent(
+            MeteredModel(pydantic_model(client), cnk, customer_id="cus_123", key="chat_credit")
+        )
         begun = asyncio.Event()
 
         async def read() -> None:
@@ -273,9 +274,8 @@ def test_a_bedrock_stream_stays_what_it_is_and_a_body_can_be_read(
     models: ModelServer, cnk: ClockNext, billed: Billed
 ) -> None:
     boto3 = pytest.importorskip("boto3", exc_type=ImportError)
-    eventstream: Any = import_module("botocore.eventstream")
-    response: Any = import_module("botocore.response")
-
+    eventstream = pytest.importorskip("botocore.eventstream")
+    response = pytest.importorskip("botocore.response")
     from clocknext_transports.integrations.bedrock import metered
 
     models.script(ASKS, ANSWERS)
@@ -351,9 +351,8 @@ def test_spans_of_agents_which_repeat_the_sums_are_not_billed(
     models: ModelServer, cnk: ClockNext, billed: Billed, reports: list[Unbilled]
 ) -> None:
     pydantic_ai = pytest.importorskip("pydantic_ai", exc_type=ImportError)
-    capabilities: Any = import_module("pydantic_ai.capabilities")
-    instrumented: Any = import_module("pydantic_ai.models.instrumented")
-
+    capabilities = pytest.importorskip("pydantic_ai.capabilities")
+    instrumented = pytest.importorskip("pydantic_ai.models.instrumented")
     models.script(ASKS, ANSWERS)
     settings = instrumented.InstrumentationSettings(tracer_provider=Traced(cnk).provider)
 

@@ -19,8 +19,13 @@ from clocknext_transports.emulator.models.shapes import (
 
 _EVENT_STREAM = "application/vnd.amazon.eventstream"
 _STRING = 7
-_NAMES = {400: "ValidationException", 403: "AccessDeniedException", 404: "ResourceNotFoundException"}
-_NAMES |= {429: "ThrottlingException", 503: "ServiceUnavailableException"}
+_NAMES = {
+    400: "ValidationException",
+    403: "AccessDeniedException",
+    404: "ResourceNotFoundException",
+    429: "ThrottlingException",
+    503: "ServiceUnavailableException",
+}
 
 
 def converse(asked: Asked, completion: Completion) -> Answered:
