@@ -1,7 +1,7 @@
 """Looking into a response: a mapping, or an object of any provider's SDK."""
 
 import re
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeGuard, cast
 
@@ -30,9 +30,7 @@ class _Kind(NamedTuple):
     """Whether it is a protocol buffer's message."""
 
 
-@lru_cache(maxsize=512)
-def _kind_of(kind: Hashable) -> _Kind:
-    cls = cast("type", kind)
+def _make_kind(cls: type[object]) -> _Kind:
     bases: tuple[type, ...] = cls.__mro__
     named = {name for base in bases for name in vars(base)}
     is_mapping = issubclass(cls, _MAPPINGS)
@@ -56,9 +54,13 @@ def _kind_of(kind: Hashable) -> _Kind:
     )
 
 
+_type_of = cast("Callable[[object], type[object]]", type)
+_kind_of = cast("Callable[[type[object]], _Kind]", lru_cache(maxsize=512)(_make_kind))
+
+
 def get(holder: Any, name: str) -> object:
     """Look up a key or an attribute; `None` where it is absent or was not sent."""
-    cls: Any = type(holder)  # typed so: this runs some hundred times for each response, and a cast takes time
+    cls = _type_of(holder)
     value: object
     if cls is dict:
         value = holder.get(name)
@@ -80,7 +82,7 @@ def get(holder: Any, name: str) -> object:
 
 def _present(holder: Any, names: tuple[str, ...]) -> Iterable[str]:
     """Leave out the names that a dict or a pydantic model does not have; others have to be asked."""
-    cls: Any = type(holder)
+    cls = _type_of(holder)
     if cls is dict:
         return [name for name in names if name in holder]
     attributes = _kind_of(cls).attributes
@@ -129,13 +131,12 @@ def items_of(value: object) -> list[object]:
 
 def is_holder(value: object) -> bool:
     """Return whether a value may have names in it: a mapping, or an object that is not a plain value."""
-    cls: Any = type(value)
-    return _kind_of(cls).is_holder
+    return _kind_of(type(value)).is_holder
 
 
 def fields_of(holder: object) -> dict[str, object]:
     """List the names that a mapping or an object has, with their values; private ones are left out."""
-    kind = _kind_of(cast("Hashable", type(holder)))
+    kind = _kind_of(_type_of(holder))
     if kind.is_mapping:
         mapping = cast("Mapping[object, object]", holder)
         return {name: value for name, value in mapping.items() if isinstance(name, str)}

@@ -103,12 +103,14 @@ def _is_retrieval(options: Any) -> bool:
 
 def _asking_for_usage(options: Any) -> tuple[Any, bool]:
     """Ask a stream of completions for its usage, unless the caller said; return whether that was done."""
-    body, extra = options.json_data, options.extra_json or {}
+    body: Any = options.json_data
+    extra: dict[str, Any] = options.extra_json or {}
     if not isinstance(body, dict) or _COMPLETIONS.fullmatch(options.url) is None or "stream_options" in extra:
         return options, False
-    given = body.get("stream_options") or {}
-    if body.get("stream") is not True or "include_usage" in given:
+    asked = cast("dict[str, Any]", body)
+    given: dict[str, Any] = asked.get("stream_options") or {}
+    if asked.get("stream") is not True or "include_usage" in given:
         return options, False
     asking = copy.copy(options)
-    asking.json_data = {**body, "stream_options": {**given, "include_usage": True}}
+    asking.json_data = {**asked, "stream_options": {**given, "include_usage": True}}
     return asking, True

@@ -73,7 +73,7 @@ async def watch_async(call: ModelCall, result: Any, *, hides_usage: bool = False
         if hasattr(result, "http_response"):
             result = result.parse()
             if isinstance(result, Awaitable):
-                result = await result
+                result = await cast("Awaitable[Any]", result)
     except Exception as error:  # noqa: BLE001 - as in watch
         call.unanswered(f"the answer could not be read: {type(error).__name__}")
     else:

@@ -350,7 +350,9 @@ class LiteLLMAsync(LiteLLM, AsyncAdapter):
         self._ended.release()
 
 
-class LangChainSync(SyncAdapter):
+class LangChain(Adapter):
+    """What both worlds of LangChain share."""
+
     package = "langchain_openai"
 
     def __init__(self, url: str, cnk: ClockNext) -> None:
@@ -371,6 +373,8 @@ class LangChainSync(SyncAdapter):
         )
         self.chat: Any = self.make()
 
+
+class LangChainSync(LangChain, SyncAdapter):
     def complete(self) -> str:
         return str(self.chat.invoke("Hello?").content)
 
@@ -378,13 +382,7 @@ class LangChainSync(SyncAdapter):
         return Texts(self.chat.stream("Hello?"), lambda chunk: chunk.content)
 
 
-class LangChainAsync(LangChainSync, AsyncAdapter):
-    ways_out = AsyncAdapter.ways_out
-    complete = AsyncAdapter.complete
-    read = AsyncAdapter.read
-    leave = AsyncAdapter.leave
-    complete_in = AsyncAdapter.complete_in
-
+class LangChainAsync(LangChain, AsyncAdapter):
     async def aclose(self) -> None:
         await self.chat.root_async_client.close()
         self.chat = self.make()

@@ -5,10 +5,11 @@ What is a trap of every package alike, such as streams that are left, is in the 
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -151,8 +152,7 @@ def test_trap_3_langchain_over_a_metered_client_is_one_bill(
     billed: Billed,
     reports: list[Unbilled],
 ) -> None:
-    import langchain_openai
-
+    langchain_openai = langchain.imported()
     completions = openai.client.chat.completions
     chat = langchain_openai.ChatOpenAI(
         model="gpt-4o", client=completions, root_client=openai.client, async_client=completions,
@@ -218,9 +218,7 @@ def test_trap_4_both_callbacks_of_litellm_for_one_call_are_one_bill(
 def test_trap_5_an_answer_of_litellms_cache_is_not_billed(
     litellm: LiteLLMSync, models: ModelServer, billed: Billed, reports: list[Unbilled]
 ) -> None:
-    from litellm.caching.caching import Cache
-
-    litellm.litellm.cache = Cache(type="local")
+    litellm.litellm.cache = import_module("litellm.caching.caching").Cache(type="local")
     try:
         models.script(answer(litellm))
         for _ in range(2):
@@ -237,9 +235,7 @@ def test_trap_5_an_answer_of_litellms_cache_is_not_billed(
 def test_trap_5_an_answer_of_langchains_cache_is_not_billed(
     langchain: LangChainSync, models: ModelServer, billed: Billed, reports: list[Unbilled]
 ) -> None:
-    from langchain_core.caches import InMemoryCache
-
-    langchain.chat.cache = InMemoryCache()
+    langchain.chat.cache = import_module("langchain_core.caches").InMemoryCache()
     models.script(answer(langchain))
     assert langchain.complete() == langchain.complete() == "One two three."
     assert len(models.requests) == 1
@@ -290,9 +286,8 @@ def test_trap_9_a_background_response_is_billed_once_to_whom_it_was_begun_for(
         begun = openai.client.responses.create(model="gpt-4o", input="Hello?", background=True)
     assert begun.status == "queued"
     with cnk.billing(customer_id="cus_123", key="chat_credit", member="other@b.c"):
-        for _ in range(3):
-            done = openai.client.responses.retrieve(begun.id)
-    assert done.status == "completed"
+        read = [openai.client.responses.retrieve(begun.id) for _ in range(3)]
+    assert read[-1].status == "completed"
     (log,) = billed()
     assert (log.member, log.input_tokens, log.output_tokens) == ("first@b.c", 12, 7)
     assert {*reasons(reports)} <= {"seen_already"}
@@ -311,12 +306,8 @@ def _streaming_response(client: Any) -> object:
 
 
 def _parse(client: Any) -> object:
-    from pydantic import BaseModel
-
-    class Word(BaseModel):
-        word: str
-
-    return client.chat.completions.parse(**ASK, response_format=Word)
+    word = import_module("pydantic").create_model("Word", word=str)
+    return client.chat.completions.parse(**ASK, response_format=word)
 
 
 def _stream_helper(client: Any) -> object:
@@ -409,9 +400,7 @@ def test_trap_10_a_raw_response_that_the_user_never_parses_is_billed(
 def test_trap_11_a_stream_keeps_its_type_its_block_and_its_response(
     openai: OpenAISync, anthropic: AnthropicSync, models: ModelServer, billed: Billed
 ) -> None:
-    import anthropic as anthropics
-    import openai as openais
-
+    anthropics, openais = anthropic.imported(), openai.imported()
     models.script(answer(openai), answer(anthropic))
     assert isinstance(openai.client, openais.OpenAI)
     assert isinstance(anthropic.client, anthropics.Anthropic)
@@ -510,10 +499,9 @@ def test_trap_14_what_cannot_be_billed_goes_to_the_hook_and_not_into_the_framewo
 
 
 @contextmanager
-def _without_hooks() -> Iterator[None]:
+def _without_hooks() -> Generator[None, None, None]:
     """Forget the handlers that a test registered for the whole process."""
-    from langchain_core.tracers import context
-
+    context = import_module("langchain_core.tracers.context")
     before = [*context._configure_hooks]
     try:
         yield
