@@ -1,7 +1,8 @@
 """What integrations share: who is billed, and watching what an SDK returned."""
 
+import inspect
 import weakref
-from collections.abc import Awaitable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from functools import cache
 from typing import Any, TypedDict, cast
 
@@ -71,9 +72,8 @@ async def watch_async(call: ModelCall, result: Any, *, hides_usage: bool = False
     """Watch what an asynchronous SDK returned; see `watch`."""
     try:
         if hasattr(result, "http_response"):
-            result = result.parse()
-            if isinstance(result, Awaitable):
-                result = await cast("Awaitable[Any]", result)
+            parsed: Any = result.parse()
+            result = await parsed if inspect.isawaitable(parsed) else parsed
     except Exception as error:  # noqa: BLE001 - as in watch
         call.unanswered(f"the answer could not be read: {type(error).__name__}")
     else:
