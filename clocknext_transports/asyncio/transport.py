@@ -239,6 +239,15 @@ class NativeTransport:
         finally:
             exchange.close()
 
+    async def connect(self, origin: Origin, *, deadline_at: float) -> None:
+        """Open a connection for the next exchange with an origin.
+
+        Raises:
+            OSError: It could not be opened before the deadline.
+        """
+        epoch = self._pool.epoch
+        self._pool.open(await self._connect(origin, deadline_at), origin, epoch=epoch)
+
     async def aclose(self) -> None:
         """Close the idle connections of this loop and of those that do not run.
 

@@ -17,6 +17,7 @@ from clocknext_core import (
     CheckReport,
     ClockNextError,
     Closed,
+    Config,
     EncodedSignal,
     Engine,
     FlushReport,
@@ -127,6 +128,13 @@ class Driver(ABC, Generic[B]):
                     raise AssertionError("a call settles before it closes")
                 case _:
                     assert_never(output)
+
+    def _connecting(self) -> Config | None:
+        """Return the configuration to open a connection by; `None`: a disabled client opens none."""
+        engine = self._serving.engine
+        if engine.outbox.is_closing:
+            raise ClockNextError("The client is closed.")
+        return None if engine.config.disabled else engine.config
 
     def _checking(self) -> Script[CheckReport]:
         """Send one request, and say what its answer shows."""

@@ -106,6 +106,12 @@ class Pool(Generic[S]):
                 return stream
             stream.abort()
 
+    def open(self, stream: S, origin: Origin, *, epoch: int) -> None:
+        """Keep a connection that has carried nothing yet, for the first exchange with its origin."""
+        stream.connection.origin = origin
+        stream.connection.is_reusable = True  # so that it is replaced if the server closes it before that
+        self.give(stream, epoch=epoch)
+
     def give(self, stream: S, *, epoch: int = 0) -> None:
         """Keep a connection for later, or close it: there are enough, or its exchange began in another epoch.
 

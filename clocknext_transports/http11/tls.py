@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from clocknext_core import Origin
+from clocknext_transports.process.interrupts import let_pass
 
 if TYPE_CHECKING:
     import ssl
@@ -72,6 +73,23 @@ class Sessions:
 
         if type(secured.context) is ssl.SSLContext and (session := secured.session) is not None:
             self._sessions[origin] = session
+
+
+def has_only_tickets(sock: "ssl.SSLSocket") -> bool:
+    """Read what has come over a connection that carried nothing yet; return whether it was TLS's own.
+
+    A server of TLS 1.3 sends tickets for later sessions after the handshake, unasked.
+    """
+    import ssl
+
+    sock.settimeout(0)
+    try:
+        sock.recv(1)
+    except ssl.SSLWantReadError:
+        return True
+    except OSError as error:
+        let_pass(error)
+    return False
 
 
 def default_context() -> "ssl.SSLContext":

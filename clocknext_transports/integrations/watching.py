@@ -72,14 +72,8 @@ async def watch_async(call: ModelCall, result: Any, *, hides_usage: bool = False
     """Watch what an asynchronous SDK returned; see `watch`."""
     try:
         if hasattr(result, "http_response"):
-<<<<<<< HEAD
-            result = result.parse()
-            if inspect.isawaitable(result):
-                result = await result
-=======
             parsed: Any = result.parse()
             result = await parsed if inspect.isawaitable(parsed) else parsed
->>>>>>> bill2
     except Exception as error:  # noqa: BLE001 - as in watch
         call.unanswered(f"the answer could not be read: {type(error).__name__}")
     else:

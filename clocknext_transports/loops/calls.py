@@ -14,6 +14,7 @@ from clocknext_transports.client.serving import Waiter
 from clocknext_transports.loops.tasks import Event, Tasks
 from clocknext_transports.process import exit as process_exit
 from clocknext_transports.process.clock import monotonic
+from clocknext_transports.process.interrupts import let_pass
 from clocknext_transports.process.log import logger
 
 T = TypeVar("T")
@@ -61,6 +62,19 @@ class Calls(driver.Driver[B], Generic[B]):
     async def check(self) -> CheckReport:
         """Find out what is wrong with key, address and clock."""
         return await carry_out_async(self._checking(), self._take)
+
+    async def connect(self) -> bool:
+        """Open a connection, if the transport is one that can."""
+        config = self._connecting()
+        connect = getattr(self.transport, "connect", None)
+        if config is None or connect is None:
+            return False
+        try:
+            await connect(config.origin, deadline_at=self._now() + config.timeout)
+        except OSError as error:
+            let_pass(error)
+            return False
+        return True
 
     async def record(self, encoded: EncodedSignal) -> TrackResult:
         """Buffer a signal. Where this is cancelled, nothing was recorded."""

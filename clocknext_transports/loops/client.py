@@ -42,6 +42,19 @@ class LoopClient(ClientBase[Async, Transport, D], Generic[D]):
             return await driver.perform(driver.engine.call(signal_operation(encoded)))
         return await driver.record(encoded)
 
+    async def connect(self) -> bool:
+        """Open a connection (name look-up, TCP, TLS) ahead of the first call, and send nothing.
+
+        Returns:
+            Whether one is open. `False`: the service was not reached within `config.timeout` seconds, the
+            transport can't connect ahead (httpx), or the client is disabled.
+
+        Raises:
+            ClockNextError: The client is closed.
+        """
+        self._check_world()
+        return await self._driver.connect()
+
     async def check(self) -> CheckReport:
         """Find out what is wrong with key, address and clock, by one request; never retried, bills nothing.
 

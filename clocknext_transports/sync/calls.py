@@ -11,6 +11,7 @@ from clocknext_transports.client.failures import broken_transport
 from clocknext_transports.client.script import Await, Exchange, Halt, Sleep, Step, carry_out
 from clocknext_transports.client.serving import Waiter
 from clocknext_transports.process.exit import GRACE
+from clocknext_transports.process.interrupts import let_pass
 from clocknext_transports.sync.threads import Event, Threads
 from clocknext_transports.sync.transport import Transport
 
@@ -38,6 +39,19 @@ class Calls(driver.Driver[Threads]):
     def check(self) -> CheckReport:
         """Find out what is wrong with key, address and clock."""
         return carry_out(self._checking(), self._take)
+
+    def connect(self) -> bool:
+        """Open a connection, if the transport is one that can."""
+        config = self._connecting()
+        connect = getattr(self.transport, "connect", None)
+        if config is None or connect is None:
+            return False
+        try:
+            connect(config.origin, deadline_at=self._now() + config.timeout)
+        except OSError as error:
+            let_pass(error)
+            return False
+        return True
 
     def record(self, encoded: EncodedSignal) -> TrackResult:
         """Buffer a signal."""

@@ -60,6 +60,18 @@ class ClockNext(ClientBase[Blocking, Transport, Driver]):
             return driver.perform(driver.engine.call(signal_operation(encoded)))
         return driver.record(encoded)
 
+    def connect(self) -> bool:
+        """Open a connection (name look-up, TCP, TLS) ahead of the first call, and send nothing.
+
+        Returns:
+            Whether one is open. `False`: the service was not reached within `config.timeout` seconds, the
+            transport can't connect ahead (httpx), or the client is disabled.
+
+        Raises:
+            ClockNextError: The client is closed.
+        """
+        return self._driver.connect()
+
     def check(self) -> CheckReport:
         """Find out what is wrong with key, address and clock, by one request; never retried, bills nothing.
 

@@ -2,13 +2,12 @@
 
 import errno
 import os
-import queue
 import selectors
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from clocknext_core import Answer, Origin, Request
 from clocknext_transports.http11 import (
@@ -24,16 +23,15 @@ from clocknext_transports.http11 import (
 )
 from clocknext_transports.http11.race import Address, Race
 from clocknext_transports.http11.sockets import MAX_WAIT, Poller, end
-from clocknext_transports.http11.tls import Context, Sessions
+from clocknext_transports.http11.tls import Context, Sessions, has_only_tickets
 from clocknext_transports.process.interrupts import let_pass
 from clocknext_transports.sync.clock import Clock
+from clocknext_transports.sync.resolver import Resolver
 
 if TYPE_CHECKING:
     import ssl
 
 CHUNK = 65536
-
-Addresses: TypeAlias = Sequence[Address]
 
 _CONNECTING = (0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY, errno.EISCONN)
 """Results of `connect_ex` that are no failure."""
@@ -128,6 +126,9 @@ class SecureStream(Stream):
 
     def is_stale(self) -> bool:
         """Return whether it is stale as any socket, or holds bytes that were decrypted and not read."""
+        is_unused = self.on_first_bytes is not None
+        if is_unused and self._poller.is_readable() and not has_only_tickets(self.socket):
+            return True
         return self.socket.pending() > 0 or super().is_stale()
 
 
@@ -170,8 +171,7 @@ class NativeTransport:
         """All open sockets, and some closed ones. Not weakly: the collector could drop an open one."""
         self._busy: dict[Exchange[Stream], tuple[socket.socket, ...]] = {}
         """The sockets that each exchange is connecting, sending to or receiving from now."""
-        self._addresses: dict[Origin, Addresses] = {}
-        """The result of each origin's last look-up."""
+        self._resolver = Resolver()
         self._lock = threading.Lock()
 
     def exchange(self, request: Request, *, deadline_at: float) -> Answer:
@@ -191,6 +191,16 @@ class NativeTransport:
             exchange.close()
             with self._lock:
                 self._busy.pop(exchange, None)
+
+    def connect(self, origin: Origin, *, deadline_at: float) -> None:
+        """Open a connection for the next exchange with an origin, or raise its `OSError`."""
+        opening = Exchange(Request("GET", "/", origin, ()), self._pool)  # `close` can interrupt it
+        try:
+            stream = self._connect(origin, opening, deadline_at)
+        finally:
+            with self._lock:
+                self._busy.pop(opening, None)
+        self._pool.open(stream, origin, epoch=opening.epoch)
 
     def close(self) -> None:
         """Close every connection, also those in use: their exchanges fail.
@@ -251,7 +261,7 @@ class NativeTransport:
         return min(left, MAX_WAIT)
 
     def _connect(self, origin: Origin, exchange: Exchange[Stream], deadline_at: float) -> Stream:
-        race = Race(self._look_up(origin, deadline_at), now=self._clock.now())
+        race = Race(self._resolver.look_up(origin, self._left(deadline_at)), now=self._clock.now())
         while True:
             sock = self._first_connected(race, exchange, deadline_at)
             try:
@@ -317,36 +327,6 @@ class NativeTransport:
         with self._lock:
             self._sockets = {sock, *(other for other in self._sockets if other.fileno() >= 0)}
 
-    def _look_up(self, origin: Origin, deadline_at: float) -> Addresses:
-        """Look the host up: a name in a thread, since the system's resolver has no time-out."""
-        if origin.host.lower() == "localhost":
-            return _addresses(origin)
-        try:
-            return _addresses(origin, socket.AI_NUMERICHOST)
-        except OSError as error:
-            let_pass(error)
-        outcomes: queue.SimpleQueue[Addresses | OSError] = queue.SimpleQueue()
-
-        def look_up() -> None:
-            try:
-                outcomes.put(_addresses(origin))
-            except OSError as error:
-                outcomes.put(error)
-
-        try:
-            threading.Thread(target=look_up, name="clocknext look-up", daemon=True).start()
-        except RuntimeError:
-            # The interpreter is shutting down and starts no thread. An old address beats an endless wait.
-            return self._addresses.get(origin) or _addresses(origin)
-        try:
-            outcome = outcomes.get(timeout=self._left(deadline_at))
-        except queue.Empty:
-            raise TimeoutError from None
-        if isinstance(outcome, OSError):
-            raise outcome
-        self._addresses[origin] = outcome
-        return outcome
-
     def _secured(
         self, sock: socket.socket, origin: Origin, exchange: Exchange[Stream], deadline_at: float
     ) -> Stream:
@@ -378,7 +358,3 @@ def _check_connected(sock: socket.socket) -> None:
     if result := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
         raise OSError(result, os.strerror(result))
     sock.getpeername()  # raises where `close` shut the socket down meanwhile
-
-
-def _addresses(origin: Origin, flags: int = 0) -> Addresses:
-    return socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM, flags=flags)

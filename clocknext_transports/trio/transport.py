@@ -66,6 +66,11 @@ class Stream:
         self._socket.close()
 
 
+TICKETS_WITHIN = 0.25
+"""Seconds that a connection opened ahead waits for the tickets that a server of TLS 1.3 sends after the
+handshake, unasked: bytes that come later make it stale."""
+
+
 class SecureStream:
     """One connection with TLS, and its HTTP state."""
 
@@ -89,6 +94,13 @@ class SecureStream:
         data = bytes(await self._secured.receive_some(CHUNK))
         self._age.used_at = trio.current_time()
         return data
+
+    async def takes_only_tickets(self) -> bool:
+        """Read what comes right after the handshake; return whether it was nothing but tickets."""
+        with trio.move_on_after(TICKETS_WITHIN):
+            await self.receive()
+            return False
+        return True
 
     def is_stale(self) -> bool:
         """Return whether the socket is readable (data or EOF) or too old, or TLS holds unread bytes."""
@@ -152,6 +164,23 @@ class NativeTransport:
             return exchange.expire()
         finally:
             exchange.close()
+
+    async def connect(self, origin: Origin, *, deadline_at: float) -> None:
+        """Open a connection for the next exchange with an origin.
+
+        Raises:
+            OSError: It could not be opened before the deadline.
+        """
+        epoch = self._pool.epoch
+        with trio.move_on_at(deadline_at):
+            stream = await self._take(Connect(origin))
+            assert not isinstance(stream, bytes | None)  # what `Connect` results in
+            if isinstance(stream, SecureStream) and not await stream.takes_only_tickets():
+                stream.abort()
+                raise ConnectionError("the connection was closed")
+            self._pool.open(stream, origin, epoch=epoch)
+            return
+        raise TimeoutError
 
     async def aclose(self) -> None:
         """Close every idle connection. Exchanges that begin later open new ones."""
