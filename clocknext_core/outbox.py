@@ -74,6 +74,8 @@ from clocknext_core.outputs import (
     Transmit,
     Wait,
     WaitReason,
+    dropped,
+    queued,
 )
 from clocknext_core.poison import Evidence
 from clocknext_core.room import Blocked, Room
@@ -436,7 +438,7 @@ class Outbox:
         self._recorded += 1
         self._dropped[reason] += 1
         self._events.append(Dropped(encoded, reason))
-        self._flushes.refuse(_dropped(encoded, reason))
+        self._flushes.refuse(dropped(encoded, reason))
         return Receipt(queued(encoded, dropped=reason))
 
     def _admit_blocked(self) -> None:
@@ -597,7 +599,7 @@ class Outbox:
         self._leave(entry, Trigger.DISCARD, reason)
         self._dropped[reason] += 1
         self._events.append(Dropped(entry.encoded, reason))
-        self._end(entry, _dropped(entry.encoded, reason))
+        self._end(entry, dropped(entry.encoded, reason))
 
     def _end(self, entry: Entry, failed: FailedSignal | None) -> None:
         """Take note that a signal has ended."""
@@ -693,15 +695,3 @@ class Outbox:
                 is_held_back = due_at < opens_at
                 timers.append((opens_at, WaitReason.GATE) if is_held_back else (due_at, WaitReason.BACK_OFF))
         return min(timers) if timers else None
-
-
-def queued(encoded: EncodedSignal, *, dropped: DropReason | None = None) -> TrackResult:
-    """Make the result of a call whose signal was buffered, or dropped instead."""
-    return TrackResult({}, idempotency_key=encoded.idempotency_key, queued=True, dropped=dropped)
-
-
-def _dropped(encoded: EncodedSignal, reason: DropReason) -> FailedSignal:
-    error = ClockNextError(
-        f"The signal was dropped: {reason}.", retryable=True, idempotency_key=encoded.idempotency_key
-    )
-    return FailedSignal(encoded, error)

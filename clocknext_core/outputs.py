@@ -314,3 +314,16 @@ class Adopt:
 
 
 SpoolDuty: TypeAlias = Store | Erase | Quarantine | GiveBack | Adopt
+
+
+def queued(encoded: EncodedSignal, *, dropped: DropReason | None = None) -> TrackResult:
+    """Make the result of a call whose signal was buffered, or dropped instead."""
+    return TrackResult({}, idempotency_key=encoded.idempotency_key, queued=True, dropped=dropped)
+
+
+def dropped(encoded: EncodedSignal, reason: DropReason) -> FailedSignal:
+    """Make what a report says of a signal that was dropped without a failure of its own."""
+    error = ClockNextError(
+        f"The signal was dropped: {reason}.", retryable=True, idempotency_key=encoded.idempotency_key
+    )
+    return FailedSignal(encoded, error)

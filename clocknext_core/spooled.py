@@ -27,7 +27,7 @@ from clocknext_core.config import Config
 from clocknext_core.errors import ClockNextError, SpoolError
 from clocknext_core.gate import Gate
 from clocknext_core.messages import Answer
-from clocknext_core.outbox import Outbox, OutboxOutput, queued
+from clocknext_core.outbox import Outbox, OutboxOutput
 from clocknext_core.outputs import (
     Adopt,
     Erase,
@@ -43,6 +43,7 @@ from clocknext_core.outputs import (
     Ticket,
     Wait,
     WaitReason,
+    queued,
 )
 from clocknext_core.signals import EncodedSignal
 from clocknext_core.states import DropReason, Entry, Trigger

@@ -30,7 +30,7 @@ from clocknext_core import (
     Wait,
 )
 from clocknext_core.diagnosis import check_request, judge
-from clocknext_core.outbox import queued
+from clocknext_core.outputs import queued
 from clocknext_transports.client.hooks import Hooks
 from clocknext_transports.client.script import Await, Event, Exchange, Halt, Script, Sleep
 from clocknext_transports.client.serving import Background, Serving, Waiter

@@ -1,9 +1,14 @@
 """Helpers for sockets, whether a transport or an event loop owns them."""
 
+import errno
+import os
 import select
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
+
+from clocknext_transports.http11.race import Address
 
 MAX_WAIT = 86400.0
 """Most seconds of one wait: the system's calls count in milliseconds, and overflow beyond some weeks."""
@@ -54,3 +59,38 @@ def end(sock: SocketLike) -> None:
             socket.socket.shutdown(sock, socket.SHUT_RDWR)
         else:
             sock.shutdown(socket.SHUT_RDWR)
+
+
+_CONNECTING = (0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY, errno.EISCONN)
+"""Results of `connect_ex` that are no failure."""
+
+
+def start_connecting(address: Address, note: Callable[[socket.socket], object]) -> socket.socket:
+    """Begin to connect a socket to an address, without waiting.
+
+    Args:
+        address: The address.
+        note: Called with the socket before anything is done with it.
+
+    Raises:
+        OSError: It failed at once.
+    """
+    family, kind, protocol, _, target = address
+    sock = socket.socket(family, kind, protocol)
+    note(sock)
+    try:
+        sock.settimeout(0)
+        result = sock.connect_ex(target)
+        if result not in _CONNECTING:
+            raise OSError(result, os.strerror(result))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def check_connected(sock: socket.socket) -> None:
+    """Raise the error of an attempt to connect that has ended, if it failed."""
+    if result := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+        raise OSError(result, os.strerror(result))
+    sock.getpeername()  # raises where `close` shut the socket down meanwhile

@@ -8,7 +8,7 @@ from typing import Any, Generic, Protocol, final, overload
 from clocknext_core import ClockNextError, EncodedSignal, Operation, TrackResult
 from clocknext_core.checks import check_bool
 from clocknext_core.errors import invalid
-from clocknext_core.outbox import queued
+from clocknext_core.outputs import queued
 from clocknext_core.resources.binding import Async, Blocking, S
 from clocknext_core.resources.runs import Runs
 from clocknext_core.resources.signals import Signals

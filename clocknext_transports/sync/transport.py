@@ -1,7 +1,5 @@
 """Blocking sockets: the native transport for threads."""
 
-import errno
-import os
 import selectors
 import socket
 import threading
@@ -21,8 +19,8 @@ from clocknext_transports.http11 import (
     Receive,
     Send,
 )
-from clocknext_transports.http11.race import Address, Race
-from clocknext_transports.http11.sockets import MAX_WAIT, Poller, end
+from clocknext_transports.http11.race import Race
+from clocknext_transports.http11.sockets import MAX_WAIT, Poller, check_connected, end, start_connecting
 from clocknext_transports.http11.tls import Context, Sessions, has_only_tickets
 from clocknext_transports.process.interrupts import let_pass
 from clocknext_transports.sync.clock import Clock
@@ -32,9 +30,6 @@ if TYPE_CHECKING:
     import ssl
 
 CHUNK = 65536
-
-_CONNECTING = (0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY, errno.EISCONN)
-"""Results of `connect_ex` that are no failure."""
 
 
 class Transport(Protocol):
@@ -283,7 +278,7 @@ class NativeTransport:
                 while True:
                     while (address := race.next(now=self._clock.now())) is not None:
                         try:
-                            connecting.append(self._start_connecting(address))
+                            connecting.append(start_connecting(address, self._note))
                         except OSError as error:
                             let_pass(error)
                             race.handle_failure(error)
@@ -298,7 +293,7 @@ class NativeTransport:
                         selector.unregister(sock)
                         connecting.remove(sock)
                         try:
-                            _check_connected(sock)
+                            check_connected(sock)
                         except OSError as error:
                             sock.close()
                             let_pass(error)
@@ -308,20 +303,6 @@ class NativeTransport:
             finally:
                 for sock in connecting:
                     sock.close()
-
-    def _start_connecting(self, address: Address) -> socket.socket:
-        family, kind, protocol, _, target = address
-        sock = socket.socket(family, kind, protocol)
-        self._note(sock)
-        try:
-            sock.settimeout(0)
-            result = sock.connect_ex(target)
-            if result not in _CONNECTING:
-                raise OSError(result, os.strerror(result))
-        except BaseException:
-            sock.close()
-            raise
-        return sock
 
     def _note(self, sock: socket.socket) -> None:
         with self._lock:
@@ -351,10 +332,3 @@ class NativeTransport:
         stream = SecureStream(secured, connection, self._clock)
         stream.on_first_bytes = partial(self._sessions.remember, secured, origin)
         return stream
-
-
-def _check_connected(sock: socket.socket) -> None:
-    """Raise the error of an attempt to connect that has ended, if it failed."""
-    if result := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-        raise OSError(result, os.strerror(result))
-    sock.getpeername()  # raises where `close` shut the socket down meanwhile
