@@ -281,6 +281,7 @@ class Outbox:
         """Forget a signal whose call gave up waiting for room. A no-op once it has been recorded."""
         self._advance(now)
         self._room.withdraw(ticket)
+        self._admit_blocked()  # those behind it may fit
 
     def flush(self, *, now: float, deadline_at: float | None = None) -> Ticket:
         """Send everything held, and settle when it has ended, or when `deadline_at` comes.
@@ -670,6 +671,7 @@ class Outbox:
         while (blocked := self._room.next_overdue(self._now)) is not None:
             result = self._refuse(blocked.encoded, "queue_full").result
             self._events.append(Settled(blocked.ticket, result))
+        self._admit_blocked()  # those behind them may fit
         while (flush := self._flushes.first_overdue(self.gate.worked_at, self._now)) is not None:
             self._settle(flush)
         self._settle_finished()

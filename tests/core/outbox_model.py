@@ -445,6 +445,7 @@ class World:
                 blocked.book.place = "withdrawn"
                 self.seen["withdrawn"] += 1
         self.blocked = [blocked for blocked in self.blocked if blocked.ticket != ticket]
+        self._admit_blocked()
         self.check()
 
     def flush(self, patience: float | None = None, *, closes: bool = False) -> None:
@@ -752,6 +753,8 @@ class World:
     def _is_full(self) -> bool:
         size = self.held_bytes + sum(len(each.body) for each in self.storing.values())
         count = self.held + len(self.storing)
+        if self.blocked and not self._has_room_for(self.blocked[0].book):
+            return True
         return count >= self.batch.max_queue_size or size >= self.batch.max_queue_bytes
 
     def _refuse(self, book: Book, reason: str) -> None:
@@ -862,6 +865,7 @@ class World:
             self.admissions[blocked.ticket] = (blocked.book.key, "queue_full")
             self._expect("settled", blocked.ticket)
             self.seen["block timed out"] += 1
+        self._admit_blocked()
         for flush in [flush for flush in self.flushes if self._gives_up_at(flush) <= self.now]:
             if flush in self.flushes:
                 self.seen["out of patience"] += flush.deadline_at is None

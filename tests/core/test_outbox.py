@@ -561,6 +561,38 @@ def test_a_full_queue_may_raise_and_then_nothing_was_recorded() -> None:
     assert bench.sent() == ["a"]
 
 
+def test_what_is_let_in_is_sent_at_once_while_another_call_waits_for_room() -> None:
+    size = len(encoded("a").body)
+    batch = BatchPolicy(max_size=1000, max_interval=60.0, overflow="block", max_queue_bytes=3 * size - 1)
+    bench = Bench(batch)
+    bench.record("a", "b", "c", "d")
+    assert bench.sent() == ["a", "b"]
+    bench.answer("a", success(), 1.0)
+    assert bench.sent(1.0) == ["c"]
+    bench.answer("b", success(), 2.0)
+    assert bench.sent(2.0) == []  # nothing waits for room any more
+    assert bench.poll(2.0) == Wait(62.0)
+
+
+@pytest.mark.parametrize("way", ["its time is up", "it is withdrawn"])
+def test_a_call_that_waits_no_longer_makes_way_for_the_next(way: str) -> None:
+    size, large = len(encoded("a").body), encoded("c" * 200)
+    batch = BatchPolicy(max_size=1, overflow="block", block_timeout=3.0, max_queue_bytes=3 * size - 1)
+    bench = Bench(batch)
+    bench.record("a", "b")
+    blocked = bench.outbox.record(large, now=0.0).ticket
+    assert blocked is not None
+    bench.record("d", now=1.0)
+    assert bench.sent(1.0) == ["a", "b"]
+    bench.answer("a", success(), 2.0)
+    assert bench.sent(2.0) == []  # there is room for "d", but it is not its turn
+    if way == "it is withdrawn":
+        bench.outbox.withdraw(blocked, now=2.5)
+        assert bench.sent(2.5) == ["d"]
+    else:
+        assert bench.sent(3.0) == ["d"]
+
+
 def blocking_bench() -> Bench:
     return Bench(BatchPolicy(max_size=1, max_queue_size=1, overflow="block", block_timeout=3.0))
 

@@ -149,6 +149,18 @@ def test_a_call_that_waits_for_room_waits_under_the_same_ticket_for_the_spool() 
     assert (store.ticket, store.signal) == (blocked[2], encoded("d"))
 
 
+def test_what_is_stored_is_sent_at_once_while_a_call_waits_for_room() -> None:
+    size = len(encoded("a").body)
+    batch = BatchPolicy(max_size=1000, max_interval=50.0, overflow="block", max_queue_bytes=2 * size - 1)
+    bench = spool_bench(batch)
+    first = bench.outbox.record(encoded("a"), now=0.0).ticket
+    assert first is not None
+    bench.record("b")  # while the first one is not stored yet
+    bench.drain()
+    bench.outbox.handle_stored(first, None, now=1.0)
+    assert bench.sent(1.0) == ["a"]
+
+
 def test_a_close_ends_when_what_was_on_its_way_could_not_be_stored() -> None:
     bench = spool_bench()
     ticket = bench.outbox.record(encoded("a"), now=0.0).ticket
