@@ -357,7 +357,7 @@ class Outbox:
         Returns:
             The ticket for which the call has to wait now; `None`: the signal is held.
         """
-        entry = Entry(self._recorded + 1, encoded, self._now)
+        entry = Entry(self._recorded + 1, encoded, self._now, worked=self.gate.worked)
         self._hold(entry, takes_room=True)
         if ticket is not None:
             self._events.append(Settled(ticket, queued(encoded)))
@@ -539,7 +539,7 @@ class Outbox:
         verdict = self._judge(error)
         self._observe(entry, verdict, error.retry_after)
         entry.strikes += self._counts_against(entry, verdict)
-        entry.tried_at = self._now
+        entry.worked = self.gate.worked
         entry.price = PRICES[verdict]
         if verdict is Verdict.MISDIRECTED and not entry.is_misdirected:
             entry.is_misdirected = True
@@ -587,7 +587,7 @@ class Outbox:
         """Return whether a failed attempt counts against the signal."""
         if self._batch.outage == "drop" or verdict is Verdict.WORKS:
             return True
-        return verdict is Verdict.UNCLEAR and self.gate.worked_at >= entry.tried_at
+        return verdict is Verdict.UNCLEAR and self.gate.worked > entry.worked
 
     def _back_off(self, entry: Entry, trigger: Trigger, delay: float) -> None:
         entry.move(trigger)

@@ -119,7 +119,9 @@ class Book:
     strikes: int = 0
     """Failed attempts that count against it."""
     tried_at: float = 0.0
-    """When it was recorded, or failed last."""
+    """When it failed last."""
+    worked: int = 0
+    """Answers that had shown the service working when it was recorded, or failed last."""
     sent_at: float = 0.0
     price: int = 0
     is_on_loan: bool = False
@@ -386,7 +388,7 @@ class World:
         health = health_of(reply.answer, reply.verdict)
         is_locked_out = self.is_durable and name in ("401", "403 with a wait")
         health = "down" if is_locked_out else health
-        counts = self.gate.counts_against_signal(health, tried_at=book.tried_at)
+        counts = self.gate.counts_against_signal(health, worked=book.worked)
         was_outage = self.gate.is_outage
         self.gate.observe(health, reply.retry_after, sent_at=book.sent_at, price=book.price, now=self.now)
         self.seen["outage"] += self.gate.is_outage and not was_outage
@@ -732,7 +734,7 @@ class World:
 
     def _hold(self, book: Book, age: float = 0.0) -> None:
         self.recorded.append(book)
-        book.place, book.tried_at = "fresh", self.now
+        book.place, book.worked = "fresh", self.gate.worked
         if self.spool_window is not None:
             book.expires_at = self.now - age + self.spool_window
         is_closing = False
@@ -782,7 +784,7 @@ class World:
         self.interval_at = None
 
     def _fail(self, book: Book, reply: Reply, *, is_locked_out: bool) -> None:
-        book.tried_at = self.now
+        book.tried_at, book.worked = self.now, self.gate.worked
         may_pass = reply.verdict in ("retry", "misdirected")
         may_repeat = may_pass and (self.is_durable or book.strikes < self.retry.max_attempts)
         if is_locked_out or may_repeat:

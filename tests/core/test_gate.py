@@ -119,7 +119,7 @@ def test_one_working_answer_begins_the_count_anew() -> None:
     subject.observe(Verdict.WORKS, LEAST, sent_at=0.0, now=2.0)
     fail(subject, OUTAGE_AFTER - 1, now=3.0)
     assert not subject.is_outage
-    assert subject.worked_at == 2.0
+    assert (subject.worked, subject.worked_at) == (1, 2.0)
 
 
 def test_each_failed_probe_makes_the_next_pause_longer_up_to_the_policys_longest() -> None:

@@ -405,6 +405,38 @@ def test_dropping_the_oldest_of_one_does_not_empty_the_buffer() -> None:
     assert isinstance(transmit, Transmit)
 
 
+# A failure that counts
+
+
+def test_an_ambiguous_failure_counts_only_after_another_signal_has_succeeded_though_the_clock_stands() -> (
+    None
+):
+    bench = Bench(BatchPolicy(max_size=1), RetryPolicy(max_attempts=1, base_delay=0.0))
+    bench.record("a")
+    bench.sent()
+    bench.answer("a", success())
+    bench.record("b")  # after "a" was delivered, by a clock that has not moved
+    for _ in range(2):
+        assert bench.sent() == ["b"]
+        bench.answer("b", refusal(500))
+    assert only(Retrying, bench.drain()).encoded == encoded("b")
+    bench.record("c")
+    bench.sent()
+    bench.answer("c", success())
+    bench.answer("b", refusal(500))
+    assert only(GivenUp, bench.drain()).encoded == encoded("b")
+
+
+def test_an_own_answer_that_shows_the_service_working_makes_no_500_count() -> None:
+    bench = Bench(BatchPolicy(max_size=1), RetryPolicy(max_attempts=2, base_delay=1.0))
+    bench.record("a")
+    bench.sent()
+    bench.answer("a", refusal(409))
+    assert bench.sent(1.0) == ["a"]
+    bench.answer("a", refusal(500), 1.0)
+    assert only(Retrying, bench.drain(1.0)).attempt == 2
+
+
 # A full queue
 
 
