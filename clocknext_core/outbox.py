@@ -144,6 +144,8 @@ class Outbox:
         self._retries = 0
         self._misdirected = 0
         self._evidence = Evidence()
+        self._served_at = -math.inf
+        """When the service last delivered or refused a signal; a 409 shows it working, and ends nothing."""
         self._outages = 0
         """First attempts that failed as a probe: each confirms an outage."""
         self._delivered_since_empty = 0
@@ -510,9 +512,14 @@ class Outbox:
         if retry_after is not None:
             self.gate.pause(retry_after, self._rng, now=self._now)
 
+    def _serve(self) -> None:
+        """Take note that the service has delivered or refused a signal."""
+        self._evidence.serve()
+        self._served_at = self._now
+
     def _deliver(self, entry: Entry, payload: Payload) -> None:
         self._observe(entry, Verdict.WORKS)
-        self._evidence.serve()
+        self._serve()
         self._leave(entry, Trigger.ACKNOWLEDGE)
         self._delivered += 1
         self._delivered_since_empty += 1
@@ -549,7 +556,7 @@ class Outbox:
         if may_pass or verdict is not Verdict.WORKS:
             entry.suspect = self._evidence.fail(entry.suspect, outages=self._outages)
         else:
-            self._evidence.serve()
+            self._serve()
         if self._is_held_after(entry) if may_pass else self._outlives(entry, error):
             self._retries += 1
             delay = self._delay(entry, error)
@@ -672,7 +679,7 @@ class Outbox:
             result = self._refuse(blocked.encoded, "queue_full").result
             self._events.append(Settled(blocked.ticket, result))
         self._admit_blocked()  # those behind them may fit
-        while (flush := self._flushes.first_overdue(self.gate.worked_at, self._now)) is not None:
+        while (flush := self._flushes.first_overdue(self._served_at, self._now)) is not None:
             self._settle(flush)
         self._settle_finished()
 
@@ -682,7 +689,7 @@ class Outbox:
         if self._interval is not None:
             timers.append(self._interval)
         if self._flushes.waiting:
-            timers.append((self._flushes.wakes_at(self.gate.worked_at), WaitReason.FLUSH_DEADLINE))
+            timers.append((self._flushes.wakes_at(self._served_at), WaitReason.FLUSH_DEADLINE))
         if self._room.blocked:
             timers.append((self._room.blocked[0].deadline_at, WaitReason.BLOCK_DEADLINE))
         has_fresh = self._is_sending or self._fresh_adopted

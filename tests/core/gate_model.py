@@ -43,7 +43,6 @@ class GateBook:
         self.width = self._full
         self.paused_until = NEVER
         self.opens_at = NEVER
-        self.worked_at = NEVER
         self.worked = 0
         """Answers that showed the service working."""
         self.tokens = 500
@@ -75,7 +74,7 @@ class GateBook:
         """Take what an attempt showed."""
         is_news = sent_at >= self._closed_at
         if health == "works":
-            self.worked_at, self._failures = now, 0
+            self._failures = 0
             self.worked += 1
             self.tokens = min(500, self.tokens + max(price, 1))
             if is_news:

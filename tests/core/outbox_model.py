@@ -224,6 +224,8 @@ class World:
         self.delivered_since_empty = 0
         self.closing = False
         self.closed = False
+        self.served_at = -NEVER
+        """When the service last delivered or refused a signal."""
         self.last_wait: Wait | None = None
         self.log: list[str] = []
 
@@ -394,6 +396,8 @@ class World:
         self.seen["outage"] += self.gate.is_outage and not was_outage
         self.seen["outage over"] += was_outage and not self.gate.is_outage
         self.gate.learn(self.outbox.gate.opens_at, self.outbox.gate.width)
+        if reply.verdict in ("delivered", "mended") or (reply.verdict == "refused" and not is_locked_out):
+            self.served_at = self.now
         if reply.verdict in ("delivered", "mended"):
             book.place = "delivered"
             self._erase(book)
@@ -712,7 +716,7 @@ class World:
     def _gives_up_at(self, flush: FlushBook) -> float:
         if flush.deadline_at is not None:
             return flush.deadline_at
-        return max(flush.began_at, self.gate.worked_at) + self.config.patience
+        return max(flush.began_at, self.served_at) + self.config.patience
 
     def _next_repeat(self) -> Book | None:
         """The signal to be sent again next, if the budget allows it."""
