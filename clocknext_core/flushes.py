@@ -181,15 +181,15 @@ class Flushes:
                 return flush
         return None
 
-    def first_overdue(self, worked_at: float, now: float) -> Flush | None:
+    def first_overdue(self, served_at: float, now: float) -> Flush | None:
         """Return a flush that has waited for long enough.
 
         Args:
-            worked_at: When the service was last seen working.
+            served_at: When the service last delivered or refused a signal.
             now: The time.
         """
         for flush in self.waiting:
-            if self._gives_up_at(flush, worked_at) <= now:
+            if self._gives_up_at(flush, served_at) <= now:
                 return flush
             if flush.adopts_until <= now:
                 flush.is_past_adoption = True
@@ -200,16 +200,16 @@ class Flushes:
         self.waiting.remove(flush)
         return flush.report(left_behind)
 
-    def wakes_at(self, worked_at: float) -> float:
+    def wakes_at(self, served_at: float) -> float:
         """Return when the next flush gives up, on all or on adopted signals; infinite if none waits."""
         wake_at = math.inf
         for flush in self.waiting:
-            wake_at = min(wake_at, self._gives_up_at(flush, worked_at))
+            wake_at = min(wake_at, self._gives_up_at(flush, served_at))
             if flush.waits_for_adoption:
                 wake_at = min(wake_at, flush.adopts_until)
         return wake_at
 
-    def _gives_up_at(self, flush: Flush, worked_at: float) -> float:
+    def _gives_up_at(self, flush: Flush, served_at: float) -> float:
         if flush.deadline_at is not None:
             return flush.deadline_at
-        return max(flush.began_at, worked_at) + self._patience
+        return max(flush.began_at, served_at) + self._patience

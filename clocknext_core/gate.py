@@ -47,8 +47,8 @@ class Gate:
         """The latest Retry-After: nothing at all is sent before, no awaited call either."""
         self.opens_at: float = float("-inf")
         """No buffered signal is sent before: the pause with its jitter, or the time of the next probe."""
-        self.worked_at: float = float("-inf")
-        """When an answer last showed the service working."""
+        self.worked: int = 0
+        """How many answers showed the service working."""
         self.failed_probes: int = 0
         """Probes that failed, in all outages."""
         self._closed_at = float("-inf")
@@ -94,7 +94,7 @@ class Gate:
             self._feed(self._concurrency, verdict, sent_at=sent_at, now=now, others=others)
         is_news = sent_at >= self._closed_at
         if verdict is Verdict.WORKS:
-            self.worked_at = now
+            self.worked += 1
             self._failures = 0
             if is_news and self._ramp < self._most:
                 self._ramp = self._ramp + 1 if self._ramp + 1 < self._allowed else self._most

@@ -146,6 +146,8 @@ class Outbox:
         self._retries = 0
         self._misdirected = 0
         self._evidence = Evidence()
+        self._served_at = -math.inf
+        """When the service last delivered or refused a signal; a 409 shows it working, and ends nothing."""
         self._outages = 0
         """First attempts that failed as a probe: each confirms an outage."""
         self._delivered_since_empty = 0
@@ -283,6 +285,7 @@ class Outbox:
         """Forget a signal whose call gave up waiting for room. A no-op once it has been recorded."""
         self._advance(now)
         self._room.withdraw(ticket)
+        self._admit_blocked()  # those behind it may fit
 
     def flush(self, *, now: float, deadline_at: float | None = None) -> Ticket:
         """Send everything held, and settle when it has ended, or when `deadline_at` comes.
@@ -358,7 +361,7 @@ class Outbox:
         Returns:
             The ticket for which the call has to wait now; `None`: the signal is held.
         """
-        entry = Entry(self._recorded + 1, encoded, self._now)
+        entry = Entry(self._recorded + 1, encoded, self._now, worked=self.gate.worked)
         self._hold(entry, takes_room=True)
         if ticket is not None:
             self._events.append(Settled(ticket, queued(encoded)))
@@ -511,9 +514,14 @@ class Outbox:
         if retry_after is not None:
             self.gate.pause(retry_after, self._rng, now=self._now)
 
+    def _serve(self) -> None:
+        """Take note that the service has delivered or refused a signal."""
+        self._evidence.serve()
+        self._served_at = self._now
+
     def _deliver(self, entry: Entry, payload: Payload) -> None:
         self._observe(entry, Verdict.WORKS)
-        self._evidence.serve()
+        self._serve()
         self._leave(entry, Trigger.ACKNOWLEDGE)
         self._delivered += 1
         self._delivered_since_empty += 1
@@ -540,7 +548,7 @@ class Outbox:
         verdict = self._judge(error)
         self._observe(entry, verdict, error.retry_after)
         entry.strikes += self._counts_against(entry, verdict)
-        entry.tried_at = self._now
+        entry.worked = self.gate.worked
         entry.price = PRICES[verdict]
         if verdict is Verdict.MISDIRECTED and not entry.is_misdirected:
             entry.is_misdirected = True
@@ -550,7 +558,7 @@ class Outbox:
         if may_pass or verdict is not Verdict.WORKS:
             entry.suspect = self._evidence.fail(entry.suspect, outages=self._outages)
         else:
-            self._evidence.serve()
+            self._serve()
         if self._is_held_after(entry) if may_pass else self._outlives(entry, error):
             self._retries += 1
             delay = self._delay(entry, error)
@@ -588,7 +596,7 @@ class Outbox:
         """Return whether a failed attempt counts against the signal."""
         if self._batch.outage == "drop" or verdict is Verdict.WORKS:
             return True
-        return verdict is Verdict.UNCLEAR and self.gate.worked_at >= entry.tried_at
+        return verdict is Verdict.UNCLEAR and self.gate.worked > entry.worked
 
     def _back_off(self, entry: Entry, trigger: Trigger, delay: float) -> None:
         entry.move(trigger)
@@ -672,7 +680,8 @@ class Outbox:
         while (blocked := self._room.next_overdue(self._now)) is not None:
             result = self._refuse(blocked.encoded, "queue_full").result
             self._events.append(Settled(blocked.ticket, result))
-        while (flush := self._flushes.first_overdue(self.gate.worked_at, self._now)) is not None:
+        self._admit_blocked()  # those behind them may fit
+        while (flush := self._flushes.first_overdue(self._served_at, self._now)) is not None:
             self._settle(flush)
         self._settle_finished()
 
@@ -682,7 +691,7 @@ class Outbox:
         if self._interval is not None:
             timers.append(self._interval)
         if self._flushes.waiting:
-            timers.append((self._flushes.wakes_at(self.gate.worked_at), WaitReason.FLUSH_DEADLINE))
+            timers.append((self._flushes.wakes_at(self._served_at), WaitReason.FLUSH_DEADLINE))
         if self._room.blocked:
             timers.append((self._room.blocked[0].deadline_at, WaitReason.BLOCK_DEADLINE))
         has_fresh = self._is_sending or self._fresh_adopted

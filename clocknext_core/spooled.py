@@ -274,8 +274,14 @@ class _StoredOutbox(Outbox):
             self._recorded += 1
             self._parked += 1
         else:
-            sequence, expires_at = self._recorded + 1, self._now - age + self._window
-            entry = Entry(sequence, encoded, self._now, expires_at=expires_at, is_adopted=is_adopted)
+            entry = Entry(
+                self._recorded + 1,
+                encoded,
+                self._now,
+                worked=self.gate.worked,
+                expires_at=self._now - age + self._window,
+                is_adopted=is_adopted,
+            )
             self._hold(entry, takes_room=False)
 
     def _storing_count(self) -> int:

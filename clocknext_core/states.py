@@ -89,7 +89,7 @@ class Entry:
         "state",
         "strikes",
         "suspect",
-        "tried_at",
+        "worked",
     )
 
     def __init__(
@@ -98,6 +98,7 @@ class Entry:
         encoded: EncodedSignal,
         now: float,
         *,
+        worked: int = 0,
         expires_at: float = math.inf,
         is_adopted: bool = False,
     ) -> None:
@@ -120,8 +121,11 @@ class Entry:
         """Whether its API key was refused."""
         self.is_misdirected: bool = False
         """Whether it has met an answer that was not the API's."""
-        self.tried_at: float = now
-        """When its last attempt failed, or when it was recorded."""
+        self.worked: int = worked
+        """How many answers had shown the service working when its last attempt failed, or it was recorded.
+
+        A count, since the clock may stand still between two events: for a tick, or where it is set back.
+        """
         self.sent_at: float = now
         """When its last attempt began."""
         self.expires_at: float = expires_at

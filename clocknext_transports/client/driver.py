@@ -213,6 +213,7 @@ class Driver(ABC, Generic[B]):
             with serving.lock:
                 serving.forget(ticket)
                 serving.outbox.withdraw(ticket, now=self._now())
+                serving.nudge()  # those behind it may fit now
             raise
         result = waiter.settled.unwrap()
         assert isinstance(result, TrackResult)  # the ticket is a record's

@@ -43,7 +43,8 @@ class GateBook:
         self.width = self._full
         self.paused_until = NEVER
         self.opens_at = NEVER
-        self.worked_at = NEVER
+        self.worked = 0
+        """Answers that showed the service working."""
         self.tokens = 500
         self.loans = 0
         self._latest = NEVER
@@ -55,11 +56,17 @@ class GateBook:
         """Whether five attempts failed in a row, and none of them by the signal's fault."""
         return self._is_holding and self._failures >= 5
 
-    def counts_against_signal(self, health: Health, *, tried_at: float) -> bool:
-        """Tell whether a failed attempt is one of the signal's own, which are bounded."""
+    def counts_against_signal(self, health: Health, *, worked: int) -> bool:
+        """Tell whether a failed attempt is one of the signal's own, which are bounded.
+
+        Args:
+            health: What it said of the service.
+            worked: How many answers had shown the service working when the signal was recorded, or
+                failed last.
+        """
         if not self._is_holding or health == "works":
             return True
-        return health == "unclear" and self.worked_at >= tried_at
+        return health == "unclear" and self.worked > worked
 
     def observe(
         self, health: Health, retry_after: float | None, *, sent_at: float, price: int, now: float
@@ -67,7 +74,8 @@ class GateBook:
         """Take what an attempt showed."""
         is_news = sent_at >= self._closed_at
         if health == "works":
-            self.worked_at, self._failures = now, 0
+            self._failures = 0
+            self.worked += 1
             self.tokens = min(500, self.tokens + max(price, 1))
             if is_news:
                 self.width = min(self.width + 1, self._full)

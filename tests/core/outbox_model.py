@@ -119,7 +119,9 @@ class Book:
     strikes: int = 0
     """Failed attempts that count against it."""
     tried_at: float = 0.0
-    """When it was recorded, or failed last."""
+    """When it failed last."""
+    worked: int = 0
+    """Answers that had shown the service working when it was recorded, or failed last."""
     sent_at: float = 0.0
     price: int = 0
     is_on_loan: bool = False
@@ -222,6 +224,8 @@ class World:
         self.delivered_since_empty = 0
         self.closing = False
         self.closed = False
+        self.served_at = -NEVER
+        """When the service last delivered or refused a signal."""
         self.last_wait: Wait | None = None
         self.log: list[str] = []
 
@@ -386,12 +390,14 @@ class World:
         health = health_of(reply.answer, reply.verdict)
         is_locked_out = self.is_durable and name in ("401", "403 with a wait")
         health = "down" if is_locked_out else health
-        counts = self.gate.counts_against_signal(health, tried_at=book.tried_at)
+        counts = self.gate.counts_against_signal(health, worked=book.worked)
         was_outage = self.gate.is_outage
         self.gate.observe(health, reply.retry_after, sent_at=book.sent_at, price=book.price, now=self.now)
         self.seen["outage"] += self.gate.is_outage and not was_outage
         self.seen["outage over"] += was_outage and not self.gate.is_outage
         self.gate.learn(self.outbox.gate.opens_at, self.outbox.gate.width)
+        if reply.verdict in ("delivered", "mended") or (reply.verdict == "refused" and not is_locked_out):
+            self.served_at = self.now
         if reply.verdict in ("delivered", "mended"):
             book.place = "delivered"
             self._erase(book)
@@ -445,6 +451,7 @@ class World:
                 blocked.book.place = "withdrawn"
                 self.seen["withdrawn"] += 1
         self.blocked = [blocked for blocked in self.blocked if blocked.ticket != ticket]
+        self._admit_blocked()
         self.check()
 
     def flush(self, patience: float | None = None, *, closes: bool = False) -> None:
@@ -709,7 +716,7 @@ class World:
     def _gives_up_at(self, flush: FlushBook) -> float:
         if flush.deadline_at is not None:
             return flush.deadline_at
-        return max(flush.began_at, self.gate.worked_at) + self.config.patience
+        return max(flush.began_at, self.served_at) + self.config.patience
 
     def _next_repeat(self) -> Book | None:
         """The signal to be sent again next, if the budget allows it."""
@@ -731,7 +738,7 @@ class World:
 
     def _hold(self, book: Book, age: float = 0.0) -> None:
         self.recorded.append(book)
-        book.place, book.tried_at = "fresh", self.now
+        book.place, book.worked = "fresh", self.gate.worked
         if self.spool_window is not None:
             book.expires_at = self.now - age + self.spool_window
         is_closing = False
@@ -752,6 +759,8 @@ class World:
     def _is_full(self) -> bool:
         size = self.held_bytes + sum(len(each.body) for each in self.storing.values())
         count = self.held + len(self.storing)
+        if self.blocked and not self._has_room_for(self.blocked[0].book):
+            return True
         return count >= self.batch.max_queue_size or size >= self.batch.max_queue_bytes
 
     def _refuse(self, book: Book, reason: str) -> None:
@@ -779,7 +788,7 @@ class World:
         self.interval_at = None
 
     def _fail(self, book: Book, reply: Reply, *, is_locked_out: bool) -> None:
-        book.tried_at = self.now
+        book.tried_at, book.worked = self.now, self.gate.worked
         may_pass = reply.verdict in ("retry", "misdirected")
         may_repeat = may_pass and (self.is_durable or book.strikes < self.retry.max_attempts)
         if is_locked_out or may_repeat:
@@ -862,6 +871,7 @@ class World:
             self.admissions[blocked.ticket] = (blocked.book.key, "queue_full")
             self._expect("settled", blocked.ticket)
             self.seen["block timed out"] += 1
+        self._admit_blocked()
         for flush in [flush for flush in self.flushes if self._gives_up_at(flush) <= self.now]:
             if flush in self.flushes:
                 self.seen["out of patience"] += flush.deadline_at is None

@@ -96,12 +96,12 @@ def test_a_flush_waits_for_adopted_signals_until_its_deadline_or_for_the_patienc
 ) -> None:
     held = Held()
     flush = held.flush(look=1, deadline_at=deadline_at)
-    worked_at = 1e6 if deadline_at is None else -math.inf  # a deadline holds whatever the service does
-    assert held.flushes.wakes_at(worked_at) == until
-    assert held.flushes.first_overdue(worked_at, math.nextafter(until, 0.0)) is None
+    served_at = 1e6 if deadline_at is None else -math.inf  # a deadline holds whatever the service does
+    assert held.flushes.wakes_at(served_at) == until
+    assert held.flushes.first_overdue(served_at, math.nextafter(until, 0.0)) is None
     is_waiting = flush.waits_for_adoption
     assert is_waiting
-    overdue = held.flushes.first_overdue(worked_at, until)
+    overdue = held.flushes.first_overdue(served_at, until)
     if deadline_at is None:
         assert overdue is None
         assert not flush.waits_for_adoption
@@ -114,10 +114,10 @@ def test_without_a_deadline_a_flush_gives_up_when_the_patience_is_over_since_the
     held = Held()
     held.hold("a")
     flush = held.flush()
-    for worked_at, until in ((-math.inf, 110.0), (9.0, 110.0), (30.0, 130.0)):
-        assert held.flushes.wakes_at(worked_at) == until
-        assert held.flushes.first_overdue(worked_at, math.nextafter(until, 0.0)) is None
-        assert held.flushes.first_overdue(worked_at, until) is flush
+    for served_at, until in ((-math.inf, 110.0), (9.0, 110.0), (30.0, 130.0)):
+        assert held.flushes.wakes_at(served_at) == until
+        assert held.flushes.first_overdue(served_at, math.nextafter(until, 0.0)) is None
+        assert held.flushes.first_overdue(served_at, until) is flush
     held.settle(flush)
     assert held.flushes.wakes_at(0.0) == math.inf
     assert not held.flushes.waiting

@@ -69,7 +69,7 @@ def test_what_an_answer_says_of_the_service(given: Answer, verdict: Verdict) -> 
 def test_a_gate_is_open_at_first() -> None:
     subject = gate()
     assert (subject.width, subject.state(0.0), subject.is_outage) == (4, "open", False)
-    assert subject.opens_at == subject.paused_until == subject.worked_at == float("-inf")
+    assert subject.opens_at == subject.paused_until == float("-inf")
 
 
 def test_jitter_only_adds_to_a_pause_and_an_eighth_of_it_or_the_longest_back_off_at_most() -> None:
@@ -119,7 +119,7 @@ def test_one_working_answer_begins_the_count_anew() -> None:
     subject.observe(Verdict.WORKS, LEAST, sent_at=0.0, now=2.0)
     fail(subject, OUTAGE_AFTER - 1, now=3.0)
     assert not subject.is_outage
-    assert subject.worked_at == 2.0
+    assert subject.worked == 1
 
 
 def test_each_failed_probe_makes_the_next_pause_longer_up_to_the_policys_longest() -> None:

@@ -405,6 +405,38 @@ def test_dropping_the_oldest_of_one_does_not_empty_the_buffer() -> None:
     assert isinstance(transmit, Transmit)
 
 
+# A failure that counts
+
+
+def test_an_ambiguous_failure_counts_only_after_another_signal_has_succeeded_though_the_clock_stands() -> (
+    None
+):
+    bench = Bench(BatchPolicy(max_size=1), RetryPolicy(max_attempts=1, base_delay=0.0))
+    bench.record("a")
+    bench.sent()
+    bench.answer("a", success())
+    bench.record("b")  # after "a" was delivered, by a clock that has not moved
+    for _ in range(2):
+        assert bench.sent() == ["b"]
+        bench.answer("b", refusal(500))
+    assert only(Retrying, bench.drain()).encoded == encoded("b")
+    bench.record("c")
+    bench.sent()
+    bench.answer("c", success())
+    bench.answer("b", refusal(500))
+    assert only(GivenUp, bench.drain()).encoded == encoded("b")
+
+
+def test_an_own_answer_that_shows_the_service_working_makes_no_500_count() -> None:
+    bench = Bench(BatchPolicy(max_size=1), RetryPolicy(max_attempts=2, base_delay=1.0))
+    bench.record("a")
+    bench.sent()
+    bench.answer("a", refusal(409))
+    assert bench.sent(1.0) == ["a"]
+    bench.answer("a", refusal(500), 1.0)
+    assert only(Retrying, bench.drain(1.0)).attempt == 2
+
+
 # A full queue
 
 
@@ -559,6 +591,38 @@ def test_a_full_queue_may_raise_and_then_nothing_was_recorded() -> None:
     assert (caught.value.idempotency_key, caught.value.retryable) == ("b", True)
     assert bench.outbox.stats(now=0.0).recorded == 1
     assert bench.sent() == ["a"]
+
+
+def test_what_is_let_in_is_sent_at_once_while_another_call_waits_for_room() -> None:
+    size = len(encoded("a").body)
+    batch = BatchPolicy(max_size=1000, max_interval=60.0, overflow="block", max_queue_bytes=3 * size - 1)
+    bench = Bench(batch)
+    bench.record("a", "b", "c", "d")
+    assert bench.sent() == ["a", "b"]
+    bench.answer("a", success(), 1.0)
+    assert bench.sent(1.0) == ["c"]
+    bench.answer("b", success(), 2.0)
+    assert bench.sent(2.0) == []  # nothing waits for room any more
+    assert bench.poll(2.0) == Wait(62.0)
+
+
+@pytest.mark.parametrize("way", ["its time is up", "it is withdrawn"])
+def test_a_call_that_waits_no_longer_makes_way_for_the_next(way: str) -> None:
+    size, large = len(encoded("a").body), encoded("c" * 200)
+    batch = BatchPolicy(max_size=1, overflow="block", block_timeout=3.0, max_queue_bytes=3 * size - 1)
+    bench = Bench(batch)
+    bench.record("a", "b")
+    blocked = bench.outbox.record(large, now=0.0).ticket
+    assert blocked is not None
+    bench.record("d", now=1.0)
+    assert bench.sent(1.0) == ["a", "b"]
+    bench.answer("a", success(), 2.0)
+    assert bench.sent(2.0) == []  # there is room for "d", but it is not its turn
+    if way == "it is withdrawn":
+        bench.outbox.withdraw(blocked, now=2.5)
+        assert bench.sent(2.5) == ["d"]
+    else:
+        assert bench.sent(3.0) == ["d"]
 
 
 def blocking_bench() -> Bench:

@@ -149,6 +149,42 @@ def test_a_call_that_waits_for_room_waits_under_the_same_ticket_for_the_spool() 
     assert (store.ticket, store.signal) == (blocked[2], encoded("d"))
 
 
+@pytest.mark.parametrize("closes", [False, True])
+def test_no_flush_waits_for_ever_for_a_signal_that_is_always_being_processed(closes: bool) -> None:
+    bench = spool_bench(BatchPolicy(max_size=1))
+    bench.store("a")
+    begin = bench.outbox.close if closes else bench.outbox.flush
+    begin(now=0.0)
+    now = 0.0
+    reports: list[FlushReport] = []
+    while now <= bench.config.patience:
+        for output in bench.drain(now):
+            match output:
+                case Transmit():
+                    bench.answer("a", refusal(409), now)
+                case Adopt():
+                    bench.adopt(is_last=True, now=now)
+                case Settled(outcome=FlushReport() as report):
+                    reports.append(report)
+                case _:
+                    pass
+        now += 1.0
+    (report,) = reports
+    assert (report.delivered, report.pending) == (0, 1)
+
+
+def test_what_is_stored_is_sent_at_once_while_a_call_waits_for_room() -> None:
+    size = len(encoded("a").body)
+    batch = BatchPolicy(max_size=1000, max_interval=50.0, overflow="block", max_queue_bytes=2 * size - 1)
+    bench = spool_bench(batch)
+    first = bench.outbox.record(encoded("a"), now=0.0).ticket
+    assert first is not None
+    bench.record("b")  # while the first one is not stored yet
+    bench.drain()
+    bench.outbox.handle_stored(first, None, now=1.0)
+    assert bench.sent(1.0) == ["a"]
+
+
 def test_a_close_ends_when_what_was_on_its_way_could_not_be_stored() -> None:
     bench = spool_bench()
     ticket = bench.outbox.record(encoded("a"), now=0.0).ticket

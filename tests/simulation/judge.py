@@ -56,7 +56,7 @@ class Known:
     failures: int = 0
     """Attempts that failed."""
     faults: int = 0
-    """Of these, how many may be its own fault."""
+    """Of these, how many may be its own fault: others were served since it was recorded, or failed last."""
     is_poison: bool = False
     """Whether all its attempts fail, whatever the weather."""
     is_misdirected: bool = False
@@ -67,6 +67,8 @@ class Known:
     """When its back-off is over."""
     others_worked: int = 0
     """How often others had been answered by the service when it was recorded."""
+    worked: int = 0
+    """How often any had been when it was recorded, or failed last."""
 
 
 @dataclass(eq=False)
@@ -129,7 +131,8 @@ class Judge:
             receipt: What the call returned.
             before: The counts before it.
         """
-        known = Known(encoded.idempotency_key, encoded.body, self.now, others_worked=self._worked)
+        known = Known(encoded.idempotency_key, encoded.body, self.now)
+        known.others_worked = known.worked = self._worked
         self.signals[known.key] = known
         batch = self.config.batch
         taken = before.held + before.storing
@@ -186,8 +189,9 @@ class Judge:
         self.seen[f"pause: {flight.fate.pause.shape}"] += 1
         known.failures += flight.meaning == "retry"
         kind = flight.fate.kind.removeprefix("poison: ")
-        known.faults += kind in MAY_BE_ITS_FAULT
+        known.faults += kind == "409" or (kind in MAY_BE_ITS_FAULT and self._worked > known.worked)
         self._worked += flight.meaning != "retry" or kind == "409"
+        known.worked = self._worked
 
     def paused(self, pause: float | None, *, now: float) -> None:
         """Take note of a Retry-After."""
@@ -340,6 +344,7 @@ class Judge:
         own = [known for known in fresh if not known.is_adopted]
         if counts.gate == "open" and counts.in_flight < batch.most_concurrency:
             is_full = counts.held + counts.storing >= batch.max_queue_size
+            is_full |= bool(self.waiting_calls) and not self._has_spool  # by bytes, for the call that waits
             assert not (own and (len(own) >= batch.max_size or is_full)), "a full batch or queue is not sent"
             assert len(own) == len(fresh), "adopted signals are not sent"
             first = min((known.recorded_at for known in own), default=None)

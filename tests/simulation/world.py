@@ -6,6 +6,7 @@ With a spool it is killed now and then, and another process takes over what is o
 """
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -193,6 +194,17 @@ class World:
     def now(self) -> float:
         """What the client's clock says."""
         return self._time + self._offset
+
+    def _time_of(self, now: float) -> float:
+        """Return when the client's clock says `now`, or just after it: a sleep never ends early.
+
+        The two clocks are apart, so that sums are rounded. A sleep that ends a rounding error early is
+        followed by another one of no length, for ever.
+        """
+        time = max(self._time, now - self._offset)
+        while time + self._offset < now:
+            time += math.ulp(max(abs(time), abs(self._offset), abs(now)))
+        return time
 
     def _at(self, time: float, action: Action) -> None:
         heappush(self._events, (time, next(self._numbers), action))
@@ -479,7 +491,7 @@ class World:
         self._alarm += 1
         alarm = self._alarm
         if self._sleeping_until is not None:
-            self._at(max(self._time, self._sleeping_until - self._offset), lambda: self._wake(alarm))
+            self._at(self._time_of(self._sleeping_until), lambda: self._wake(alarm))
 
     def _wake(self, alarm: int) -> None:
         if alarm == self._alarm:
@@ -571,7 +583,7 @@ class World:
                     assert output.until is not None
                     assert output.until == max(claim.not_before, self.judge.paused_until)
                     self.seen["call waits for the host"] += output.until > claim.not_before
-                    self._at(max(self._time, output.until - self._offset), lambda: self._drive(claim))
+                    self._at(self._time_of(output.until), lambda: self._drive(claim))
                     return
                 case Settled():
                     self._settle_call(claim, output.outcome)
@@ -662,6 +674,7 @@ class World:
         self._outlast_poison()
         self._drain()
         if not self.outbox.is_closing:
+            self._drain_storing()  # a slow write takes up room until it ends, though its call was withdrawn
             probe = self._record()
             self._drain_storing()
             self._flush()
