@@ -245,8 +245,9 @@ class NativeTransport:
         Raises:
             OSError: It could not be opened before the deadline.
         """
-        epoch = self._pool.epoch
-        self._pool.open(await self._connect(origin, deadline_at), origin, epoch=epoch)
+        pool = self._of_running_loop().pool
+        epoch = pool.epoch
+        pool.open(await self._connect(origin, deadline_at), origin, epoch=epoch)
 
     async def aclose(self) -> None:
         """Close the idle connections of this loop and of those that do not run.

@@ -1,12 +1,18 @@
 """Helpers for sockets, whether a transport or an event loop owns them."""
 
+import errno
+import os
 import select
 import socket
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 MAX_WAIT = 86400.0
 """Most seconds of one wait: the system's calls count in milliseconds, and overflow beyond some weeks."""
+
+
+_CONNECTING = (0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY, errno.EISCONN)
+"""Results of `connect_ex` that are no failure."""
 
 
 class SocketLike(Protocol):
@@ -54,3 +60,18 @@ def end(sock: SocketLike) -> None:
             socket.socket.shutdown(sock, socket.SHUT_RDWR)
         else:
             sock.shutdown(socket.SHUT_RDWR)
+
+
+def begin_connecting(sock: socket.socket, target: Any) -> None:
+    """Begin to connect a socket, without waiting; it is writable once that has ended."""
+    sock.settimeout(0)
+    result = sock.connect_ex(target)
+    if result not in _CONNECTING:
+        raise OSError(result, os.strerror(result))
+
+
+def check_connected(sock: socket.socket) -> None:
+    """Raise the error of an attempt to connect that has ended, if it failed."""
+    if result := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+        raise OSError(result, os.strerror(result))
+    sock.getpeername()  # raises where `close` shut the socket down meanwhile

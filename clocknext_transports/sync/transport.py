@@ -1,7 +1,5 @@
 """Blocking sockets: the native transport for threads."""
 
-import errno
-import os
 import selectors
 import socket
 import threading
@@ -22,7 +20,7 @@ from clocknext_transports.http11 import (
     Send,
 )
 from clocknext_transports.http11.race import Address, Race
-from clocknext_transports.http11.sockets import MAX_WAIT, Poller, end
+from clocknext_transports.http11.sockets import MAX_WAIT, Poller, begin_connecting, check_connected, end
 from clocknext_transports.http11.tls import Context, Sessions, has_only_tickets
 from clocknext_transports.process.interrupts import let_pass
 from clocknext_transports.sync.clock import Clock
@@ -32,9 +30,6 @@ if TYPE_CHECKING:
     import ssl
 
 CHUNK = 65536
-
-_CONNECTING = (0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY, errno.EISCONN)
-"""Results of `connect_ex` that are no failure."""
 
 
 class Transport(Protocol):
@@ -298,7 +293,7 @@ class NativeTransport:
                         selector.unregister(sock)
                         connecting.remove(sock)
                         try:
-                            _check_connected(sock)
+                            check_connected(sock)
                         except OSError as error:
                             sock.close()
                             let_pass(error)
@@ -314,10 +309,7 @@ class NativeTransport:
         sock = socket.socket(family, kind, protocol)
         self._note(sock)
         try:
-            sock.settimeout(0)
-            result = sock.connect_ex(target)
-            if result not in _CONNECTING:
-                raise OSError(result, os.strerror(result))
+            begin_connecting(sock, target)
         except BaseException:
             sock.close()
             raise
@@ -351,10 +343,3 @@ class NativeTransport:
         stream = SecureStream(secured, connection, self._clock)
         stream.on_first_bytes = partial(self._sessions.remember, secured, origin)
         return stream
-
-
-def _check_connected(sock: socket.socket) -> None:
-    """Raise the error of an attempt to connect that has ended, if it failed."""
-    if result := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-        raise OSError(result, os.strerror(result))
-    sock.getpeername()  # raises where `close` shut the socket down meanwhile
