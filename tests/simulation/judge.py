@@ -381,7 +381,8 @@ class Judge:
             outcome = output.outcome
             if isinstance(outcome, TrackResult):
                 assert outcome.idempotency_key == known.key
-                if outcome.dropped is None and known.place == "waiting":
+                # A call that gave up after it was let in, and before it heard of it, has recorded its signal.
+                if outcome.dropped is None and known.place in ("waiting", "withdrawn"):
                     assert not self._has_spool
                     self._hold(known, in_order=False)
                     self.seen["admitted"] += 1
