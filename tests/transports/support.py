@@ -175,7 +175,7 @@ class Peer:
 
     def __init__(self, script: Script, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
         self._script = script
-        self._tls = tls
+        self.tls = tls
         self._host = host
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listening = socket.create_server((host, 0), family=family, backlog=128)
@@ -194,7 +194,7 @@ class Peer:
     def url(self) -> str:
         """The base URL, by address."""
         return (
-            f"{'http' if self._tls is None else 'https'}://{Origin('https', self._host, self.port).authority}"
+            f"{'http' if self.tls is None else 'https'}://{Origin('https', self._host, self.port).authority}"
         )
 
     def wait_ended(self, count: int) -> bool:
@@ -237,9 +237,9 @@ class Peer:
 
     def _converse(self, sock: socket.socket, number: int) -> None:
         try:
-            if self._tls is not None:
+            if self.tls is not None:
                 try:
-                    sock = self._tls.wrap_socket(sock, server_side=True)
+                    sock = self.tls.wrap_socket(sock, server_side=True)
                 except (OSError, ValueError) as error:
                     self.handshake_errors.append(error)
                     return

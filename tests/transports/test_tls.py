@@ -460,9 +460,9 @@ def test_a_session_that_the_server_does_not_know_excuses_no_certificate(
         carrier("sync", ssl_context=trusting) as carry,
     ):
         assert isinstance(carry(request(named(peer))), Response)
-        peer._tls = second
+        peer.tls = second
         assert isinstance(carry(request(named(peer))), Response)
-        peer._tls = serving(trustme.CA(), "localhost")
+        peer.tls = serving(trustme.CA(), "localhost")
         for _ in range(2):
             assert "certificate" in as_network_error(carry(request(named(peer)))).message.lower()
     assert resumed == [False, False]
