@@ -15,6 +15,7 @@ from clocknext_core import (
     Dropped,
     Emptied,
     EncodedSignal,
+    FallingBehind,
     HookEvent,
     Issue,
     NetworkError,
@@ -183,6 +184,17 @@ def test_another_gate_begins_without_an_outage(keeper: Keeper) -> None:
     log.watch(Gate(Config(KEY)))  # as in a forked child
     log.note(Emptied(2))
     assert [told(record)["event_name"] for record in keeper.records] == ["outage_began", "emptied", "emptied"]
+
+
+def test_a_client_that_falls_behind_is_warned_with_the_figures(keeper: Keeper) -> None:
+    EventLog(logging.getLogger("clocknext")).note(FallingBehind(700, 60.0, 900, 300, 5))
+    (record,) = keeper.records
+    assert record.getMessage() == (
+        "ClockNext works, but more is recorded than is delivered: 700 signals are held; in 60 s 900 were "
+        'recorded and 300 delivered, 5 at once. Raise BatchPolicy.max_concurrency, or set it to "auto".'
+    )
+    figures = {"held": 700, "seconds": 60.0, "recorded": 900, "delivered": 300, "max_concurrency": 5}
+    assert told(record) == {"level": "WARNING", "event_name": "falling_behind", **figures}
 
 
 def test_a_key_of_ones_own_can_forge_no_line(keeper: Keeper) -> None:
