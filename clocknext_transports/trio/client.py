@@ -3,7 +3,7 @@
 import math
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Self, final
+from typing import Self, cast, final
 
 import trio
 
@@ -122,6 +122,9 @@ def _single(error: BaseException) -> BaseException:
 
     The nurseries of the client are no concern of its user, nor are their groups.
     """
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
+    while isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        if len(group.exceptions) != 1:
+            return group
+        error = group.exceptions[0]
     return error

@@ -39,7 +39,7 @@ def test_an_output_that_is_not_read_does_not_stop_it() -> None:
         url = process.stdout.readline().split()[-1]
         model = "m" * 200  # an answer for each of these lines would fill a pipe four times over
         batch = BatchPolicy(max_concurrency=20)
-        with ClockNext(DEFAULT_API_KEY, base_url=url, batch=batch, on_error=lambda *_: None) as cnk:
+        with ClockNext(DEFAULT_API_KEY, base_url=url, batch=batch) as cnk:
             for number in range(1000):
                 cnk.signals.wallet(customer_id="cus_123", model=model, idempotency_key=str(number))
             report = cnk.flush(timeout=TIMEOUT)

@@ -15,6 +15,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, TypeAlias, TypeVar
 
@@ -253,6 +254,7 @@ class Program:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,  # what it forked ends with it, and with that the pipes
         )
 
     def wait_line(self) -> str:
@@ -267,7 +269,8 @@ class Program:
         try:
             output, errors = self.process.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signals.SIGKILL)
             output, errors = self.process.communicate()
             raise AssertionError(f"The program hangs.\n{errors}") from None
         assert KEY not in output + errors

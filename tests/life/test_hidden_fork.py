@@ -184,11 +184,21 @@ def test_threads_that_notice_at_once_begin_anew_once() -> None:
         assert client.close().delivered == 1
 
 
+FORK = """
+import ctypes, time
+def fork():  # see fork_from_c
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1000.0)
+    time.sleep(0)
+    try:
+        return ctypes.PyDLL(None).fork()
+    finally:
+        sys.setswitchinterval(usual)
+"""
 EXITING = """
-import ctypes
 client = {client}(KEY, base_url=URL, spool=os.environ.get("SPOOL"), batch=BatchPolicy(max_interval=3600))
 {record}
-if ctypes.PyDLL(None).fork() == 0:
+if fork() == 0:
     sys.exit()  # by all that an ordinary end does
 _, status = os.wait()
 print(os.waitstatus_to_exitcode(status), client.pending, flush=True)
@@ -213,17 +223,16 @@ def test_a_child_that_uses_no_client_ends_without_a_trace(
 ) -> None:
     with Peer(keep_answering()) as peer:
         spool = {"SPOOL": str(tmp_path / "spool")} if has_spool else {}
-        ended = run(EXITING.format(**world), peer.url, **spool)
+        ended = run(FORK + EXITING.format(**world), peer.url, **spool)
     assert (ended.code, ended.output.split()) == (0, ["0", "1", "1"])
     assert ended.errors == ""
     assert keys(peer) == {"parent": 1}
 
 
 SPOOLED = """
-import ctypes
 client = ClockNext(KEY, base_url=URL, spool=os.environ["SPOOL"], batch=BatchPolicy(max_interval=3600))
 client.signals.wallet(**WALLET, idempotency_key="parent")
-if ctypes.PyDLL(None).fork() == 0:
+if fork() == 0:
     client.signals.wallet(**WALLET, idempotency_key="child")
     held = client.pending
     print(held, client.close().delivered, flush=True)
@@ -235,7 +244,7 @@ print(client.pending, client.close().delivered, sorted(os.listdir(os.environ["SP
 
 def test_with_a_spool_parent_and_child_have_files_of_their_own(tmp_path: Path) -> None:
     with Peer(keep_answering()) as peer:
-        ended = run(SPOOLED, peer.url, SPOOL=str(tmp_path / "spool"))
+        ended = run(FORK + SPOOLED, peer.url, SPOOL=str(tmp_path / "spool"))
     assert (ended.code, ended.output) == (0, "1 1\n1 1 []\n"), ended.errors
     assert keys(peer) == {"parent": 1, "child": 1}
 

@@ -1,11 +1,5 @@
-"""The application's configuration: its label, under which Django remembers what was migrated."""
+"""Where Django looks for the application's configuration."""
 
-from django.apps import AppConfig  # pyright: ignore[reportMissingTypeStubs]
-
-
-class ClockNextOutboxConfig(AppConfig):
-    """The application of the outbox."""
-
-    name = "clocknext_transports.postgres.django"
-    label = "clocknext_outbox"
-    verbose_name = "ClockNext outbox"
+from clocknext_transports.postgres.django._config import (
+    ClockNextOutboxConfig,  # noqa: F401  # pyright: ignore[reportUnusedImport]
+)
