@@ -53,6 +53,7 @@ class Keeper:
         self, spool: Spool, outbox: Outbox | SpooledOutbox, wall: Callable[[], float] = time.time
     ) -> None:
         self._outbox = _spooled(outbox)
+        self._is_shared = hasattr(spool, "give_back")
         self._wall = wall
         self._writer = SpoolWriter(
             spool, on_stored=self._stored, on_adopted=self._adopted, on_problem=self._note, wall=wall
@@ -135,7 +136,8 @@ class Keeper:
 
     def _adopted(self, found: Sequence[Stored] | SpoolError, left_behind: int) -> None:
         if isinstance(found, SpoolError):
-            if found.message != self._last_failure:  # a shared spool is looked into every second
+            # A shared spool is looked into every second, where the same failure is worth one warning.
+            if not self._is_shared or found.message != self._last_failure:
                 self._last_failure = found.message
                 logger.warning("Signals of dead processes could not be taken over, for now: %s", found)
             self._put(partial(_fail_adoption, False))  # noqa: FBT003

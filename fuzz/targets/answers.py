@@ -115,7 +115,8 @@ def _operations() -> dict[str, Operation[Any]]:
         for module in modules
         for owner in vars(module).values()
         if isinstance(owner, type) and issubclass(owner, Resource) and owner.__module__ == module.__name__
-        if not owner.__subclasses__()  # what several have in common is no resource of its own
+        # What several have in common is no resource of its own.
+        if not any(each.__module__.startswith(resources.__name__) for each in owner.__subclasses__())
     ]
     return {
         f"{owner.__name__}.{name}": _operation(owner(_Client()), cast("endpoint[..., Any]", descriptor))

@@ -125,10 +125,6 @@ SERVERS = {
         ("gunicorn", "gevent"),
         [*PYTHON, "gunicorn", "-kgevent", "-w2", "-b127.0.0.1:{port}", "hosted:wsgi"],
     ),
-    "gunicorn preload gevent": (
-        ("gunicorn", "gevent"),
-        [*PYTHON, "gunicorn", "--preload", "-kgevent", "-w2", "-b127.0.0.1:{port}", "hosted:wsgi"],
-    ),
     "uvicorn": (("uvicorn",), [*PYTHON, "uvicorn", "--port={port}", "hosted:asgi"]),
     "uvicorn uvloop": (
         ("uvicorn", "uvloop"),
