@@ -160,10 +160,7 @@ def fields_of(holder: object) -> dict[str, object]:
 
 def _fields_of_model(holder: Any, kind: _Kind) -> dict[str, object]:
     """List the names of a pydantic model; its own and extra values are there to be taken."""
-    fields: dict[str, object] = {}
-    for name in kind.declared:
-        if not name.startswith("_"):
-            fields[name] = get(holder, name)
+    fields = {name: get(holder, name) for name in kind.declared if not name.startswith("_")}
     extra: dict[str, object] = getattr(holder, "__pydantic_extra__", None) or _NO_NAMES
     for values in (holder.__dict__, extra):
         for name, value in values.items():
