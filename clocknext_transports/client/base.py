@@ -421,7 +421,9 @@ def _checked_spool(spool: object) -> tuple[float, bool]:
     for method in ("append", "erase", "adopt", "quarantine", "suspend", "resume", "restart", "close"):
         if isinstance(spool, type) or not callable(getattr(spool, method, None)):
             raise invalid("spool", f"must be a path or a Spool, not an object of type {type(spool).__name__}")
-    return cast("Spool", spool).window, hasattr(spool, "give_back")
+    from clocknext_transports.spool.protocol import is_shared
+
+    return cast("Spool", spool).window, is_shared(spool)
 
 
 def _opened(spool: "str | os.PathLike[str] | Spool", outbox: Outbox | SpooledOutbox) -> "Keeper":

@@ -19,7 +19,7 @@ def bill_tasks(cnk: AnyClient) -> None:
     """Take part in the tasks of this process: in the one that sends them, and in its workers.
 
     - A task that is sent within a `billing` block of `cnk` runs in a block of its own for the same customer.
-      The block travels in the message's headers: whoever may write to the broker says who is billed.
+      The block travels in the message's headers: any program that may write to the broker says who is billed.
     - What a task records has keys made from the task's id: a task that is retried, or delivered again by the
       broker, is billed once.
     - A process of the prefork pool delivers what is held before it ends, which it does without exit handlers.

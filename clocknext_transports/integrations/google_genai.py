@@ -96,6 +96,20 @@ def _stream_hook(method: Any, start: Callable[[str], ModelCall]) -> Any:
 
 
 def _async_hook(method: Any, start: Callable[[str], ModelCall]) -> Any:
+    def take(call: ModelCall, answer: Any) -> Any:
+        call.answered(answer)
+        return answer
+
+    return _awaiting(method, start, take)
+
+
+def _async_stream_hook(method: Any, start: Callable[[str], ModelCall]) -> Any:
+    return _awaiting(method, start, ModelCall.watch_async)
+
+
+def _awaiting(method: Any, start: Callable[[str], ModelCall], take: Callable[[ModelCall, Any], Any]) -> Any:
+    """Wrap a coroutine function; `take` gets what it returns, and returns what the user gets."""
+
     async def hooked(self: Any, *, model: str, **arguments: Any) -> Any:
         call = start(model)
         try:
@@ -103,20 +117,6 @@ def _async_hook(method: Any, start: Callable[[str], ModelCall]) -> Any:
         except BaseException as error:
             call.failed(error)
             raise
-        call.answered(answer)
-        return answer
-
-    return hooked
-
-
-def _async_stream_hook(method: Any, start: Callable[[str], ModelCall]) -> Any:
-    async def hooked(self: Any, *, model: str, **arguments: Any) -> Any:
-        call = start(model)
-        try:
-            stream = await method(self, model=model, **arguments)
-        except BaseException as error:
-            call.failed(error)
-            raise
-        return call.watch_async(stream)
+        return take(call, answer)
 
     return hooked

@@ -23,7 +23,7 @@ class Billed(TypedDict, total=False):
 
 
 def attribution_of(billed: Billed) -> Attribution | None:
-    """Return who is billed for all calls; `None`: nobody was named.
+    """Return who is billed for all calls; `None`: no customer was named.
 
     Raises:
         ValidationError: `customer_id` is missing, or an argument is wrong.

@@ -28,7 +28,7 @@ from clocknext_core import (
 from clocknext_core.signals import decode
 from clocknext_transports.process import fork as forks
 from clocknext_transports.process.log import logger
-from clocknext_transports.spool.protocol import Problem, Spool, Stored
+from clocknext_transports.spool.protocol import Problem, Spool, Stored, is_shared
 from clocknext_transports.spool.writer import SpoolWriter
 
 Later: TypeAlias = Callable[[], object]
@@ -53,7 +53,7 @@ class Keeper:
         self, spool: Spool, outbox: Outbox | SpooledOutbox, wall: Callable[[], float] = time.time
     ) -> None:
         self._outbox = _spooled(outbox)
-        self._is_shared = hasattr(spool, "give_back")
+        self._is_shared = is_shared(spool)
         self._wall = wall
         self._writer = SpoolWriter(
             spool, on_stored=self._stored, on_adopted=self._adopted, on_problem=self._note, wall=wall

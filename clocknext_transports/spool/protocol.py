@@ -137,3 +137,8 @@ class CountingSpool(Protocol):
             SpoolError: They can't be counted now.
         """
         ...
+
+
+def is_shared(spool: object) -> bool:
+    """Return whether several processes use a spool at the same time: it is a `SharedSpool`."""
+    return hasattr(spool, "give_back")
