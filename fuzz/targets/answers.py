@@ -116,7 +116,10 @@ def _operations() -> dict[str, Operation[Any]]:
         for owner in vars(module).values()
         if isinstance(owner, type) and issubclass(owner, Resource) and owner.__module__ == module.__name__
         # What several have in common is no resource of its own.
-        if not any(each.__module__.startswith(resources.__name__) for each in owner.__subclasses__())
+        if not any(
+            each.__module__.startswith(resources.__name__)
+            for each in cast("list[type[object]]", owner.__subclasses__())
+        )
     ]
     return {
         f"{owner.__name__}.{name}": _operation(owner(_Client()), cast("endpoint[..., Any]", descriptor))
