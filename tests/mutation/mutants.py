@@ -174,6 +174,9 @@ class _Found:
     in_function: bool
 
 
+_Statement = cst.SimpleStatementLine | cst.BaseCompoundStatement | cst.ExceptHandler | cst.MatchCase
+"""What has lines of its own: those that its tests execute."""
+
 _TYPE_MAKERS = m.Call(func=m.Name("TypeVar") | m.Name("ParamSpec"))
 _OVERLOAD = m.FunctionDef(decorators=[m.AtLeastN(m.Decorator(m.Name("overload")), n=1)])
 _PROTOCOL = m.ClassDef(bases=[m.ZeroOrMore(), m.Arg(m.Name("Protocol")), m.ZeroOrMore()])
@@ -208,7 +211,7 @@ class _Collector(cst.CSTVisitor):
             assert isinstance(node, cst.Call)
             node.args[1].visit(self)
             return False
-        if isinstance(node, cst.SimpleStatementLine | cst.BaseCompoundStatement | cst.ExceptHandler):
+        if isinstance(node, _Statement):
             self._enter(node)
         if isinstance(node, cst.ClassDef | cst.FunctionDef):
             self._scope.append(node.name.value)
@@ -234,11 +237,12 @@ class _Collector(cst.CSTVisitor):
         ):
             self._scope.pop()
 
-    def _enter(self, node: cst.SimpleStatementLine | cst.BaseCompoundStatement | cst.ExceptHandler) -> None:
+    def _enter(self, node: _Statement) -> None:
         where = self._positions[node]
         first, last = where.start.line, where.end.line
         if not isinstance(node, cst.SimpleStatementLine):
-            last = max(first, self._positions[node.body].start.line - 1)
+            within = node.cases[0] if isinstance(node, cst.Match) else node.body
+            last = max(first, self._positions[within].start.line - 1)
         self._span = (first, last)
 
     def _visit_function(self, node: cst.FunctionDef) -> None:
