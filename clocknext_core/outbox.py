@@ -528,7 +528,7 @@ class Outbox:
         result = track_result(payload, entry.encoded)
         self._events.append(Delivered(entry.encoded, result))
         if result.mending:
-            self._events.append(Mending(entry.encoded, mending_error(entry.encoded, result)))
+            self._events.append(Mending(entry.encoded, mending_error(entry.encoded, result, self._config)))
         self._end(entry, None)
         if self._backlog is not None and self._now >= self._backlog.looks_at:
             self._look_at_backlog(self._backlog)
