@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeAlias, TypeVar
 
 import trio
@@ -171,16 +172,36 @@ class Child:
 def fork_from_c() -> int:
     """Fork as C code does that tells Python nothing, such as uWSGI's.
 
-    No other thread asks for the interpreter's lock meanwhile: the child would wait for ever for one that is
+    No other thread waits for the interpreter's lock meanwhile: the child would wait for ever for one that is
     not there to take it.
     """
     usual = sys.getswitchinterval()
     sys.setswitchinterval(1000.0)
-    time.sleep(0)  # lets those have it that have asked
+    _await_rest()
     try:
         return int(ctypes.PyDLL(None).fork())
     finally:
         sys.setswitchinterval(usual)
+
+
+def _await_rest() -> None:
+    """Wait until all other threads of this process sleep: none has run for a while."""
+    give_up_at = time.monotonic() + PATIENCE
+    before, now = {"": ""}, _runs()
+    while now != before:
+        assert time.monotonic() < give_up_at, "another thread does not rest"
+        time.sleep(0.02)
+        before, now = now, _runs()
+
+
+def _runs() -> dict[str, str]:
+    """Return how often each other thread has run, as far as the system tells."""
+    counts: dict[str, str] = {}
+    for task in Path("/proc/self/task").glob("*"):
+        with suppress(OSError):  # it ends
+            if task.name != str(threading.get_native_id()):
+                counts[task.name] = (task / "schedstat").read_text()
+    return counts
 
 
 def _be_child(work: Callable[[], object], telling: int) -> NoReturn:

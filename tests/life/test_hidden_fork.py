@@ -193,15 +193,7 @@ def test_threads_that_notice_at_once_begin_anew_once() -> None:
 
 
 FORK = """
-import ctypes, time
-def fork():  # see fork_from_c
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(1000.0)
-    time.sleep(0)
-    try:
-        return ctypes.PyDLL(None).fork()
-    finally:
-        sys.setswitchinterval(usual)
+from tests.life.support import fork_from_c as fork
 """
 EXITING = """
 client = {client}(KEY, base_url=URL, spool=os.environ.get("SPOOL"), batch=BatchPolicy(max_interval=3600))
