@@ -4,6 +4,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from clocknext_core.config import BatchPolicy
+from clocknext_core.errors import QueueFullError
 from clocknext_core.outputs import Ticket
 from clocknext_core.signals import EncodedSignal
 
@@ -65,6 +66,15 @@ class Room:
             without_bytes: Bytes of their bodies.
         """
         return self.count - without < self._most and self.size - without_bytes + size <= self._most_bytes
+
+    def error(self, encoded: EncodedSignal) -> QueueFullError:
+        """Make the error of a call whose signal has no room."""
+        return QueueFullError(
+            f"{self.count} signals of {self.size} bytes are held, and max_queue_size or "
+            "max_queue_bytes allows no more; this one was not recorded.",
+            retryable=True,
+            idempotency_key=encoded.idempotency_key,
+        )
 
     # Calls that wait
 
