@@ -207,7 +207,8 @@ class Outbox:
                 `drop_newest`, and a signal that the spool does not take is reported as given up.
 
         Raises:
-            QueueFullError: The queue is full and the policy is `raise`; nothing was recorded.
+            QueueFullError: The queue is full and the policy is `raise`, or it is `block` and the signal would
+                never fit; nothing was recorded.
         """
         self._advance(now)
         if self._config.disabled:
@@ -220,16 +221,17 @@ class Outbox:
         if self._room.fits(size):
             return Receipt(queued(encoded), self._admit(encoded))
         self._start_sending()  # to make room
-        if not may_wait and self._batch.overflow in {"block", "raise"}:
+        overflow = self._batch.overflow
+        if not may_wait and overflow in {"block", "raise"}:
             return self._refuse(encoded, "queue_full")
-        if self._batch.overflow == "raise":
+        if overflow == "raise" or (overflow == "block" and self._room.never_fits(size)):
             raise self._room.error(encoded)
-        if self._batch.overflow == "block":
+        if overflow == "block":
             deadline_at = self._now + self._batch.block_timeout
             blocked = Blocked(self._new_ticket(), encoded, deadline_at)
             self._room.block(blocked)
             return Receipt(queued(encoded), blocked.ticket)
-        if self._batch.overflow == "drop_oldest" and self._can_make_room_for(size):
+        if overflow == "drop_oldest" and self._can_make_room_for(size):
             oldest: list[Entry] = []
             freed = 0
             while not self._room.fits(size, without=len(oldest), without_bytes=freed):

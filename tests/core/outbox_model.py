@@ -247,7 +247,9 @@ class World:
         if full and not self.closing:
             self._start_sending()
             self.seen["full"] += not self.flying
-        refuses = full and not self.closing and self.batch.overflow == "raise"
+        is_too_large = len(signal.body) > self.batch.max_queue_bytes
+        never_waits = self.batch.overflow == "raise" or (self.batch.overflow == "block" and is_too_large)
+        refuses = full and not self.closing and never_waits
         try:
             receipt = self.outbox.record(signal, now=self.clock)
         except QueueFullError:
