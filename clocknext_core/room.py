@@ -77,8 +77,8 @@ class Room:
         never_fits = self.never_fits(size)
         if never_fits:
             message = (
-                f"The signal has {size} bytes, and max_queue_bytes is {self._most_bytes}: it would never fit. "
-                "It was not recorded; raise max_queue_bytes, or send it with wait=True."
+                f"The signal has {size} bytes, and max_queue_bytes is {self._most_bytes}: it would never "
+                "fit. It was not recorded; raise max_queue_bytes, or send it with wait=True."
             )
         else:
             message = (
