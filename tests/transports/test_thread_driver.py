@@ -537,18 +537,21 @@ def test_an_interrupted_wait_for_room_lets_in_those_behind_it(monkeypatch: pytes
     monkeypatch.setattr(b.driver.background, "wait", noted)
     threads = [threading.Thread(target=record_large, name="large")]
     threads.append(threading.Thread(target=record_small, name="small"))
-    for thread in threads:
-        thread.start()
-        assert waits[thread.name].wait(SOON)
-    transport.let(1)  # now there is room for the small one, and the large one is before it
-    assert wait_until(lambda: b.driver.held == 1)
-    assert ended == []
-    strikes.set()
-    for thread in threads:
-        thread.join(SOON)
-    assert ended == ["small"]
-    transport.let()
-    assert b.driver.close(5.0).delivered == 3
+    try:
+        for thread in threads:
+            thread.start()
+            assert waits[thread.name].wait(SOON)
+        transport.let(1)  # now there is room for the small one, and the large one is before it
+        assert wait_until(lambda: b.driver.held == 1)
+        assert ended == []
+        strikes.set()
+        for thread in threads:
+            thread.join(SOON)
+        assert ended == ["small"]
+        transport.let()
+        assert b.driver.flush(None).delivered == 3
+    finally:
+        b.driver.close(0.0)
     assert not workers()
 
 
