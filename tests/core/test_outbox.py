@@ -609,6 +609,28 @@ def test_a_full_queue_may_raise_and_then_nothing_was_recorded() -> None:
     assert bench.sent() == ["a"]
 
 
+@pytest.mark.parametrize("overflow", ["block", "raise"])
+def test_a_signal_larger_than_the_whole_queue_raises_at_once_and_holds_up_no_other(
+    overflow: Overflow,
+) -> None:
+    size = len(encoded("a").body)
+    bench = Bench(BatchPolicy(max_queue_bytes=2 * size, overflow=overflow))
+    room = 2 * size - len(encoded(replace(credit("exact"), custom={"text": ""})).body)
+    exact = encoded(replace(credit("exact"), custom={"text": "x" * room}))
+    huge = encoded(replace(credit("huge"), custom={"text": "x" * (room + 2)}))
+    assert (len(exact.body), len(huge.body)) == (2 * size, 2 * size + 1)
+    with pytest.raises(QueueFullError) as caught:
+        bench.outbox.record(huge, now=0.0)
+    assert (caught.value.idempotency_key, caught.value.retryable) == ("huge", False)
+    assert caught.value.message == (
+        f"The signal has {len(huge.body)} bytes, and max_queue_bytes is {2 * size}: it would never fit. "
+        "It was not recorded; raise max_queue_bytes, or send it with wait=True."
+    )
+    assert bench.outbox.stats(now=0.0).recorded == 0
+    assert bench.outbox.record(exact, now=0.0).ticket is None
+    assert bench.sent() == ["exact"]
+
+
 def test_what_is_let_in_is_sent_at_once_while_another_call_waits_for_room() -> None:
     size = len(encoded("a").body)
     batch = BatchPolicy(max_size=1000, max_interval=60.0, overflow="block", max_queue_bytes=3 * size - 1)
