@@ -639,6 +639,8 @@ def test_ingest_methods() -> None:
         for method in ("GET", "PUT", "DELETE"):
             answer = call(Ledger(accept_only=state), method, SIGNAL)
             assert refusal(answer)[::2] == (404, "NOT_FOUND")
+        answer = call(Ledger(accept_only=state), "PUT", SIGNAL, b"{")
+        assert refusal(answer)[::2] == (400, "MALFORMED_JSON")
 
 
 def test_ingest_health() -> None:
