@@ -461,7 +461,7 @@ _TOO_LATE = Failure("Timed out before the exchange began.", processed=False)
 
 
 def _read_by_hook(response: Any) -> bytes:
-    """Return the body of an answer that a hook rejected: nothing if it has not read it, since it is closed."""
+    """Return the body of an answer that a hook rejected: nothing if it had not read it, as it is closed."""
     try:
         return cast("bytes", response.content)
     except RuntimeError:  # as httpx's ResponseNotRead is
