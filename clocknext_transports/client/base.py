@@ -433,16 +433,24 @@ def _opened(spool: "str | os.PathLike[str] | Spool", outbox: Outbox | SpooledOut
     return Keeper(SqliteSpool(spool) if isinstance(spool, str | os.PathLike) else spool, outbox)
 
 
+_HTTPX = ("httpx", "httpx2")
+
+
+def _package(kind: type) -> str:
+    return kind.__module__.partition(".")[0]
+
+
 def _check_transport(transport: object, closing: str) -> None:
     """Tell a transport for threads from one for event loops by how it is closed."""
     if isinstance(transport, type):
         raise invalid("transport", f"must be an object, not the class {transport.__name__}")
     is_async = closing == "aclose"
-    if type(transport).__module__.partition(".")[0] == "httpx" and not hasattr(transport, "exchange"):
+    package = next((name for kind in type(transport).__mro__ if (name := _package(kind)) in _HTTPX), None)
+    if package is not None and not hasattr(transport, "exchange"):
         wrapper = "AsyncHttpxTransport" if is_async else "HttpxTransport"
         raise invalid(
             "transport",
-            f"must be a transport, not {type(transport).__name__} itself. Wrap an httpx."
+            f"must be a transport, not {type(transport).__name__} itself. Wrap an {package}."
             f"{'AsyncClient' if is_async else 'Client'}: from clocknext_transports.httpx import {wrapper}; "
             f"transport={wrapper}(client)",
         )
