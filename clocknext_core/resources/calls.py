@@ -101,8 +101,8 @@ class ModelCall:
         """
         try:
             remembered = self._meter.recall(text_of(response, "id"))
-            if remembered is not None:
-                self._origin = remembered
+            # It may be asked for any number of times, as what is handed over by hand.
+            self._origin = replace(self._origin if remembered is None else remembered, alike=None)
             if (remembered is not None or get(response, "background") is True) and not is_running(response):
                 self._take(_gathered(response))
         except Exception as error:  # noqa: BLE001 - as in answered

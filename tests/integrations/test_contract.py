@@ -200,13 +200,13 @@ def test_an_id_that_comes_twice_is_one_answer_if_it_can_be_trusted_and_two_if_no
 ) -> None:
     one = answer(adapter)
     small = adapter.prefix + "523"
-    counted = [answer(adapter, response_id=small, input_tokens=number) for number in (30, 31)]
+    counted = [answer(adapter, response_id=small, input_tokens=number) for number in (30, 31, 30)]
     models.script(one, one, *counted)
     with cnk.billing(**WHO):  # type: ignore[arg-type]
-        for _ in range(4):
+        for _ in range(5):
             adapter.complete()
-        adapter.settle(4)
-    assert counts(billed) == [(12, 7, 0), (30, 7, 0), (31, 7, 0)]
+        adapter.settle(5)
+    assert counts(billed) == [(12, 7, 0), (30, 7, 0), (30, 7, 0), (31, 7, 0)]
     assert reasons(reports) == ["seen_already"]
 
 

@@ -113,6 +113,28 @@ def test_what_runs_in_the_background_is_billed_to_whom_it_was_begun_for_and_once
     assert client.reasons == ["seen_already"]
 
 
+def test_what_ran_in_the_background_is_billed_once_also_where_its_id_does_not_tell() -> None:
+    client, scope = Client(), Scope("scope_1", WHO)
+    small = {"id": "resp_523"}
+    started(client, start_call(scope)).answered({**RUNNING, **small})
+    for _ in range(2):
+        started(client, start_call(scope)).retrieved({**DONE, **small})
+    assert len(client.held) == 1
+    assert client.reasons == ["seen_already"]
+
+
+@pytest.mark.parametrize("named", [None, WHO])
+def test_calls_whose_ids_do_not_tell_and_whose_counts_are_equal_are_billed_each(
+    named: Attribution | None,
+) -> None:
+    client = Client()
+    for scope in (Scope("scope_1", WHO), None if named else Scope("scope_2", WHO)):
+        for _ in range(3):
+            started(client, start_call(scope, named)).answered({**RESPONSE, "id": "__fake_id__"})
+    assert len({each.idempotency_key for each in client.held}) == 6
+    assert client.reasons == []
+
+
 def test_what_another_process_began_is_billed_as_the_retrieval_says() -> None:
     client = Client()
     started(client).retrieved(DONE)
