@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import AsyncIterable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Final, TypeVar
+from types import TracebackType
+from typing import Final, Self, TypeVar
 
 from clocknext_core.errors import ClockNextError
 from clocknext_core.resources.streams import AsyncMeteredStream, MeteredStream
@@ -18,6 +19,9 @@ from clocknext_core.usage.streams import AbortPolicy, Gathered, Gatherer
 
 T = TypeVar("T")
 
+PROVIDER: Final = "provider"
+"""The layer of the providers' own SDKs, which is the lowest."""
+
 
 class ModelCall:
     """One call to a model. Whatever is handed over is billed or reported; nothing raises into the request.
@@ -27,8 +31,11 @@ class ModelCall:
         origin: Who is billed, as it was when the call started.
         record: Records what was gathered, without waiting and without raising.
         on_abort: What a stream is billed that is broken off.
-        outer: The call of another layer that this one started within, such as LangChain's around OpenAI's.
+        outer: The call that was open where this one started. It may be that of another layer, such as
+            LangChain's around OpenAI's.
         model: The model that was asked, for an answer that names none.
+        layer: What sees the call, such as `langchain`. Two calls of one layer are not within each other, and
+            none is within a `PROVIDER`'s. Default: unknown.
     """
 
     def __init__(
@@ -40,13 +47,18 @@ class ModelCall:
         outer: "ModelCall | None" = None,
         *,
         model: str | None = None,
+        layer: str | None = None,
     ) -> None:
         self._meter = meter
         self._origin = origin
         self._record = record
         self._on_abort: AbortPolicy = on_abort
         self._model = model
-        self._outer = None if outer is None or outer.has_ended else outer
+        self._layer = layer
+        while outer is not None and not outer.may_hold(layer):
+            outer = outer._outer  # noqa: SLF001 - its own kind
+        self._outer = outer
+        self._has_ended = False
         self._answers = 0
         self._billed_within: Counter[tuple[int, int]] = Counter()
         """Counts of what calls within this one billed: prompt and output."""
@@ -54,7 +66,22 @@ class ModelCall:
     @property
     def has_ended(self) -> bool:
         """Whether its answer, or the failure to get one, was seen."""
-        return self._answers > 0
+        return self._has_ended
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take the failure of what was asked in the block; an answer is handed over after it."""
+        if error is not None:
+            self.failed(error)
+
+    def may_hold(self, layer: str | None) -> bool:
+        """Return whether a call of a layer that starts now may be a part of this one."""
+        is_same = layer is not None and layer == self._layer
+        return not (self._has_ended or is_same or self._layer == PROVIDER)
 
     def answered(self, response: object, *, is_cached: bool = False) -> None:
         """Take the answer: bill it, or report why not.
@@ -69,6 +96,7 @@ class ModelCall:
             if is_cached or is_from_cache(response):
                 self._take(Gathered(None, Unbilled(reason="cache_hit", reading=_read_or_none(response))))
             elif is_running(response):
+                self._has_ended = True
                 self._meter.remember(text_of(response, "id"), self._origin)
             else:
                 self._take(_gathered(response))
@@ -118,6 +146,7 @@ class ModelCall:
             seen: What had been received of the answer; `None`: nothing that can be handed over.
             has_begun: Whether an answer had begun, also where nothing of it can be handed over.
         """
+        self._has_ended = True
         if has_begun or seen is not None or not isinstance(error, Exception):
             self.broken_off(type(error).__name__, seen)
 
@@ -165,6 +194,7 @@ class ModelCall:
         self._take(gathered)
 
     def _take(self, gathered: Gathered) -> None:
+        self._has_ended = True
         self._answers += 1
         reading = gathered.reading
         if reading is not None:
@@ -180,7 +210,7 @@ class ModelCall:
 
     def _tell_outer(self, counts: tuple[int, int]) -> None:
         """Note a bill in the calls of the layers around this one."""
-        outer, self._outer = self._outer, None
+        outer = self._outer
         while outer is not None:
             outer._billed_within[counts] += 1  # noqa: SLF001 - its own kind
             outer = outer._outer  # noqa: SLF001

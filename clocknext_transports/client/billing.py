@@ -1,6 +1,5 @@
 """Scopes: whatever calls to models start in a block are billed to one customer."""
 
-from collections.abc import Callable
 from contextvars import ContextVar
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -21,15 +20,18 @@ class _Open(NamedTuple):
 
 _open: ContextVar[_Open | None] = ContextVar("clocknext_billing", default=None)
 
-
 _within: ContextVar[tuple[Meter, ModelCall] | None] = ContextVar("clocknext_call", default=None)
 """The call that started last in this context: what starts before it ends may be a layer below it."""
 
 
-def nested(meter: Meter, start: Callable[[ModelCall | None], ModelCall]) -> ModelCall:
-    """Start a call, within the one of the same client that started last in this context."""
-    around = _within.get()
-    call = start(around[1] if around is not None and around[0] is meter else None)
+def call_around(meter: Meter) -> ModelCall | None:
+    """Return the call of a client that started last in this context; `None`: there was none."""
+    last = _within.get()
+    return last[1] if last is not None and last[0] is meter else None
+
+
+def begun(meter: Meter, call: ModelCall) -> ModelCall:
+    """Note that a call of a client starts in this context, and return it."""
     _within.set((meter, call))
     return call
 

@@ -4,11 +4,11 @@ import io
 import json
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
-from clocknext_core.resources.calls import ModelCall
+from clocknext_core.resources.calls import PROVIDER, ModelCall
 from clocknext_core.resources.streams import MeteredStream
 from clocknext_core.usage.streams import AbortPolicy
 from clocknext_transports.client.base import ClientBase
-from clocknext_transports.integrations.watching import Billed, attribution_of, check_client
+from clocknext_transports.integrations.watching import Billed, check_client, starting
 
 if TYPE_CHECKING:  # checked without the package
 
@@ -53,12 +53,11 @@ def metered(
     Raises:
         ValidationError: A bad argument, or `client` is another one.
     """
-    attribution = attribution_of(billed)
     check_client(client, "converse", "invoke_model")
-    cnk.start_call(attribution, on_abort=on_abort)  # a bad policy is an error here
+    start = starting(cnk, billed, PROVIDER, on_abort)
 
     def begin(params: Any, context: dict[str, Any], **_details: object) -> None:
-        context[_CALL] = cnk.start_call(attribution, on_abort=on_abort, model=params.get("modelId"))
+        context[_CALL] = start(params.get("modelId"))
 
     def end(http_response: Any, parsed: dict[str, Any], context: dict[str, Any], **_details: object) -> None:
         call: ModelCall | None = context.pop(_CALL, None)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from clocknext_core.resources.calls import ModelCall
 from clocknext_transports.client.base import ClientBase
-from clocknext_transports.integrations.watching import Billed, attribution_of
+from clocknext_transports.integrations.watching import Billed, starting
 
 if TYPE_CHECKING:  # checked without the package
 
@@ -58,20 +58,19 @@ class ClockNextLogger(CustomLogger):
 
     def __init__(self, cnk: ClientBase[Any, Any, Any], **billed: Unpack[Billed]) -> None:
         super().__init__()
-        self._cnk = cnk
-        self._attribution = attribution_of(billed)
+        self._start = starting(cnk, billed, "litellm")
         _note_chunks()
 
     def log_pre_api_call(self, model: object, messages: object, kwargs: dict[str, Any]) -> None:
         """Capture who is billed; a retry within the call keeps it."""
         if _KEY not in kwargs:
-            kwargs[_KEY] = _Started(self._cnk.start_call(self._attribution))
+            kwargs[_KEY] = _Started(self._start())
 
     def log_success_event(
         self, kwargs: dict[str, Any], response_obj: object, start_time: object, end_time: object
     ) -> None:
         """Hand over an answer."""
-        started: _Started = kwargs.get(_KEY) or _Started(self._cnk.start_call(self._attribution))
+        started: _Started = kwargs.get(_KEY) or _Started(self._start())
         kwargs[_KEY] = started
         call = started.take()
         if call is None:

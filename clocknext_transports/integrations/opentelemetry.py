@@ -7,7 +7,7 @@ from opentelemetry.trace import StatusCode
 
 from clocknext_core.resources.calls import ModelCall
 from clocknext_transports.client.base import ClientBase
-from clocknext_transports.integrations.watching import Billed, attribution_of
+from clocknext_transports.integrations.watching import Billed, starting
 
 _OPERATIONS = ("gen_ai.operation.name", "llm.request.type")
 """What a span is: in the conventions, and in OpenLLMetry before it followed them."""
@@ -35,14 +35,13 @@ class ClockNextSpanProcessor(SpanProcessor):
     """
 
     def __init__(self, cnk: ClientBase[Any, Any, Any], **billed: Unpack[Billed]) -> None:
-        self._cnk = cnk
-        self._attribution = attribution_of(billed)
+        self._start = starting(cnk, billed, "opentelemetry")
         self._calls: dict[int, ModelCall] = {}
 
     def on_start(self, span: Span, parent_context: object = None) -> None:
         """Capture who is billed."""
         if _is_of_a_model(span):
-            self._calls[_id_of(span)] = self._cnk.start_call(self._attribution)
+            self._calls[_id_of(span)] = self._start()
 
     def on_end(self, span: ReadableSpan) -> None:
         """Hand over what the span says."""
@@ -50,7 +49,7 @@ class ClockNextSpanProcessor(SpanProcessor):
         if not _is_of_a_model(span):
             return
         # Some instrumentations say what a span is only after its start.
-        call = call or self._cnk.start_call(self._attribution)
+        call = call or self._start()
         said = _said_by(span)
         if span.status.status_code is StatusCode.ERROR:
             has_begun = any(name.startswith(_ANSWER) for name in said)

@@ -59,6 +59,10 @@ class Adapter(ABC):
         """Ask for a stream, read it to its end, and return its text."""
 
     @abstractmethod
+    def read_within(self) -> None:
+        """Ask for a stream, read another one to its end, then the first to its end."""
+
+    @abstractmethod
     def leave(self, how: str) -> None:
         """Ask for a stream and leave it after its first chunk."""
 
@@ -82,6 +86,12 @@ class SyncAdapter(Adapter):
 
     def read(self) -> str:
         return "".join(self.stream())
+
+    def read_within(self) -> None:
+        first = iter(self.stream())
+        next(first)
+        assert [*self.stream()]
+        assert [*first]
 
     def leave(self, how: str) -> None:
         stream = self.stream()
@@ -145,6 +155,15 @@ class AsyncAdapter(Adapter):
 
         text: str = self.run(read)
         return text
+
+    def read_within(self) -> None:
+        async def read() -> None:
+            first = self.astream()
+            await anext(first)
+            assert [piece async for piece in self.astream()]
+            assert [piece async for piece in first]
+
+        self.run(read)
 
     def leave(self, how: str) -> None:
         async def leave() -> None:

@@ -63,6 +63,17 @@ def test_a_stream_is_passed_on_and_billed_once(
     assert reports == []
 
 
+def test_a_stream_that_is_read_while_another_is_open_is_not_taken_for_a_part_of_it(
+    adapter: Adapter, models: ModelServer, cnk: ClockNext, billed: Billed, reports: list[Unbilled]
+) -> None:
+    models.script(answer(adapter), answer(adapter))
+    with cnk.billing(**WHO):  # type: ignore[arg-type]
+        adapter.read_within()
+        adapter.settle(2)
+    assert counts(billed) == [(12, 7, 0), (12, 7, 0)]
+    assert reports == []
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 def test_cached_tokens_are_counted_once(
     streamed: bool, adapter: Adapter, models: ModelServer, cnk: ClockNext, billed: Billed

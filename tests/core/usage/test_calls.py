@@ -2,13 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 
 from clocknext_core import TrackResult
-from clocknext_core.resources.calls import ModelCall
+from clocknext_core.resources.calls import PROVIDER, ModelCall
 from clocknext_core.usage import meter as meters
 from clocknext_core.usage.attribution import Attribution, Origin, Scope, start_call
 from clocknext_core.usage.streams import AbortPolicy, Drain
@@ -284,6 +284,76 @@ def test_what_another_call_cost_says_nothing_about_this_one() -> None:
     after.answered(chat(CHAT_USAGE, id="chatcmpl-another1"))
     assert len(client.held) == 3
     assert client.reasons == []
+
+
+def within(client: Client, outer: ModelCall | None, layer: str | None = None) -> ModelCall:
+    return client.signals.start_call(Origin(attribution=WHO), outer=outer, layer=layer)
+
+
+def end_by_failure(call: ModelCall) -> None:
+    call.failed(ValueError())
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda call: call.answered(chat({"prompt_tokens": 9, "completion_tokens": 1}, id="run-1234567")),
+        lambda call: call.answered(RUNNING),
+        end_by_failure,
+    ],
+)
+def test_the_second_call_within_a_call_is_the_same_exchange_too(end: Callable[[ModelCall], None]) -> None:
+    client = Client()
+    outer = within(client, None, "langchain")
+    first = within(client, outer, PROVIDER)
+    end(first)
+    assert first.has_ended
+    assert not outer.has_ended
+    within(client, first, PROVIDER).answered(RESPONSE)
+    held = len(client.held)
+    outer.answered(chat(CHAT_USAGE, id="lc_run--another-id"))
+    assert len(client.held) == held
+    assert client.reasons == ["seen_already"]
+
+
+@pytest.mark.parametrize(
+    ("around", "layer", "billed"),
+    [
+        ("langchain", PROVIDER, 1),
+        ("langchain", None, 1),
+        (None, "langchain", 1),
+        (None, None, 1),
+        ("langchain", "langchain", 2),
+        (PROVIDER, PROVIDER, 2),
+        (PROVIDER, "langchain", 2),
+        (PROVIDER, None, 2),
+    ],
+)
+def test_calls_side_by_side_with_equal_counts_are_billed_each(
+    around: str | None, layer: str | None, billed: int
+) -> None:
+    """Two streams of one client, of which the later one ends first."""
+    client = Client()
+    first = within(client, None, around)
+    within(client, first, layer).answered(RESPONSE)
+    first.answered(chat(CHAT_USAGE, id="chatcmpl-another1"))
+    assert len(client.held) == billed
+    assert client.reasons == ["seen_already"] * (2 - billed)
+
+
+def test_a_call_is_a_block_that_takes_the_failure_of_what_was_asked_in_it() -> None:
+    client = Client()
+    with started(client) as call:
+        pass
+    assert not call.has_ended
+    call.answered(RESPONSE)
+    with pytest.raises(ValueError, match="bad"), started(client) as call:
+        raise ValueError("bad")
+    assert call.has_ended
+    with pytest.raises(KeyboardInterrupt), started(client):
+        raise KeyboardInterrupt
+    assert client.reasons == ["partial"]
+    assert [each.detail for each in client.unbilled] == ["KeyboardInterrupt"]
 
 
 def test_an_answer_of_langchains_own_cache_is_known_by_its_cost() -> None:
