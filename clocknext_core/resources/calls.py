@@ -59,9 +59,19 @@ class ModelCall:
             outer = outer._outer  # noqa: SLF001 - its own kind
         self._outer = outer
         self._has_ended = False
+        self._when_lost: str | None = None
+        self._claims = iter((True,))
         self._answers = 0
         self._billed_within: Counter[tuple[int, int]] = Counter()
         """Counts of what calls within this one billed: prompt and output."""
+
+    def __deepcopy__(self, memo: object) -> "ModelCall":
+        """Return the call itself, where a framework copies what it keeps it with: it is billed once."""
+        return self
+
+    def __del__(self) -> None:
+        if self._when_lost is not None and not self._has_ended:
+            self.broken_off(self._when_lost)
 
     @property
     def has_ended(self) -> bool:
@@ -77,6 +87,14 @@ class ModelCall:
         """Take the failure of what was asked in the block; an answer is handed over after it."""
         if error is not None:
             self.failed(error)
+
+    def claim(self) -> bool:
+        """Return whether this is the first claim, where a framework may call back twice for one call."""
+        return next(self._claims, False)
+
+    def report_when_lost(self, detail: str) -> None:
+        """Report the call as broken off when nothing refers to it any more and it has not ended."""
+        self._when_lost = detail
 
     def may_hold(self, layer: str | None) -> bool:
         """Return whether a call of a layer that starts now may be a part of this one."""

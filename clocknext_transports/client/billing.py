@@ -3,6 +3,7 @@
 from contextvars import ContextVar
 from types import TracebackType
 from typing import NamedTuple, Self
+from weakref import ref
 
 from clocknext_core.resources.calls import ModelCall
 from clocknext_core.usage.attribution import Scope
@@ -20,19 +21,20 @@ class _Open(NamedTuple):
 
 _open: ContextVar[_Open | None] = ContextVar("clocknext_billing", default=None)
 
-_within: ContextVar[tuple[Meter, ModelCall] | None] = ContextVar("clocknext_call", default=None)
-"""The call that started last in this context: what starts before it ends may be a layer below it."""
+_within: ContextVar[tuple[Meter, ref[ModelCall]] | None] = ContextVar("clocknext_call", default=None)
+"""The call that started last in this context: what starts before it ends may be a layer below it. A call that
+is referred to by nothing else has ended."""
 
 
 def call_around(meter: Meter) -> ModelCall | None:
     """Return the call of a client that started last in this context; `None`: there was none."""
     last = _within.get()
-    return last[1] if last is not None and last[0] is meter else None
+    return last[1]() if last is not None and last[0] is meter else None
 
 
 def begun(meter: Meter, call: ModelCall) -> ModelCall:
     """Note that a call of a client starts in this context, and return it."""
-    _within.set((meter, call))
+    _within.set((meter, ref(call)))
     return call
 
 

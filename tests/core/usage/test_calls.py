@@ -1,6 +1,8 @@
 """Calls to models as integrations see them: each answer is billed or reported, and nothing is raised."""
 
 import asyncio
+import copy
+import gc
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -354,6 +356,27 @@ def test_a_call_is_a_block_that_takes_the_failure_of_what_was_asked_in_it() -> N
         raise KeyboardInterrupt
     assert client.reasons == ["partial"]
     assert [each.detail for each in client.unbilled] == ["KeyboardInterrupt"]
+
+
+def test_a_call_that_is_lost_is_reported_where_nothing_else_tells_its_end() -> None:
+    client = Client()
+    lost, other, ended = started(client), started(client), started(client)
+    for call in (lost, ended):
+        call.report_when_lost("no end was reported")
+    ended.answered(RESPONSE)
+    copied = copy.deepcopy({"kept": lost})
+    assert copied["kept"] is lost
+    del call, ended, other, lost
+    gc.collect()
+    assert client.reasons == []
+    copied.clear()
+    gc.collect()
+    assert [(each.reason, each.detail) for each in client.unbilled] == [("partial", "no end was reported")]
+
+
+def test_a_call_is_claimed_once() -> None:
+    call = started(Client())
+    assert [call.claim() for _ in range(3)] == [True, False, False]
 
 
 def test_an_answer_of_langchains_own_cache_is_known_by_its_cost() -> None:
