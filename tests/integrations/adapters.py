@@ -40,6 +40,8 @@ class Adapter(ABC):
     """How the provider's ids begin."""
     ways_out: ClassVar[tuple[str, ...]]
     """Ways to leave a stream: `break`, `close`, `collected`, `cancelled`."""
+    pace: ClassVar[int | None] = None
+    """Bytes that the model sends in a second of a stream that is left. `None`: as fast as it can."""
 
     def __init__(self, url: str, cnk: ClockNext) -> None:
         self.url = url

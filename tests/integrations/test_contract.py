@@ -93,7 +93,7 @@ def test_a_stream_that_is_left_is_reported(
 ) -> None:
     ADAPTERS[name].imported()
     adapter = ADAPTERS[name](models.url, cnk)
-    models.script(answer(adapter, text="word " * 200))
+    models.script(answer(adapter, text="word " * 200, bytes_per_second=adapter.pace))
     with cnk.billing(**WHO):  # type: ignore[arg-type]
         adapter.leave(how)
     reports.wait()
