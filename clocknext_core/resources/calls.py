@@ -11,7 +11,7 @@ from clocknext_core.errors import ClockNextError
 from clocknext_core.resources.streams import AsyncMeteredStream, MeteredStream
 from clocknext_core.usage.attribution import Origin, Reason, Unbilled
 from clocknext_core.usage.finality import is_from_cache, is_running
-from clocknext_core.usage.finding import has_usage, is_reported
+from clocknext_core.usage.finding import has_prompt_details, has_usage, is_reported
 from clocknext_core.usage.lookup import get, text_of
 from clocknext_core.usage.meter import Meter, named
 from clocknext_core.usage.reading import Reading, read, read_so_far
@@ -121,7 +121,7 @@ class ModelCall:
         except Exception as error:  # noqa: BLE001 - a response is the user's, and so is what its attributes do
             self._take(Gathered(None, Unbilled(reason="unknown_shape", detail=type(error).__name__)))
 
-    def assembled(self, response: object, chunks: Iterable[object]) -> None:
+    def assembled(self, response: object, chunks: Iterable[object] | None) -> None:
         """Take an answer that a framework put together from the chunks of a stream.
 
         Its counts are billed where chunks reported them. Where none did they are the framework's estimate,
@@ -129,10 +129,11 @@ class ModelCall:
 
         Args:
             response: What the framework put together.
-            chunks: What the provider sent.
+            chunks: What the provider sent. `None`: that is not known, and counts with details of the prompt
+                are the provider's.
         """
         try:
-            is_counted = is_reported(response, chunks)
+            is_counted = has_prompt_details(response) if chunks is None else is_reported(response, chunks)
         except Exception:  # noqa: BLE001 - as in answered
             is_counted = False
         if is_counted:

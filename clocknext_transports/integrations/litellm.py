@@ -55,7 +55,7 @@ class ClockNextLogger(CustomLogger):
         if not call.claim():
             return
         if kwargs.get("stream") and not is_cached:
-            call.assembled(response_obj, kwargs.get(_CHUNKS, ()))
+            call.assembled(response_obj, kwargs.get(_CHUNKS))
         else:
             call.answered(response_obj, is_cached=is_cached)
 

@@ -425,7 +425,8 @@ ESTIMATE = {"prompt_tokens": CHAT_USAGE["prompt_tokens"], "completion_tokens": 9
         (PIECES, "no_usage"),
         ([], "no_usage"),
         ([{"usage": ESTIMATE}], "no_usage"),
-        (None, "no_usage"),  # whatever can't be read is never billed
+        (3, "no_usage"),  # whatever can't be read is never billed
+        (None, None),  # the usage has details of its prompt
     ],
 )
 def test_a_whole_that_a_framework_assembled_is_billed_where_chunks_reported_its_counts(
@@ -435,6 +436,14 @@ def test_a_whole_that_a_framework_assembled_is_billed_where_chunks_reported_its_
     started(client).assembled(RESPONSE, chunks)
     assert client.reasons == ([] if reason is None else [reason])
     assert len(client.held) == (1 if reason is None else 0)
+
+
+@pytest.mark.parametrize("usage", [ESTIMATE, {**ESTIMATE, "prompt_tokens_details": None}, None])
+def test_a_whole_of_unknown_chunks_without_details_of_its_prompt_is_an_estimate(usage: object) -> None:
+    client = Client()
+    started(client).assembled(chat(usage, id=ID), None)
+    assert client.held == []
+    assert client.reasons == ["no_usage"]
 
 
 def test_an_assembled_whole_without_usage_is_reported() -> None:
