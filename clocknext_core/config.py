@@ -36,29 +36,37 @@ class BatchPolicy:
 
     There is no batch endpoint: a batch says when to wake up; each signal is a request of its own.
 
+    Args:
+        max_size: Sending starts when this many signals are buffered. Default: 20.
+        max_interval: Sending starts this many seconds after the first signal was buffered, at the latest.
+            Default: 2.
+        max_concurrency: Most attempts in flight at once; `"auto"`: from 1 to 64, as many as the service can
+            take. Default: 5.
+        max_queue_size: Most signals held (buffered, in flight or waiting for their back-off) at once.
+            Default: 10,000.
+        overflow: What happens to a signal that comes when the queue is full: it is dropped (`"drop_newest"`,
+            the default), the oldest one never attempted makes room for it (`"drop_oldest"`), its call waits
+            for room (`"block"`), or its call raises `QueueFullError` (`"raise"`). Every drop is reported as
+            `queue_full`.
+        block_timeout: Under `"block"`: how long a call waits for room, in seconds, before its signal is
+            dropped after all. Default: 10.
+        max_queue_bytes: Most bytes that the bodies of the signals held may have together. Default: 64 MiB.
+        outage: What happens to a signal whose attempts fail because the service does (no answer, 408, 429,
+            5xx): it is held until the service is back (`"hold"`, the default), or given up after
+            `max_attempts` as any other (`"drop"`).
+
     Raises:
         ValidationError: A value is out of range; it names the field.
     """
 
     max_size: int = 20
-    """Sending starts when this many signals are buffered."""
     max_interval: float = 2.0
-    """Sending starts this many seconds after the first signal was buffered, at the latest."""
     max_concurrency: int | Literal["auto"] = 5
-    """Most attempts in flight at once; `"auto"`: from 1 to 64, as many as the service can take."""
     max_queue_size: int = 10_000
-    """Most signals held (buffered, in flight or waiting for their back-off) at once."""
     overflow: Overflow = "drop_newest"
-    """What happens to a signal that comes when the queue is full: it is dropped (`drop_newest`), the oldest
-    one never attempted makes room for it (`drop_oldest`), its call waits for room (`block`), or its call
-    raises `QueueFullError` (`raise`). Every drop is reported as `queue_full`."""
     block_timeout: float = 10.0
-    """Under `block`: how long a call waits for room, in seconds, before its signal is dropped after all."""
     max_queue_bytes: int = 64 * 1024 * 1024
-    """Most bytes that the bodies of the signals held may have together."""
     outage: Outage = "hold"
-    """What happens to a signal whose attempts fail because the service does (no answer, 408, 429, 5xx): it is
-    held until the service is back (`hold`), or given up after `max_attempts` as any other (`drop`)."""
 
     def __post_init__(self) -> None:
         check_int("max_size", self.max_size, least=1)
@@ -80,17 +88,21 @@ class BatchPolicy:
 class RetryPolicy:
     """How often and how soon a failed attempt is repeated; `backoff.backoff_delay` has the formula.
 
+    Args:
+        max_attempts: Most attempts of one request, the first included. For a buffered signal only those count
+            that fail while the service works; see `BatchPolicy.outage`. Default: 5.
+        base_delay: Ceiling of the wait after the first failure, in seconds; it doubles with each further one.
+            Default: 0.2.
+        max_delay: Ceiling of our own wait, in seconds. A server's Retry-After is honoured beyond it.
+            Default: 10.
+
     Raises:
         ValidationError: A value is out of range; it names the field.
     """
 
     max_attempts: int = 5
-    """Most attempts of one request, the first included. For a buffered signal only those count that fail
-    while the service works; see `BatchPolicy.outage`."""
     base_delay: float = 0.2
-    """Ceiling of the wait after the first failure, seconds; it doubles with each further one."""
     max_delay: float = 10.0
-    """Ceiling of our own wait, seconds. A server's Retry-After is honoured beyond it."""
 
     def __post_init__(self) -> None:
         check_int("max_attempts", self.max_attempts, least=1)

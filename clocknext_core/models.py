@@ -16,7 +16,10 @@ M = TypeVar("M", bound="Model")
 
 
 class _Declared(Generic[T]):
-    """A part of a payload, under the attribute's name in camelCase."""
+    """A part of a payload, under the attribute's name in camelCase.
+
+    An attribute ends in an underscore where its name is a word of Python, as `from_`.
+    """
 
     wire_name: str
 
@@ -24,7 +27,7 @@ class _Declared(Generic[T]):
         self.kind = kind
 
     def __set_name__(self, owner: type[object], name: str) -> None:
-        self.wire_name = camel_case(name)
+        self.wire_name = camel_case(name.removesuffix("_"))
 
 
 class Field(_Declared[T]):
@@ -224,9 +227,23 @@ class CustomerPage(Model):
 
 
 class UsageTotals(Model):
-    """Totals of a customer's usage. The server decides which it sends; see `raw`."""
+    """Totals of a customer's usage, over all logs.
+
+    The service documents `signals` alone. The others are those that the emulator sends; `None` where the
+    server does not.
+    """
 
     signals: Field[int] = Field(int)
+    """Number of signals."""
+    input_tokens: Field[int] = Field(int)
+    output_tokens: Field[int] = Field(int)
+    cache_tokens: Field[int] = Field(int)
+    credits_used: Field[float] = Field(float)
+    """Credits."""
+    provided_cost: Field[float] = Field(float)
+    """What the models cost, USD."""
+    customer_cost: Field[float] = Field(float)
+    """What the customer is charged, USD."""
 
 
 class Usage(Model):
@@ -339,8 +356,43 @@ class CustomerPlan(Model):
     purchase: One[Purchase] = One(Purchase)
 
 
+class RevenueDay(Model):
+    """What a customer brought in on one day."""
+
+    date: Field[str] = Field(str)
+    """The day, `YYYY-MM-DD`, UTC."""
+    signals: Field[int] = Field(int)
+    """Number of signals."""
+    revenue: Field[float] = Field(float)
+    """What the customer is charged, USD."""
+    cost: Field[float] = Field(float)
+    """What the models cost, USD."""
+
+
 class Revenue(Model):
-    """What a customer brought in over a range; its fields are in `raw`, the server documents none."""
+    """What a customer brought in over a range.
+
+    The service documents no field of it. These are those that the emulator sends; `None` where the server
+    does not, and all that it does send is in `raw`.
+    """
+
+    customer_id: Field[str] = Field(str)
+    range: Field[str] = Field(str)
+    """How far back, such as `30d`."""
+    currency: Field[str] = Field(str)
+    """ISO 4217."""
+    from_: Field[str] = Field(str)
+    """ISO 8601, UTC."""
+    to: Field[str] = Field(str)
+    """ISO 8601, UTC."""
+    signals: Field[int] = Field(int)
+    """Number of signals."""
+    revenue: Field[float] = Field(float)
+    """What the customer is charged, USD."""
+    cost: Field[float] = Field(float)
+    """What the models cost, USD."""
+    series: Many[RevenueDay] = Many(RevenueDay)
+    """The days on which anything was recorded, the first one first."""
 
 
 class PortalToken(Model):

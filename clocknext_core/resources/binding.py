@@ -13,6 +13,7 @@ from functools import cached_property, partial
 from types import GenericAlias, MethodType, NoneType
 from typing import (
     Any,
+    ClassVar,
     Concatenate,
     Generic,
     ParamSpec,
@@ -39,6 +40,16 @@ class Blocking:
 
 class Async:
     """Marks a client whose methods are awaited."""
+
+
+class Completed:
+    """Leaves out of `dir`, and so of completion, what no application calls, but integrations and drivers."""
+
+    _unlisted: ClassVar[frozenset[str]] = frozenset()
+    """The names that are left out."""
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if name not in self._unlisted]
 
 
 class Runner(Protocol):
@@ -75,12 +86,14 @@ class Runner(Protocol):
         ...
 
 
-class Resource(Generic[S]):
+class Resource(Completed, Generic[S]):
     """A part of the API, bound to a client.
 
     Args:
         runner: The client.
     """
+
+    _unlisted = frozenset({"runner"})
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner

@@ -50,7 +50,8 @@ class Metering(Resource[S]):
         meter: What the client knows of its exchanges. Default: a new one.
     """
 
-    may_ask: bool = True
+    _unlisted = frozenset({"runner", "start_call"})
+    _may_ask: bool = True
     """Whether a call may ask the service for its catalogue."""
 
     def __init__(self, runner: Runner, meter: Meter | None = None) -> None:
@@ -344,7 +345,7 @@ class Metering(Resource[S]):
         given: Mapping[str, object],
         wait: bool | None,
     ) -> Any:
-        wants_catalogue = model is None and self.may_ask and self._meter.wants_catalogue
+        wants_catalogue = model is None and self._may_ask and self._meter.wants_catalogue
 
         shares = [(each, _share(given, place, len(found))) for place, each in enumerate(found, 1)]
 

@@ -16,7 +16,7 @@ class AsyncClockNext(LoopClient[Driver]):
 
     It works with and without `async with`. The first buffered signal starts a background task; `close`, or
     leaving the block, delivers what is held and ends it. A block that is cancelled ends at once: signals stay
-    held (see `pending`), and are sent when the client is used again.
+    held (see `pending`), and are sent when the client is used again. `__init__` has the arguments.
     """
 
     def _check_world(self) -> None:

@@ -7,7 +7,7 @@ from typing import Generic, TypeAlias, TypeVar
 import trio
 
 from clocknext_core import ClockNextError, Signal
-from clocknext_transports.cli.lines import Line, Splitter, parse
+from clocknext_transports.cli.lines import Line, NotLinesError, Splitter, check_beginning, parse
 
 T = TypeVar("T")
 
@@ -27,6 +27,7 @@ class Source:
         self._read = read
         self._splitter = Splitter()
         self._lines: deque[Line] = deque()
+        self._has_begun = False
         self._has_ended = False
         self._reading = trio.CancelScope()
         self._lock = trio.Lock()
@@ -36,6 +37,7 @@ class Source:
 
         Raises:
             OSError: The input can't be read.
+            NotLinesError: It is no JSON Lines.
         """
         async with self._lock:
             while not self._lines and not self._has_ended:
@@ -44,6 +46,9 @@ class Source:
                     data = await trio.to_thread.run_sync(self._read, abandon_on_cancel=True)
                 if data is not None:
                     self._lines.extend(self._splitter.feed(data))
+                    if self._lines and not self._has_begun:
+                        self._has_begun = True
+                        check_beginning(self._lines[0].content)
                 self._has_ended |= not data
             return self._lines.popleft() if self._lines else None
 
@@ -59,9 +64,9 @@ class Delivery(Generic[T]):
 
     At most `concurrency` lines are in flight; besides those, only the bytes of one read of the input are
     held. A failure that does not concern one line stops the delivery: a key that is not accepted, an address
-    that is not the API, an input that can't be read, or a service that is down. The service counts as down
-    when a signal has used up its attempts and no other was delivered meanwhile; otherwise only that signal is
-    refused.
+    that is not the API, an input that can't be read or is no JSON Lines, or a service that is down. The
+    service counts as down when a signal has used up its attempts and no other was delivered meanwhile;
+    otherwise only that signal is refused.
 
     Args:
         read: Reads the input.
@@ -123,7 +128,7 @@ class Delivery(Generic[T]):
         try:
             while (line := await self._source.next()) is not None:
                 await self._deliver(line)
-        except OSError as error:
+        except (OSError, NotLinesError) as error:
             self.fail(error)
 
     async def _deliver(self, line: Line) -> None:

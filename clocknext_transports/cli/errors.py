@@ -6,6 +6,8 @@ from clocknext_core import AuthError, ClockNextError
 from clocknext_core.text import printable
 from clocknext_transports.cli.tally import describe
 
+WHOSE_KEY = "The key is that of --api-key, else of CLOCKNEXT_API_KEY."
+
 
 class CannotStartError(click.ClickException):
     """The command can't begin: a key is missing, a port is taken, a file can't be read.
@@ -32,5 +34,5 @@ class CallFailedError(click.ClickException):
 
     def __init__(self, error: ClockNextError, hint: str = "") -> None:
         if isinstance(error, AuthError):
-            hint = "The key is that of --api-key, else of CLOCKNEXT_API_KEY."
+            hint = WHOSE_KEY
         super().__init__(" ".join(filter(None, (describe(error), hint))))

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from hashlib import sha256
 from typing import NoReturn, cast, get_args
 
-from clocknext_core import Signal, ValidationError
+from clocknext_core import ClockNextError, Signal, ValidationError
 from clocknext_core.checks import check_choice
 from clocknext_core.errors import invalid
 from clocknext_core.limits import MAX_BODY_BYTES
@@ -84,6 +84,38 @@ class Splitter:
             content = content.removeprefix(_BOM)
         content = content.strip()
         return Line(self._number, content, self._offset, is_cut) if content or is_cut else None
+
+
+def check_beginning(content: bytes) -> None:
+    """Check that an input is JSON Lines, by its first line that is not blank.
+
+    Raises:
+        NotLinesError: It can't be: one message says so, instead of a refusal for each line.
+    """
+    if content.startswith(b"{") and content != b"{":
+        return
+    for mark, problem, remedy in _OTHER_FORMATS:
+        if content.startswith(mark):
+            raise NotLinesError(f"{problem}. {remedy}")
+    start = content[:_MAX_NAME_SHOWN].decode("utf-8", "backslashreplace")
+    comma = " CSV has to be converted first." if b"," in content else ""
+    raise NotLinesError(f"it begins with {start!r}. Give one JSON object a line.{comma}")
+
+
+class NotLinesError(ClockNextError):
+    """An input is no JSON Lines at all."""
+
+
+_OTHER_FORMATS = (
+    (b"\x1f\x8b", "it is compressed with gzip", "Give it unpacked: gunzip -c FILE | clocknext send -"),
+    (b"PK\x03\x04", "it is a zip archive", "Unpack it first."),
+    (b"\x28\xb5\x2f\xfd", "it is compressed with zstd", "Give it unpacked: zstdcat FILE | clocknext send -"),
+    (b"\xff\xfe", "it is UTF-16", "Convert it to UTF-8: iconv -f UTF-16 -t UTF-8 FILE | clocknext send -"),
+    (b"\xfe\xff", "it is UTF-16", "Convert it to UTF-8: iconv -f UTF-16 -t UTF-8 FILE | clocknext send -"),
+    (b"[", "it is a JSON array", "Give one object a line: jq -c '.[]' FILE | clocknext send -"),
+    (b"{", "its objects take several lines", "Give one object a line: jq -c . FILE | clocknext send -"),
+)
+"""What other files begin with, what that is, and what to do."""
 
 
 def derive_key(line: Line, *, source: str = "") -> str:

@@ -15,6 +15,7 @@ from clocknext_transports.cli.errors import CannotStartError
 from clocknext_transports.cli.lines import Line
 from clocknext_transports.cli.progress import reporter
 from clocknext_transports.cli.refused import RefusedFile
+from clocknext_transports.cli.repeats import Repeats
 from clocknext_transports.cli.stream import (
     conclude,
     concurrency_option,
@@ -73,9 +74,10 @@ def send(connection: Connection, *, file: str, concurrency: int, source: str, re
     2    wrong usage; or stopped: the key was not accepted, or the service could not be reached
     130  stopped by Ctrl-C: signals in flight end first, for at most 5 seconds
     """  # noqa: D301 - click's mark of a block to leave as it is
-    tally = Tally()
+    tally, repeats = Tally(), Repeats()
     with opened(file) as (read, size), reporter(Console(stderr=True), size) as progress:
         client = connection.client(TrioClockNext, concurrency=concurrency, on_retry=progress.retrying)
+        client.wrap_transport(repeats.watch)
         path = refused or Path("stdin.refused.jsonl" if file == "-" else f"{file}.refused.jsonl")
         with _file_for(path, file) as refused_file, _file_for(_pending_path(path), file) as pending_file:
 
@@ -87,7 +89,8 @@ def send(connection: Connection, *, file: str, concurrency: int, source: str, re
                     tally.add_pending(line.number)
                     pending_file.add(line, mending_error(encode(one, new_key), result, client.config))
                 else:
-                    tally.add_delivered(one, result)
+                    log = result.usage_log
+                    tally.add_delivered(one, result, is_repeat=log is not None and repeats.includes(log))
                 progress.update(tally, line.end)
 
             def on_refused(line: Line, error: ClockNextError) -> None:
@@ -130,13 +133,15 @@ def _file_for(path: Path, file: str) -> RefusedFile:
 
 def _summarise(tally: Tally, refused: Path | None, pending: Path | None) -> None:
     console = Console()
-    if tally.delivered:
+    if tally.delivered > tally.billed_before:
         console.print(tally.billed_table())
     if tally.pending:
         say(tally.pending_text())
     if tally.refused:
         console.print(tally.refused_table())
     say(f"{tally}.")
+    if tally.billed_before:
+        say(f"Billed before: {tally.billed_before:,}. They were not billed again, and are in no table.")
     if refused is not None:
         say(f"Refused lines, each with its reason: {refused}")
     if pending is not None:

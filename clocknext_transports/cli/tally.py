@@ -67,6 +67,8 @@ class Tally:
     """The sums over the lines so far."""
 
     delivered: int = 0
+    billed_before: int = 0
+    """Delivered, but billed by an earlier run."""
     unpriced: int = 0
     """Delivered, but priced later (202): no usage log yet."""
     pending: int = 0
@@ -87,10 +89,12 @@ class Tally:
         pending = f"{self.pending:,} pending, " if self.pending else ""
         return f"{self.delivered:,} delivered, {pending}{self.lines_refused:,} refused"
 
-    def add_delivered(self, signal: Signal, result: TrackResult) -> None:
-        """Count a delivered signal."""
+    def add_delivered(self, signal: Signal, result: TrackResult, *, is_repeat: bool = False) -> None:
+        """Count a delivered signal; `is_repeat`: it was billed by an earlier run."""
         self.delivered += 1
-        if result.usage_log is None:
+        if is_repeat:
+            self.billed_before += 1
+        elif result.usage_log is None:
             self.unpriced += 1
         else:
             self.billed.setdefault(signal.type, Billed()).add(result.usage_log)

@@ -28,7 +28,7 @@ from clocknext_core import (
 from clocknext_core.checks import check_bool, check_seconds
 from clocknext_core.config import Mode
 from clocknext_core.errors import invalid
-from clocknext_core.resources.binding import S
+from clocknext_core.resources.binding import Completed, S
 from clocknext_core.resources.calls import ModelCall
 from clocknext_core.resources.credits import Credits
 from clocknext_core.resources.customers import Customers
@@ -76,46 +76,26 @@ class EngineFactory(Protocol):
         ...
 
 
-class ClientBase(ABC, Generic[S, TransportT, D]):
-    """A client of ClockNext.
+class ClientBase(Completed, ABC, Generic[S, TransportT, D]):
+    """A client of ClockNext."""
 
-    Args:
-        api_key: The secret key, `cnk_…`. Default: the environment's `CLOCKNEXT_API_KEY`.
-        base_url: Where the service is. Default: the environment's `CLOCKNEXT_BASE_URL`, else
-            `https://app.clocknext.com`.
-        mode: `"async"`: signals are buffered and the call returns at once. `"sync"`: every signal is sent at
-            once and awaited.
-        timeout: Seconds for one whole attempt: connect, TLS, send, and the whole answer.
-        batch: When buffered signals are sent, and how many may wait.
-        retry: How often and how soon a failed attempt is repeated.
-        on_error: `(error, signal)`: a buffered signal was refused or given up.
-        on_flush: `(count)`: signals delivered, each time the buffer has been emptied.
-        on_retry: `(event)` with `.attempt`, `.delay`, `.error` and `.signal`: an attempt will be repeated.
-        on_drop: `(signal, reason)`: a buffered signal will not be sent; `"queue_full"`, `"send_failed"`
-            (after `on_error`), `"closed"`, or with a spool `"expired"`.
-        on_unbilled: `(unbilled)` with `.reason`, `.reading`, `.customer_id` and `.detail`: a call to a
-            model was not billed.
-        models: How names of models in responses become names of the catalogue. `"undated"` drops a date at
-            the end, `"workspace"` asks the service once, a mapping or a function says it, `None` leaves them
-            as they are. A `model=` that is given is never changed.
-        transport: Carries the requests. Default: the native one, or httpx (or httpx2) if the environment
-            names a proxy.
-        allow_insecure_http: Allow plain http to hosts other than this machine. The environment's
-            `CLOCKNEXT_ALLOW_INSECURE_HTTP=1` does the same.
-        spool: Where every buffered signal is stored before the call that records it returns, so that it
-            survives the process: a directory, or a `Spool`. Default: in memory only.
-        close_timeout: Seconds that the end of a `with` or `async with` block waits for held signals. After an
-            exception other than SystemExit it waits 2 seconds at most.
-        disabled: Send nothing, for tests and CI: no key is needed; signals are checked and dropped as
-            `disabled`; calls that need an answer raise. The environment's `CLOCKNEXT_DISABLED=1` does the
-            same.
-
-    Raises:
-        SpoolError: The directory can't be used.
-        ValidationError: An argument is wrong; the message names it.
-        ClockNextError: The environment names a proxy for the host, and neither httpx nor httpx2 is
-            installed.
-    """
+    _unlisted = frozenset(
+        {
+            "billed_here",
+            "cancellations",
+            "hold",
+            "is_async",
+            "is_unclosed",
+            "make_engine",
+            "make_key",
+            "record",
+            "start_call",
+            "stats_at",
+            "store_in",
+            "wrap_transport",
+        }
+    )
+    """What integrations and drivers call; docs/api/clients.md lists them."""
 
     is_async: bool
     _is_started = False
@@ -143,6 +123,49 @@ class ClientBase(ABC, Generic[S, TransportT, D]):
         close_timeout: float = 10.0,
         disabled: bool = False,
     ) -> None:
+        """Check the arguments and the environment; nothing is sent.
+
+        Args:
+            api_key: The secret key, `cnk_…`, a string. Default: the environment's `CLOCKNEXT_API_KEY`.
+            base_url: Where the service is, an absolute `https://` URL. Default: the environment's
+                `CLOCKNEXT_BASE_URL`, else `https://app.clocknext.com`.
+            mode: `"async"`, the default: signals are buffered and the call returns at once. `"sync"`: every
+                signal is sent at once and awaited. `wait=` of a call goes before it.
+            timeout: Seconds for one whole attempt: connect, TLS, send, and the whole answer. Default: 10.
+            batch: A `BatchPolicy`: when buffered signals are sent, and how many may wait. Default: sending
+                starts at 20 signals or after 2 seconds, 5 at a time; at most 10,000 wait.
+            retry: A `RetryPolicy`: how often and how soon a failed attempt is repeated. Default: 5 attempts,
+                with waits from 0.2 to 10 seconds.
+            on_error: A function `(error, signal)`: a buffered signal was refused or given up. Default of all
+                hooks: none, the log has it.
+            on_flush: A function `(count)`: signals delivered, each time the buffer has been emptied.
+            on_retry: A function `(event)`, with `.attempt`, `.delay` in seconds, `.error` and `.signal`: an
+                attempt will be repeated.
+            on_drop: A function `(signal, reason)`: a buffered signal will not be sent; `"queue_full"`,
+                `"send_failed"` (after `on_error`), `"closed"`, or with a spool `"expired"`.
+            on_unbilled: A function `(unbilled)`, with `.reason`, `.reading`, `.customer_id` and `.detail`: a
+                call to a model was not billed.
+            models: How names of models in responses become names of the catalogue. `"undated"`, the default,
+                drops a date at the end, `"workspace"` asks the service once, a mapping or a function says it,
+                `None` leaves them as they are. A `model=` that is given is never changed.
+            transport: Carries the requests. Default: the native one, or httpx (or httpx2) if the environment
+                names a proxy.
+            allow_insecure_http: Whether plain http to hosts other than this machine is allowed. Default:
+                `False`; the environment's `CLOCKNEXT_ALLOW_INSECURE_HTTP=1` allows it too.
+            spool: Where every buffered signal is stored before the call that records it returns, so that it
+                survives the process: a directory, or a `Spool`. Default: in memory only.
+            close_timeout: Seconds that the end of a `with` or `async with` block waits for held signals.
+                Default: 10. After an exception other than SystemExit it waits 2 seconds at most.
+            disabled: Whether nothing is sent, for tests and CI: no key is needed; signals are checked and
+                dropped as `disabled`; calls that need an answer raise. Default: `False`; the environment's
+                `CLOCKNEXT_DISABLED=1` does the same.
+
+        Raises:
+            SpoolError: The directory can't be used.
+            ValidationError: An argument is wrong; the message names it.
+            ClockNextError: The environment names a proxy for the host, and neither httpx nor httpx2 is
+                installed.
+        """
         if (level := environment.log_level()) is not None:
             log.write_to_stderr(level)
         is_disabled = check_bool("disabled", disabled) or environment.flag(environment.DISABLED)

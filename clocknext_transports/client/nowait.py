@@ -7,7 +7,7 @@ from clocknext_core.checks import check_bool
 from clocknext_core.errors import invalid
 from clocknext_core.models import TrackResult
 from clocknext_core.operations import Operation
-from clocknext_core.resources.binding import Blocking
+from clocknext_core.resources.binding import Blocking, Completed
 from clocknext_core.resources.signals import SignalRecords
 from clocknext_core.signals import EncodedSignal
 from clocknext_core.usage.meter import Meter
@@ -16,10 +16,10 @@ from clocknext_core.usage.meter import Meter
 class NoWaitSignals(SignalRecords[Blocking]):
     """Signals that are recorded without waiting. Arguments, results and errors are those of `signals`."""
 
-    may_ask = False
+    _may_ask = False
 
 
-class NoWait:
+class NoWait(Completed):
     """What a client does without waiting: neither for the server, nor for room, nor for the spool or a lock.
 
     Any thread may use it, with or without an event loop, in a callback or a finalizer, whichever kind of
@@ -33,6 +33,7 @@ class NoWait:
         meter: What the client knows of its exchanges with models.
     """
 
+    _unlisted = frozenset({"cancellations", "hold", "is_async", "make_key", "record", "run"})
     is_async = False
     cancellations: tuple[type[BaseException], ...] = ()
 

@@ -46,7 +46,7 @@ class LoopClient(ClientBase[Async, Transport, D], Generic[D]):
         """Open a connection (name look-up, TCP, TLS) ahead of the first call, and send nothing.
 
         Returns:
-            Whether one is open. `False`: the service was not reached within `config.timeout` seconds, the
+            Whether one is open; not where the service was not reached within `config.timeout` seconds, the
             transport can't connect ahead (httpx), or the client is disabled.
 
         Raises:

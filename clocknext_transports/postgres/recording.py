@@ -138,6 +138,8 @@ _UNDATED = _meter("undated")
 class OutboxSignals(Signals[S]):
     """The `signals` of an outbox: the methods of a client's that record without waiting."""
 
+    _unlisted = frozenset({"from_stream", "list", "runner", "start_call", "unit", "unit_usage", "verify"})
+
     def _check_may_stream(self) -> None:
         raise invalid(
             "stream",

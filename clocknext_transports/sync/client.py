@@ -21,7 +21,7 @@ class ClockNext(ClientBase[Blocking, Transport, Driver]):
     """A client of ClockNext for threads: every method blocks, and any thread may call any method.
 
     Foreground calls run in the caller's thread. The first buffered signal starts the background threads;
-    `close`, or leaving a `with` block, delivers what is held and ends them.
+    `close`, or leaving a `with` block, delivers what is held and ends them. `__init__` has the arguments.
     """
 
     is_async = False
@@ -64,7 +64,7 @@ class ClockNext(ClientBase[Blocking, Transport, Driver]):
         """Open a connection (name look-up, TCP, TLS) ahead of the first call, and send nothing.
 
         Returns:
-            Whether one is open. `False`: the service was not reached within `config.timeout` seconds, the
+            Whether one is open; not where the service was not reached within `config.timeout` seconds, the
             transport can't connect ahead (httpx), or the client is disabled.
 
         Raises:

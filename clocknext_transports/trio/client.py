@@ -24,6 +24,7 @@ class TrioClockNext(LoopClient[Driver]):
     no block.
 
     A Ctrl-C that strikes a background task ends the block, which raises a plain `KeyboardInterrupt`.
+    `__init__` has the arguments.
     """
 
     def _make_driver(self, engine: Engine, transport: Transport) -> Driver:

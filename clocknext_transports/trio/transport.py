@@ -1,5 +1,6 @@
 """Sockets that trio waits for: the native transport for trio."""
 
+import errno
 import socket
 import ssl
 from contextlib import suppress
@@ -225,6 +226,8 @@ class NativeTransport:
             tcp = await trio.open_tcp_stream(origin.host, origin.port, happy_eyeballs_delay=ATTEMPT_DELAY)
         except RuntimeError as error:  # the interpreter is shutting down and starts no thread
             raise OSError(str(error)) from error
+        except OSError as error:
+            raise _cause_of(error) from error
         connection = Connection(max_answer_bytes=self._max_answer_bytes, max_idle_time=self._max_idle_time)
         if origin.scheme == "http":
             bare = tcp.socket
@@ -246,3 +249,14 @@ class NativeTransport:
 
     def _note(self, sock: SocketLike) -> None:
         self._sockets = {sock, *(other for other in self._sockets if other.fileno() >= 0)}
+
+
+def _cause_of(error: OSError) -> OSError:
+    """Return why no address could be reached: trio's own error says only that all attempts failed."""
+    group = error.__cause__
+    if not isinstance(group, ExceptionGroup):
+        return error
+    causes = [each for each in group.exceptions if isinstance(each, OSError)]
+    # A family that the kernel does not have says less than a refusal by the host.
+    told = [each for each in causes if each.errno != errno.EAFNOSUPPORT] or causes
+    return told[-1] if told else error

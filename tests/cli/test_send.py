@@ -1,3 +1,4 @@
+import gzip
 import http.server
 import json
 import signal
@@ -9,6 +10,7 @@ from random import Random
 
 import pytest
 
+from clocknext_transports.cli.errors import WHOSE_KEY
 from clocknext_transports.cli.send import GO_ON
 from clocknext_transports.emulator import (
     EmulatorServer,
@@ -79,11 +81,12 @@ def emulator_process() -> Iterator[str]:
 def test_the_example_sent_twice_is_billed_once(emulator_process: str, usage: Path) -> None:
     usage.write_bytes(EXAMPLE.read_bytes())
     count = len(EXAMPLE.read_bytes().splitlines())
-    for _ in range(2):
+    for before in (0, count):
         done = clocknext("send", usage, env=connected(emulator_process))
         assert (done.returncode, done.stderr) == (0, "")
         assert f"{count} delivered, 0 refused." in done.stdout
-        assert "Cost (USD)" in done.stdout
+        assert ("Cost (USD)" in done.stdout) is not bool(before)
+        assert (f"Billed before: {count}." in done.stdout) is bool(before)
         assert KEY not in done.stdout
     ledger = ledger_of(emulator_process)
     keys = Counter(one["idempotencyKey"] for one in ledger["signals"])
@@ -92,6 +95,17 @@ def test_the_example_sent_twice_is_billed_once(emulator_process: str, usage: Pat
     assert ledger["counters"]["requests"] == 2 * count
     assert ledger["counters"]["refused"] == 0
     assert [path.name for path in usage.parent.iterdir()] == ["usage.jsonl"]
+
+
+def test_lines_that_are_appended_are_the_ones_in_the_table(server: EmulatorServer, usage: Path) -> None:
+    usage.write_bytes(many(3))
+    clocknext("send", usage, env=connected(server.url))
+    usage.write_bytes(many(3) + encoded([wire(model="gpt-4o", inputTokens=1_000_000, outputTokens=0)]))
+    done = clocknext("send", usage, env=connected(server.url))
+    rows = [line.replace("│", " ").split() for line in done.stdout.splitlines()]
+    assert ["total", "1", "1,000,000", "0", "0", "2.500000"] in rows
+    assert "4 delivered, 0 refused." in done.stdout
+    assert "Billed before: 3." in done.stdout
 
 
 def test_sums_are_as_billed(server: EmulatorServer, usage: Path) -> None:
@@ -207,7 +221,7 @@ def test_a_key_that_is_not_accepted_stops_at_once(server: EmulatorServer, usage:
     usage.write_bytes(many(500))
     done = clocknext("send", usage, "--api-key", "cnk_wrong_key", env=connected(server.url))
     assert done.returncode == 2
-    assert done.stderr == f"Stopped: AuthError 401: Invalid API key. {GO_ON}\n"
+    assert done.stderr == f"Stopped: AuthError 401: Invalid API key. {WHOSE_KEY} {GO_ON}\n"
     assert "cnk_" not in done.stdout + done.stderr
     assert 1 <= len(server.ledger.requests) <= 8
     assert [path.name for path in usage.parent.iterdir()] == ["usage.jsonl"]
@@ -219,9 +233,36 @@ def test_a_server_that_is_not_there_stops(usage: Path) -> None:
     usage.write_bytes(many(500))
     done = clocknext("send", usage, "--max-attempts", "2", env=connected(url))
     assert done.returncode == 2
-    assert done.stderr.startswith(f"Stopped: NetworkError: Could not connect to {url}")
+    assert done.stderr.startswith(f"Stopped: NetworkError: Could not connect to {url}: [Errno ")
     assert done.stderr.endswith(f"{GO_ON}\n")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"customerId,model\ncus_123,gpt-4o\n", "it begins with 'customerId,model'"),
+        (gzip.compress(many(3)), "gunzip -c FILE"),
+        (b"[\n  {\n", "it is a JSON array"),
+        (b'[{"customerId": "cus_123"}]', "it is a JSON array"),
+        (b'{\n  "customerId": "cus_123"\n}\n', "its objects take several lines"),
+        (b"\xff\xfe{\0", "UTF-16"),
+        (b"PK\x03\x04\n", "zip"),
+    ],
+    ids=["csv", "gzip", "indented", "array", "objects", "utf-16", "zip"],
+)
+@pytest.mark.parametrize("command", ["send", "verify"])
+def test_another_kind_of_file_is_one_message(
+    server: EmulatorServer, usage: Path, command: str, content: bytes, says: str
+) -> None:
+    usage.write_bytes(content)
+    done = clocknext(command, usage, env=connected(server.url))
+    assert done.returncode == 2
+    assert done.stderr.startswith("The input is not JSON Lines: it")
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert server.ledger.requests == ()
+    assert [path.name for path in usage.parent.iterdir()] == ["usage.jsonl"]
 
 
 class NoApi(http.server.BaseHTTPRequestHandler):

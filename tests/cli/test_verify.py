@@ -7,7 +7,8 @@ from random import Random
 import pytest
 
 from clocknext_core import UsageLog, WalletSignal
-from clocknext_transports.cli.verify import Estimate
+from clocknext_transports.cli.errors import WHOSE_KEY
+from clocknext_transports.cli.verify import NOTHING_BILLED, Estimate
 from clocknext_transports.emulator import (
     EmulatorServer,
     Fault,
@@ -157,9 +158,7 @@ def test_a_key_that_is_not_accepted_stops_at_once(server: EmulatorServer, usage:
     usage.write_bytes(many(500))
     done = clocknext("verify", usage, env=connected(server.url, "cnk_wrong_key"))
     assert (done.returncode, done.stdout) == (2, "0 priced, 0 refused.\n")
-    assert (
-        done.stderr == "Stopped: AuthError 401: Invalid API key. The signals priced so far were not billed.\n"
-    )
+    assert done.stderr == f"Stopped: AuthError 401: Invalid API key. {WHOSE_KEY} {NOTHING_BILLED}\n"
     assert 1 <= len(server.ledger.requests) <= 8
 
 

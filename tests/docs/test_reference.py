@@ -12,6 +12,7 @@ from clocknext_core.models import Model
 from clocknext_core.resources.binding import endpoint
 from clocknext_core.signals import OutcomeFields
 from clocknext_transports import ClockNext
+from clocknext_transports.client.base import ClientBase
 from fuzz.targets.answers import OPERATIONS
 from tests.docs import DOCS
 
@@ -85,6 +86,13 @@ def test_the_calls_that_return_the_whole_payload_are_listed() -> None:
     }
     _, _, text = PAGES["resources"].partition("So these have `ok` in `.raw`")
     assert {*re.findall(r"`(\w+\.\w+)`", text.partition("\n\n")[0])} == whole
+
+
+def test_what_completion_leaves_out_is_listed() -> None:
+    _, _, text = PAGES["clients"].partition("<!-- what completion leaves out -->")
+    table = text.partition("<!-- end of what is left out -->")[0]
+
+    assert set(re.findall(r"^\| `(\w+)", table, re.MULTILINE)) == ClientBase._unlisted
 
 
 def test_nothing_is_on_two_pages() -> None:

@@ -80,6 +80,14 @@ def test_a_chat_completion(models: ModelServer) -> None:
     assert Tokens.from_usage(answer) == TOKENS
 
 
+@pytest.mark.parametrize("path", ["/openai/deployments/mine/chat/completions", "/openai/v1/chat/completions"])
+def test_a_chat_completion_of_azure(models: ModelServer, path: str) -> None:
+    answer = ask(models, f"{path}?api-version=2024-10-21", CACHED)
+    assert answer["model"] == "gpt-4o-2024-08-06"
+    assert Tokens.from_usage(answer) == TOKENS
+    assert [request.api for request in models.requests] == ["chat"]
+
+
 def test_a_chat_stream_reports_usage_in_a_last_chunk_if_asked(models: ModelServer) -> None:
     chunks = stream(models, CHAT, CACHED, stream_options={"include_usage": True})
     text = "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks[:-1])

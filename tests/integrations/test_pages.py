@@ -10,6 +10,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 PACKAGES = {
     "openai": "openai",
+    "azure": "openai",
     "anthropic": "anthropic",
     "litellm": "litellm",
     "langchain": "langchain_openai",

@@ -1,9 +1,12 @@
 """What the three clients check, show and choose when they are made."""
 
 import functools
+import inspect
 import os
+import pydoc
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any, TypeAlias
 
 import pytest
@@ -148,3 +151,70 @@ def test_a_proxy_without_httpx_is_refused(client: Client, name: str, monkeypatch
     assert "s3cret" not in str(caught.value)
     monkeypatch.setenv("NO_PROXY", "app.clocknext.com")
     assert client(KEY).pending == 0
+
+
+def public(thing: object) -> set[str]:
+    return {name for name in dir(thing) if not name.startswith("_")}
+
+
+@each_client
+def test_completion_shows_what_applications_call(client: Client) -> None:
+    made = client(KEY)
+    resources = {name for name in vars(made) if hasattr(vars(made)[name], "runner")}
+
+    assert len(resources) == 13
+    methods = {"billing", "check", "close", "connect", "flush", "run", "stats"}
+    assert public(made) == resources | methods | {"close_timeout", "config", "nowait", "pending"}
+    assert public(made.nowait) == {"signals"}
+    assert public(made.nowait.signals) == {
+        *("credit", "wallet", "outcome", "track"),
+        *("from_response", "from_result", "from_stream"),
+    }
+
+
+@each_client
+def test_what_completion_leaves_out_is_there(client: Client) -> None:
+    made = client(KEY)
+
+    assert [name for name in made._unlisted if not hasattr(made, name)] == []
+
+
+def explained(thing: object) -> dict[str, str]:
+    """Return what `help` says of each argument, by the first section on arguments in it."""
+    text = pydoc.plain(pydoc.render_doc(thing))
+    _, _, section = text.replace(" |", "").partition("Args:\n")
+    section = section.partition("Raises:")[0]
+    entries: dict[str, str] = {}
+    indent = len(section) - len(section.lstrip())
+    for line in section.splitlines():
+        if line[indent : indent + 1].strip():
+            name, _, entries[name.strip()] = line.partition(": ")
+        elif entries:
+            entries[[*entries][-1]] += f" {line.strip()}"
+    return entries
+
+
+@each_client
+def test_help_explains_every_argument(client: Client) -> None:
+    entries = explained(client.__init__)
+
+    assert pydoc.plain(pydoc.render_doc(client)).count("api_key: The secret key") == 1
+    assert [*entries] == [*inspect.signature(client).parameters]
+    for name, text in entries.items():
+        # Of the hooks the first says it for all.
+        assert "efault" in text or name.startswith("on_"), name
+    for name in ("timeout", "close_timeout"):
+        assert "Seconds" in entries[name]
+
+
+@pytest.mark.parametrize("policy", [BatchPolicy, RetryPolicy])
+def test_help_explains_every_field_of_a_policy(policy: type[BatchPolicy] | type[RetryPolicy]) -> None:
+    entries = explained(policy)
+
+    assert [*entries] == [field.name for field in fields(policy)]
+    for field in fields(policy):
+        shown = "64 MiB" if field.name == "max_queue_bytes" else field.default
+        text = entries[field.name].replace(",", "")
+        default = f"{shown:g}" if isinstance(shown, int | float) else str(shown)
+        assert "efault" in text, field.name
+        assert default in text, field.name

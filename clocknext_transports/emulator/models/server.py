@@ -44,9 +44,9 @@ def model_server(
 ) -> Generator[ModelServer, None, None]:
     """Run a model server in a background thread for as long as the `with` block lasts.
 
-    It answers OpenAI's chat completions, responses and embeddings at `url + "/v1"`, Anthropic's messages,
-    Gemini's content and Bedrock's Converse and InvokeModel (with Anthropic's models) at `url`, in one piece
-    and as a stream. Any API key is let in.
+    It answers OpenAI's chat completions, responses and embeddings at `url + "/v1"`. At `url` it answers the
+    same as Azure does, Anthropic's messages, Gemini's content and Bedrock's Converse and InvokeModel (with
+    Anthropic's models), in one piece and as a stream. Any API key is let in.
 
     Args:
         completions: The answers to the first requests; later ones get `Completion()`.

@@ -22,6 +22,7 @@ Api: TypeAlias = Literal["chat", "responses", "embeddings", "messages", "gemini"
 _Handler: TypeAlias = Callable[[Asked, Completion], Answered]
 _Error: TypeAlias = Callable[[int, str], Document]
 
+_AZURE = re.compile(r"^/openai(?:/v1)?(?:/deployments/[^/]+)?(?=/)")
 _GEMINI = re.compile(r"/v1(?:beta|alpha)?/models/([^/:]+):(\w+)")
 _BEDROCK = re.compile(r"/model/(.+)/([a-z-]+)")
 _STORED = re.compile(r"/v1/responses/([^/]+)")
@@ -103,7 +104,7 @@ class ModelService:
             return self._respond(request, now=now)
 
     def _respond(self, request: Received, *, now: float) -> Reply:
-        path = unquote(request.path)
+        path = _AZURE.sub("/v1", unquote(request.path), count=1)
         if request.method == "GET":
             return self._read(path, now=now)
         found = _find(path, request.target)

@@ -239,3 +239,11 @@ def test_a_method_without_a_docstring_has_its_signature_all_the_same() -> None:
     assert undocumented.make.__doc__ is None
     undocumented.make(needed=1)
     assert client.requests[0].target == "/api/v1/needed"
+
+
+def test_completion_shows_what_applications_call() -> None:
+    client = FakeClient()
+
+    assert [name for name in dir(client.portal) if not name.startswith("_")] == ["create_token"]
+    assert {"runner", "start_call"}.isdisjoint(dir(client.signals))
+    assert {"credit", "from_stream", "list", "__class__"} <= {*dir(client.signals)}

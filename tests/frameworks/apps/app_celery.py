@@ -50,7 +50,7 @@ def fail_once(self, name):
 
 
 def send():
-    """Send tasks: of two customers and of none, one that is retried, one twice, and many more."""
+    """Send tasks: of two customers and of none, one that is retried, and one twice."""
     for number in range(4):
         customer = ["cus_123", "cus_456"][number % 2]
         with cnk.billing(customer_id=customer, key="chat_credit"):
@@ -60,5 +60,9 @@ def send():
         fail_once.delay("fails")
         for _ in range(2):
             call.apply_async(("twice",), task_id="one-task")
-    for number in range(100):
+
+
+def send_many():
+    """Send `TASKS` tasks, while a worker performs them."""
+    for number in range(int(os.environ["TASKS"])):
         record.delay(f"key-{number}")
