@@ -81,6 +81,7 @@ class Call(Generic[T]):
         outcome = self._operation.read(settled.unwrap())
         if isinstance(outcome, ClockNextError):
             outcome.signal_id = clean_text(outcome.signal_id, self._config)
+            outcome.received_at = clean_text(outcome.received_at, self._config)
             raise outcome
         return outcome
 

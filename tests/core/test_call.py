@@ -257,7 +257,8 @@ def test_a_reader_may_say_that_a_success_is_none() -> None:
 
 def test_an_error_that_a_reader_makes_of_a_success_shows_no_key() -> None:
     def refuse(payload: Payload) -> ClockNextError:
-        return ClockNextError("not so", status=202, signal_id=str(payload["signalId"]))
+        said = str(payload["signalId"])
+        return ClockNextError("not so", status=202, signal_id=said, received_at=said)
 
     call: Call[Payload] = call_of(Operation("GET", path_of("customers", "c"), refuse))
     settled, *_ = play(call, [success({"signalId": f"{KEY}\x1b[2J"})])
@@ -266,6 +267,7 @@ def test_an_error_that_a_reader_makes_of_a_success_shows_no_key() -> None:
     assert caught.value.signal_id is not None
     assert caught.value.signal_id.startswith(REDACTED)
     assert "\x1b" not in caught.value.signal_id
+    assert caught.value.received_at == caught.value.signal_id
 
 
 # The engine, which hands out calls
