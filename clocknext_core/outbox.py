@@ -238,7 +238,6 @@ class Outbox:
                 oldest.append(self._take_fresh(oldest_first=True))
                 freed += oldest[-1].size
             ticket = self._admit(encoded)
-            self._is_sending &= bool(self._fresh)  # it may be on its way into the spool
             for entry in oldest:
                 self._discard(entry, "queue_full")
             return Receipt(queued(encoded), ticket)
@@ -663,7 +662,6 @@ class Outbox:
         left = [*in_flight.values(), *(entry for _, entry in backing_off), *self._fresh, *self._fresh_adopted]
         self._fresh.clear()
         self._fresh_adopted.clear()
-        self._fresh_bytes = 0
         for entry in sorted(left):
             if self._left_at_close is Trigger.DISCARD:
                 self._discard(entry, "closed")

@@ -552,6 +552,7 @@ def test_an_interrupted_wait_for_room_lets_in_those_behind_it(monkeypatch: pytes
         assert b.driver.flush(None).delivered == 3
     finally:
         b.driver.close(0.0)
+    assert b.driver._serving._waiters == {}  # pyright: ignore[reportPrivateUsage]
     assert not workers()
 
 
@@ -670,6 +671,23 @@ def test_a_hook_must_not_wait_for_itself(caplog: pytest.LogCaptureFixture) -> No
 
 class TransportBugError(Exception):
     """A transport's bug, with the key in its message."""
+
+
+def test_a_flush_returns_after_the_hook_that_runs_when_it_begins() -> None:
+    entered = threading.Event()
+    was_queued: list[bool] = []
+
+    def on_error(_: ClockNextError, __: Signal) -> None:
+        entered.set()
+        queue = b.driver._serving.queue  # pyright: ignore[reportPrivateUsage]
+        was_queued.append(wait_until(lambda: len(queue) > 0))  # the flush, which has settled
+
+    with bench(FakeTransport(REFUSED), on_error=on_error) as b:
+        b.record()
+        assert entered.wait(SOON)
+        report = b.driver.flush(None)
+        assert was_queued == [True]
+        assert (len(report.failed), report.pending) == (1, 0)
 
 
 def test_a_hook_that_does_not_return_holds_up_no_retry() -> None:
