@@ -8,6 +8,7 @@ import pytest
 
 from clocknext_core import BatchPolicy, Signal, TrackResult
 from clocknext_core.states import DropReason
+from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext
 from clocknext_transports.client import driver as driver_of_all
 from clocknext_transports.client.script import Await, Event
 from clocknext_transports.client.serving import Serving
@@ -22,14 +23,22 @@ from tests.contract.worlds import World, in_tasks
 
 def serving_of(client: Client) -> Serving:
     """Return what serves a client."""
-    return getattr(client, "_client", client)._driver._serving
+    return _own(client)._driver._serving  # pyright: ignore[reportPrivateUsage]
 
 
 def hold(client: Client, key: str) -> None:
     """Record a signal as a finalizer would: without waiting for anything, not even for the lock."""
-    getattr(client, "_client", client).nowait.signals.wallet(
-        customer_id="cus_1", model="m", idempotency_key=key
-    )
+    _own(client).nowait.signals.wallet(customer_id="cus_1", model="m", idempotency_key=key)
+
+
+def _own(client: object) -> ClockNext | AsyncClockNext | TrioClockNext:
+    client = getattr(client, "_client", client)  # that of threads is wrapped
+    assert isinstance(client, ClockNext | AsyncClockNext | TrioClockNext)
+    return client
+
+
+def _come_late(_: object) -> None:
+    """Do nothing in place of `_have_attended`."""
 
 
 class OwnError(BaseException):
@@ -97,7 +106,7 @@ async def test_a_flush_covers_what_was_recorded_while_the_lock_was_held(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Such signals wait in an inbox, which whoever comes next hands to the outbox."""
-    monkeypatch.setattr(driver_of_all.Driver, "_have_attended", lambda _: None)  # as if it came late
+    monkeypatch.setattr(driver_of_all.Driver, "_have_attended", _come_late)
     with scripted([priced()]) as server:
         async with world.open(server.url, batch=BatchPolicy(max_size=1000, max_interval=3600.0)) as client:
             with serving_of(client).lock:

@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, TypeAlias, TypeVar
@@ -306,7 +306,7 @@ def wait_until(is_so: Callable[[], bool], seconds: float = PATIENCE) -> bool:
 
 
 @contextmanager
-def held_by_another_thread(*locks: AbstractContextManager[object]) -> Iterator[None]:
+def held_by_another_thread(*locks: AbstractContextManager[object]) -> Generator[None, None, None]:
     """Have a thread hold locks for the length of a block. A child forked in it is without that thread."""
     taken, done = threading.Event(), threading.Event()
 
