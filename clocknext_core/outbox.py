@@ -89,6 +89,7 @@ _Event: TypeAlias = HookEvent | Settled[FlushReport] | Settled[TrackResult]
 OutboxOutput: TypeAlias = _Event | Transmit | Wait | Closed
 _Timer: TypeAlias = tuple[float, WaitReason]
 """When to wake up, and for what."""
+_NEVER: _Timer = (math.inf, WaitReason.INTERVAL)
 
 
 class Outbox:
@@ -238,7 +239,6 @@ class Outbox:
                 oldest.append(self._take_fresh(oldest_first=True))
                 freed += oldest[-1].size
             ticket = self._admit(encoded)
-            self._is_sending &= bool(self._fresh)  # it may be on its way into the spool
             for entry in oldest:
                 self._discard(entry, "queue_full")
             return Receipt(queued(encoded), ticket)
@@ -663,7 +663,6 @@ class Outbox:
         left = [*in_flight.values(), *(entry for _, entry in backing_off), *self._fresh, *self._fresh_adopted]
         self._fresh.clear()
         self._fresh_adopted.clear()
-        self._fresh_bytes = 0
         for entry in sorted(left):
             if self._left_at_close is Trigger.DISCARD:
                 self._discard(entry, "closed")
@@ -690,20 +689,19 @@ class Outbox:
 
     def _next_timer(self) -> _Timer | None:
         """Return the earliest of the timers that run."""
-        timers: list[_Timer] = []
-        if self._interval is not None:
-            timers.append(self._interval)
+        first = _NEVER if self._interval is None else self._interval
         if self._flushes.waiting:
-            timers.append((self._flushes.wakes_at(self._served_at), WaitReason.FLUSH_DEADLINE))
+            first = min(first, (self._flushes.wakes_at(self._served_at), WaitReason.FLUSH_DEADLINE))
         if self._room.blocked:
-            timers.append((self._room.blocked[0].deadline_at, WaitReason.BLOCK_DEADLINE))
-        has_fresh = self._has_fresh_to_send()
+            first = min(first, (self._room.blocked[0].deadline_at, WaitReason.BLOCK_DEADLINE))
+        has_fresh = self._is_sending or self._fresh_adopted
         if (self._backing_off or has_fresh) and len(self._in_flight) < self.gate.width:
             opens_at = self.gate.opens_at
             if has_fresh:
-                timers.append((opens_at, WaitReason.GATE))
+                first = min(first, (opens_at, WaitReason.GATE))
             if self._may_repeat():
                 due_at = self._backing_off[0][0]
                 is_held_back = due_at < opens_at
-                timers.append((opens_at, WaitReason.GATE) if is_held_back else (due_at, WaitReason.BACK_OFF))
-        return min(timers) if timers else None
+                repeat = (opens_at, WaitReason.GATE) if is_held_back else (due_at, WaitReason.BACK_OFF)
+                first = min(first, repeat)
+        return None if first is _NEVER else first

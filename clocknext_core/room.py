@@ -49,8 +49,9 @@ class Room:
     @property
     def is_full(self) -> bool:
         """Whether there is no room: for even an empty signal, or for the call that has waited longest."""
-        size = len(self.blocked[0].encoded.body) if self.blocked else 0
-        return self.size >= self._most_bytes or not self.fits(size)
+        if self.blocked:
+            return not self.fits(len(self.blocked[0].encoded.body))
+        return self.count >= self._most or self.size >= self._most_bytes
 
     @property
     def is_half_full(self) -> bool:

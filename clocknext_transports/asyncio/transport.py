@@ -398,13 +398,7 @@ class NativeTransport:
                     raise GeneratorExit from None
                 raise
             return stream
-        context = self._context.made
-        if context is None:
-            try:
-                # It reads files.
-                context = await in_thread(self._context.make, name="clocknext TLS")
-            except RuntimeError:  # the interpreter is shutting down and starts no thread
-                context = self._context.make()
+        context = await self._context.make_in(partial(in_thread, name="clocknext TLS"))
         left = deadline_at - loop.time()
         if left <= 0:
             raise TimeoutError

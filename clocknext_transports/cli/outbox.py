@@ -12,7 +12,8 @@ from clocknext_transports.cli.decorator import Decorator
 from clocknext_transports.cli.errors import CannotStartError
 from clocknext_transports.cli.outbox_demo import demo
 from clocknext_transports.cli.outbox_relay import relay
-from clocknext_transports.cli.tables import Table, cell, print_json, print_json_line, say
+from clocknext_transports.cli.quarantine import Choice, quarantine_options
+from clocknext_transports.cli.tables import Table, cell, print_json, say
 from clocknext_transports.cli.tables import show as show_tables
 from clocknext_transports.postgres import schema, survey
 from clocknext_transports.postgres.database import connected
@@ -103,56 +104,38 @@ def status(url: str, *, as_json: bool) -> None:
 
 @outbox.command(short_help="List, release or delete what is in quarantine.")
 @url_argument
-@click.option("--release", is_flag=True, help="Put it back into the outbox, to be sent.")
-@click.option("--delete", is_flag=True, help="Delete it. It will not be billed.")
-@click.option("--key", "keys", metavar="KEY", multiple=True, help="Only this signal; may be repeated.")
-@click.option("--all", "is_all", is_flag=True, help="Everything in quarantine.")
-@json_option
-def quarantine(
-    url: str, *, release: bool, delete: bool, keys: tuple[str, ...], is_all: bool, as_json: bool
-) -> None:
+@quarantine_options(release="Put it back into the outbox, to be sent.")
+def quarantine(url: str, *, choice: Choice) -> None:
     """List what is in the quarantine of the outbox at URL, and why; or decide on it.
 
     A signal is put there when the service refused it, when it was older than the window, when it failed each
     time while others were delivered, or when it can't be read. A released signal is sent after all, under its
     own key: its age counts from now.
     """
-    if release and delete:
-        raise click.UsageError("--release and --delete exclude each other.")
-    if (release or delete) and bool(keys) == is_all:
-        raise click.UsageError("Say which: --key KEY or --all.")
     with _reported():
-        entries = survey.quarantine(url, keys or None)
-        if release:
+        entries = survey.quarantine(url, choice.keys or None)
+        if choice.release:
             survey.release(url, entries)
-        elif delete:
+        elif choice.delete:
             survey.delete(url, entries)
-    if release or delete:
-        say(f"{len(entries):,} {'released' if release else 'deleted'}.")
-    elif as_json:
-        for one in entries:
-            print_json_line(
-                {
-                    "idempotencyKey": one.key,
-                    "recordedAt": _time(one.recorded_at),
-                    "reason": one.reason,
-                    "signal": _signal(one.body),
-                }
-            )
-    else:
-        rows = [[cell(one.key), _time(one.recorded_at), cell(one.reason)] for one in entries]
-        show_tables(Table({"Key": "left", "Recorded": "left", "Reason": "left"}, rows))
+    choice.show([_line(one) for one in entries])
 
 
 outbox.add_command(relay)
 outbox.add_command(demo)
 
 
-def _signal(body: bytes) -> object:
+def _line(entry: survey.Quarantined) -> dict[str, object]:
     try:
-        return json.loads(body)
+        body: object = json.loads(entry.body)
     except (ValueError, RecursionError):
-        return body.decode("utf-8", "backslashreplace")
+        body = entry.body.decode("utf-8", "backslashreplace")
+    return {
+        "idempotencyKey": entry.key,
+        "recordedAt": _time(entry.recorded_at),
+        "reason": entry.reason,
+        "signal": body,
+    }
 
 
 def _time(at: float) -> str:

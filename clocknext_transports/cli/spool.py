@@ -27,6 +27,7 @@ from clocknext_transports import ClockNext
 from clocknext_transports.cli.connection import Connection, with_connection
 from clocknext_transports.cli.decorator import Decorator
 from clocknext_transports.cli.errors import CallFailedError, CannotStartError
+from clocknext_transports.cli.quarantine import Choice, quarantine_options
 from clocknext_transports.cli.stream import EXIT_REFUSED, concurrency_option
 from clocknext_transports.cli.tables import Justify, Table, cell, print_json, print_json_line, say
 from clocknext_transports.cli.tables import show as show_tables
@@ -173,14 +174,8 @@ def replay(connection: Connection, *, path: Path, concurrency: int, quarantined:
 
 @spool.command(short_help="List, release or delete what is in quarantine.")
 @path_argument
-@click.option("--release", is_flag=True, help="Leave it to the next process, or to `replay`, to be sent.")
-@click.option("--delete", is_flag=True, help="Delete it. It will not be billed.")
-@click.option("--key", "keys", metavar="KEY", multiple=True, help="Only this signal; may be repeated.")
-@click.option("--all", "is_all", is_flag=True, help="Everything in quarantine.")
-@json_option
-def quarantine(
-    path: Path, *, release: bool, delete: bool, keys: tuple[str, ...], is_all: bool, as_json: bool
-) -> None:
+@quarantine_options(release="Leave it to the next process, or to `replay`, to be sent.")
+def quarantine(path: Path, *, choice: Choice) -> None:
     """List what is in the quarantine of the spool in PATH, and why; or decide on it.
 
     A signal is put there when it was older than the window, since the service may have forgotten its key by
@@ -188,27 +183,14 @@ def quarantine(
     released signal is sent after all: its age counts from now. One that was damaged in quarantine can't be
     released.
     """
-    if release and delete:
-        raise click.UsageError("--release and --delete exclude each other.")
-    if (release or delete) and bool(keys) == is_all:
-        raise click.UsageError("Say which: --key KEY or --all.")
     with _reported():
+        keys = choice.keys
         entries = [one for one in _entries(path) if not keys or one.signal.idempotency_key in keys]
-        if release:
+        if choice.release:
             entries = _release(path, entries)
-        elif delete:
+        elif choice.delete:
             Quarantine(path).remove(entries)
-    if release or delete:
-        say(f"{len(entries):,} {'released' if release else 'deleted'}.")
-    elif as_json:
-        for one in entries:
-            print_json_line(_line(one.signal, "quarantined", reason=one.reason))
-    else:
-        rows = [
-            [cell(one.signal.idempotency_key), _time(one.signal.recorded_at), cell(one.reason)]
-            for one in entries
-        ]
-        show_tables(Table({"Key": "left", "Recorded": "left", "Reason": "left"}, rows))
+    choice.show([_line(one.signal, "quarantined", reason=one.reason) for one in entries])
 
 
 class _Replay:

@@ -232,8 +232,10 @@ class Driver(ABC, Generic[B]):
             waiter = serving.expect(ticket, self._make_event())
         serving.run_hooks_if_alone()
         try:
-            while waiter.settled is None:
+            is_settled = False
+            while not is_settled:  # once at least: it may have settled already, and its hooks not have run
                 yield from self._until_settled(waiter, deadline_at)
+                is_settled = waiter.settled is not None
         finally:
             serving.forget(ticket)
         return waiter.report()

@@ -66,14 +66,12 @@ class Exchange(Generic[S]):
     """
 
     def __init__(self, request: Request, pool: Pool[S]) -> None:
-        self._pool = pool
-        self._script = _script(request, pool)
         self.epoch: int = pool.epoch
-        """The pool's epoch when the exchange began."""
+        """The pool's epoch when the exchange was made."""
+        self._script = _script(request, pool, self.epoch)
 
     def start(self) -> Step[S] | Answer:
         """Return the first step."""
-        self.epoch = self._pool.epoch
         return self.resume(None)
 
     def resume(self, result: S | bytes | None) -> Step[S] | Answer:
@@ -123,8 +121,7 @@ class Exchange(Generic[S]):
         return step
 
 
-def _script(request: Request, pool: Pool[S]) -> _Script[S]:
-    epoch = pool.epoch
+def _script(request: Request, pool: Pool[S], epoch: int) -> _Script[S]:
     # A request that must not be repeated gets a new connection, which can't be stale.
     stream = pool.take(request.origin) if request.replay_safe else None
     if stream is not None:

@@ -3,13 +3,17 @@
 import socket
 import sys
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeAlias
 
 from clocknext_core import Origin
 from clocknext_transports.process.interrupts import let_pass
 
 if TYPE_CHECKING:
     import ssl
+
+Maker: TypeAlias = Callable[[], "ssl.SSLContext"]
+"""Makes TLS settings."""
 
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")
 """What OpenSSL says of a peer that does not speak TLS."""
@@ -38,8 +42,21 @@ class Context:
         """The settings, once there are any."""
         self._lock = threading.Lock()
 
+    async def make_in(self, in_thread: Callable[["Maker"], Awaitable["ssl.SSLContext"]]) -> "ssl.SSLContext":
+        """Return the settings; an event loop has them made in a thread, since that reads files.
+
+        Args:
+            in_thread: Calls a function in a thread; it raises `RuntimeError` where none can be started.
+        """
+        if self.made is not None:
+            return self.made
+        try:
+            return await in_thread(self.make)
+        except RuntimeError:  # the interpreter is shutting down
+            return self.make()
+
     def make(self) -> "ssl.SSLContext":
-        """Return the settings. It may read files: an event loop calls it in a thread."""
+        """Return the settings. It may read files."""
         with self._lock:
             if self.made is None:
                 self.made = default_context()

@@ -238,9 +238,7 @@ class NativeTransport:
             return Stream(sock, connection)
         self._note(tcp.socket)
         try:
-            context = self._context.made
-            if context is None:
-                context = await trio.to_thread.run_sync(self._context.make)
+            context = await self._context.make_in(trio.to_thread.run_sync)
             secured = trio.SSLStream(tcp, context, server_hostname=origin.server_name, https_compatible=True)
             await secured.do_handshake()
         except BaseException:

@@ -8,15 +8,37 @@ import pytest
 
 from clocknext_core import BatchPolicy, Signal, TrackResult
 from clocknext_core.states import DropReason
+from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext
 from clocknext_transports.client import driver as driver_of_all
 from clocknext_transports.client.script import Await, Event
+from clocknext_transports.client.serving import Serving
 from clocknext_transports.emulator import Hold, scripted
 from clocknext_transports.loops import calls as calls_of_loops
 from clocknext_transports.spool import SqliteSpool, Stored
 from tests.contract.answers import by_key, held, priced, record, record_all, sent_to
-from tests.contract.clients import PATIENCE
+from tests.contract.clients import PATIENCE, Client
 from tests.contract.tasks import Task
 from tests.contract.worlds import World, in_tasks
+
+
+def serving_of(client: Client) -> Serving:
+    """Return what serves a client."""
+    return _own(client)._driver._serving  # pyright: ignore[reportPrivateUsage]
+
+
+def hold(client: Client, key: str) -> None:
+    """Record a signal as a finalizer would: without waiting for anything, not even for the lock."""
+    _own(client).nowait.signals.wallet(customer_id="cus_1", model="m", idempotency_key=key)
+
+
+def _own(client: object) -> ClockNext | AsyncClockNext | TrioClockNext:
+    client = getattr(client, "_client", client)  # that of threads is wrapped
+    assert isinstance(client, ClockNext | AsyncClockNext | TrioClockNext)
+    return client
+
+
+def _come_late(_: object) -> None:
+    """Do nothing in place of `_have_attended`."""
 
 
 class OwnError(BaseException):
@@ -78,6 +100,42 @@ async def test_a_call_that_waits_behind_one_that_leaves_is_let_in_at_once(
             first.release()
             assert (await client.flush()).pending == 0
         assert sorted(sent_to(server)) == ["a", "b", "small"]
+
+
+async def test_a_flush_covers_what_was_recorded_while_the_lock_was_held(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such signals wait in an inbox, which whoever comes next hands to the outbox."""
+    monkeypatch.setattr(driver_of_all.Driver, "_have_attended", _come_late)
+    with scripted([priced()]) as server:
+        async with world.open(server.url, batch=BatchPolicy(max_size=1000, max_interval=3600.0)) as client:
+            with serving_of(client).lock:
+                hold(client, "a")
+            assert client.stats().recorded == 0
+            report = await client.flush()
+            assert (report.delivered, report.pending) == (1, 0)
+            with serving_of(client).lock:
+                hold(client, "b")
+            report = await client.close()
+            assert (report.delivered, report.pending) == (1, 0)
+        assert sent_to(server) == ["a", "b"]
+
+
+@in_tasks
+async def test_a_call_that_leaves_is_forgotten(world: World) -> None:
+    gate = Hold()
+    policy = BatchPolicy(max_size=1, max_queue_size=1, overflow="block", block_timeout=3600.0)
+    with scripted([held(gate)]) as server:
+        async with world.open(server.url, batch=policy) as client:
+            await record(client, "a")
+            await world.arrived(gate)
+
+            async def call() -> None:
+                await record(client, "b")
+
+            await world.cancelled(call, when=world.turn)
+            assert serving_of(client)._waiters == {}  # pyright: ignore[reportPrivateUsage]
+            gate.release()
 
 
 class SlowSpool(SqliteSpool):

@@ -144,6 +144,11 @@ def test_an_empty_answer_is_a_success_only_to_a_delete(status: int, body: bytes)
         assert (type(error), error.status, error.retryable) == (ClockNextError, status, True)
 
 
+@pytest.mark.parametrize("status", [199, 300, 404, 500])
+def test_an_empty_answer_to_a_delete_is_an_error_unless_it_is_a_2xx(status: int) -> None:
+    assert error_of(answer(status, b""), "DELETE").status == status
+
+
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 @pytest.mark.parametrize(
     "body",

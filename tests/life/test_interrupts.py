@@ -111,6 +111,15 @@ class Interrupting:
         """Do nothing."""
 
 
+@pytest.fixture
+def _ctrl_c() -> Generator[None, None, None]:
+    """Have Ctrl-C raise, also where the tests run in the background of a shell, which has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_ctrl_c")
 @pytest.mark.parametrize(("leaving", "delivered"), [(False, 2), (True, 1)])
 def test_under_trio_a_ctrl_c_in_a_background_task_comes_out_in_no_group(
     *, leaving: bool, delivered: int

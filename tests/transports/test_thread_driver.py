@@ -552,6 +552,7 @@ def test_an_interrupted_wait_for_room_lets_in_those_behind_it(monkeypatch: pytes
         assert b.driver.flush(None).delivered == 3
     finally:
         b.driver.close(0.0)
+    assert b.driver._serving._waiters == {}  # pyright: ignore[reportPrivateUsage]
     assert not workers()
 
 
@@ -670,6 +671,28 @@ def test_a_hook_must_not_wait_for_itself(caplog: pytest.LogCaptureFixture) -> No
 
 class TransportBugError(Exception):
     """A transport's bug, with the key in its message."""
+
+
+def test_a_flush_returns_after_the_hook_that_runs_when_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if it settles before it begins to wait."""
+    entered = threading.Event()
+    was_queued: list[bool] = []
+
+    def on_flush(_: int) -> None:  # runs for the last of the events
+        entered.set()
+        queue = b.driver._serving.queue  # pyright: ignore[reportPrivateUsage]
+        was_queued.append(wait_until(lambda: len(queue) > 0))  # the flush, which has settled
+
+    def settle_first() -> None:
+        assert wait_until(lambda: len(b.driver._serving.queue) > 0)  # pyright: ignore[reportPrivateUsage]
+
+    with bench(FakeTransport(), on_flush=on_flush) as b:
+        b.record()
+        assert entered.wait(SOON)
+        monkeypatch.setattr(b.driver._serving, "run_hooks_if_alone", settle_first)  # pyright: ignore[reportPrivateUsage]
+        assert b.driver.flush(None) == FlushReport(1)
+        assert was_queued == [True]
+        monkeypatch.undo()
 
 
 def test_a_hook_that_does_not_return_holds_up_no_retry() -> None:
