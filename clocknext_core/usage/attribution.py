@@ -59,7 +59,7 @@ class Attribution:
 
     def __post_init__(self) -> None:
         check_choice("type", self.type, get_args(SignalType))
-        # As for a signal, so that what can't be sent raises here, and not at each call; the model comes later.
+        # As a signal, so that what can't be sent raises here and not at each call; the model comes later.
         encode_body(make_body(self.type, self.fields(), customer_id=self.customer_id, model="unknown"))
 
     def fields(self) -> dict[str, object]:
