@@ -118,8 +118,9 @@ def test_mistakes_raise_where_they_are_made(make: object) -> None:
 )
 def test_a_value_of_the_wrong_type_raises_where_the_fault_is_made(wrong: dict[str, Any]) -> None:
     """Not at the end of the block, when the server could not answer."""
+    values: dict[str, Any] = {"kind": "status", **wrong}
     with pytest.raises(ValueError, match="of a fault must be of type"):
-        Fault(**{"kind": "status", **wrong})
+        Fault(**values)
 
 
 def test_chances_together_must_not_exceed_one() -> None:
