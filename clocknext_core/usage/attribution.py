@@ -7,7 +7,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 from clocknext_core.checks import check_choice, check_id
 from clocknext_core.errors import invalid
-from clocknext_core.signals import FIELDS_OF, SignalType, make_body
+from clocknext_core.signals import FIELDS_OF, SignalType, encode_body, make_body
 from clocknext_core.usage.reading import Reading
 
 Reason: TypeAlias = Literal[
@@ -44,7 +44,8 @@ class Attribution:
     """Who is billed, and how: what a signal has besides model and tokens.
 
     Raises:
-        ValidationError: An argument is missing, of the wrong kind, or does not belong to the type.
+        ValidationError: An argument is missing, of the wrong kind, does not belong to the type, or can't be
+            sent, such as a `custom` that is too large.
     """
 
     customer_id: str
@@ -58,8 +59,8 @@ class Attribution:
 
     def __post_init__(self) -> None:
         check_choice("type", self.type, get_args(SignalType))
-        # The table of fields checks them; the model comes with the response.
-        make_body(self.type, self.fields(), customer_id=self.customer_id, model="unknown")
+        # As a signal, so that what can't be sent raises here and not at each call; the model comes later.
+        encode_body(make_body(self.type, self.fields(), customer_id=self.customer_id, model="unknown"))
 
     def fields(self) -> dict[str, object]:
         """Return the signal's fields by name, without the customer and those that are not given.

@@ -2,6 +2,7 @@ import gzip
 import json
 from collections import Counter
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -99,6 +100,27 @@ def test_mistakes_raise_where_they_are_made(make: object) -> None:
     assert callable(make)
     with pytest.raises(ValueError, match=r"."):
         make()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"status": 503.5},
+        {"status": "503"},
+        {"retry_after": 5},
+        {"retry_after_ms": b"5"},
+        {"message": 5},
+        {"kind": "latency", "seconds": "1"},
+        {"kind": "drip", "bytes_per_second": None},
+        {"kind": "huge", "size": 1.5},
+        {"kind": "lost", "commit": "yes"},
+    ],
+)
+def test_a_value_of_the_wrong_type_raises_where_the_fault_is_made(wrong: dict[str, Any]) -> None:
+    """Not at the end of the block, when the server could not answer."""
+    values: dict[str, Any] = {"kind": "status", **wrong}
+    with pytest.raises(ValueError, match="of a fault must be of type"):
+        Fault(**values)
 
 
 def test_chances_together_must_not_exceed_one() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from random import Random
+from types import NoneType
 from typing import Literal, TypeAlias, cast, get_args
 
 from clocknext_core.messages import Response
@@ -32,6 +33,17 @@ FaultKind: TypeAlias = Literal[
 ]  # fmt: skip
 _KINDS: tuple[str, ...] = get_args(FaultKind)
 _COMMITTED = frozenset({"latency", "lost", "drip", "truncated", "surplus", "stale", "gzip", "huge"})
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "status": (int, NoneType),
+    "retry_after": (str, NoneType),
+    "retry_after_ms": (str, NoneType),
+    "message": (str, NoneType),
+    "seconds": (int, float),
+    "bytes_per_second": (int, float),
+    "size": (int,),
+    "commit": (bool, NoneType),
+}
+"""The types of a fault's values: what is of another would only fail when the server answers."""
 _MAX_ORDERS = 10_000
 _MAX_SHOWN = 5
 """The most faults of one script that are shown."""
@@ -90,6 +102,11 @@ class Fault:
     def __post_init__(self) -> None:
         if self.kind not in _KINDS:
             raise ValueError(f"No fault is called {self.kind!r}. There are: {', '.join(_KINDS)}.")
+        for name, kinds in _TYPES.items():
+            value: object = getattr(self, name)
+            if not isinstance(value, kinds):
+                shown = " or ".join(kind.__name__.removesuffix("Type") for kind in kinds)
+                raise ValueError(f"The {name} of a fault must be of type {shown}; not {value!r}.")
         if self.status is not None and not 200 <= self.status <= 599:
             raise ValueError("The status of a fault must be from 200 to 599.")
         if not 0 <= self.seconds <= _MAX_SECONDS:
@@ -98,9 +115,9 @@ class Fault:
             raise ValueError(f"The bytes per second of a fault must be from {_MIN_RATE:g} to {_MAX_RATE:g}.")
         if not 0 <= self.size <= _MAX_SIZE:
             raise ValueError(f"The size of a fault must be from 0 to {_MAX_SIZE}.")
-        for name, value in (("retry_after", self.retry_after), ("retry_after_ms", self.retry_after_ms)):
-            if value is not None and not is_header_value(value):
-                raise ValueError(f"The {name} of a fault must be the value of a header; not {value!r}.")
+        for name, header in (("retry_after", self.retry_after), ("retry_after_ms", self.retry_after_ms)):
+            if header is not None and not is_header_value(header):
+                raise ValueError(f"The {name} of a fault must be the value of a header; not {header!r}.")
 
     @property
     def commits(self) -> bool:

@@ -203,6 +203,11 @@ def test_the_reasons_are_seven() -> None:
         ("complete", {"type": "outcome", "complete": 1}),
         ("member", {"member": " "}),
         ("custom", {"custom": 3}),
+        ("custom", {"custom": {"a": {"__proto__": 1}}}),
+        ("custom", {"custom": {"constructor": {"prototype": 1}}}),
+        ("custom", {"custom": {"a": {1}}}),
+        ("custom", {"custom": {"a": "x" * 32 * 1024}}),
+        ("custom", {"type": "wallet", "key": None, "custom": {"a": float("nan")}}),
     ],
 )
 def test_an_attribution_is_checked_when_it_is_made(argument: str, arguments: dict[str, Any]) -> None:
