@@ -4,7 +4,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from typing import Literal, TypeAlias, get_args
 from urllib.parse import quote, urlsplit
 
@@ -27,7 +27,11 @@ Outage: TypeAlias = Literal["hold", "drop"]
 _LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?", re.IGNORECASE)
 _IPV6 = re.compile(r"[0-9a-f:.]+", re.IGNORECASE)
-_BRACKETED = re.compile(r"\[[^]]*](:[0-9]*)?")
+_BRACKETED = re.compile(r"\[[^]]*:[^]]*](:[0-9]*)?")
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.IGNORECASE)
+_PATH = re.compile(r"(?:[!-$&-\[\]-~]|%[0-9a-f]{2})*", re.IGNORECASE)
+_DOTS = re.compile(r"/(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
+"""A segment that browsers, and some transports, resolve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,11 +342,13 @@ def _parse_base_url(value: object, *, allow_insecure_http: bool) -> tuple[Origin
     if "@" in parts.netloc:
         raise invalid("base_url", "must not hold a user name or password")
     if parts.netloc.startswith("[") and not _BRACKETED.fullmatch(parts.netloc):
-        raise invalid("base_url", "must have nothing but a port behind an IPv6 address")
+        raise invalid("base_url", "must have an IPv6 address in its brackets, and nothing but a port behind")
     if parts.query or parts.fragment or value.endswith(("?", "#")):
         raise invalid("base_url", "must not have a query or fragment")
-    if not all("!" <= character <= "~" for character in parts.path):
+    if not _PATH.fullmatch(parts.path):
         raise invalid("base_url", "must have its path percent-encoded")
+    if _DOTS.search(parts.path):
+        raise invalid("base_url", "must not have a segment . or .. in its path")
     host = _ascii_host(host)
     if parts.scheme == "http":
         if not allow_insecure_http and not is_loopback(host):
@@ -359,9 +365,11 @@ def _parse_base_url(value: object, *, allow_insecure_http: bool) -> tuple[Origin
 def is_loopback(host: str) -> bool:
     """Return whether a host, a name or an address without brackets, is this machine."""
     try:
-        return ip_address(host).is_loopback
+        address = ip_address(host)
     except ValueError:
         return host.lower() == "localhost"
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 def _ascii_host(host: str) -> str:
@@ -373,7 +381,18 @@ def _ascii_host(host: str) -> str:
         host = _encoded_host(host)
     if not _HOST_NAME.fullmatch(host):
         raise invalid("base_url", "has no valid host name")
+    last_label = host.removesuffix(".").rpartition(".")[2]
+    if _NUMBER.fullmatch(last_label) and not _is_address(host):
+        raise invalid("base_url", "has no valid IPv4 address: four numbers of 0 to 255")
     return host
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _encoded_host(host: str) -> str:

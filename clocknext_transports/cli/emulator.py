@@ -127,6 +127,7 @@ def emulator(
         raise click.BadParameter(str(error), param_hint="--fault") from None
     ledger = Ledger(accept_only=accept_only)
     try:
+        host.encode("idna")  # binding to what can't be encoded raises a TypeError
         run(
             ledger,
             faults,
@@ -140,6 +141,8 @@ def emulator(
         )
     except OSError as error:
         raise CannotStartError(f"Can't listen on {host} port {port}: {error.strerror}.") from None
+    except UnicodeError:
+        raise CannotStartError(f"Can't listen on {host} port {port}: it is no host name.") from None
     click.echo(f"Stopped. {ledger.counters.requests:,} requests, {len(ledger.signals):,} signals billed.")
 
 

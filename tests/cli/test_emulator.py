@@ -146,12 +146,25 @@ def test_it_imitates_the_newer_ingest() -> None:
         (("--fault", "503=0.6", "--fault", "lost=0.6"), "come to no more than 1 together"),
         (("--port", "65536"), "65536 is not in the range"),
         (("--host", "192.0.2.1"), "Can't listen on 192.0.2.1"),
+        (("--host", "\x1b[31m\x9b"), "Can't listen on \\x1b[31m\\x9b port 8787: it is no host name."),
+        (("--host", "a..b"), "Can't listen on a..b port 8787: it is no host name."),
     ],
 )
 def test_wrong_usage(arguments: tuple[str, ...], says: str) -> None:
     done = clocknext("emulator", *arguments, env=environment())
     assert done.returncode == 2
     assert says in done.stderr
+
+
+@pytest.mark.parametrize(("host", "address"), [("127.1", "127.0.0.1"), ("", "0.0.0.0")])
+def test_the_address_that_it_prints_is_one_that_clients_take(host: str, address: str) -> None:
+    with started("emulator", "--port", "0", "--host", host, env=environment()) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(f"ClockNext emulator at http://{address}:")
+        while not (line := process.stdout.readline()).startswith("Ctrl-C"):
+            assert line
+        process.send_signal(signal.SIGINT)
+        assert process.wait(TIMEOUT) == 0
 
 
 def test_a_port_that_is_taken() -> None:

@@ -306,6 +306,11 @@ def test_patience_is_what_a_call_might_have_taken_by_its_own_policy() -> None:
         ("http://127.0.0.1:80", "http://127.0.0.1", ""),
         ("http://127.8.9.10", "http://127.8.9.10", ""),
         ("http://[::1]:9", "http://[::1]:9", ""),
+        ("http://[::ffff:127.0.0.1]", "http://[::ffff:127.0.0.1]", ""),
+        ("https://x.example/...a/b..", "https://x.example", "/...a/b.."),
+        ("https://x.example/%2f%C3%A9//a", "https://x.example", "/%2f%C3%A9//a"),
+        ("https://0x.example", "https://0x.example", ""),
+        ("https://1.x1", "https://1.x1", ""),
     ],
 )
 def test_base_urls(base_url: str, origin: str, prefix: str) -> None:
@@ -373,6 +378,30 @@ def test_base_urls(base_url: str, origin: str, prefix: str) -> None:
             "https://\uff21.example",
         ),
         *("https://" + "ü" * 64 + ".example", "https://\ud800.example", "https://x.example\\@evil.example"),
+        # Browsers read a last label that is a number as one of IPv4, and another host of it.
+        *(
+            "https://127.1",
+            "https://2130706433",
+            "https://0x7f000001",
+            "https://0177.0.0.1",
+            "https://127.0.0",
+        ),
+        *("https://256.1.1.1", "https://1.2.3.4.5", "https://x.example.0x", "https://127.1.", "https://x.09"),
+        *("https://[v1.x]", "https://[v1.x]:80", "https://[x.example]"),
+        # Browsers, and httpx, resolve dots; browsers read a backslash as a slash.
+        *(
+            "https://x.example/..",
+            "https://x.example/a/../b",
+            "https://x.example/./a",
+            "https://x.example/a/.",
+        ),
+        *(
+            "https://x.example/%2e%2E/a",
+            "https://x.example/a/%2e",
+            "https://x.example/.%2e",
+            "https://x.example/\\a",
+        ),
+        *("https://x.example/%", "https://x.example/%zz", "https://x.example/%2"),
     ],
 )
 def test_bad_base_urls(base_url: str) -> None:
@@ -402,7 +431,7 @@ REMOTE = [
         "http://localhost.evil.example",
         "http://127.1.example",
     ),
-    *("http://[::2]", "http://[2001:db8::1]", "http://127.999.1.1", "http://127.0.0", "http://notlocalhost"),
+    *("http://localhost.", "http://[::2]", "http://[2001:db8::1]", "http://notlocalhost"),
 ]
 
 

@@ -154,10 +154,11 @@ def test_plain_http_to_this_machine_does_not_go_through_a_proxy(
 ) -> None:
     with Peer(keep_answering()) as peer, Peer(keep_answering()) as proxy:
         monkeypatch.setenv(name, proxy.url)
-        for url in (peer.url, peer.url.replace("127.0.0.1", "localhost")):
+        for host in ("127.0.0.1", "localhost", "[::ffff:127.0.0.1]"):
+            url = peer.url.replace("127.0.0.1", host)
             with client(kind, url) as made:
                 made.run(ME)
-    assert (proxy.connections, len(peer.requests)) == (0, 2)
+    assert (proxy.connections, len(peer.requests)) == (0, 3)
 
 
 @each_native

@@ -264,8 +264,19 @@ def _prepare(
     listening = socket.create_server((host, port), family=family, backlog=1024)
     scheme = "http" if ssl_context is None else "https"
     authority = f"[{host}]" if family is socket.AF_INET6 else host
+    if not host or _is_number(host):
+        authority = listening.getsockname()[0]
     return (
         HttpServer(responder, ssl_context),
         listening,
         f"{scheme}://{authority}:{listening.getsockname()[1]}",
     )
+
+
+def _is_number(host: str) -> bool:
+    """Return whether a host is an IPv4 address, perhaps in a form that no URL may have, such as `127.1`."""
+    try:
+        socket.inet_aton(host)
+    except OSError:
+        return False
+    return True
