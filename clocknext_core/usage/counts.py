@@ -110,7 +110,7 @@ def _number(value: object) -> float | None:
     if type(value) is int:
         return value if value > 0 else None
     whole = _whole(value)
-    if isinstance(whole, bool) or not isinstance(whole, int | float) or not whole > 0:
+    if isinstance(whole, bool) or not isinstance(whole, (int, float)) or not whole > 0:
         return None
     return whole
 
@@ -161,12 +161,9 @@ def read_counts(usage: object, path: str = "response.usage") -> Counts:
     """
     counts = _of_one(usage, path)
     # Of Anthropic's iterations, compactions alone are not in the counts beside them.
-    compactions = [
-        (place, entry)
-        for place, entry in enumerate(items_of(get(usage, "iterations")))
-        if get(entry, "type") == "compaction"
-    ]
-    for place, entry in compactions:
+    for place, entry in enumerate(items_of(get(usage, "iterations"))):
+        if get(entry, "type") != "compaction":
+            continue
         more = _of_one(entry, f"{path}.iterations[{place}]")
         cache = None if counts.cache is None is more.cache else (counts.cache or 0) + (more.cache or 0)
         other = {

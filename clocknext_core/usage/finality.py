@@ -12,7 +12,7 @@ _ENDS: Final = frozenset(
     {"done", "partial", "output", "message_id", "stop_reason", "completionReason", "delta"}
 )
 """Names that say, besides choices, whether a response goes on."""
-_UNFINISHED: Final = (None, "", "null", 0, "FINISH_REASON_UNSPECIFIED")
+_UNFINISHED: Final = ("", "null", 0, "FINISH_REASON_UNSPECIFIED")
 
 
 def is_running(response: object) -> bool:
@@ -72,4 +72,4 @@ def _of_one(holder: object) -> str | None:
 
 def _is_open(choice: object) -> bool:
     reason = first(choice, "finish_reason", "finishReason")
-    return isinstance(reason, str | int | None) and reason in _UNFINISHED
+    return reason is None or (isinstance(reason, (str, int)) and reason in _UNFINISHED)

@@ -135,7 +135,7 @@ def has_counts(value: object, *, is_named: bool = False) -> bool:
             continue
         inner = get(value, name)
         if is_short(name):
-            shows = is_named and (isinstance(inner, int | float) or is_holder(inner))
+            shows = is_named and (isinstance(inner, (int, float)) or is_holder(inner))
         elif role == "tokens":
             shows = is_holder(inner) and has_counts(inner)
         elif role in _STARTS:
@@ -237,6 +237,7 @@ _PROVIDERS: Final = (
     *("provider_name", "model_provider", "custom_llm_provider", "provider"),
     *("gen_ai.provider.name", "gen_ai.system"),
 )
+_PROVIDER: Final = frozenset(_PROVIDERS)
 _FAMILIES: Final = {
     "billed_units": "cohere",
     "prompt_eval_count": "ollama",
@@ -256,7 +257,7 @@ _ID_PREFIXES: Final = {"chatcmpl-": "openai", "resp_": "openai", "msg_": "anthro
 def provider_of(found: Found, nearest: Iterable[object], response_id: str | None) -> str | None:
     """Return who answered, where the response says so or its names do; `None` where neither tells."""
     for holder in nearest:
-        provider = text_of(holder, *_PROVIDERS)
+        provider = text_of(holder, *_PROVIDERS) if may_have(holder, _PROVIDER) else None
         if provider is not None:
             return provider
     if get(found.holders[-1], "stopReason") is not None:

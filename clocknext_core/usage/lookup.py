@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple, TypeGuard, cast
 
 _LEAVES: Final = (str, bytes, bytearray, bool, int, float, complex, list, tuple, set, frozenset, type)
 _MAPPINGS: Final = (dict, Mapping)  # the first is a mapping too, and quicker to tell
+_LISTS: Final = (list, tuple)
 _PLAIN: Final = frozenset({str, int, dict, list, float, bool})
 _NO_NAMES: Final[dict[str, object]] = {}
 _MOST_NAMES: Final = 20
@@ -135,7 +136,7 @@ def text_of(holder: object, *names: str) -> str | None:
 
 def is_list(value: object) -> TypeGuard[Sequence[object]]:
     """Return whether a value is a list or a tuple."""
-    return isinstance(value, list | tuple)
+    return isinstance(value, _LISTS)
 
 
 def items_of(value: object) -> list[object]:

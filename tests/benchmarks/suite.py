@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 
-from tests.benchmarks import delivering, holding, idling, outboxes, recording, scheduling, starting
+from tests.benchmarks import delivering, holding, idling, metering, outboxes, recording, scheduling, starting
 from tests.benchmarks.setting import Benchmark
 
 BENCHMARKS: Mapping[str, Benchmark] = {
     "recording": recording.measure,
+    "metering": metering.measure,
     "draining": delivering.measure_draining,
     "awaited": delivering.measure_awaited,
     "scheduling": scheduling.measure,
