@@ -311,6 +311,8 @@ def _note_modalities(found: _Gathering, side: Role, details: object) -> None:
 def _take_other(found: _Gathering, meaning: Name, where: str, name: str, value: object) -> None:
     """Note what is no count of tokens, where it is there: units, searches, requests without a count."""
     role = meaning.role
+    if name == "unit" and isinstance(value, str) and value.casefold() not in {"token", "tokens"}:
+        found.unit = where  # Langfuse's, which says what input and output count
     if role == "search" and is_holder(value):
         for inner, count in fields_of(value).items():
             if (number := _number(count)) is not None:

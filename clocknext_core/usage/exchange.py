@@ -15,7 +15,6 @@ _SHORTEST: Final = 8
 _FEWEST_DIGITS: Final = 10
 _PLACEHOLDERS: Final = ("fake", "dummy", "placeholder", "mock", "unknown", "undefined", "default", "example")
 """Words that are in no id that a server draws."""
-_NOTHING: Final = frozenset({"none", "null", "test", "id", "na", "n/a"})
 
 
 def is_trusted(response_id: str | None) -> bool:
@@ -29,8 +28,8 @@ def is_trusted(response_id: str | None) -> bool:
     text = response_id.strip().lower()
     bare = text.lstrip(ascii_lowercase)
     # What comes before the first dash tells whose it is: chatcmpl-, msg_.
-    bare = bare.lstrip("-_") if bare != text and bare[:1] in {"-", "_"} else text
-    if len(bare) < _SHORTEST or text in _NOTHING or any(word in text for word in _PLACEHOLDERS):
+    bare = bare.lstrip("-_") if bare[:1] in {"-", "_"} else text
+    if len(bare) < _SHORTEST or any(word in text for word in _PLACEHOLDERS):
         return False
     if len(set(bare) - {"-", "_"}) < 2:  # zeros all along
         return False
