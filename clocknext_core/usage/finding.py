@@ -227,10 +227,14 @@ def model_of(found: Found, nearest: Iterable[object]) -> str | None:
 
 def response_id_of(nearest: Iterable[object]) -> str | None:
     """Return the id of the response, as the nearest envelope names it; `None` where none does."""
-    ids = [text for holder in nearest if (text := text_of(holder, *_IDS)) is not None]
-    # LangChain makes ids of its own for messages; the provider's is in the metadata.
-    theirs = [each for each in ids if not each.startswith(("run-", "lc_"))]
-    return next(iter((*theirs, *ids)), None)
+    made_up: str | None = None
+    for holder in nearest:
+        text = text_of(holder, *_IDS)
+        # LangChain makes ids of its own for messages; the provider's is in the metadata.
+        if text is not None and not text.startswith(("run-", "lc_")):
+            return text
+        made_up = made_up or text
+    return made_up
 
 
 _PROVIDERS: Final = (
