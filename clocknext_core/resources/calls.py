@@ -1,6 +1,5 @@
 """A call to a model, as an integration sees it: who is billed is captured when it starts."""
 
-from collections import Counter
 from collections.abc import AsyncIterable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -62,7 +61,7 @@ class ModelCall:
         self._when_lost: str | None = None
         self._claims = iter((True,))
         self._answers = 0
-        self._billed_within: Counter[tuple[int, int]] = Counter()
+        self._billed_within: dict[tuple[int, int], int] = {}
         """Counts of what calls within this one billed: prompt and output."""
 
     def __deepcopy__(self, memo: object) -> "ModelCall":
@@ -220,7 +219,7 @@ class ModelCall:
             gathered = gathered._replace(reading=named(reading, self._model))
             # Layers lose ids and cache counts; a call within with the same counts is the same exchange.
             counts = (reading.tokens.input + (reading.tokens.cache or 0), reading.tokens.output)
-            if self._billed_within[counts] > 0:
+            if self._billed_within.get(counts, 0) > 0:
                 self._billed_within[counts] -= 1
                 gathered = Gathered(None, Unbilled(reason="seen_already", reading=reading))
             elif self._origin.attribution is not None:
@@ -231,7 +230,8 @@ class ModelCall:
         """Note a bill in the calls of the layers around this one."""
         outer = self._outer
         while outer is not None:
-            outer._billed_within[counts] += 1  # noqa: SLF001 - its own kind
+            billed = outer._billed_within  # noqa: SLF001 - its own kind
+            billed[counts] = billed.get(counts, 0) + 1
             outer = outer._outer  # noqa: SLF001
 
     def _next_origin(self) -> Origin:

@@ -279,14 +279,20 @@ class Metering(Resource[S]):
             exchange = self._exchange(
                 reading, attribution, model, attribution.fields() if given is None else given, origin
             )
-            with self._remembering(exchange, attribution.customer_id) as is_new:
-                result = self.runner.hold(exchange.encoded) if is_new else None
-            if result is not None:
-                self._forget_dropped(exchange, result)
+            if self._is_new(exchange, attribution.customer_id):
+                self._hold(exchange)
         except Exception as error:  # noqa: BLE001 - the user's request must not break over its metering
             detail = error.message if isinstance(error, ClockNextError) else type(error).__name__
             report = Unbilled(reason="unknown_shape", reading=reading, customer_id=customer_id, detail=detail)
             self._meter.report(report)
+
+    def _hold(self, exchange: _Exchange) -> None:
+        try:
+            result = self.runner.hold(exchange.encoded)
+        except BaseException:
+            self._meter.seen.forget(exchange.encoded.idempotency_key)
+            raise
+        self._forget_dropped(exchange, result)
 
     def _exchange(
         self,

@@ -6,14 +6,21 @@ that is larger than the prompt is not inside it, and a total adds up in one way 
 
 import operator
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import product
 from typing import Final, Literal, NamedTuple, TypeAlias, cast
 
-from clocknext_core.checks import check_int
+from clocknext_core.checks import MAX_INT, check_int
 from clocknext_core.errors import ValidationError, invalid
-from clocknext_core.usage.lookup import fields_of, first, get, is_holder, is_list, items_of, plain_name
+from clocknext_core.usage.lookup import (
+    fields_of,
+    first,
+    get,
+    is_holder,
+    is_list,
+    items_of,
+    may_have,
+    plain_name,
+)
 from clocknext_core.usage.roles import Name, Role, is_short, role_of
 
 Deciding: TypeAlias = Literal["total", "size", "names"]
@@ -72,9 +79,9 @@ def as_count(path: str, value: object) -> int:
     Raises:
         ValidationError: It is none, or not from 0 to 2^53-1; the message names the path.
     """
-    if type(value) is not int:
-        value = _whole(value)
-    return check_int(path, value, least=0)
+    if type(value) is int and 0 <= value <= MAX_INT:
+        return value
+    return check_int(path, _whole(value), least=0)
 
 
 def _whole(value: object) -> object:
@@ -100,26 +107,28 @@ def _whole(value: object) -> object:
 
 def _number(value: object) -> float | None:
     """Return a number that is no count to be checked; `None` for anything else, and for 0."""
+    if type(value) is int:
+        return value if value > 0 else None
     whole = _whole(value)
-    if isinstance(whole, bool) or not isinstance(whole, int | float) or not whole > 0:
+    if isinstance(whole, bool) or not isinstance(whole, (int, float)) or not whole > 0:
         return None
     return whole
 
 
-@dataclass(slots=True)
 class _Gathering:
     """The counts of one usage, as they are found."""
 
-    whole: dict[Role, int] = field(default_factory=dict[Role, int])
-    parts: dict[Role, int] = field(default_factory=dict[Role, int])
-    fields: list[Field] = field(default_factory=list[Field])
-    besides: set[Role] = field(default_factory=set[Role])
-    never_in_total: bool = False
-    flagged: list[tuple[str, float]] = field(default_factory=list[tuple[str, float]])
-    modal: dict[str, float] = field(default_factory=dict[str, float])
-    other: dict[str, int] = field(default_factory=dict[str, int])
-    unit: str | None = None
-    unmeasured: str | None = None
+    def __init__(self) -> None:
+        self.whole: dict[Role, int] = {}
+        self.parts: dict[Role, int] = {}
+        self.fields: list[Field] = []
+        self.besides: set[Role] = set()
+        self.never_in_total = False
+        self.flagged: list[tuple[str, float]] = []
+        self.usages: list[object] = []
+        self.other: dict[str, int] = {}
+        self.unit: str | None = None
+        self.unmeasured: str | None = None
 
     def get(self, role: Role) -> int | None:
         """Return the count of a role: the largest of its names, or its parts added up."""
@@ -152,12 +161,9 @@ def read_counts(usage: object, path: str = "response.usage") -> Counts:
     """
     counts = _of_one(usage, path)
     # Of Anthropic's iterations, compactions alone are not in the counts beside them.
-    compactions = [
-        (place, entry)
-        for place, entry in enumerate(items_of(get(usage, "iterations")))
-        if get(entry, "type") == "compaction"
-    ]
-    for place, entry in compactions:
+    for place, entry in enumerate(items_of(get(usage, "iterations"))):
+        if get(entry, "type") != "compaction":
+            continue
         more = _of_one(entry, f"{path}.iterations[{place}]")
         cache = None if counts.cache is None is more.cache else (counts.cache or 0) + (more.cache or 0)
         other = {
@@ -189,6 +195,7 @@ def _of_one(usage: object, path: str) -> Counts:
 
 def _gather(found: _Gathering, usage: object, path: str) -> None:
     """Sort the fields of a usage by role."""
+    found.usages.append(usage)
     for name, value in fields_of(usage).items():
         if value is None or type(value).__name__ == "Unset":
             continue
@@ -212,8 +219,8 @@ def _gather(found: _Gathering, usage: object, path: str) -> None:
             continue
         else:
             _take_other(found, meaning, where, name, value)
-        _note_modality(found, name, value)
-    _gather_native(found, usage, path)
+    if may_have(usage, _NATIVE):
+        _gather_native(found, usage, path)
     if found.get("output") is None:
         # Titan's answer has its count of output tokens with each result.
         for place, result in enumerate(items_of(get(usage, "results"))):
@@ -223,15 +230,18 @@ def _gather(found: _Gathering, usage: object, path: str) -> None:
                 found.put(where, Name("output", part=True), as_count(where, made))
 
 
+_NATIVES: Final[dict[str, Role]] = {
+    "native_tokens_prompt": "prompt",
+    "native_tokens_completion": "output",
+    "native_tokens_cached": "cached",
+    "native_tokens_reasoning": "reasoning",
+}
+_NATIVE: Final = frozenset(_NATIVES)
+
+
 def _gather_native(found: _Gathering, usage: object, path: str) -> None:
     """Take OpenRouter's native counts, which it bills, instead of those it makes to compare models."""
-    natives: tuple[tuple[str, Role], ...] = (
-        ("native_tokens_prompt", "prompt"),
-        ("native_tokens_completion", "output"),
-        ("native_tokens_cached", "cached"),
-        ("native_tokens_reasoning", "reasoning"),
-    )
-    for name, role in natives:
+    for name, role in _NATIVES.items():
         value = get(usage, name)
         if value is not None:
             found.whole.pop(role, None)
@@ -277,7 +287,7 @@ def _gather_details(found: _Gathering, side: Role, where: str, details: object) 
             if meaning.role == "reasoning" and prefix == "input_":
                 continue
             # Beside or inside by name is said of the usage; details are of a count, and so inside.
-            _take_count(found, meaning._replace(beside=False), at, value)
+            _take_count(found, meaning._replace(beside=False) if meaning.beside else meaning, at, value)
         elif meaning.role == "flagged" and (count := _number(value)) is not None:
             words = set(plain_name(name).split("_"))
             if words & {"cache", "caches"}:
@@ -301,6 +311,8 @@ def _note_modalities(found: _Gathering, side: Role, details: object) -> None:
 def _take_other(found: _Gathering, meaning: Name, where: str, name: str, value: object) -> None:
     """Note what is no count of tokens, where it is there: units, searches, requests without a count."""
     role = meaning.role
+    if name == "unit" and isinstance(value, str) and value.casefold() not in {"token", "tokens"}:
+        found.unit = where  # Langfuse's, which says what input and output count
     if role == "search" and is_holder(value):
         for inner, count in fields_of(value).items():
             if (number := _number(count)) is not None:
@@ -320,14 +332,14 @@ def _take_other(found: _Gathering, meaning: Name, where: str, name: str, value: 
         found.flagged.append((where, number))
 
 
-def _note_modality(found: _Gathering, name: str, value: object) -> None:
-    if _names_modality(name) and (number := _number(value)) is not None:
-        found.modal[plain_name(name)] = number
-
-
-@lru_cache(maxsize=512)
-def _names_modality(name: str) -> bool:
-    return not _MODALITIES.isdisjoint(plain_name(name).split("_"))
+def _modal(found: _Gathering) -> dict[str, float]:
+    """Return the counts of single modalities in the usages themselves."""
+    return {
+        plain_name(name): number
+        for usage in found.usages
+        for name, value in fields_of(usage).items()
+        if not _MODALITIES.isdisjoint(plain_name(name).split("_")) and (number := _number(value)) is not None
+    }
 
 
 def _settled(found: _Gathering, path: str) -> Counts:
@@ -398,8 +410,9 @@ def _placed(found: _Gathering, path: str, prompt: int, output: int, total: int |
     cached, written = found.get("cached") or 0, found.get("written") or 0
     reasoning, tools = found.get("reasoning") or 0, found.get("tools") or 0
     # A name of Anthropic's means their convention only beside their name for the prompt.
-    chat = any(f.role == "prompt" and "input" not in plain_name(f.path).split("_") for f in found.fields)
-    own = bool({"cached", "written"} & found.besides) and not chat
+    own = bool({"cached", "written"} & found.besides) and not any(
+        each.role == "prompt" and "input" not in plain_name(each.path).split("_") for each in found.fields
+    )
     usual = Placement(own, own, "reasoning" in found.besides)
     if found.never_in_total:
         return usual._replace(cached=True, written=True)
@@ -469,7 +482,7 @@ def _check_flagged(found: _Gathering, prompt: int, output: int, *, exact: bool) 
         if exact and fits:
             continue
         same = _PROMPT_WORDS if of_prompt else _OUTPUT_WORDS
-        alike = [count for name, count in found.modal.items() if set(name.split("_")) & same]
+        alike = [count for name, count in _modal(found).items() if set(name.split("_")) & same]
         if (of_prompt or of_output) and sum(alike) == (prompt if of_prompt else output):
             continue
         raise _unread(where)

@@ -3,12 +3,16 @@
 from collections.abc import Iterable
 from typing import Final
 
-from clocknext_core.usage.lookup import fields_of, first, get, is_holder, items_of
+from clocknext_core.usage.lookup import fields_of, first, get, is_holder, items_of, may_have
 
 _RUNNING: Final = frozenset(
     {"in_progress", "queued", "running", "requires_action", "pending", "validating", "finalizing"}
 )
-_UNFINISHED: Final = (None, "", "null", 0, "FINISH_REASON_UNSPECIFIED")
+_ENDS: Final = frozenset(
+    {"done", "partial", "output", "message_id", "stop_reason", "completionReason", "delta"}
+)
+"""Names that say, besides choices, whether a response goes on."""
+_UNFINISHED: Final = ("", "null", 0, "FINISH_REASON_UNSPECIFIED")
 
 
 def is_running(response: object) -> bool:
@@ -40,13 +44,15 @@ def _of_one(holder: object) -> str | None:
         return "it is the first event of a stream, whose output count has only begun"
     if isinstance(status, str) and status in _RUNNING:
         return f"its status is {status}"
+    for name in ("choices", "candidates"):
+        if any(is_holder(choice) and _is_open(choice) for choice in items_of(get(holder, name))):
+            return f"{name} has one without a finish reason"
+    if not may_have(holder, _ENDS):
+        return None
     if get(holder, "done") is False:
         return "done is false"
     if get(holder, "partial") is True:
         return "partial is true"
-    for name in ("choices", "candidates"):
-        if any(is_holder(choice) and _is_open(choice) for choice in items_of(get(holder, name))):
-            return f"{name} has one without a finish reason"
     output = get(holder, "output")  # DashScope's answer
     if get(output, "finish_reason") == "null" or any(map(_is_open, items_of(get(output, "choices")))):
         return "its output has no finish reason"
@@ -66,4 +72,4 @@ def _of_one(holder: object) -> str | None:
 
 def _is_open(choice: object) -> bool:
     reason = first(choice, "finish_reason", "finishReason")
-    return isinstance(reason, str | int | None) and reason in _UNFINISHED
+    return reason is None or (isinstance(reason, (str, int)) and reason in _UNFINISHED)

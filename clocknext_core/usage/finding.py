@@ -4,7 +4,18 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from clocknext_core.usage.counts import COUNTED
-from clocknext_core.usage.lookup import fields_of, first, get, is_holder, items_of, known, plain_name, text_of
+from clocknext_core.usage.lookup import (
+    fields_of,
+    first,
+    get,
+    is_holder,
+    items_of,
+    known,
+    may_have,
+    names_of,
+    plain_name,
+    text_of,
+)
 from clocknext_core.usage.roles import is_short, role_of
 
 _USAGES: Final = (
@@ -68,6 +79,7 @@ _STARTS: Final = frozenset({"prompt", "output", "total", "billed", "native"})
 """Roles that show that a thing is a usage, whatever it is called."""
 _NAMED: Final = frozenset({"unit", *COUNTED})
 """Roles that show it of a thing that is called one."""
+_SHOWING: Final = _STARTS | _NAMED | {"tokens"}
 
 
 class Found(NamedTuple):
@@ -117,16 +129,19 @@ def _enveloped(node: _Node, holders: tuple[object, ...]) -> Iterator[_Node]:
 
 def has_counts(value: object, *, is_named: bool = False) -> bool:
     """Return whether something has counts of tokens by its names; `is_named`: it is called a usage."""
-    for name, inner in fields_of(value).items():
+    for name in names_of(value):
         role = role_of(name).role
+        if role not in _SHOWING:
+            continue
+        inner = get(value, name)
         if is_short(name):
-            shows = is_named and (isinstance(inner, int | float) or is_holder(inner))
+            shows = is_named and (isinstance(inner, (int, float)) or is_holder(inner))
         elif role == "tokens":
             shows = is_holder(inner) and has_counts(inner)
         elif role in _STARTS:
             shows = is_named or not isinstance(inner, list)
         else:
-            shows = is_named and inner is not None and role in _NAMED
+            shows = is_named and inner is not None
         if shows:
             return True
     return False
@@ -179,26 +194,18 @@ _IDS: Final = (
 )
 
 
-def model_of(found: Found) -> str | None:
-    """Return which model answered, as the nearest envelope names it; `None` where none does."""
-    for holder in _nearest_first(found):
-        model = text_of(holder, *_MODELS)
-        if model is not None:
-            return model
-    router = get(get(found.holders[0], "trace"), "promptRouter")
-    invoked = text_of(router, "invokedModelId")
-    return None if invoked is None else invoked.rpartition("/")[2]
+def nearest_first(found: Found) -> tuple[object, ...]:
+    """List what may say who answered: the envelopes of a usage, and the responses beside them."""
+    holders = tuple(reversed(found.holders))
+    if not any(may_have(holder, _BESIDE) for holder in holders):
+        return holders
+    return tuple(_with_what_is_beside(found))
 
 
-def response_id_of(found: Found) -> str | None:
-    """Return the id of the response, as the nearest envelope names it; `None` where none does."""
-    ids = [text for holder in _nearest_first(found) if (text := text_of(holder, *_IDS)) is not None]
-    # LangChain makes ids of its own for messages; the provider's is in the metadata.
-    theirs = [each for each in ids if not each.startswith(("run-", "lc_"))]
-    return next(iter((*theirs, *ids)), None)
+_BESIDE: Final = frozenset({"response_metadata", "response", "ResponseMetadata"})
 
 
-def _nearest_first(found: Found) -> Iterator[object]:
+def _with_what_is_beside(found: Found) -> Iterator[object]:
     for holder in reversed(found.holders):
         yield holder
         for name in ("response_metadata", "response", "ResponseMetadata"):
@@ -207,10 +214,34 @@ def _nearest_first(found: Found) -> Iterator[object]:
                 yield beside
 
 
+def model_of(found: Found, nearest: Iterable[object]) -> str | None:
+    """Return which model answered, as the nearest envelope names it; `None` where none does."""
+    for holder in nearest:
+        model = text_of(holder, *_MODELS)
+        if model is not None:
+            return model
+    router = get(get(found.holders[0], "trace"), "promptRouter")
+    invoked = text_of(router, "invokedModelId")
+    return None if invoked is None else invoked.rpartition("/")[2]
+
+
+def response_id_of(nearest: Iterable[object]) -> str | None:
+    """Return the id of the response, as the nearest envelope names it; `None` where none does."""
+    made_up: str | None = None
+    for holder in nearest:
+        text = text_of(holder, *_IDS)
+        # LangChain makes ids of its own for messages; the provider's is in the metadata.
+        if text is not None and not text.startswith(("run-", "lc_")):
+            return text
+        made_up = made_up or text
+    return made_up
+
+
 _PROVIDERS: Final = (
     *("provider_name", "model_provider", "custom_llm_provider", "provider"),
     *("gen_ai.provider.name", "gen_ai.system"),
 )
+_PROVIDER: Final = frozenset(_PROVIDERS)
 _FAMILIES: Final = {
     "billed_units": "cohere",
     "prompt_eval_count": "ollama",
@@ -227,15 +258,17 @@ _FAMILIES: Final = {
 _ID_PREFIXES: Final = {"chatcmpl-": "openai", "resp_": "openai", "msg_": "anthropic", "gen-": "openrouter"}
 
 
-def provider_of(found: Found, response_id: str | None) -> str | None:
+def provider_of(found: Found, nearest: Iterable[object], response_id: str | None) -> str | None:
     """Return who answered, where the response says so or its names do; `None` where neither tells."""
-    for holder in _nearest_first(found):
-        provider = text_of(holder, *_PROVIDERS)
+    for holder in nearest:
+        provider = text_of(holder, *_PROVIDERS) if may_have(holder, _PROVIDER) else None
         if provider is not None:
             return provider
-    if get(found.holders[-1], "stopReason") is not None or get(found.holders[-1], "type") == "message":
-        return "bedrock" if get(found.holders[-1], "stopReason") is not None else "anthropic"
-    for name in fields_of(found.usage):
+    if get(found.holders[-1], "stopReason") is not None:
+        return "bedrock"
+    if get(found.holders[-1], "type") == "message":
+        return "anthropic"
+    for name in names_of(found.usage):
         family = _FAMILIES.get(plain_name(name))
         if family is not None:
             return family
@@ -248,15 +281,22 @@ def provider_of_id(response_id: str | None) -> str | None:
     return next((provider for prefix, provider in prefixes if (response_id or "").startswith(prefix)), None)
 
 
-def tier_of(found: Found) -> str | None:
+_LINE: Final = frozenset({"custom_id", "recordId", "key"})
+"""What a line of a batch has."""
+
+
+def tier_of(found: Found, nearest: Iterable[object]) -> str | None:
     """Return the service tier, as the response names it; `batch` for a line of a batch."""
     root = found.holders[0]
-    is_line = any(get(root, name) is not None for name in ("custom_id", "recordId"))
-    if is_line or (get(root, "key") is not None and get(root, "response") is not None):
+    is_line = may_have(root, _LINE) and (
+        first(root, "custom_id", "recordId") is not None
+        or (get(root, "key") is not None and get(root, "response") is not None)
+    )
+    if is_line or get(root, "object") == "batch":
         return "batch"
     if get(found.usage, "speed") == "fast":
         return "fast"
-    for holder in (found.usage, *_nearest_first(found)):
+    for holder in (found.usage, *nearest):
         tier = first(holder, "service_tier", "serviceTier", "traffic_type", "trafficType")
         name = tier if isinstance(tier, str) else text_of(tier, "type", "value")
         if name:

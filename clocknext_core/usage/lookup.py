@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple, TypeGuard, cast
 
 _LEAVES: Final = (str, bytes, bytearray, bool, int, float, complex, list, tuple, set, frozenset, type)
 _MAPPINGS: Final = (dict, Mapping)  # the first is a mapping too, and quicker to tell
+_LISTS: Final = (list, tuple)
 _PLAIN: Final = frozenset({str, int, dict, list, float, bool})
 _NO_NAMES: Final[dict[str, object]] = {}
 _MOST_NAMES: Final = 20
@@ -48,7 +49,7 @@ def _make_kind(cls: type[object]) -> _Kind:
     return _Kind(
         is_mapping,
         is_mapping or not is_leaf,
-        tuple(declared),
+        tuple(name for name in declared if not name.startswith("_")),
         frozenset(named) if "__pydantic_fields__" in named else None,
         "DESCRIPTOR" in named,
     )
@@ -80,17 +81,31 @@ def get(holder: Any, name: str) -> object:
     return None if type(value).__name__ == "Unset" else value
 
 
+def may_have(holder: Any, names: frozenset[str]) -> bool:
+    """Return whether a holder may have one of some names; of dicts and pydantic models it is known."""
+    cls = _type_of(holder)
+    if cls is dict:
+        return not names.isdisjoint(holder)
+    attributes = _kind_of(cls).attributes
+    if attributes is None:
+        return True
+    extra: dict[str, object] = getattr(holder, "__pydantic_extra__", None) or _NO_NAMES
+    return not (
+        names.isdisjoint(holder.__dict__) and names.isdisjoint(attributes) and names.isdisjoint(extra)
+    )
+
+
 def _present(holder: Any, names: tuple[str, ...]) -> Iterable[str]:
     """Leave out the names that a dict or a pydantic model does not have; others have to be asked."""
     cls = _type_of(holder)
     if cls is dict:
-        return [name for name in names if name in holder]
+        return filter(holder.__contains__, names)
     attributes = _kind_of(cls).attributes
     if attributes is None:
         return names
     own: dict[str, object] = holder.__dict__
     extra: dict[str, object] = getattr(holder, "__pydantic_extra__", None) or _NO_NAMES
-    return [name for name in names if name in own or name in extra or name in attributes]
+    return (name for name in names if name in own or name in extra or name in attributes)
 
 
 def known(holder: object, names: tuple[str, ...]) -> Iterator[tuple[str, object]]:
@@ -121,7 +136,7 @@ def text_of(holder: object, *names: str) -> str | None:
 
 def is_list(value: object) -> TypeGuard[Sequence[object]]:
     """Return whether a value is a list or a tuple."""
-    return isinstance(value, list | tuple)
+    return isinstance(value, _LISTS)
 
 
 def items_of(value: object) -> list[object]:
@@ -158,14 +173,23 @@ def fields_of(holder: object) -> dict[str, object]:
     return {name: get(holder, name) for name in names if not name.startswith("_")}
 
 
+def names_of(holder: object) -> Iterable[str]:
+    """List the names that `fields_of` does, and more quickly; a private one may be among them."""
+    kind = _kind_of(_type_of(holder))
+    if kind.attributes is None:
+        return fields_of(holder)
+    extra: dict[str, object] = getattr(holder, "__pydantic_extra__", None) or _NO_NAMES
+    return (*holder.__dict__, *extra, *kind.declared)
+
+
 def _fields_of_model(holder: Any, kind: _Kind) -> dict[str, object]:
     """List the names of a pydantic model; its own and extra values are there to be taken."""
-    fields = {name: get(holder, name) for name in kind.declared if not name.startswith("_")}
-    extra: dict[str, object] = getattr(holder, "__pydantic_extra__", None) or _NO_NAMES
-    for values in (holder.__dict__, extra):
+    fields = {name: get(holder, name) for name in kind.declared}
+    extra: dict[str, object] | None = getattr(holder, "__pydantic_extra__", None)
+    for values in (holder.__dict__, extra) if extra else (holder.__dict__,):
         for name, value in values.items():
-            if not name.startswith("_"):
-                fields[name] = get(holder, name) if type(value) not in _PLAIN else value
+            if name[:1] != "_":
+                fields[name] = value if value is None or type(value) in _PLAIN else get(holder, name)
     return fields
 
 

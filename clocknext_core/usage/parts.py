@@ -5,7 +5,7 @@ from typing import Final, NamedTuple, cast
 
 from clocknext_core.errors import invalid
 from clocknext_core.usage.finding import usages_in
-from clocknext_core.usage.lookup import fields_of, get, is_holder, is_list, items_of, text_of
+from clocknext_core.usage.lookup import fields_of, get, is_list, text_of
 from clocknext_core.usage.roles import role_of
 
 
@@ -46,56 +46,56 @@ def parts_of(result: object) -> list[Part]:
 
 
 def _parts(result: object, path: str, depth: int) -> Iterator[Part]:
-    if depth == 0 or result is None:
+    if depth == 0:
         return
     if is_list(result):
-        for place, item in enumerate(items_of(result)):
+        for place, item in enumerate(result):
             yield from _item(item, f"{path}[{place}]", depth - 1)
-        return
-    if not is_holder(result):
-        return
-    by_model = _by_model(result)
-    if by_model:
+    elif by_model := _by_model(result):
         yield from by_model
-        return
+    elif inner := _inner_of(result):
+        yield from _parts(inner.value, path + inner.path, depth - inner.levels)
+    elif isinstance(result, Mapping):  # LangGraph's updates and Haystack's results: a mapping for each node
+        for name, value in fields_of(cast("Mapping[str, object]", result)).items():
+            if isinstance(value, Mapping):
+                yield from _parts(cast("object", value), f"{path}.{name}", depth - 1)
+
+
+class _Inner(NamedTuple):
+    """What has the responses of a result."""
+
+    value: object
+    path: str
+    levels: int = 1
+
+
+def _inner_of(result: object) -> _Inner | None:
     # Pydantic AI: the messages of this run, without the history it was given.
     for name in ("new_messages", "get_lm_usage"):
         method = get(result, name)
         if callable(method):
-            yield from _parts(method(), f"{path}.{name}()", depth - 1)
-            return
+            return _Inner(method(), f".{name}()")
     for name in _LISTS:
         items = get(result, name)
         if is_list(items):
-            yield from _parts(items, f"{path}.{name}", depth)
-            return
+            return _Inner(items, f".{name}", levels=0)
     for name in ("memory", "dest"):  # smolagents' agent, google-genai's batch job
         inner = get(result, name)
         if inner is not None:
-            yield from _parts(inner, f"{path}.{name}", depth - 1)
-            return
-    if isinstance(result, Mapping):  # LangGraph's updates and Haystack's results: a mapping for each node
-        for name, inner in fields_of(cast("Mapping[str, object]", result)).items():
-            if isinstance(inner, Mapping):
-                yield from _parts(cast("object", inner), f"{path}.{name}", depth - 1)
+            return _Inner(inner, f".{name}")
+    return None
 
 
 def _item(item: object, path: str, depth: int) -> Iterator[Part]:
-    if is_list(item):  # generations of one prompt
-        yield from _parts(item, path, depth)
+    if get(item, "partial") is True:  # ADK repeats what partial events had
         return
-    if not is_holder(item) or get(item, "partial") is True:  # ADK repeats what partial events had
-        return
-    names = fields_of(item)
-    if "content" in names and "message_id" in names and "usage" in names:
+    if {"content", "message_id", "usage"} <= fields_of(item).keys():
         return  # a step of the Claude Agent SDK: the ResultMessage has the counts
     output = get(item, "model_output_message")  # smolagents drops cached tokens; the raw response has them
-    raw = get(output, "raw")
     message = get(item, "message")
-    for candidate in (raw, item, message):
-        if candidate is not None and next(usages_in(candidate), None) is not None:
-            by_model = _by_model(candidate)
-            yield from by_model or [Part(candidate)]
+    for candidate in (get(output, "raw"), item, message):
+        if next(usages_in(candidate), None) is not None:
+            yield from _by_model(candidate) or [Part(candidate)]
             return
     if _is_answer(item) or _is_answer(message):
         raise invalid(
@@ -117,10 +117,10 @@ def _by_model(result: object) -> list[Part]:
     for holder in (*(get(result, name) for name in _BY_MODEL), result):
         if isinstance(holder, Mapping):
             usages = fields_of(cast("Mapping[str, object]", holder))
-            if usages and not _NOT_MODELS & {*usages} and all(map(_is_usage, usages.values())):
+            if not _NOT_MODELS & {*usages} and all(map(_is_usage, usages.values())):
                 return [Part(usage, model) for model, usage in usages.items()]
     return []
 
 
 def _is_usage(value: object) -> bool:
-    return is_holder(value) and any(role_of(name).role == "prompt" for name in fields_of(value))
+    return any(role_of(name).role == "prompt" for name in fields_of(value))

@@ -8,7 +8,7 @@ from typing import Final
 from clocknext_core.errors import ValidationError
 from clocknext_core.tokens import Tokens
 from clocknext_core.usage.counts import Counts, Field, Placement
-from clocknext_core.usage.finding import model_of, provider_of, response_id_of, tier_of
+from clocknext_core.usage.finding import model_of, nearest_first, provider_of, response_id_of, tier_of
 from clocknext_core.usage.response import count_tokens
 
 NOTHING_ELSE: Final[Mapping[str, int]] = MappingProxyType({})
@@ -83,14 +83,15 @@ def explain(response: object) -> Explanation:
 
 def _read(response: object, *, must_be_final: bool = True) -> tuple[Reading, Counts]:
     found, counts, is_final = count_tokens(response, must_be_final=must_be_final)
-    response_id = response_id_of(found)
+    nearest = nearest_first(found)
+    response_id = response_id_of(nearest)
     reading = Reading(
         tokens=Tokens(input=counts.input, output=counts.output, cache=counts.cache),
-        model=model_of(found),
+        model=model_of(found, nearest),
         response_id=response_id,
-        provider=provider_of(found, response_id),
+        provider=provider_of(found, nearest, response_id),
         is_final=is_final,
-        tier=tier_of(found),
+        tier=tier_of(found, nearest),
         other=counts.other or NOTHING_ELSE,
     )
     return reading, counts

@@ -6,7 +6,16 @@ from clocknext_core.errors import ValidationError, invalid
 from clocknext_core.usage.counts import IN_ANOTHER_UNIT, Counts, read_counts
 from clocknext_core.usage.finality import why_unfinished
 from clocknext_core.usage.finding import Found, unknown_usage, usages_in
-from clocknext_core.usage.lookup import describe, fields_of, first, get, is_holder, is_list, items_of
+from clocknext_core.usage.lookup import (
+    describe,
+    fields_of,
+    first,
+    get,
+    is_holder,
+    is_list,
+    items_of,
+    may_have,
+)
 from clocknext_core.usage.parts import parts_of
 from clocknext_core.usage.roles import role_of
 
@@ -83,6 +92,8 @@ def _check_one_request(response: object) -> None:
         raise invalid("response", f"is a list, not a response: {_ALL}")
     if get(response, "object") == "response.input_tokens":
         raise invalid("response", "is a count of tokens before a call: give the response of the call itself")
+    if not may_have(response, _TELLING):
+        return
     history = items_of(
         first(response, "automatic_function_calling_history", "automaticFunctionCallingHistory")
     )
@@ -113,6 +124,15 @@ def _check_one_request(response: object) -> None:
         and get(get(response, "response"), "usage") is None
     ):
         raise invalid("response", "is a failure without usage, which costs nothing")
+
+
+_TELLING: Final = frozenset(
+    {
+        *("automatic_function_calling_history", "automaticFunctionCallingHistory", "current_agent_name"),
+        *("steps", "custom_id", "type"),
+    }
+)
+"""Names of what may be of several requests, or of none that costs anything."""
 
 
 def _has_call(content: object) -> bool:

@@ -12,7 +12,7 @@ from clocknext_core.tokens import Tokens, TokensLike
 from clocknext_core.usage.attribution import Unbilled
 from clocknext_core.usage.counts import COUNTED
 from clocknext_core.usage.finding import provider_of_id
-from clocknext_core.usage.lookup import fields_of, first, get, is_holder, is_list, items_of, text_of
+from clocknext_core.usage.lookup import fields_of, first, get, is_holder, is_list, items_of, may_have, text_of
 from clocknext_core.usage.reading import Reading, read_so_far
 from clocknext_core.usage.roles import role_of
 
@@ -79,9 +79,11 @@ def check_abort_policy(policy: object) -> AbortPolicy:
     raise invalid("on_abort", f'must be "partial", a Drain or a function, not {type(policy).__name__}')
 
 
+_TEXTS: Final = (str, bytes, bytearray)
 _FEW: Final = 3
 _USAGES: Final = ("usage", "usage_metadata", "usageMetadata")
 """In the last chunk of OpenAI and Mistral, in every chunk of Gemini."""
+_ENVELOPED: Final = frozenset({*_USAGES, "meta"})
 _LOOKED_AT: Final = frozenset(
     {
         *_USAGES,
@@ -166,7 +168,7 @@ class Gatherer:
             self._problem = f"a chunk could not be read: {type(error).__name__}"
 
     def _take(self, chunk: object) -> None:
-        if isinstance(chunk, bytes | bytearray | str):
+        if isinstance(chunk, _TEXTS):
             self._take_text(chunk)
             return
         if not self._knows_names:
@@ -179,7 +181,7 @@ class Gatherer:
     def _take_field(self, chunk: object, name: str, value: object) -> bool:
         """Take what a field of a chunk has to say; return whether it had the usage."""
         if name == "choices":  # Kimi's last chunk has the usage in its choice
-            had = bool(is_list(value) and value and _has_field(value[0]))
+            had = bool(is_list(value) and value and may_have(value[0], _ENVELOPED) and _has_field(value[0]))
         elif name in {"data", "delta"}:  # envelopes that many chunks have
             had = _has_field(value)
         elif name == "chunk":  # Bedrock's InvokeModelWithResponseStream
@@ -337,7 +339,7 @@ _NOT_ASKED: Final = (
 def _has_field(holder: object) -> bool:
     """Return whether an envelope has usage in it."""
     names = looked_at(holder)
-    return any(name in names and get(holder, name) is not None for name in (*_USAGES, "meta"))
+    return any(name in names and get(holder, name) is not None for name in _ENVELOPED)
 
 
 def _reason(choice: object) -> object:

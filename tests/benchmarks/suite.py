@@ -7,6 +7,7 @@ from tests.benchmarks import (
     distance,
     holding,
     idling,
+    metering,
     outboxes,
     recording,
     scheduling,
@@ -17,6 +18,7 @@ from tests.benchmarks.setting import Benchmark
 
 BENCHMARKS: Mapping[str, Benchmark] = {
     "recording": recording.measure,
+    "metering": metering.measure,
     "draining": delivering.measure_draining,
     "awaited": delivering.measure_awaited,
     "tls": distance.measure_tls,

@@ -17,7 +17,8 @@ import pytest
 from clocknext_core import Unbilled
 from clocknext_core.usage.streams import Drain
 from clocknext_transports import ClockNext
-from clocknext_transports.emulator import Completion, ModelServer
+from clocknext_transports.emulator import Catalogue, Completion, Ledger, Model, ModelServer, emulator
+from clocknext_transports.emulator.books.catalogue import DEFAULT_MODELS
 from tests.integrations.adapters import (
     MESSAGES,
     AnthropicSync,
@@ -374,6 +375,29 @@ def test_trap_9_a_background_response_is_billed_once_to_whom_it_was_begun_for(
     (log,) = billed()
     assert (log.member, log.input_tokens, log.output_tokens) == ("first@b.c", 12, 7)
     assert {*reasons(reports)} <= {"seen_already"}
+
+
+def test_trap_9_the_lines_of_a_batch_are_billed_once_each_under_the_price_of_batches() -> None:
+    half = Model("gpt-4o-batch", input=1.25, output=5, cache=0.625, provider="openai")
+    usage = {"prompt_tokens": 12, "completion_tokens": 7, "total_tokens": 19}
+    lines = [
+        {
+            "custom_id": f"request-{number}",
+            "response": {
+                "status_code": 200,
+                "body": {"id": f"chatcmpl-7f3a00c0ffe{number}", "model": "gpt-4o-2024-08-06", "usage": usage},
+            },
+        }
+        for number in range(2)
+    ]
+    with emulator(Ledger(Catalogue(models=(*DEFAULT_MODELS, half)))) as service:
+        with ClockNext(service.api_key, base_url=service.url) as cnk:
+            for line in (*lines, lines[0]):  # a file of results is read more than once
+                cnk.signals.from_response(
+                    line, model="gpt-4o-batch", customer_id="cus_123", key="chat_credit"
+                )
+        assert [log.model for log in service.ledger.signals] == ["gpt-4o-batch"] * 2
+        assert [log.custom for log in service.ledger.signals] == [{"usage": {"tier": "batch"}}] * 2
 
 
 # 10. Helpers that escape wrappers

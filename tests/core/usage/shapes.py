@@ -1492,6 +1492,64 @@ SHAPES = [
         source="https://langfuse.com/docs/observability/features/token-and-cost-tracking",
     ),
     shape(
+        "langfuse-usage-in-characters",
+        {"model": "gpt-4o", "usage": {"input": 10, "output": 5, "total": 15, "unit": "CHARACTERS"}},
+        says="response.usage.unit: is a count in another unit",
+        source="https://langfuse.com/docs/observability/features/token-and-cost-tracking",
+    ),
+    shape(
+        "langchain4j",
+        {
+            "metadata": {
+                "id": "chatcmpl-1",
+                "modelName": "gpt-4o",
+                "tokenUsage": {"inputTokenCount": 12, "outputTokenCount": 5, "totalTokenCount": 17},
+            }
+        },
+        tokens=Tokens(input=12, output=5),
+        id="chatcmpl-1",
+        model="gpt-4o",
+        source="https://docs.langchain4j.dev/tutorials/response-metadata",
+    ),
+    shape(
+        "dashscope-explicit-cache",
+        chat(
+            {
+                "prompt_tokens": 1500,
+                "completion_tokens": 10,
+                "total_tokens": 1510,
+                "prompt_tokens_details": {
+                    "cache_creation": {"ephemeral_5m_input_tokens": 1400},
+                    "cache_creation_input_tokens": 1400,
+                    "cache_type": "ephemeral",
+                    "cached_tokens": 0,
+                },
+            }
+        ),
+        tokens=Tokens(input=1500, output=10, cache=0),
+        other={"cache_write_tokens": 1400},
+        source="https://help.aliyun.com/zh/model-studio/context-cache",
+    ),
+    shape(
+        "bedrock-converse-with-both-names-for-the-cache",
+        {
+            "output": {},
+            "stopReason": "end_turn",
+            "usage": {
+                "inputTokens": 30,
+                "outputTokens": 10,
+                "totalTokens": 540,
+                "cacheReadInputTokenCount": 500,
+                "cacheReadInputTokens": 500,
+                "cacheWriteInputTokenCount": 0,
+                "cacheWriteInputTokens": 0,
+            },
+        },
+        tokens=Tokens(input=30, output=10, cache=500),
+        provider="bedrock",
+        source="https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_TokenUsage.html",
+    ),
+    shape(
         "opentelemetry-attributes",
         {
             "gen_ai.usage.input_tokens": 100,
@@ -1862,6 +1920,24 @@ SHAPES = [
         source="https://platform.openai.com/docs/api-reference/evals/run-object",
     ),
     # Envelopes
+    shape(
+        "openai-batch",
+        {
+            "id": "batch_1",
+            "object": "batch",
+            "status": "completed",
+            "model": "gpt-4o-2024-08-06",
+            "usage": {
+                "input_tokens": 2006,
+                "input_tokens_details": {"cached_tokens": 1920},
+                "output_tokens": 300,
+                "total_tokens": 2306,
+            },
+        },
+        tokens=Tokens(input=86, output=300, cache=1920),
+        tier="batch",
+        source="https://platform.openai.com/docs/api-reference/batch/object",
+    ),
     shape(
         "openai-batch-line",
         {

@@ -174,3 +174,9 @@ def test_a_group_has_its_total_and_its_details() -> None:
     )
     assert (counts.input + (counts.cache or 0), counts.output, counts.cache) == (10, 3, 4)
     assert counts.other == {"output_audio": 2}
+
+
+@pytest.mark.parametrize("unit", ["TOKENS", "token", None, 3])
+def test_a_unit_of_tokens_changes_nothing(unit: object) -> None:
+    counts = read_counts({"input": 10, "output": 5, "total": 15, "unit": unit})
+    assert (counts.input, counts.output) == (10, 5)

@@ -55,6 +55,18 @@ def key(read: Reading, who: Attribution = WHO, origin: Origin | None = None) -> 
         ("null", False),
         ("00000000-0000-0000-0000-000000000000", False),
         ("resp_placeholder_abcdef", False),
+        ("abcdefgh", True),
+        ("abcdefg", False),
+        ("chatcmpl-123456a", False),
+        ("chatcmpl-1234567a", True),
+        ("chatcmpl_1234567", False),
+        ("msg_-_1234567", False),
+        ("MSG-1234567A", True),
+        ("chatcmpl-123456789", False),
+        ("chatcmpl-1234567890", True),
+        ("0a0a0a0a0a", True),
+        ("x-00000000_00000000", False),
+        (" Example-1234567a ", False),
     ],
 )
 def test_ids_that_tell_a_response_from_others(response_id: str | None, expected: bool) -> None:
@@ -101,6 +113,7 @@ def test_the_counts_join_where_the_id_is_not_trusted() -> None:
     assert first == key(reading("chatcmpl-1", model="other"))
     assert first == key(reading("chatcmpl-1"))
     assert key(reading("chatcmpl-1", cache=None)) == key(reading("chatcmpl-1", cache=0))
+    assert key(reading("chatcmpl-1", cache=None)) != key(reading("chatcmpl-1", cache=1))
     others = [
         key(reading("chatcmpl-2")),
         key(reading("")),

@@ -1,11 +1,13 @@
 """Results of runs: one reading a request, whatever the framework calls it."""
 
+from collections.abc import Callable
 from types import SimpleNamespace as Thing
 from typing import cast
 
 import pytest
 
 from clocknext_core import Tokens, ValidationError
+from clocknext_core.usage.parts import Part, parts_of
 from clocknext_core.usage.reading import Reading, read
 from clocknext_core.usage.runs import explanations, readings
 from tests.core.usage.shapes import CHAT_USAGE, chat, message, response
@@ -334,3 +336,91 @@ def test_every_request_is_explained() -> None:
     (refused,) = explanations([silent])
     assert refused.reading is None
     assert "without usage" in (refused.error or "")
+
+
+SILENT: dict[str, object] = {"type": "ai", "content": "", "response_metadata": {"model": "llama3"}}
+"""A model's answer without usage, as LangChain has them of Ollama."""
+
+
+@pytest.mark.parametrize(
+    ("result", "path"),
+    [
+        ([SILENT], "result[0]"),
+        (Thing(new_messages=lambda: [SILENT]), "result.new_messages()[0]"),
+        (Thing(get_lm_usage=lambda: {"messages": [SILENT]}), "result.get_lm_usage().messages[0]"),
+        (Thing(memory=Thing(steps=[SILENT])), "result.memory.steps[0]"),
+        (Thing(dest=Thing(inlined_responses=[SILENT])), "result.dest.inlined_responses[0]"),
+        ({"agent": {"messages": [SILENT]}}, "result.agent.messages[0]"),
+        ({"generations": [[{"message": SILENT}]]}, "result.generations[0][0]"),
+        ([{"agent": {"messages": [ai(1, 1), SILENT]}}], "result[0].agent.messages[1]"),
+        ([{"content": "", "message_id": "m", "kind": "response"}], "result[0]"),
+    ],
+)
+def test_an_answer_without_usage_is_found_wherever_it_is(result: object, path: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        readings(result)
+    assert caught.value.message == (
+        f"{path}: is a model's answer without usage: have the framework ask for it (LangChain's streams: "
+        "stream_usage=True), or record its requests as they are made"
+    )
+
+
+def node(inner: object) -> object:
+    return {"node": inner}
+
+
+def nested_list(inner: object) -> object:
+    return [inner]
+
+
+def with_messages(inner: object) -> object:
+    return Thing(new_messages=lambda: inner)
+
+
+def with_memory(inner: object) -> object:
+    return Thing(memory=inner)
+
+
+def with_job(inner: object) -> object:
+    return Thing(dest=inner)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "innermost", "levels"),
+    [
+        (node, {"messages": [ai(10, 2)]}, 3),
+        (nested_list, ai(10, 2), 4),
+        (with_messages, [ai(10, 2)], 3),
+        (with_memory, {"steps": [ai(10, 2)]}, 3),
+        (with_job, [ai(10, 2)], 3),
+    ],
+)
+def test_a_run_is_looked_into_four_levels_deep(
+    wrap: Callable[[object], object], innermost: object, levels: int
+) -> None:
+    result = innermost
+    for _ in range(levels):
+        result = wrap(result)
+    assert [each.tokens for each in readings(result)] == [Tokens(input=10, output=2)]
+    with pytest.raises(ValidationError):
+        readings(wrap(result))
+
+
+@pytest.mark.parametrize("missing", ["content", "message_id"])
+def test_a_step_of_the_claude_agent_is_known_by_three_names(missing: str) -> None:
+    step: dict[str, object] = {
+        "content": "",
+        "message_id": "m",
+        "usage": {"input_tokens": 3, "output_tokens": 1},
+    }
+    last = {"usage": {"input_tokens": 9, "output_tokens": 4}}
+    assert [each.tokens.input for each in readings([step, last])] == [9]
+    del step[missing]
+    assert [each.tokens.input for each in readings([step, last])] == [3, 9]
+
+
+def test_a_usage_for_each_model_is_told_from_a_mapping_of_other_things() -> None:
+    both = {"m1": {"input_tokens": 5, "output_tokens": 1}, "m2": {"input_tokens": 6, "output_tokens": 2}}
+    assert parts_of({"model_usage": both}) == [Part(usage, model) for model, usage in both.items()]
+    for no_sums in ({**both, "note": {"x": 1}}, {**both, "note": 3}, Thing(**both)):
+        assert parts_of({"model_usage": no_sums}) == []
