@@ -1,7 +1,7 @@
 """Deliver held signals when the process ends and their client was not closed.
 
 They are delivered if that takes no longer than `EXIT_TIMEOUT`, all clients together, and reported if not. One
-handler serves all clients. Python 3.12 starts no thread any more by then, so the thread that runs the handlers
+handler serves all clients. Python 3.12 starts no more threads by then, so the thread that runs the handlers
 does its part of the work.
 """
 
