@@ -307,7 +307,7 @@ class Driver(ABC, Generic[B]):
 
     def _has_started(self) -> None:
         """Take part in the interpreter's exit, from when the background starts."""
-        process_exit.register(self)
+        process_exit.register(self, self.engine.config.origin.host)
 
     def _has_ended(self) -> None:
         """Take no part in it any more."""

@@ -1,8 +1,8 @@
 """Deliver held signals when the process ends and their client was not closed.
 
 They are delivered if that takes no longer than `EXIT_TIMEOUT`, all clients together, and reported if not. One
-handler serves all clients. By then no thread can be started any more (Python 3.12 and later), so the thread
-that runs the handlers does its part of the work.
+handler serves all clients. Python 3.12 starts no more threads by then, so the thread that runs the handlers
+does its part of the work.
 """
 
 import atexit
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 from clocknext_transports.process import fork as forks
+from clocknext_transports.process import lookups
 from clocknext_transports.process.log import logger
 
 EXIT_TIMEOUT = 5.0
@@ -47,9 +48,15 @@ class _Registry:
         self._child: int | None = None
         """The process in which multiprocessing calls `drain` at its end."""
 
-    def register(self, driver: Driver) -> None:
-        """Remember a driver, strongly: it may outlive its client."""
+    def register(self, driver: Driver, host: str) -> None:
+        """Remember a driver, strongly: it may outlive its client.
+
+        Args:
+            driver: The driver.
+            host: Where it sends to.
+        """
         self._drivers[driver] = None
+        lookups.stand_by(host)
         # Anew each time: before a handler that was registered earlier, which may end what a hook uses.
         atexit.unregister(self.drain)
         atexit.register(self.drain)
@@ -63,7 +70,10 @@ class _Registry:
 
     def unregister(self, driver: Driver) -> None:
         """Forget a driver that holds nothing any more."""
-        self._drivers.pop(driver, None)
+        if driver in self._drivers:
+            del self._drivers[driver]
+            if not self._drivers:
+                lookups.stand_down()
 
     def drain(self) -> None:
         """Deliver what is held, and report what can't be."""
@@ -105,8 +115,8 @@ def _is_interrupted() -> bool:
 
 
 _registry = _Registry()
-register: Callable[[Driver], None] = _registry.register
-unregister: Callable[[Driver], None] = _registry.unregister
+register: Callable[[Driver, str], None] = _registry.register
+unregister: Callable[[Driver, str], None] = _registry.unregister
 drain: Callable[[], None] = _registry.drain
 """Delivers what all clients of this process hold, and closes them: for hosts that leave by `os._exit`."""
 forks.register_global(_registry.forget)

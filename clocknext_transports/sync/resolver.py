@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from clocknext_core import Origin
 from clocknext_transports.http11.race import Address
+from clocknext_transports.process import lookups
 from clocknext_transports.process.interrupts import let_pass
 
 Addresses: TypeAlias = Sequence[Address]
@@ -47,7 +48,10 @@ class Resolver:
             threading.Thread(target=look_up, name="clocknext look-up", daemon=True).start()
         except RuntimeError:
             # The interpreter is shutting down and starts no thread. An old address beats an endless wait.
-            return self._known.get(origin) or _addresses(origin)
+            if origin in self._known:
+                return self._known[origin]
+            if not lookups.hand_over(look_up):
+                return _addresses(origin)
         try:
             outcome = outcomes.get(timeout=timeout)
         except queue.Empty:

@@ -3,15 +3,20 @@
 import math
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Self, cast, final
+from typing import Self, TypeVar, cast, final
 
 import trio
 
-from clocknext_core import EncodedSignal, Engine, FlushReport, TrackResult
+from clocknext_core import EncodedSignal, Engine, FlushReport, Operation, TrackResult
 from clocknext_transports.loops.calls import Transport
 from clocknext_transports.loops.client import LoopClient
 from clocknext_transports.trio.driver import Driver
 from clocknext_transports.trio.transport import NativeTransport
+
+T = TypeVar("T")
+
+_uninterrupted = trio.lowlevel.enable_ki_protection
+"""Has trio raise `KeyboardInterrupt` where a method waits, and not in the midst of a step of the machine."""
 
 
 @final
@@ -40,6 +45,7 @@ class TrioClockNext(LoopClient[Driver]):
                 "AsyncClockNext."
             )
 
+    @_uninterrupted
     async def __aenter__(self) -> Self:
         self._check_world()
         driver = self._driver
@@ -49,6 +55,7 @@ class TrioClockNext(LoopClient[Driver]):
         driver.background.start(await block.__aenter__())
         return self
 
+    @_uninterrupted
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -67,6 +74,16 @@ class TrioClockNext(LoopClient[Driver]):
             except BaseExceptionGroup as group:  # a Ctrl-C that struck a background task
                 raise _single(group) from None
 
+    @_uninterrupted
+    async def run(self, operation: Operation[T], /) -> T:
+        """Carry out an operation, one of the resources' or your own, and return its result.
+
+        Raises:
+            ClockNextError: It failed; which class tells why.
+        """
+        return await super().run(operation)
+
+    @_uninterrupted
     async def record(self, encoded: EncodedSignal, wait: bool | None = None, /) -> TrackResult:
         """Buffer a signal, or send it and wait, as `signals.track` does.
 
@@ -82,6 +99,7 @@ class TrioClockNext(LoopClient[Driver]):
         await trio.lowlevel.cancel_shielded_checkpoint()  # it was recorded: too late to be cancelled
         return result
 
+    @_uninterrupted
     async def flush(self, timeout: float | None = None) -> FlushReport:
         """Send everything held, wait for it, and report how it ended; see `AsyncClockNext.flush`.
 
@@ -92,6 +110,7 @@ class TrioClockNext(LoopClient[Driver]):
         self._check_may_send()
         return await super().flush(timeout)
 
+    @_uninterrupted
     async def close(self, timeout: float | None = None) -> FlushReport:
         """Refuse new signals, send everything held, wait for it, and end everything in the background.
 
@@ -121,10 +140,12 @@ class TrioClockNext(LoopClient[Driver]):
 def _single(error: BaseException) -> BaseException:
     """Return what a group holds where it is one exception, as `except KeyboardInterrupt` expects it.
 
-    The nurseries of the client are no concern of its user, nor are their groups.
+    The nurseries of the client are no concern of its user, nor are their groups. Beside another exception a
+    `trio.Cancelled` says nothing: the other one ends the cancelled scope as well.
     """
     while isinstance(error, BaseExceptionGroup):
         group = cast("BaseExceptionGroup[BaseException]", error)
+        group = group.split(trio.Cancelled)[1] or group
         if len(group.exceptions) != 1:
             return group
         error = group.exceptions[0]

@@ -99,6 +99,12 @@ class Tasks(tasks.Tasks):
             self._scope = None
         await self._on_end(True)  # noqa: FBT003 - cancelled
 
+    @trio.lowlevel.enable_ki_protection  # the machine does not survive an exception in the midst of a step
+    async def send(self, transmit: Transmit) -> None:
+        """Carry an attempt out; cancelled, take it back. A Ctrl-C goes to the main task."""
+        await super().send(transmit)
+
+    @trio.lowlevel.enable_ki_protection
     async def _work(self, scope: trio.CancelScope) -> None:
         """Serve, until the outbox has closed."""
         with scope:

@@ -8,8 +8,8 @@ from typing import Any
 from clocknext_core import BatchPolicy
 from clocknext_transports import AsyncClockNext, ClockNext
 
-# So long an interval that what is held at the end is sent at the end, or not at all.
-BATCH = BatchPolicy(max_interval=float(os.environ.get("INTERVAL", "600")))
+# So large a batch, and so long an interval, that what is held at the end is sent at the end, or not at all.
+BATCH = BatchPolicy(max_size=1000, max_interval=float(os.environ.get("INTERVAL", "600")))
 KEY, URL = os.environ["KEY"], os.environ["URL"]
 
 client = ClockNext(KEY, base_url=URL, batch=BATCH)
@@ -17,9 +17,15 @@ client = ClockNext(KEY, base_url=URL, batch=BATCH)
 
 
 def wsgi(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
-    """Record a signal whose key is the path, and answer with the process's number."""
+    """Record a signal whose key is the path, and answer with the process's number.
+
+    If the query names a FIFO, the answer comes when somebody has opened that to write.
+    """
     key = str(environ["PATH_INFO"]).strip("/")
     client.signals.wallet(customer_id="cus_123", model="gpt-4o", idempotency_key=key)
+    if fifo := environ["QUERY_STRING"]:
+        with open(fifo):
+            pass
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [str(os.getpid()).encode()]
 

@@ -4,9 +4,13 @@ A signal's handler raises in the midst of a call. Half of the rounds use a real 
 the points where the interpreter runs handlers: where a function begins, and where one written in C returns.
 What the handler raises must reach the caller; afterwards the client's counts must agree, and it must go on,
 deliver what it holds, and close. A thread that hangs ends the run: its stack is printed.
+
+Under asyncio and trio each call has a loop of its own, and the client goes from loop to loop. The handler is
+the loop's own for Ctrl-C: asyncio's cancels the task, trio's raises where trio allows it.
 """
 
 import argparse
+import asyncio
 import faulthandler
 import gc
 import json
@@ -17,19 +21,24 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
-from clocknext_core import Answer, BatchPolicy, Request, Response
-from clocknext_transports import ClockNext
+import trio
+
+import clocknext_core
+import clocknext_transports
+from clocknext_core import Answer, BatchPolicy, Request, Response, Signal
+from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext
 from tests.transports.support import KEY
 
 CHECK_EVERY = 25
 """Rounds after which a client delivers everything and closes, and another is made."""
 HANG = 60.0
 """Seconds after which a call hangs."""
-LONGEST = 0.0004
-"""Seconds after which a timer strikes at the latest."""
+LONGEST = {"threads": 0.0004, "asyncio": 0.0015, "trio": 0.003}
+"""Seconds after which a timer strikes at the latest: a loop has to begin first."""
 POINTS = 400
 """Points that a call may be struck at, counted from its beginning."""
 
@@ -67,20 +76,52 @@ class Service:
         """Have nothing to close."""
 
 
-def _starts_a_thread(frame: FrameType | None) -> bool:
-    """Return whether Python is starting a thread: interrupted there, it leaves half of one."""
+class LoopService(Service):
+    """The same for event loops: it takes a turn of the loop to answer."""
+
+    def __init__(self, turn: Callable[[], Any]) -> None:
+        super().__init__()
+        self._turn = turn
+
+    async def exchange(self, request: Request, *, deadline_at: float) -> Answer:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Answer soon."""
+        await self._turn()
+        return super().exchange(request, deadline_at=deadline_at)
+
+    async def aclose(self) -> None:
+        """Have nothing to close."""
+
+
+OURS = tuple(str(Path(package.__file__).parent) for package in (clocknext_core, clocknext_transports))
+"""Where the client's code is."""
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return frame.f_code.co_filename.startswith(OURS)
+
+
+def _stack(frame: FrameType | None) -> list[FrameType]:
+    frames: list[FrameType] = []
     while frame is not None:
-        if frame.f_code is threading.Thread.start.__code__:
-            return True
+        frames.append(frame)
         frame = frame.f_back
-    return False
+    return frames
+
+
+def _starts_a_thread(stack: list[FrameType]) -> bool:
+    """Return whether Python is starting a thread: interrupted there, it leaves half of one."""
+    return any(frame.f_code is threading.Thread.start.__code__ for frame in stack)
 
 
 class Striker:
     """Raises in the main thread, once."""
 
-    def __init__(self, rng: random.Random) -> None:
+    kinds = KINDS
+    is_inside = True
+
+    def __init__(self, rng: random.Random, world: str) -> None:
         self._rng = rng
+        self._longest = LONGEST[world]
         self._kind: type[BaseException] = TimeIsUpError
         self._left = 0
         self._is_armed = False
@@ -90,13 +131,23 @@ class Striker:
     def handle(self, signum: int, frame: FrameType | None) -> None:
         """Raise, as a signal's handler."""
         del signum
-        if not self._is_armed or _starts_a_thread(frame):
-            return
-        self.has_struck = True
+        if self._is_armed and self._may_strike(_stack(frame)):
+            self._is_armed = False
+            self.has_struck = True
+            self._strike()
+
+    def _may_strike(self, stack: list[FrameType]) -> bool:
+        return not _starts_a_thread(stack)
+
+    def _strike(self) -> None:
         raise self._kind
 
+    def _is_point(self, frame: FrameType) -> bool:
+        """Return whether to count a point in this function."""
+        return True
+
     def _count(self, frame: FrameType, event: str, argument: object) -> None:
-        if event not in ("call", "c_return"):
+        if event not in ("call", "c_return") or not self._is_point(frame):
             return
         self._left -= 1
         if self._left == 0:
@@ -105,12 +156,12 @@ class Striker:
 
     def during(self, call: Callable[[], object]) -> BaseException | None:
         """Make a call, interrupt it at some point, and return what it raised."""
-        self._kind = self._rng.choice(KINDS)
+        self._kind = self._rng.choice(self.kinds)
         self.has_struck = False
         self._is_armed = True
         try:
             if self._rng.random() < 0.5:
-                signal.setitimer(signal.ITIMER_REAL, self._rng.uniform(1e-6, LONGEST))
+                signal.setitimer(signal.ITIMER_REAL, self._rng.uniform(1e-6, self._longest))
             else:
                 self._left = self._rng.randrange(2, POINTS)
                 sys.setprofile(self._count)
@@ -125,19 +176,57 @@ class Striker:
         return None
 
 
+class LoopStriker(Striker):
+    """Presses Ctrl-C while the loop's main task runs, and leaves to the loop what comes of it."""
+
+    kinds = (KeyboardInterrupt,)
+    is_inside = False
+    """Whether the loop's main task runs."""
+
+    def _may_strike(self, stack: list[FrameType]) -> bool:
+        return self.is_inside
+
+    def _is_point(self, frame: FrameType) -> bool:
+        return _is_ours(frame)
+
+    def _strike(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+BATCH = BatchPolicy(max_size=5, max_interval=0.001, max_concurrency=2)
+
+
 class Run:
     """A client and what was done with it."""
 
-    def __init__(self) -> None:
+    reaches_its_caller = True
+    """Whether what the handler raises always does."""
+
+    def __init__(self, striker: Striker) -> None:
+        self.striker = striker
         self.service = Service()
-        batch = BatchPolicy(max_size=5, max_interval=0.001, max_concurrency=2)
-        self.client = ClockNext(KEY, transport=self.service, batch=batch)
+        self.client: Any = self.make_client()
+        self.dropped: set[str] = set()
+        """Those that were held when what was raised closed the client."""
         self.recorded: set[str] = set()
         self.interrupted: set[str] = set()
         """Those whose call was interrupted: they may have been recorded, or not."""
         self.was_late = False
         """Whether threads outlived closing."""
         self._number = 0
+
+    def make_client(self) -> object:
+        """Make what is interrupted."""
+        return ClockNext(KEY, transport=self.service, batch=BATCH)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether what was raised has closed the client, as the end of trio's block does."""
+        return bool(self.client._driver.engine.outbox.is_closing)
+
+    def carry_out(self, call: Callable[[], Any]) -> Any:
+        """Make a call of the client."""
+        return call()
 
     def calls(self) -> list[Callable[[], object]]:
         """What may be interrupted."""
@@ -155,14 +244,15 @@ class Run:
         self._number += 1
         key = f"key-{self._number}"
         self.interrupted.add(key)
-        self.client.signals.wallet(customer_id="cus_1", model="m", idempotency_key=key, wait=wait)
+        signals = self.client.signals
+        self.carry_out(lambda: signals.wallet(customer_id="cus_1", model="m", idempotency_key=key, wait=wait))
         if not wait:
             self.recorded.add(key)
             self.interrupted.discard(key)
 
     def flush(self) -> None:
         """Wait for what is held."""
-        self.client.flush(timeout=5.0)
+        self.carry_out(lambda: self.client.flush(timeout=5.0))
 
     def stats(self) -> None:
         """Count."""
@@ -170,7 +260,7 @@ class Run:
 
     def get(self) -> None:
         """Make another call."""
-        self.client.customers.delete("cus_1")
+        self.carry_out(lambda: self.client.customers.delete("cus_1"))
 
     def check(self) -> None:
         """Check that counts agree, in another thread's way: under the lock."""
@@ -183,32 +273,110 @@ class Run:
 
     def end(self) -> None:
         """Deliver, close, and check what came of it."""
-        report = self.client.flush(timeout=HANG / 2)
-        assert (report.pending, list(report.failed)) == (0, []), report
+        if not self.is_closed:
+            report = self.carry_out(lambda: self.client.flush(timeout=HANG / 2))
+            assert (report.pending, list(report.failed)) == (0, []), report
+            assert not self.dropped
         self.check()
         stats = self.client.stats()
-        report = self.client.close(timeout=HANG / 2)
+        report = self.carry_out(lambda: self.client.close(timeout=HANG / 2))
         assert report.pending == 0, report
         self.check()
         assert stats.held == 0, stats
         sent = {key for key in self.service.keys if key}
-        assert self.recorded <= sent, self.recorded - sent
+        assert self.recorded <= sent | self.dropped, self.recorded - sent
         assert sent <= self.recorded | self.interrupted
-        assert all(self.service.keys[key] == 1 for key in self.recorded)
-        driver = self.client._driver  # pyright: ignore[reportPrivateUsage]
+        self.check_end()
+
+    def check_end(self) -> None:
+        """Check what is so in one world only."""
+        assert all(self.service.keys[key] == 1 for key in self.recorded)  # no attempt was interrupted
+        driver = self.client._driver
         # Closing waits a second for threads that are about to end; a busy machine may not run them in it.
         self.was_late = driver.background.is_working
-        driver.background.join(driver._now() + HANG / 2)  # pyright: ignore[reportPrivateUsage]
+        driver.background.join(driver._now() + HANG / 2)
         if driver.background.is_working:
             faulthandler.dump_traceback(all_threads=True)
             raise AssertionError("a thread does not end")
-        assert not driver._serving.lock.locked()  # pyright: ignore[reportPrivateUsage]
+        assert not driver._serving.lock.locked()
 
 
-def interrupt(rounds: int, seed: int, *, seconds: float = float("inf")) -> Counter[str]:
+class AsyncioRun(Run):
+    """The same with asyncio, each call in a loop of its own."""
+
+    reaches_its_caller = False  # asyncio may cancel a task that has just come to its end
+
+    def make_client(self) -> object:
+        """Make what is interrupted."""
+        self.service = LoopService(lambda: asyncio.sleep(0))
+        return AsyncClockNext(KEY, transport=self.service, batch=BATCH)
+
+    def carry_out(self, call: Callable[[], Any]) -> Any:
+        """Make a call of the client."""
+
+        async def main() -> Any:
+            self.striker.is_inside = True
+            try:
+                return await call()
+            finally:
+                self.striker.is_inside = False
+
+        return asyncio.run(main())
+
+    def check_end(self) -> None:
+        """Check what is so in one world only."""
+        driver = self.client._driver
+        assert not driver.background.is_working
+        assert not driver._serving.lock.locked()
+
+
+class TrioRun(AsyncioRun):
+    """The same with trio, each call in a run of its own, and in a block that is left by cancelling."""
+
+    reaches_its_caller = True
+
+    def make_client(self) -> object:
+        """Make what is interrupted."""
+        self.service = LoopService(lambda: trio.sleep(0))
+        return TrioClockNext(KEY, transport=self.service, batch=BATCH, on_drop=self.note_dropped)
+
+    def note_dropped(self, signal: Signal, reason: str) -> None:
+        """Take note of a signal that is not sent."""
+        assert reason == "closed"
+        self.dropped.add(signal.idempotency_key or "")
+
+    def carry_out(self, call: Callable[[], Any]) -> Any:
+        """Make a call of the client."""
+        results: list[object] = []
+
+        async def main() -> None:
+            self.striker.is_inside = True
+            try:
+                with trio.CancelScope() as scope:
+                    async with cast(TrioClockNext, self.client):
+                        results.append(await call())
+                        scope.cancel()
+            finally:
+                self.striker.is_inside = False
+
+        trio.run(main)
+        return results[0]
+
+
+WORLDS: dict[str, tuple[type[Run], type[Striker]]] = {
+    "threads": (Run, Striker),
+    "asyncio": (AsyncioRun, LoopStriker),
+    "trio": (TrioRun, LoopStriker),
+}
+
+
+def interrupt(
+    rounds: int, seed: int, *, world: str = "threads", seconds: float = float("inf")
+) -> Counter[str]:
     """Interrupt calls, and return how often what happened.
 
     Args:
+        world: Whose client.
         rounds: How many calls.
         seed: Repeats a run, but for the timers.
         seconds: When to stop, at the latest.
@@ -219,26 +387,29 @@ def interrupt(rounds: int, seed: int, *, seconds: float = float("inf")) -> Count
     rng = random.Random(seed)
     seen: Counter[str] = Counter()
     until = time.monotonic() + seconds
-    striker = Striker(rng)
+    make_run, make_striker = WORLDS[world]
+    striker = make_striker(rng, world)
     gc.collect()
     gc.freeze()
     gc.disable()  # what a finalizer raises, the interpreter prints and passes to nobody
-    run = Run()
+    run = make_run(striker)
     for number in range(1, rounds + 1):
         faulthandler.dump_traceback_later(HANG, exit=True)
         call = rng.choice(run.calls())
         error = striker.during(call)
         seen["calls"] += 1
+        seen["struck"] += striker.has_struck
         if error is not None:
-            assert isinstance(error, KINDS), error
+            assert isinstance(error, striker.kinds), repr(error)
             seen[f"interrupted {call.__name__}"] += 1
-        elif striker.has_struck:
+        elif striker.has_struck and make_run.reaches_its_caller:
             raise AssertionError(f"what the handler raised in {call.__name__} did not reach its caller")
         run.check()
-        if number % CHECK_EVERY == 0 or number == rounds:
+        if number % CHECK_EVERY == 0 or number == rounds or run.is_closed:
+            seen["closed by what was raised"] += run.is_closed
             run.end()
             seen["threads that outlived closing"] += run.was_late
-            run = Run()
+            run = make_run(striker)
             gc.collect()
             if time.monotonic() > until:
                 break
@@ -261,13 +432,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=time.time_ns() % 2**32)
     parser.add_argument("--seconds", type=float, default=float("inf"))
+    parser.add_argument("--worlds", nargs="+", choices=WORLDS, default=[*WORLDS])
     arguments: Any = parser.parse_args()
-    print(f"seed {arguments.seed}", flush=True)
-    began = time.monotonic()
-    seen = interrupt(arguments.rounds, arguments.seed, seconds=arguments.seconds)
-    for what, count in sorted(seen.items()):
-        print(f"{count:8} {what}")
-    print(f"{time.monotonic() - began:.1f} s")
+    rounds = arguments.rounds // len(arguments.worlds)
+    for world in arguments.worlds:
+        print(f"{world}, seed {arguments.seed}", flush=True)
+        began = time.monotonic()
+        seen = interrupt(rounds, arguments.seed, world=world, seconds=arguments.seconds)
+        for what, count in sorted(seen.items()):
+            print(f"{count:8} {what}")
+        print(f"{time.monotonic() - began:.1f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -75,22 +75,55 @@ def test_row_28_exit_with_the_server_down_or_hanging_is_bounded_and_says_so(
     assert "Traceback" not in ended.errors
 
 
-def test_without_threads_to_be_had_the_last_one_does_all_the_work() -> None:
-    """From Python 3.12 on none can be started at the exit: not to send, and not to look a host name up."""
-    refuse = """
-import atexit, socket
+WITHOUT_THREADS = """
+import socket
+from clocknext_transports.process import lookups
+lookups.IS_NEEDED = bool(os.environ["READY"])
 def refuse(self):
     raise RuntimeError("can't create new thread at interpreter shutdown")
 def look_up(host, *arguments, found=socket.getaddrinfo, **options):
+    if host == "hangs.test" and not options.get("flags"):
+        threading.Event().wait()
     return found("127.0.0.1" if host == "api.test" else host, *arguments, **options)
 socket.getaddrinfo = look_up
 """
-    last = "threading.Thread.start = refuse\n"
+REFUSE = "threading.Thread.start = refuse\n"
+
+
+@pytest.mark.parametrize("ready", ["", "a thread for look-ups"])
+def test_without_threads_to_be_had_the_last_one_does_all_the_work(ready: str) -> None:
+    """Python 3.12 starts none at the exit: not to send, and not to look a host name up."""
     with Peer(keep_answering()) as peer:
-        ended = run(refuse + HOLD + last, peer.url.replace("127.0.0.1", "api.test"))
+        url = peer.url.replace("127.0.0.1", "api.test")
+        ended = run(WITHOUT_THREADS + HOLD + REFUSE, url, READY=ready)
         assert keys(peer) == ALL
     assert "Traceback" not in ended.errors
     assert "not delivered" not in ended.errors
+
+
+@pytest.mark.parametrize("last", ["", REFUSE], ids=["with threads", "without threads"])
+def test_a_look_up_that_hangs_does_not_hold_the_exit_up(last: str) -> None:
+    ended = run(WITHOUT_THREADS + HOLD + last, "http://hangs.test:1", READY="yes", EXIT_TIMEOUT="0.3")
+    assert ended.code == 0
+    assert ended.elapsed < 1.3 + SLACK
+    said = ended.errors.splitlines()
+    assert said[-1] == "clocknext WARNING 9 signals were not delivered before the interpreter's exit."
+    assert "Traceback" not in ended.errors
+
+
+def test_a_thread_for_look_ups_ends_when_no_client_is_left() -> None:
+    program = """
+before = threading.active_count()
+client = ClockNext(KEY, base_url=URL, allow_insecure_http=True, batch=BatchPolicy(max_interval=3600.0))
+client.signals.wallet(**WALLET)
+ready = [thread for thread in threading.enumerate() if thread.name == "clocknext look-up"]
+client.close(timeout=0)
+for thread in ready:
+    thread.join(10)
+print(len(ready), threading.active_count() - before)
+"""
+    ended = run(WITHOUT_THREADS + program, "http://api.test:1", READY="yes")
+    assert (ended.code, ended.output) == (0, "1 0\n"), ended.errors
 
 
 def test_trio_in_another_thread_is_asked_to_deliver() -> None:

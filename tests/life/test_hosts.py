@@ -2,6 +2,9 @@
 
 Each records one signal for each request or task, in a client whose interval is so long that only the end of
 the process delivers, and is asked to stop. Each signal must have been billed once.
+
+A server that forks is asked only when each of its workers has started: gunicorn's and uWSGI's lose a signal
+to stop that comes before they handle it, and go on until they are killed.
 """
 
 import http.client
@@ -13,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -63,6 +67,7 @@ class Host:
                 cwd=folder,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
 
     @property
@@ -86,15 +91,33 @@ class Host:
             finally:
                 connection.close()
 
-    def stop(self, number: int = signal.SIGTERM) -> None:
-        """Ask it to stop, and wait for its end."""
+    def wait_for(self, said: str, times: int) -> None:
+        """Wait until it has said something, in a line of its log, so many times."""
+        give_up_at = time.monotonic() + PATIENCE
+        while sum(line.endswith(said) for line in self.log.splitlines()) < times:
+            assert self.process.poll() is None, self.log
+            assert time.monotonic() < give_up_at, self.log
+            _pause.wait(0.05)
+
+    def ask_to_stop(self, number: int = signal.SIGTERM) -> None:
+        """Ask it to stop, and do not wait."""
         if self.process.poll() is None:
             self.process.send_signal(number)
+
+    def stop(self) -> None:
+        """Ask it to stop, and wait for its end."""
+        self.ask_to_stop()
         try:
             self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            self.kill()
             raise AssertionError(self.log) from None
+
+    def kill(self) -> None:
+        """Kill it, and its workers."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
 
 class _Pause:
@@ -106,49 +129,75 @@ class _Pause:
 _pause = _Pause()
 
 PYTHON = [sys.executable, "-m"]
+LISTEN = "-b127.0.0.1:{port}"
+GUNICORN = [*PYTHON, "gunicorn", "-w2", LISTEN, "hosted:wsgi"]
+GRANIAN = [*PYTHON, "granian", "--port={port}"]
+GUNICORN_SAYS = """
+def post_worker_init(worker):
+    worker.log.info("worker is ready")
+"""
+READY = "worker is ready"
 UWSGI = [
     str(Path(sys.executable).with_name("pyuwsgi")),
     *("--http-socket", "127.0.0.1:{port}", "--wsgi-file", str(HERE / "hosted.py"), "--callable", "wsgi"),
-    *("--master", "--processes", "2", "--die-on-term", "--need-app", "--pythonpath", str(ROOT)),
+    *("--master", "--processes", "2", "--need-app", "--pythonpath", str(ROOT)),
+    *("--hook-accepting", f"print:{READY}"),
+    # With `--die-on-term` a worker that is within a request would lose what it holds: docs/process-life.md.
+    *("--hook-master-start", "unix_signal:15 gracefully_kill_them_all"),
 ]
-SERVERS = {
-    "gunicorn sync": (("gunicorn",), [*PYTHON, "gunicorn", "-w2", "-b127.0.0.1:{port}", "hosted:wsgi"]),
-    "gunicorn preload": (
-        ("gunicorn",),
-        [*PYTHON, "gunicorn", "--preload", "-w2", "-b127.0.0.1:{port}", "hosted:wsgi"],
-    ),
-    "gunicorn gthread": (
-        ("gunicorn",),
-        [*PYTHON, "gunicorn", "-kgthread", "--threads=4", "-w2", "-b127.0.0.1:{port}", "hosted:wsgi"],
-    ),
-    "gunicorn gevent": (
-        ("gunicorn", "gevent"),
-        [*PYTHON, "gunicorn", "-kgevent", "-w2", "-b127.0.0.1:{port}", "hosted:wsgi"],
-    ),
-    "uvicorn": (("uvicorn",), [*PYTHON, "uvicorn", "--port={port}", "hosted:asgi"]),
+SERVERS: dict[str, tuple[Sequence[str], Sequence[str], int]] = {
+    "gunicorn sync": (["gunicorn"], GUNICORN, 2),
+    "gunicorn preload": (["gunicorn"], [*GUNICORN, "--preload"], 2),
+    "gunicorn gthread": (["gunicorn"], [*GUNICORN, "-kgthread", "--threads=4"], 2),
+    "gunicorn gevent": (["gunicorn", "gevent"], [*GUNICORN, "-kgevent"], 2),
+    "gunicorn preload gevent": (["gunicorn", "gevent"], [*GUNICORN, "-kgevent", "--preload"], 2),
+    "uvicorn": (["uvicorn"], [*PYTHON, "uvicorn", "--port={port}", "hosted:asgi"], 0),
     "uvicorn uvloop": (
-        ("uvicorn", "uvloop"),
+        ["uvicorn", "uvloop"],
         [*PYTHON, "uvicorn", "--loop=uvloop", "--port={port}", "hosted:asgi"],
+        0,
     ),
-    "uvicorn workers": (("uvicorn",), [*PYTHON, "uvicorn", "--workers=2", "--port={port}", "hosted:asgi"]),
-    "hypercorn": (("hypercorn",), [*PYTHON, "hypercorn", "-b127.0.0.1:{port}", "hosted:asgi"]),
-    "granian asgi": (("granian",), [*PYTHON, "granian", "--interface=asgi", "--port={port}", "hosted:asgi"]),
-    "granian wsgi": (("granian",), [*PYTHON, "granian", "--interface=wsgi", "--port={port}", "hosted:wsgi"]),
-    "daphne": (("daphne",), [*PYTHON, "daphne", "-p{port}", "hosted:asgi"]),
-    "uwsgi": (("pyuwsgi",), UWSGI),
-    "uwsgi threads": (("pyuwsgi",), [*UWSGI, "--enable-threads", "--threads=4"]),
-    "uwsgi hooks": (("pyuwsgi",), [*UWSGI, "--enable-threads", "--py-call-uwsgi-fork-hooks"]),
-    "uwsgi lazy": (("pyuwsgi",), [*UWSGI, "--enable-threads", "--lazy-apps"]),
+    "uvicorn workers": (["uvicorn"], [*PYTHON, "uvicorn", "--workers=2", "--port={port}", "hosted:asgi"], 0),
+    "hypercorn": (["hypercorn"], [*PYTHON, "hypercorn", LISTEN, "hosted:asgi"], 0),
+    "granian asgi": (
+        ["granian"],
+        [*PYTHON, "granian", "--interface=asgi", "--port={port}", "hosted:asgi"],
+        0,
+    ),
+    "granian wsgi": (
+        ["granian"],
+        [*PYTHON, "granian", "--interface=wsgi", "--port={port}", "hosted:wsgi"],
+        0,
+    ),
+    "daphne": (["daphne"], [*PYTHON, "daphne", "-p{port}", "hosted:asgi"], 0),
+    "uwsgi": (["pyuwsgi"], UWSGI, 2),
+    "uwsgi threads": (["pyuwsgi"], [*UWSGI, "--enable-threads", "--threads=4"], 2),
+    "uwsgi hooks": (["pyuwsgi"], [*UWSGI, "--enable-threads", "--py-call-uwsgi-fork-hooks"], 2),
+    "uwsgi lazy": (["pyuwsgi"], [*UWSGI, "--enable-threads", "--lazy-apps"], 2),
 }
+"""For each the modules it needs, its command, and how many of its workers say when they are ready."""
+
+
+def serve(name: str, server: EmulatorServer, folder: Path) -> Host:
+    """Start a server, and wait for its workers."""
+    _, command, workers = SERVERS[name]
+    (folder / "gunicorn.conf.py").write_text(GUNICORN_SAYS)
+    host = Host(command, server, folder)
+    try:
+        host.wait_for(READY, workers)
+    except BaseException:
+        host.kill()
+        raise
+    return host
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=needs(*modules)) for name, (modules, _) in SERVERS.items()]
+    "name", [pytest.param(name, marks=needs(*modules)) for name, (modules, _, _) in SERVERS.items()]
 )
 def test_a_server_delivers_what_its_requests_recorded_when_it_stops(name: str, tmp_path: Path) -> None:
     keys = [f"key-{number}" for number in range(COUNT)]
     with emulator() as server:
-        host = Host(SERVERS[name][1], server, tmp_path)
+        host = serve(name, server, tmp_path)
         try:
             for key in keys:
                 host.get(f"/{key}")
@@ -156,3 +205,23 @@ def test_a_server_delivers_what_its_requests_recorded_when_it_stops(name: str, t
             host.stop()
         billed = [server.ledger.billed(key) for key in keys]
         assert (billed, server.ledger.counters.repeats) == ([1] * COUNT, 0), host.log
+
+
+@needs("pyuwsgi")
+@pytest.mark.parametrize("name", ["uwsgi", "uwsgi threads"])
+def test_uwsgi_delivers_what_a_request_records_that_outlasts_the_signal_to_stop(
+    name: str, tmp_path: Path
+) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with emulator() as server, ThreadPoolExecutor(1) as pool:
+        host = serve(name, server, tmp_path)
+        try:
+            request = pool.submit(host.get, f"/slow?{fifo}")
+            with fifo.open("w"):  # the application has opened it
+                host.ask_to_stop()
+                host.wait_for("graceful shutdown triggered...", 1)
+            request.result(PATIENCE)
+        finally:
+            host.stop()
+        assert server.ledger.billed("slow") == 1, host.log
