@@ -4,7 +4,7 @@ import threading
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, assert_never, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, assert_never, cast
 
 from clocknext_core import Answer, Call, CheckReport, EncodedSignal, Engine, FlushReport, Request, TrackResult
 from clocknext_core.errors import invalid
@@ -145,7 +145,7 @@ class Calls(driver.Driver[B], Generic[B]):
         Raises:
             ValidationError: The spool's thread can't reach the loop.
         """
-        if type(self)._reach is Calls._reach:  # noqa: SLF001 - its own
+        if type(self)._reach is Calls[Any]._reach:  # noqa: SLF001 - its own
             keeper.close()
             raise invalid("spool", f"can't be used with {type(self).__name__}, which has no `_reach`")
         super().keep(keeper)

@@ -145,7 +145,8 @@ class Background(Tasks):
         self.work_at(None)
 
     def start(self, transmit: Transmit) -> None:
-        attempt = Deferred.fromCoroutine(self.send(transmit)).addErrback(Failure.trap, CancelledError)
+        attempt = Deferred.fromCoroutine(self.send(transmit))
+        attempt.addErrback(Failure.trap, CancelledError)
         self.attempts = (*(each for each in self.attempts if not each.called), attempt)
 
 

@@ -4,16 +4,14 @@ from email.utils import format_datetime
 import pytest
 
 from clocknext_core import UsageLog
-from clocknext_transports.cli import repeats
 from clocknext_transports.cli.repeats import Repeats
 
 BEGAN = datetime(2026, 7, 1, 10, 0, 0, 500_000, tzinfo=UTC).timestamp()
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Repeats:
-    monkeypatch.setattr(repeats.time, "time", lambda: BEGAN)
-    return Repeats()
+def run() -> Repeats:
+    return Repeats(lambda: BEGAN)
 
 
 def recorded(seconds: float) -> UsageLog:

@@ -15,7 +15,6 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from clocknext_core import BatchPolicy, ClockNextError, NetworkError, RetryPolicy, Signal, ValidationError
 from clocknext_transports.emulator import Fault, FaultKind, Faults, Hold, Ledger, emulator, scripted
 from clocknext_transports.http11 import TRUSTED_FOR
-from clocknext_transports.loops.calls import Calls
 from docs.examples.twisted_driver import Driver, TwistedClockNext
 from tests.contract.answers import by_key, found, held, key_of, priced, record, record_all
 from tests.contract.clients import Client
@@ -287,7 +286,7 @@ async def test_a_spool_reports_through_the_reactor(world: Twisted, tmp_path: Pat
 def test_a_driver_that_no_thread_can_reach_refuses_a_spool_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Driver, "_reach", Calls._reach)
+    monkeypatch.delattr(Driver, "_reach")
     with pytest.raises(ValidationError, match=r"^spool: can't be used with Driver, which has no `_reach`"):
         TwistedClockNext(KEY, spool=tmp_path / "spool")
 
