@@ -4,7 +4,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 from clocknext_core.backoff import RandomSource, retry_delay
 from clocknext_core.config import Config
-from clocknext_core.envelope import Payload, open_answer, request_line
+from clocknext_core.envelope import Payload, clean_text, open_answer, request_line
 from clocknext_core.errors import ClockNextError, RateLimitError
 from clocknext_core.gate import Gate
 from clocknext_core.messages import Answer, Failure
@@ -80,6 +80,8 @@ class Call(Generic[T]):
         """
         outcome = self._operation.read(settled.unwrap())
         if isinstance(outcome, ClockNextError):
+            outcome.signal_id = clean_text(outcome.signal_id, self._config)
+            outcome.received_at = clean_text(outcome.received_at, self._config)
             raise outcome
         return outcome
 

@@ -1,7 +1,7 @@
 """The request that carries one signal, and the result that its answer makes."""
 
 from clocknext_core.config import Config
-from clocknext_core.envelope import Payload, without_ok
+from clocknext_core.envelope import Payload, clean_text, without_ok
 from clocknext_core.errors import ClockNextError
 from clocknext_core.messages import Request
 from clocknext_core.models import TrackResult
@@ -35,12 +35,12 @@ def track_result(payload: Payload, encoded: EncodedSignal) -> TrackResult:
     return TrackResult(without_ok(payload), idempotency_key=encoded.idempotency_key)
 
 
-def mending_error(encoded: EncodedSignal, result: TrackResult) -> ClockNextError:
+def mending_error(encoded: EncodedSignal, result: TrackResult, config: Config) -> ClockNextError:
     """Build the error for a signal that the server took as `PENDING`: delivered, but not billed yet."""
     return ClockNextError(
         "The server took the signal but could not bill it: it is PENDING, until a person corrects it.",
         status=202,
         idempotency_key=encoded.idempotency_key,
-        signal_id=result.signal_id if isinstance(result.signal_id, str) else None,
-        received_at=result.received_at if isinstance(result.received_at, str) else None,
+        signal_id=clean_text(result.signal_id, config),
+        received_at=clean_text(result.received_at, config),
     )

@@ -109,7 +109,7 @@ def _error(
         kind, retryable = ClockNextError, True
     else:
         kind, retryable = classify(response.status, said)
-    reason = _text(result.get("errorReason"), config)
+    reason = clean_text(result.get("errorReason"), config)
     is_api = is_enveloped and reason not in ROUTERS_REASONS
     return kind(
         message,
@@ -120,8 +120,8 @@ def _error(
         issues=_issues(result.get("issues"), config),
         request=request_line(request, config),
         retry_after=retry_after(response),
-        signal_id=_text(result.get("signalId"), config),
-        received_at=_text(result.get("receivedAt"), config),
+        signal_id=clean_text(result.get("signalId"), config),
+        received_at=clean_text(result.get("receivedAt"), config),
         hint=None if is_api else _hint(request, config),
     )
 
@@ -134,7 +134,8 @@ def _hint(request: Request, config: Config) -> str:
     )
 
 
-def _text(value: object, config: Config) -> str | None:
+def clean_text(value: object, config: Config) -> str | None:
+    """Return a text from an answer without the API key, printable and short; `None` if it is no text."""
     return _clean(value, config) if isinstance(value, str) else None
 
 

@@ -18,7 +18,8 @@ or failing signal never holds up the others.
 
 *The batch.* Fresh signals stay until `max_size` of them are there, the first has waited `max_interval`, the
 queue is full (`room`), or a flush or close wants them out. Then they go, one request each, until none is
-left. Signals whose back-off is over do not wait for a batch and go first: they are the older ones.
+left. Signals whose back-off is over do not wait for a batch and go first: they are the older ones. Those that
+fail again and again take turns with fresh ones, and half of the slots: each may last until its time-out.
 
 *The gate* (`gate`). A Retry-After, on whatever status, speaks for the host: nothing at all is sent before it
 is over. While the service is down only a probe goes out. Then concurrency ramps up by one per success.
@@ -50,7 +51,7 @@ from clocknext_core.budget import FIRST_ATTEMPT, PRICES, Budget
 from clocknext_core.config import Config
 from clocknext_core.delivery import mending_error, signal_request, track_result
 from clocknext_core.envelope import Payload, open_answer
-from clocknext_core.errors import ClockNextError, QueueFullError
+from clocknext_core.errors import ClockNextError
 from clocknext_core.flushes import Flush, Flushes
 from clocknext_core.gate import Gate
 from clocknext_core.messages import Answer
@@ -128,6 +129,8 @@ class Outbox:
         self._last_ticket: Ticket = 0
         self._is_sending = False
         """Whether fresh signals are going out: from a trigger until none is left."""
+        self._is_last_a_suspect = False
+        """Whether the last attempt that began was of a signal that may be poison."""
         self._interval: _Timer | None = None
         """When the batch's interval is over; `None` while nothing fresh waits for it."""
         self._is_closing = False
@@ -204,7 +207,8 @@ class Outbox:
                 `drop_newest`, and a signal that the spool does not take is reported as given up.
 
         Raises:
-            QueueFullError: The queue is full and the policy is `raise`; nothing was recorded.
+            QueueFullError: The queue is full and the policy is `raise`, or it is `block` and the signal would
+                never fit; nothing was recorded.
         """
         self._advance(now)
         if self._config.disabled:
@@ -217,21 +221,17 @@ class Outbox:
         if self._room.fits(size):
             return Receipt(queued(encoded), self._admit(encoded))
         self._start_sending()  # to make room
-        if not may_wait and self._batch.overflow in {"block", "raise"}:
+        overflow = self._batch.overflow
+        if not may_wait and overflow in {"block", "raise"}:
             return self._refuse(encoded, "queue_full")
-        if self._batch.overflow == "raise":
-            raise QueueFullError(
-                f"{self.held} signals of {self.held_bytes} bytes are held, and max_queue_size or "
-                "max_queue_bytes allows no more; this one was not recorded.",
-                retryable=True,
-                idempotency_key=encoded.idempotency_key,
-            )
-        if self._batch.overflow == "block":
+        if overflow == "raise" or (overflow == "block" and self._room.never_fits(size)):
+            raise self._room.error(encoded)
+        if overflow == "block":
             deadline_at = self._now + self._batch.block_timeout
             blocked = Blocked(self._new_ticket(), encoded, deadline_at)
             self._room.block(blocked)
             return Receipt(queued(encoded), blocked.ticket)
-        if self._batch.overflow == "drop_oldest" and self._can_make_room_for(size):
+        if overflow == "drop_oldest" and self._can_make_room_for(size):
             oldest: list[Entry] = []
             freed = 0
             while not self._room.fits(size, without=len(oldest), without_bytes=freed):
@@ -252,12 +252,8 @@ class Outbox:
             return
         request = entry.request
         assert request is not None  # it was transmitted
-        outcome = open_answer(
-            answer,
-            request=request,
-            config=self._config,
-            idempotency_key=entry.encoded.idempotency_key,
-        )
+        key = entry.encoded.idempotency_key
+        outcome = open_answer(answer, request=request, config=self._config, idempotency_key=key)
         if isinstance(outcome, ClockNextError):
             self._fail(entry, outcome)
         else:
@@ -467,15 +463,22 @@ class Outbox:
     def _next_to_send(self) -> Entry | None:
         if self._now < self.gate.opens_at or len(self._in_flight) >= self.gate.width:
             return None
-        # A poison signal would make a bad probe, so a probe is a fresh one where there is one.
-        is_repeat_next = self._may_repeat() and not (self.gate.is_outage and self._has_fresh_to_send())
-        if is_repeat_next and self._backing_off[0][0] <= self._now:
+        has_fresh = self._has_fresh_to_send()
+        is_repeat_due = self._may_repeat() and self._backing_off[0][0] <= self._now
+        if is_repeat_due and not (has_fresh and self._is_turn_of_fresh()):
             return heappop(self._backing_off)[1]
-        if not self._has_fresh_to_send():
+        if not has_fresh:
             return None
         entry = self._take_fresh()
         self._is_sending &= bool(self._fresh)
         return entry
+
+    def _is_turn_of_fresh(self) -> bool:
+        # A poison signal would make a bad probe, so a probe is a fresh one where there is one.
+        if self.gate.is_outage or not self._backing_off[0][1].may_be_poison:
+            return self.gate.is_outage
+        suspects = sum(entry.may_be_poison for entry in self._in_flight.values())
+        return self._is_last_a_suspect or 2 * suspects >= self.gate.width
 
     def _may_repeat(self) -> bool:
         return bool(self._backing_off) and self._budget.allows(self._backing_off[0][1].price)
@@ -484,6 +487,7 @@ class Outbox:
         entry.move(Trigger.TRANSMIT)
         entry.attempts += 1
         entry.sent_at = self._now
+        self._is_last_a_suspect = entry.may_be_poison
         if entry.price:
             entry.is_on_loan = not self._budget.take(entry.price)
         ticket = self._new_ticket()
@@ -504,9 +508,8 @@ class Outbox:
     def _observe(self, entry: Entry, verdict: Verdict, retry_after: float | None = None) -> None:
         """Update gate and budget from an attempt."""
         failed_probes = self.gate.failed_probes
-        self.gate.observe(
-            verdict, self._rng, sent_at=entry.sent_at, now=self._now, others=len(self._in_flight)
-        )
+        others = len(self._in_flight)
+        self.gate.observe(verdict, self._rng, sent_at=entry.sent_at, now=self._now, others=others)
         # A signal that has failed before may be what makes it look like an outage.
         self._outages += self.gate.failed_probes > failed_probes and entry.attempts == 1
         if verdict is Verdict.WORKS:
@@ -528,7 +531,7 @@ class Outbox:
         result = track_result(payload, entry.encoded)
         self._events.append(Delivered(entry.encoded, result))
         if result.mending:
-            self._events.append(Mending(entry.encoded, mending_error(entry.encoded, result)))
+            self._events.append(Mending(entry.encoded, mending_error(entry.encoded, result, self._config)))
         self._end(entry, None)
         if self._backlog is not None and self._now >= self._backlog.looks_at:
             self._look_at_backlog(self._backlog)
@@ -694,7 +697,7 @@ class Outbox:
             timers.append((self._flushes.wakes_at(self._served_at), WaitReason.FLUSH_DEADLINE))
         if self._room.blocked:
             timers.append((self._room.blocked[0].deadline_at, WaitReason.BLOCK_DEADLINE))
-        has_fresh = self._is_sending or self._fresh_adopted
+        has_fresh = self._has_fresh_to_send()
         if (self._backing_off or has_fresh) and len(self._in_flight) < self.gate.width:
             opens_at = self.gate.opens_at
             if has_fresh:

@@ -4,6 +4,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from clocknext_core.config import BatchPolicy
+from clocknext_core.errors import QueueFullError
 from clocknext_core.outputs import Ticket
 from clocknext_core.signals import EncodedSignal
 
@@ -65,6 +66,26 @@ class Room:
             without_bytes: Bytes of their bodies.
         """
         return self.count - without < self._most and self.size - without_bytes + size <= self._most_bytes
+
+    def never_fits(self, size: int) -> bool:
+        """Return whether a signal of `size` bytes is too large even for an empty queue."""
+        return size > self._most_bytes
+
+    def error(self, encoded: EncodedSignal) -> QueueFullError:
+        """Make the error of a call whose signal has no room."""
+        size = len(encoded.body)
+        never_fits = self.never_fits(size)
+        if never_fits:
+            message = (
+                f"The signal has {size} bytes, and max_queue_bytes is {self._most_bytes}: it would never "
+                "fit. It was not recorded; raise max_queue_bytes, or send it with wait=True."
+            )
+        else:
+            message = (
+                f"{self.count} signals of {self.size} bytes are held, and max_queue_size or max_queue_bytes "
+                "allows no more; this one was not recorded."
+            )
+        return QueueFullError(message, retryable=not never_fits, idempotency_key=encoded.idempotency_key)
 
     # Calls that wait
 

@@ -140,5 +140,10 @@ class Entry:
         """Move to the next state, as `TRANSITIONS` says."""
         self.state = TRANSITIONS[self.state][trigger]
 
+    @property
+    def may_be_poison(self) -> bool:
+        """Whether it has failed again after others were served."""
+        return self.suspect is not None and self.suspect.count > 1
+
     def __lt__(self, other: "Entry") -> bool:
         return self.sequence < other.sequence

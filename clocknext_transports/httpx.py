@@ -164,7 +164,7 @@ class HttpxTransport:
                 _retire(response)
                 response.close()
         except (self._package.HTTPError, OSError) as error:
-            return progress.answer_of(error)
+            return progress.answer_of(error, reading)
         return reading.finish(response)
 
 
@@ -242,7 +242,7 @@ class AsyncHttpxTransport:
                 _retire(response)
                 await response.aclose()
         except (self._package.HTTPError, OSError) as error:
-            return progress.answer_of(error)
+            return progress.answer_of(error, reading)
         return reading.finish(response)
 
 
@@ -419,20 +419,27 @@ class _Progress:
         """Return the failure of an exchange whose deadline has come."""
         return Failure("Timed out waiting for the answer.", processed=self._may_be_processed())
 
-    def answer_of(self, error: Exception) -> Answer:
+    def answer_of(self, error: Exception, reading: _Reading) -> Answer:
         """Return the answer of an exchange that raised."""
         package = self._package
         if isinstance(error, package.HTTPStatusError):  # a hook of the client's raised for status
-            response: _HeadOfResponse = cast("Any", error).response
-            return Response(response.status_code, response.headers.multi_items(), b"", time.time())
+            response: Any = cast("Any", error).response
+            return reading.start(response) or reading.add(_read_by_hook(response)) or reading.finish(response)
         unconnected = (package.ConnectError, package.ConnectTimeout, package.PoolTimeout, package.ProxyError)
         if isinstance(error, unconnected):
             return Failure(f"Could not connect to {self._peer()}: {_text(error)}", processed=False)
         if isinstance(error, (package.TimeoutException, TimeoutError)):
             return self.timed_out()
-        # The text of a RemoteProtocolError shows what the server sent.
-        why = "no answer in HTTP" if isinstance(error, package.RemoteProtocolError) else _text(error)
-        return Failure(f"The connection broke: {why}", processed=self._may_be_processed())
+        return Failure(self._why_broken(error), processed=self._may_be_processed())
+
+    def _why_broken(self, error: Exception) -> str:
+        if not isinstance(error, self._package.RemoteProtocolError):
+            return f"The connection broke: {_text(error)}"
+        # Only known texts: others show what the server sent.
+        for text, why in _ENDINGS.items():
+            if str(error).startswith(text):
+                return why
+        return "The connection broke: no answer in HTTP"
 
     def _peer(self) -> str:
         """Name what could not be connected to: the service, or the proxy before it."""
@@ -444,7 +451,21 @@ class _Progress:
         return self._is_sent or not self._is_traced
 
 
+_ENDINGS = {
+    "Server disconnected without": "The connection was closed before an answer came.",
+    "peer closed connection without": "The connection was closed in the middle of the answer.",
+}
+"""How httpx says that the server closed, and how the native transports do."""
+
 _TOO_LATE = Failure("Timed out before the exchange began.", processed=False)
+
+
+def _read_by_hook(response: Any) -> bytes:
+    """Return the body of an answer that a hook rejected: nothing if it had not read it, as it is closed."""
+    try:
+        return cast("bytes", response.content)
+    except RuntimeError:  # as httpx's ResponseNotRead is
+        return b""
 
 
 def _text(error: Exception) -> str:

@@ -4,19 +4,23 @@ from collections import Counter
 from collections.abc import AsyncIterable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Final, TypeVar
+from types import TracebackType
+from typing import Final, Self, TypeVar
 
 from clocknext_core.errors import ClockNextError
 from clocknext_core.resources.streams import AsyncMeteredStream, MeteredStream
 from clocknext_core.usage.attribution import Origin, Reason, Unbilled
 from clocknext_core.usage.finality import is_from_cache, is_running
-from clocknext_core.usage.finding import has_usage, is_reported
+from clocknext_core.usage.finding import has_prompt_details, has_usage, is_reported
 from clocknext_core.usage.lookup import get, text_of
 from clocknext_core.usage.meter import Meter, named
 from clocknext_core.usage.reading import Reading, read, read_so_far
 from clocknext_core.usage.streams import AbortPolicy, Gathered, Gatherer
 
 T = TypeVar("T")
+
+PROVIDER: Final = "provider"
+"""The layer of the providers' own SDKs, which is the lowest."""
 
 
 class ModelCall:
@@ -27,8 +31,11 @@ class ModelCall:
         origin: Who is billed, as it was when the call started.
         record: Records what was gathered, without waiting and without raising.
         on_abort: What a stream is billed that is broken off.
-        outer: The call of another layer that this one started within, such as LangChain's around OpenAI's.
+        outer: The call that was open where this one started. It may be that of another layer, such as
+            LangChain's around OpenAI's.
         model: The model that was asked, for an answer that names none.
+        layer: What sees the call, such as `langchain`. Two calls of one layer are not within each other, and
+            none is within a `PROVIDER`'s. Default: unknown.
     """
 
     def __init__(
@@ -40,21 +47,59 @@ class ModelCall:
         outer: "ModelCall | None" = None,
         *,
         model: str | None = None,
+        layer: str | None = None,
     ) -> None:
         self._meter = meter
         self._origin = origin
         self._record = record
         self._on_abort: AbortPolicy = on_abort
         self._model = model
-        self._outer = None if outer is None or outer.has_ended else outer
+        self._layer = layer
+        while outer is not None and not outer.may_hold(layer):
+            outer = outer._outer  # noqa: SLF001 - its own kind
+        self._outer = outer
+        self._has_ended = False
+        self._when_lost: str | None = None
+        self._claims = iter((True,))
         self._answers = 0
         self._billed_within: Counter[tuple[int, int]] = Counter()
         """Counts of what calls within this one billed: prompt and output."""
 
+    def __deepcopy__(self, memo: object) -> "ModelCall":
+        """Return the call itself, where a framework copies what it keeps it with: it is billed once."""
+        return self
+
+    def __del__(self) -> None:
+        if self._when_lost is not None and not self._has_ended:
+            self.broken_off(self._when_lost)
+
     @property
     def has_ended(self) -> bool:
         """Whether its answer, or the failure to get one, was seen."""
-        return self._answers > 0
+        return self._has_ended
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take the failure of what was asked in the block; an answer is handed over after it."""
+        if error is not None:
+            self.failed(error)
+
+    def claim(self) -> bool:
+        """Return whether this is the first claim, where a framework may call back twice for one call."""
+        return next(self._claims, False)
+
+    def report_when_lost(self, detail: str) -> None:
+        """Report the call as broken off when nothing refers to it any more and it has not ended."""
+        self._when_lost = detail
+
+    def may_hold(self, layer: str | None) -> bool:
+        """Return whether a call of a layer that starts now may be a part of this one."""
+        is_same = layer is not None and layer == self._layer
+        return not (self._has_ended or is_same or self._layer == PROVIDER)
 
     def answered(self, response: object, *, is_cached: bool = False) -> None:
         """Take the answer: bill it, or report why not.
@@ -69,13 +114,14 @@ class ModelCall:
             if is_cached or is_from_cache(response):
                 self._take(Gathered(None, Unbilled(reason="cache_hit", reading=_read_or_none(response))))
             elif is_running(response):
+                self._has_ended = True
                 self._meter.remember(text_of(response, "id"), self._origin)
             else:
                 self._take(_gathered(response))
         except Exception as error:  # noqa: BLE001 - a response is the user's, and so is what its attributes do
             self._take(Gathered(None, Unbilled(reason="unknown_shape", detail=type(error).__name__)))
 
-    def assembled(self, response: object, chunks: Iterable[object]) -> None:
+    def assembled(self, response: object, chunks: Iterable[object] | None) -> None:
         """Take an answer that a framework put together from the chunks of a stream.
 
         Its counts are billed where chunks reported them. Where none did they are the framework's estimate,
@@ -83,10 +129,11 @@ class ModelCall:
 
         Args:
             response: What the framework put together.
-            chunks: What the provider sent.
+            chunks: What the provider sent. `None`: that is not known, and counts with details of the prompt
+                are the provider's.
         """
         try:
-            is_counted = is_reported(response, chunks)
+            is_counted = has_prompt_details(response) if chunks is None else is_reported(response, chunks)
         except Exception:  # noqa: BLE001 - as in answered
             is_counted = False
         if is_counted:
@@ -101,8 +148,8 @@ class ModelCall:
         """
         try:
             remembered = self._meter.recall(text_of(response, "id"))
-            if remembered is not None:
-                self._origin = remembered
+            # It may be asked for any number of times, as what is handed over by hand.
+            self._origin = replace(self._origin if remembered is None else remembered, alike=None)
             if (remembered is not None or get(response, "background") is True) and not is_running(response):
                 self._take(_gathered(response))
         except Exception as error:  # noqa: BLE001 - as in answered
@@ -118,6 +165,7 @@ class ModelCall:
             seen: What had been received of the answer; `None`: nothing that can be handed over.
             has_begun: Whether an answer had begun, also where nothing of it can be handed over.
         """
+        self._has_ended = True
         if has_begun or seen is not None or not isinstance(error, Exception):
             self.broken_off(type(error).__name__, seen)
 
@@ -165,6 +213,7 @@ class ModelCall:
         self._take(gathered)
 
     def _take(self, gathered: Gathered) -> None:
+        self._has_ended = True
         self._answers += 1
         reading = gathered.reading
         if reading is not None:
@@ -180,7 +229,7 @@ class ModelCall:
 
     def _tell_outer(self, counts: tuple[int, int]) -> None:
         """Note a bill in the calls of the layers around this one."""
-        outer, self._outer = self._outer, None
+        outer = self._outer
         while outer is not None:
             outer._billed_within[counts] += 1  # noqa: SLF001 - its own kind
             outer = outer._outer  # noqa: SLF001

@@ -34,14 +34,15 @@ def verified(payload: Payload, idempotency_key: str | None) -> UsageLog | ClockN
     if isinstance(payload.get("usageLog"), dict):
         return UsageLog(as_object(payload["usageLog"]))
     is_queued = payload.get("status") == "PENDING"
-    if not is_queued and payload.get("accepted") is not True:
+    signal_id, received_at = payload.get("signalId"), payload.get("receivedAt")
+    if not (is_queued or payload.get("accepted") is True or isinstance(signal_id, str)):
         return None
-    signal_id = payload.get("signalId")
     return ClockNextError(
-        "The server refused the signal and queued it for a person to correct: this was no dry run."
+        "The server could not bill the signal and queued it for a person to correct: this was no dry run."
         if is_queued
         else "The server took the signal and may bill it: it does not know dry runs.",
         status=202,
         idempotency_key=idempotency_key,
         signal_id=signal_id if isinstance(signal_id, str) else None,
+        received_at=received_at if isinstance(received_at, str) else None,
     )

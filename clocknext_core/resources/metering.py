@@ -239,16 +239,19 @@ class Metering(Resource[S]):
         on_abort: AbortPolicy = "partial",
         outer: ModelCall | None = None,
         model: str | None = None,
+        layer: str | None = None,
     ) -> ModelCall:
         """Begin a call to a model whose answer is handed over later, by an integration.
 
         Args:
             origin: Who is billed.
             on_abort: What a stream is billed that is broken off before its counts are final.
-            outer: The call of another layer that it started within.
+            outer: The call that was open where it starts.
             model: The model that was asked, for an answer that names none.
+            layer: What sees the call; see `ModelCall`.
         """
-        return ModelCall(self._meter, origin, self._record_gathered, on_abort, outer, model=model)
+        record = self._record_gathered
+        return ModelCall(self._meter, origin, record, on_abort, outer, model=model, layer=layer)
 
     def _check_may_stream(self) -> None:
         """Raise `ValidationError` where a signal can't be recorded at the end of a stream."""

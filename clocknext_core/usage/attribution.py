@@ -96,15 +96,15 @@ class Scope:
     It holds no lock: its two changes, an ordinal taken and the end, are single steps of the interpreter.
 
     Args:
-        id: Tells this scope from all others; with an ordinal it makes keys where a response has no id. A
-        seed of
-            the caller's, such as a task's id, makes a retried task find its keys again.
+        id: Tells this scope from all others; with an ordinal it makes keys where a response has no id. A seed
+            of the caller's, such as a task's id, makes a retried task find its keys again.
         attribution: Who is billed.
     """
 
     id: str
     attribution: Attribution
     _ordinals: "count[int]" = field(default_factory=lambda: count(1), repr=False)
+    _alike: "dict[str, count[int]]" = field(default_factory=dict[str, "count[int]"], repr=False)
     _has_ended: bool = False
 
     def __post_init__(self) -> None:
@@ -123,7 +123,9 @@ class Scope:
         """Capture the scope for a call that starts now."""
         if self._has_ended:
             return Origin(unbilled="scope_ended", customer_id=self.attribution.customer_id)
-        return Origin(attribution=self.attribution, scope_id=self.id, ordinal=next(self._ordinals))
+        return Origin(
+            attribution=self.attribution, scope_id=self.id, ordinal=next(self._ordinals), alike=self._alike
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +143,21 @@ class Origin:
     scope_id: str | None = None
     ordinal: int | None = None
     """Which call of the scope this is, from 1."""
+    alike: "dict[str, count[int]] | None" = field(default=None, repr=False, compare=False)
+    """The scope's numbers of exchanges that look alike. `None` where there is no call: an answer is handed
+    over by hand, and may be handed over again."""
+
+    def place_of(self, exchange: str) -> int:
+        """Number exchanges that look alike, from 1; what is handed over by hand is always the first."""
+        if self.alike is None:
+            return 1
+        if len(self.alike) >= MOST_ALIKE and exchange not in self.alike:
+            return self.ordinal or 1
+        return next(self.alike.setdefault(exchange, count(1)))
+
+
+MOST_ALIKE: Final = 10_000
+"""How many different exchanges a scope numbers; further ones are told apart by their calls."""
 
 
 def start_call(scope: Scope | None, given: Attribution | None = None) -> Origin:
@@ -151,8 +168,11 @@ def start_call(scope: Scope | None, given: Attribution | None = None) -> Origin:
         given: Who was named with the call or with its client; goes before the scope.
     """
     if given is not None:
-        if scope is None:
-            return Origin(attribution=given)
-        captured = scope.start_call()
-        return Origin(attribution=given, scope_id=captured.scope_id, ordinal=captured.ordinal)
+        captured = Origin() if scope is None else scope.start_call()
+        return Origin(
+            attribution=given,
+            scope_id=captured.scope_id,
+            ordinal=captured.ordinal,
+            alike={} if captured.alike is None else captured.alike,
+        )
     return Origin(unbilled="unattributed") if scope is None else scope.start_call()

@@ -35,6 +35,9 @@ def is_trusted(response_id: str | None) -> bool:
     return not (bare.isdigit() and len(bare) < _FEWEST_DIGITS)
 
 
+_BY_HAND: Final = Origin()
+
+
 def exchange_key(
     reading: Reading,
     attribution: Attribution,
@@ -45,28 +48,31 @@ def exchange_key(
     """Make the idempotency key of what a response is billed as.
 
     - An id that is trusted counts with customer, type and key alone: layers rename models and lose cached
-    counts. - An id that is not trusted counts with the three counts, and with the scope where there is one.
+      counts.
+    - An id that is not trusted counts with the three counts, and with the scope where there is one. Calls of
+      one scope whose answers look alike are numbered, since each of them is charged.
     - Without an id the scope counts, and which call of it this is.
-    - Without a scope the key is random: nothing tells this exchange from another one.
+    - Else the key is random: nothing tells this exchange from another one.
 
     Args:
         reading: What the response says.
         attribution: Who is billed.
         make_key: Makes a random key.
-        origin: The call, as it was captured when it started. Default: no scope.
+        origin: The call, as it was captured when it started. Default: none, the answer is given by hand.
 
     Returns:
         A key of at most 255 characters.
     """
-    call = Origin() if origin is None else origin
+    call = _BY_HAND if origin is None else origin
     billed = [attribution.customer_id, attribution.type, attribution.key or attribution.agent_key]
     response_id, tokens = reading.response_id, reading.tokens
     if is_trusted(response_id):
         return digest("id", response_id, *billed)
-    if response_id is not None:
-        return digest(
-            "counts", response_id, call.scope_id, *billed, tokens.input, tokens.output, tokens.cache or 0
-        )
+    if response_id is not None and (call.alike is None or call.scope_id is not None):
+        counts = (tokens.input, tokens.output, tokens.cache or 0)
+        alike = digest("counts", response_id, call.scope_id, *billed, *counts)
+        place = call.place_of(alike)
+        return alike if place == 1 else digest(alike, place)
     if call.scope_id is not None:
         return digest("scope", call.scope_id, call.ordinal, *billed)
     return make_key()

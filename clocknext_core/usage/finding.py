@@ -151,6 +151,15 @@ def is_reported(whole: object, chunks: Iterable[object]) -> bool:
     )
 
 
+def has_prompt_details(whole: object) -> bool:
+    """Return whether a usage says what its prompt consists of, as a provider's does and an estimate's not."""
+    found = next(usages_in(whole), None)
+    return found is not None and any(
+        value is not None and role_of(name).role == "prompt_details"
+        for name, value in fields_of(found.usage).items()
+    )
+
+
 def unknown_usage(response: object) -> Found | None:
     """Find what is called a usage and has nothing in it that is known."""
     for name in _USAGES[1:13]:

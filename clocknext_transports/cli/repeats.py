@@ -43,7 +43,7 @@ class Repeats:
         ahead = 0 if self._least <= 0 <= self._most else self._least
         return recorded.tzinfo is not None and recorded.timestamp() < self._began_at + ahead
 
-    def watch(self, transport: Any) -> "_Watched":
+    def watch(self, transport: Any) -> Any:
         """Wrap a transport, to observe its answers."""
         return _Watched(transport, self)
 

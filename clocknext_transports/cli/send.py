@@ -87,7 +87,7 @@ def send(connection: Connection, *, file: str, concurrency: int, source: str, re
             def on_delivered(line: Line, one: Signal, result: TrackResult) -> None:
                 if result.mending:
                     tally.add_pending(line.number)
-                    pending_file.add(line, mending_error(encode(one, new_key), result))
+                    pending_file.add(line, mending_error(encode(one, new_key), result, client.config))
                 else:
                     log = result.usage_log
                     tally.add_delivered(one, result, is_repeat=log is not None and repeats.includes(log))

@@ -99,8 +99,9 @@ def verify(connection: Connection, *, file: str, concurrency: int, source: str) 
         def stop_at(line: Line) -> None:
             # A service that knows no dry runs takes them for signals: the fewer it gets, the better. They
             # have the keys that `send` would give them, so that sending the file does not bill them again.
+            # Others are in flight, so it is not known which line was the first.
             problem = "The service gave no price: it may not know dry runs, and have recorded signals"
-            delivery.fail(ClockNextError(f"{problem} from line {line.number} on"))
+            delivery.fail(ClockNextError(f"{problem}, line {line.number} among them"))
 
         def on_priced(line: Line, signal: Signal, log: UsageLog | None) -> None:
             if log is None:

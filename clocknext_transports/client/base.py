@@ -49,7 +49,7 @@ from clocknext_core.usage.catalogue import ModelNames
 from clocknext_core.usage.meter import Meter
 from clocknext_core.usage.streams import AbortPolicy, check_abort_policy
 from clocknext_transports.client import environment
-from clocknext_transports.client.billing import Billing, nested, open_scope
+from clocknext_transports.client.billing import Billing, begun, call_around, open_scope
 from clocknext_transports.client.driver import Driver
 from clocknext_transports.client.hooks import Hooks, OnDrop, OnError, OnFlush, OnRetry, OnUnbilled, logged
 from clocknext_transports.client.nowait import NoWait
@@ -313,6 +313,7 @@ class ClientBase(Completed, ABC, Generic[S, TransportT, D]):
         *,
         on_abort: AbortPolicy = "partial",
         model: str | None = None,
+        layer: str | None = None,
     ) -> ModelCall:
         """Begin a call to a model, for an integration: who is billed is captured now.
 
@@ -320,14 +321,19 @@ class ClientBase(Completed, ABC, Generic[S, TransportT, D]):
             attribution: Who is billed. Default: as the `billing` block that is open here says.
             on_abort: What a stream is billed that is broken off before its counts are final.
             model: The model that is asked, for an answer that names none.
+            layer: The name of what sees the call, such as `langchain`. Default: unknown. Two layers over one
+                call are billed once; calls of one layer are separate, and so is all that starts while a call
+                of the layer `provider`, an SDK's own, is open.
 
         Raises:
             ValidationError: `on_abort` is no policy.
         """
         policy = check_abort_policy(on_abort)
         origin = start_call(open_scope(self._meter), attribution)
-        start = self.nowait.signals.start_call
-        return nested(self._meter, lambda outer: start(origin, on_abort=policy, outer=outer, model=model))
+        call = self.nowait.signals.start_call(
+            origin, on_abort=policy, outer=call_around(self._meter), model=model, layer=layer
+        )
+        return begun(self._meter, call)
 
     def stats_at(self, now: float) -> Stats:
         """Count as `stats` does, at a time on the driver's clock, in any thread.
@@ -456,16 +462,24 @@ def _opened(spool: "str | os.PathLike[str] | Spool", outbox: Outbox | SpooledOut
     return Keeper(SqliteSpool(spool) if isinstance(spool, str | os.PathLike) else spool, outbox)
 
 
+_HTTPX = ("httpx", "httpx2")
+
+
+def _package(kind: type) -> str:
+    return kind.__module__.partition(".")[0]
+
+
 def _check_transport(transport: object, closing: str) -> None:
     """Tell a transport for threads from one for event loops by how it is closed."""
     if isinstance(transport, type):
         raise invalid("transport", f"must be an object, not the class {transport.__name__}")
     is_async = closing == "aclose"
-    if type(transport).__module__.partition(".")[0] == "httpx" and not hasattr(transport, "exchange"):
+    package = next((name for kind in type(transport).__mro__ if (name := _package(kind)) in _HTTPX), None)
+    if package is not None and not hasattr(transport, "exchange"):
         wrapper = "AsyncHttpxTransport" if is_async else "HttpxTransport"
         raise invalid(
             "transport",
-            f"must be a transport, not {type(transport).__name__} itself. Wrap an httpx."
+            f"must be a transport, not {type(transport).__name__} itself. Wrap an {package}."
             f"{'AsyncClient' if is_async else 'Client'}: from clocknext_transports.httpx import {wrapper}; "
             f"transport={wrapper}(client)",
         )

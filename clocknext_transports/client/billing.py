@@ -1,9 +1,9 @@
 """Scopes: whatever calls to models start in a block are billed to one customer."""
 
-from collections.abc import Callable
 from contextvars import ContextVar
 from types import TracebackType
 from typing import NamedTuple, Self
+from weakref import ref
 
 from clocknext_core.resources.calls import ModelCall
 from clocknext_core.usage.attribution import Scope
@@ -21,16 +21,20 @@ class _Open(NamedTuple):
 
 _open: ContextVar[_Open | None] = ContextVar("clocknext_billing", default=None)
 
+_within: ContextVar[tuple[Meter, ref[ModelCall]] | None] = ContextVar("clocknext_call", default=None)
+"""The call that started last in this context: what starts before it ends may be a layer below it. A call that
+is referred to by nothing else has ended."""
 
-_within: ContextVar[tuple[Meter, ModelCall] | None] = ContextVar("clocknext_call", default=None)
-"""The call that started last in this context: what starts before it ends may be a layer below it."""
+
+def call_around(meter: Meter) -> ModelCall | None:
+    """Return the call of a client that started last in this context; `None`: there was none."""
+    last = _within.get()
+    return last[1]() if last is not None and last[0] is meter else None
 
 
-def nested(meter: Meter, start: Callable[[ModelCall | None], ModelCall]) -> ModelCall:
-    """Start a call, within the one of the same client that started last in this context."""
-    around = _within.get()
-    call = start(around[1] if around is not None and around[0] is meter else None)
-    _within.set((meter, call))
+def begun(meter: Meter, call: ModelCall) -> ModelCall:
+    """Note that a call of a client starts in this context, and return it."""
+    _within.set((meter, ref(call)))
     return call
 
 

@@ -1,18 +1,13 @@
 """Anthropic's SDK: what one of its clients answers is billed, by the SDK's own middleware."""
 
 import inspect
+from functools import partial
 from typing import Any, TypeVar, Unpack, cast
 
-from clocknext_core.resources.calls import ModelCall
+from clocknext_core.resources.calls import PROVIDER, ModelCall
 from clocknext_core.usage.streams import AbortPolicy
 from clocknext_transports.client.base import ClientBase
-from clocknext_transports.integrations.watching import (
-    Billed,
-    attribution_of,
-    check_client,
-    watch,
-    watch_async,
-)
+from clocknext_transports.integrations import watching
 
 C = TypeVar("C")
 
@@ -22,7 +17,7 @@ def metered(
     cnk: ClientBase[Any, Any, Any],
     *,
     on_abort: AbortPolicy = "partial",
-    **billed: Unpack[Billed],
+    **billed: Unpack[watching.Billed],
 ) -> C:
     """Return a client like the one given, whose calls are billed; the one given is not changed.
 
@@ -38,46 +33,22 @@ def metered(
     Raises:
         ValidationError: A bad argument, or `client` is none of these.
     """
-    attribution = attribution_of(billed)
-    check_client(client, "request", "with_middleware")
-    cnk.start_call(attribution, on_abort=on_abort)  # a bad policy is an error here
+    watching.check_client(client, "request", "with_middleware")
+    start = watching.starting(cnk, billed, PROVIDER, on_abort)
 
-    # The SDK calls these once for each attempt; an attempt that fails is not charged.
-
-    def handle(request: Any, call_next: Any) -> Any:
-        if not _uses_a_model(request):
-            return call_next(request)
-        call = start()
-        try:
-            response = call_next(request)
-        except BaseException as error:
-            call.failed(error)
-            raise
-        if response.http_response.is_success:
-            watch(call, response)
-        return response
-
-    async def handle_async(request: Any, call_next: Any) -> Any:
-        if not _uses_a_model(request):
-            return await call_next(request)
-        call = start()
-        try:
-            response = await call_next(request)
-        except BaseException as error:
-            call.failed(error)
-            raise
-        if response.http_response.is_success:
-            await watch_async(call, response)
-        return response
-
-    def start() -> ModelCall:
-        return cnk.start_call(attribution, on_abort=on_abort)
+    def begin(request: Any, call_next: Any) -> watching.Asked:
+        # The SDK asks once for each attempt; an attempt that fails is not charged.
+        call = start() if _asks_a_model(request) else None
+        return watching.Asked(partial(call_next, request), call and partial(_watch, call), call)
 
     sdk = cast("Any", client)
-    return cast(
-        "C", sdk.with_middleware(handle_async if inspect.iscoroutinefunction(sdk.request) else handle)
-    )
+    handle = watching.asking(begin, is_async=inspect.iscoroutinefunction(sdk.request))
+    return cast("C", sdk.with_middleware(handle))
 
 
-def _uses_a_model(request: Any) -> bool:
+def _asks_a_model(request: Any) -> bool:
     return str(request.method).lower() == "post" and str(request.url).partition("?")[0] == "/v1/messages"
+
+
+def _watch(call: ModelCall, response: Any) -> Any:
+    return watching.watch(call, response) if response.http_response.is_success else None

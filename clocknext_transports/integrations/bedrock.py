@@ -1,31 +1,16 @@
 """Amazon Bedrock over boto3: what one of its clients answers is billed, by boto3's own events."""
 
+import copy
 import io
 import json
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
+from collections.abc import Hashable
+from functools import cache
+from typing import Any, TypeVar, Unpack, cast
 
-from clocknext_core.resources.calls import ModelCall
-from clocknext_core.resources.streams import MeteredStream
+from clocknext_core.resources.calls import PROVIDER, ModelCall
 from clocknext_core.usage.streams import AbortPolicy
 from clocknext_transports.client.base import ClientBase
-from clocknext_transports.integrations.watching import Billed, attribution_of, check_client
-
-if TYPE_CHECKING:  # checked without the package
-
-    class EventStream:
-        """Boto3's class of streams."""
-
-        def close(self) -> None:
-            """Close the connection."""
-
-    class StreamingBody:
-        """Boto3's class of bodies."""
-
-        def __init__(self, raw_stream: io.BytesIO, content_length: int) -> None: ...
-
-else:
-    from botocore.eventstream import EventStream
-    from botocore.response import StreamingBody
+from clocknext_transports.integrations.watching import Billed, check_client, starting
 
 C = TypeVar("C")
 
@@ -53,22 +38,20 @@ def metered(
     Raises:
         ValidationError: A bad argument, or `client` is another one.
     """
-    attribution = attribution_of(billed)
     check_client(client, "converse", "invoke_model")
-    cnk.start_call(attribution, on_abort=on_abort)  # a bad policy is an error here
+    start = starting(cnk, billed, PROVIDER, on_abort)
 
     def begin(params: Any, context: dict[str, Any], **_details: object) -> None:
-        context[_CALL] = cnk.start_call(attribution, on_abort=on_abort, model=params.get("modelId"))
+        context[_CALL] = start(params.get("modelId"))
 
-    def end(http_response: Any, parsed: dict[str, Any], context: dict[str, Any], **_details: object) -> None:
+    def end(http_response: Any, parsed: Any, model: Any, context: dict[str, Any], **_details: object) -> None:
         call: ModelCall | None = context.pop(_CALL, None)
         if call is None or http_response.status_code >= 300:
             return
-        for name in ("stream", "body"):
-            if isinstance(parsed.get(name), EventStream):
-                parsed[name] = _Watched(parsed[name], call)
-                return
-        call.answered(parsed if "body" not in parsed else _read(parsed, call))
+        if model.name.endswith("Stream"):
+            _watch(parsed["stream" if "stream" in parsed else "body"], call)
+        else:
+            call.answered(_read(parsed, call) if "body" in parsed else parsed)
 
     events = cast("Any", client).meta.events
     for operation in _OPERATIONS:
@@ -84,25 +67,27 @@ def _read(parsed: dict[str, Any], call: ModelCall) -> object:
     except BaseException as error:
         call.broken_off(type(error).__name__, parsed["ResponseMetadata"])
         raise
-    parsed["body"] = StreamingBody(io.BytesIO(raw), len(raw))
+    parsed["body"] = type(parsed["body"])(io.BytesIO(raw), len(raw))
     try:
-        body: object = json.loads(raw)
+        return {**parsed, "body": json.loads(raw)}
     except ValueError:
-        body = None
-    return {"body": body, "ResponseMetadata": parsed["ResponseMetadata"]}
+        return {**parsed, "body": None}
 
 
-class _Watched(EventStream):
-    """An event stream of boto3 whose events are watched; it ends where it is closed."""
+def _watch(stream: Any, call: ModelCall) -> None:
+    """Watch the events of boto3's stream, which stays what it is and ends where it is closed."""
+    # A copy reads, so that the stream is not kept by what watches it.
+    stream.clocknext_stream = call.watch(copy.copy(stream))
+    stream.__class__ = _watched(cast("Hashable", type(stream)))
 
-    def __init__(self, stream: Any, call: ModelCall) -> None:
-        self.__dict__.update(stream.__dict__)
-        self._watched: MeteredStream[Any] = call.watch(stream)
 
-    def __iter__(self) -> Any:
-        return self._watched
+@cache
+def _watched(kind: Hashable) -> Any:
+    base: Any = kind
 
-    def close(self) -> None:
-        """Close the connection."""
-        self._watched.end_early()
-        super().close()
+    def close(self: Any) -> None:
+        self.clocknext_stream.end_early()
+        base.close(self)
+
+    own = {"__iter__": lambda self: self.clocknext_stream, "close": close, "__module__": base.__module__}
+    return type(base.__name__, (base,), own)

@@ -2,13 +2,13 @@
 
 import copy
 import inspect
-from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar, Unpack, cast
 
-from clocknext_core.resources.calls import ModelCall
+from clocknext_core.resources.calls import PROVIDER, ModelCall
 from clocknext_core.usage.streams import AbortPolicy
 from clocknext_transports.client.base import ClientBase
-from clocknext_transports.integrations.watching import Billed, attribution_of, check_client
+from clocknext_transports.integrations import watching
 
 C = TypeVar("C")
 
@@ -21,7 +21,7 @@ def metered(
     cnk: ClientBase[Any, Any, Any],
     *,
     on_abort: AbortPolicy = "partial",
-    **billed: Unpack[Billed],
+    **billed: Unpack[watching.Billed],
 ) -> C:
     """Return a client like the one given, whose calls are billed; the one given is not changed.
 
@@ -37,86 +37,34 @@ def metered(
     Raises:
         ValidationError: A bad argument, or `client` is another one.
     """
-    attribution = attribution_of(billed)
     sdk: Any = client
-    check_client(getattr(sdk, "models", sdk), *_ANSWERED, _STREAMED)
-    cnk.start_call(attribution, on_abort=on_abort)  # a bad policy is an error here
-
-    def start(model: str) -> ModelCall:
-        return cnk.start_call(attribution, on_abort=on_abort, model=model)
-
+    watching.check_client(getattr(sdk, "models", sdk), *_ANSWERED, _STREAMED)
+    start = watching.starting(cnk, billed, PROVIDER, on_abort)
     twin: Any = copy.copy(sdk)
     twin._models = _hooked(sdk.models, start)  # noqa: SLF001 - the SDK has no hook but its own methods
     twin._aio = copy.copy(sdk.aio)  # noqa: SLF001
     twin._aio._models = _hooked(sdk.aio.models, start)  # noqa: SLF001
     # Both have the same connections: the one given closes them, when neither is used any more.
     twin.clocknext_original = sdk
-    twin.__class__ = _like(sdk, {"__del__": _close_nothing})
-    return cast("C", twin)
+    return cast("C", watching.with_methods(twin, __del__=_close_nothing))
 
 
 def _close_nothing(twin: object) -> None:
     """Take the place of the SDK's finalizer, which closes the connections."""
 
 
-def _hooked(models: Any, start: Callable[[str], ModelCall]) -> Any:
+def _hooked(models: Any, start: watching.Start) -> Any:
     kind = cast("Any", type(models))
     is_async = inspect.iscoroutinefunction(kind._generate_content)  # noqa: SLF001
-    one, streamed = (_async_hook, _async_stream_hook) if is_async else (_hook, _stream_hook)
-    hooks: dict[str, Any] = {name: one(getattr(kind, name), start) for name in _ANSWERED}
-    hooked = copy.copy(models)
-    hooked.__class__ = _like(models, {**hooks, _STREAMED: streamed(getattr(kind, _STREAMED), start)})
-    return hooked
+    takes = dict.fromkeys(_ANSWERED, ModelCall.answered)
+    takes[_STREAMED] = ModelCall.watch_async if is_async else ModelCall.watch
+    hooks = {name: _hook(getattr(kind, name), take, start, is_async) for name, take in takes.items()}
+    return watching.with_methods(copy.copy(models), **hooks)
 
 
-def _like(one: Any, own: dict[str, Any]) -> Any:
-    kind = cast("Any", type(one))
-    return type(kind.__name__, (kind,), {**own, "__module__": kind.__module__})
-
-
-def _hook(method: Any, start: Callable[[str], ModelCall]) -> Any:
-    def hooked(self: Any, *, model: str, **arguments: Any) -> Any:
+def _hook(method: Any, take: Any, start: watching.Start, is_async: bool) -> Any:
+    def begin(self: Any, *, model: str, **arguments: Any) -> watching.Asked:
         call = start(model)
-        try:
-            answer = method(self, model=model, **arguments)
-        except BaseException as error:
-            call.failed(error)
-            raise
-        call.answered(answer)
-        return answer
+        return watching.Asked(partial(method, self, model=model, **arguments), partial(take, call), call)
 
-    return hooked
-
-
-def _stream_hook(method: Any, start: Callable[[str], ModelCall]) -> Any:
-    def hooked(self: Any, *, model: str, **arguments: Any) -> Any:
-        return start(model).watch(method(self, model=model, **arguments))
-
-    return hooked
-
-
-def _async_hook(method: Any, start: Callable[[str], ModelCall]) -> Any:
-    def take(call: ModelCall, answer: Any) -> Any:
-        call.answered(answer)
-        return answer
-
-    return _awaiting(method, start, take)
-
-
-def _async_stream_hook(method: Any, start: Callable[[str], ModelCall]) -> Any:
-    return _awaiting(method, start, ModelCall.watch_async)
-
-
-def _awaiting(method: Any, start: Callable[[str], ModelCall], take: Callable[[ModelCall, Any], Any]) -> Any:
-    """Wrap a coroutine function; `take` gets what it returns, and returns what the user gets."""
-
-    async def hooked(self: Any, *, model: str, **arguments: Any) -> Any:
-        call = start(model)
-        try:
-            answer = await method(self, model=model, **arguments)
-        except BaseException as error:
-            call.failed(error)
-            raise
-        return take(call, answer)
-
-    return hooked
+    return watching.asking(begin, is_async=is_async)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from clocknext_core.resources.calls import ModelCall
 from clocknext_transports.client.base import ClientBase
-from clocknext_transports.integrations.watching import Billed, attribution_of
+from clocknext_transports.integrations.watching import Billed, starting
 
 if TYPE_CHECKING:  # checked without the package
 
@@ -37,8 +37,7 @@ class ClockNextCallbackHandler(BaseCallbackHandler):
 
     def __init__(self, cnk: ClientBase[Any, Any, Any], **billed: Unpack[Billed]) -> None:
         super().__init__()
-        self._cnk = cnk
-        self._attribution = attribution_of(billed)
+        self._start = starting(cnk, billed, "langchain")
         self._calls: dict[UUID, ModelCall] = {}
 
     def everywhere(self) -> None:
@@ -48,13 +47,13 @@ class ClockNextCallbackHandler(BaseCallbackHandler):
 
     def on_llm_start(self, serialized: object, prompts: object, *, run_id: UUID, **details: object) -> None:
         """Capture who is billed."""
-        self._calls[run_id] = self._cnk.start_call(self._attribution)
+        self._calls[run_id] = self._start()
 
     def on_chat_model_start(
         self, serialized: object, messages: object, *, run_id: UUID, **details: object
     ) -> None:
         """Capture who is billed."""
-        self._calls[run_id] = self._cnk.start_call(self._attribution)
+        self._calls[run_id] = self._start()
 
     def on_llm_end(self, response: Any, *, run_id: UUID, **details: object) -> None:
         """Hand over the answer to one prompt."""

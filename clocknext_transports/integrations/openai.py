@@ -3,26 +3,22 @@
 import copy
 import inspect
 import re
+from functools import partial
 from typing import Any, TypeVar, Unpack, cast
 
-from clocknext_core.resources.calls import ModelCall
+from clocknext_core.resources.calls import PROVIDER
 from clocknext_core.usage.streams import AbortPolicy
 from clocknext_transports.client.base import ClientBase
-from clocknext_transports.integrations.watching import (
-    Billed,
-    attribution_of,
-    check_client,
-    watch,
-    watch_async,
-)
+from clocknext_transports.integrations import watching
 
 C = TypeVar("C")
 
-_USES_A_MODEL = re.compile(
-    r"/(?:(?:chat/)?completions|responses(?:/compact)?|embeddings|images/\w+|audio/(?:transcriptions|translations))"
+_ASKS_A_MODEL = re.compile(
+    r"post /(?:(?:chat/)?completions|responses(?:/compact)?|embeddings|images/\w+"
+    r"|audio/(?:transcriptions|translations))"
 )
-_STORED = re.compile(r"/responses/[^/]+")
-_COMPLETIONS = re.compile(r"/(?:chat/)?completions")
+_RETRIEVES = re.compile(r"get /responses/[^/]+")
+_COMPLETES = re.compile(r"post /(?:chat/)?completions")
 
 
 def metered(
@@ -30,7 +26,7 @@ def metered(
     cnk: ClientBase[Any, Any, Any],
     *,
     on_abort: AbortPolicy = "partial",
-    **billed: Unpack[Billed],
+    **billed: Unpack[watching.Billed],
 ) -> C:
     """Return a client like the one given, whose calls are billed; the one given is not changed.
 
@@ -47,70 +43,35 @@ def metered(
     Raises:
         ValidationError: A bad argument, or `client` is none of these.
     """
-    attribution, kind = attribution_of(billed), cast("Any", type(client))
-    check_client(client, "request", "copy")
-    cnk.start_call(attribution, on_abort=on_abort)  # a bad policy is an error here
+    kind = cast("Any", type(client))
+    watching.check_client(client, "request", "copy")
+    start = watching.starting(cnk, billed, PROVIDER, on_abort)
 
-    def start() -> ModelCall:
-        return cnk.start_call(attribution, on_abort=on_abort)
+    def begin(self: Any, cast_to: Any, options: Any, **how: Any) -> watching.Asked:
+        line = f"{options.method.lower()} {options.url}"
+        if _ASKS_A_MODEL.fullmatch(line) is None:
+            take = _RETRIEVES.fullmatch(line) and (lambda stored: start().retrieved(stored))
+            return watching.Asked(partial(kind.request, self, cast_to, options, **how), take)
+        asking = _asking_for_usage(options) if _COMPLETES.fullmatch(line) else None
+        call, ask = start(), partial(kind.request, self, cast_to, asking or options, **how)
+        return watching.Asked(ask, partial(watching.watch, call, hides_usage=asking is not None), call)
 
-    def request(self: Any, cast_to: Any, options: Any, **how: Any) -> Any:
-        if _is_retrieval(options):
-            result = kind.request(self, cast_to, options, **how)
-            start().retrieved(result)
-            return result
-        if not _uses_a_model(options):
-            return kind.request(self, cast_to, options, **how)
-        call, (options, hides_usage) = start(), _asking_for_usage(options)
-        try:
-            result = kind.request(self, cast_to, options, **how)
-        except BaseException as error:
-            call.failed(error)
-            raise
-        watch(call, result, hides_usage=hides_usage)
-        return result
-
-    async def request_async(self: Any, cast_to: Any, options: Any, **how: Any) -> Any:
-        if _is_retrieval(options):
-            result = await kind.request(self, cast_to, options, **how)
-            start().retrieved(result)
-            return result
-        if not _uses_a_model(options):
-            return await kind.request(self, cast_to, options, **how)
-        call, (options, hides_usage) = start(), _asking_for_usage(options)
-        try:
-            result = await kind.request(self, cast_to, options, **how)
-        except BaseException as error:
-            call.failed(error)
-            raise
-        await watch_async(call, result, hides_usage=hides_usage)
-        return result
-
-    ours = request_async if inspect.iscoroutinefunction(kind.request) else request
-    twin = cast("Any", client).copy()
-    # A class of its own, so that copies of the client are metered too.
-    twin.__class__ = type(kind.__name__, (kind,), {"request": ours, "__module__": kind.__module__})
-    return cast("C", twin)
+    request = watching.asking(begin, is_async=inspect.iscoroutinefunction(kind.request))
+    # By a class, so that copies of the client are metered too.
+    return cast("C", watching.with_methods(cast("Any", client).copy(), request=request))
 
 
-def _uses_a_model(options: Any) -> bool:
-    return options.method.lower() == "post" and _USES_A_MODEL.fullmatch(options.url) is not None
-
-
-def _is_retrieval(options: Any) -> bool:
-    return options.method.lower() == "get" and _STORED.fullmatch(options.url) is not None
-
-
-def _asking_for_usage(options: Any) -> tuple[Any, bool]:
-    """Ask a stream of completions for its usage, unless the caller said; return whether that was done."""
+def _asking_for_usage(options: Any) -> Any:
+    """Return options that ask a stream for its usage; `None`: it is none, or the caller said."""
     body: Any = options.json_data
-    extra: dict[str, Any] = options.extra_json or {}
-    if not isinstance(body, dict) or _COMPLETIONS.fullmatch(options.url) is None or "stream_options" in extra:
-        return options, False
-    asked = cast("dict[str, Any]", body)
-    given: dict[str, Any] = asked.get("stream_options") or {}
-    if asked.get("stream") is not True or "include_usage" in given:
-        return options, False
+    given: dict[str, Any] = body.get("stream_options") or {} if isinstance(body, dict) else {}
+    said = {**given, **(options.extra_json or {})}
+    if (
+        not isinstance(body, dict)
+        or body.get("stream") is not True
+        or {"include_usage", "stream_options"} & {*said}
+    ):
+        return None
     asking = copy.copy(options)
-    asking.json_data = {**asked, "stream_options": {**given, "include_usage": True}}
-    return asking, True
+    asking.json_data = {**body, "stream_options": {**given, "include_usage": True}}
+    return asking

@@ -2,13 +2,13 @@
 
 import copy
 import dataclasses
-from collections.abc import Callable
+import inspect
+from functools import partial
 from typing import Any, TypeVar, Unpack, cast
 
-from clocknext_core.resources.calls import ModelCall
 from clocknext_core.usage.streams import AbortPolicy
 from clocknext_transports.client.base import ClientBase
-from clocknext_transports.integrations.watching import Billed, attribution_of, check_client
+from clocknext_transports.integrations import watching
 
 M = TypeVar("M")
 
@@ -18,7 +18,7 @@ def metered(
     cnk: ClientBase[Any, Any, Any],
     *,
     on_abort: AbortPolicy = "partial",
-    **billed: Unpack[Billed],
+    **billed: Unpack[watching.Billed],
 ) -> M:
     """Return a model, or a provider of models, like the one given, whose requests are billed.
 
@@ -37,64 +37,40 @@ def metered(
     Raises:
         ValidationError: A bad argument, or `model` is neither.
     """
-    attribution = attribution_of(billed)
-    cnk.start_call(attribution, on_abort=on_abort)  # a bad policy is an error here
-
-    def start(name: str | None) -> ModelCall:
-        return cnk.start_call(attribution, on_abort=on_abort, model=name)
-
-    if callable(getattr(model, "get_model", None)):
-        return cast("M", _provider(model, start))
-    check_client(model, "get_response", "stream_response")
-    return cast("M", _model(model, start))
-
-
-def _provider(provider: Any, start: Callable[[str | None], ModelCall]) -> Any:
-    kind = cast("Any", type(provider))
+    start, kind = watching.starting(cnk, billed, "openai_agents", on_abort), cast("Any", type(model))
+    if not callable(getattr(model, "get_model", None)):
+        watching.check_client(model, "get_response", "stream_response")
+        return cast("M", _model(model, start))
 
     def get_model(self: Any, model_name: str | None) -> Any:
         return _model(kind.get_model(self, model_name), start)
 
-    return _like(provider, {"get_model": get_model})
+    return cast("M", watching.with_methods(copy.copy(model), get_model=get_model))
 
 
-def _model(model: Any, start: Callable[[str | None], ModelCall]) -> Any:
+def _model(model: Any, start: watching.Start) -> Any:
     kind = cast("Any", type(model))
 
-    async def get_response(self: Any, *arguments: Any, **more: Any) -> Any:
+    def begin(self: Any, *arguments: Any, **more: Any) -> watching.Asked:
         call = start(_name_of(self))
-        try:
-            response = await kind.get_response(self, *arguments, **more)
-        except BaseException as error:
-            call.failed(error)
-            raise
-        call.answered(response)
-        return response
+        return watching.Asked(partial(kind.get_response, self, *arguments, **more), call.answered, call)
 
-    def stream_response(
-        self: Any,
-        system_instructions: Any,
-        input: Any,  # noqa: A002 - the SDK's name
-        model_settings: Any,
-        *arguments: Any,
-        **more: Any,
-    ) -> Any:
-        call = start(_name_of(self))
-        if model_settings.include_usage is None:  # chat completions have to be asked
-            model_settings = dataclasses.replace(model_settings, include_usage=True)
-        stream = kind.stream_response(self, system_instructions, input, model_settings, *arguments, **more)
-        return call.watch_async(stream)
+    def begin_stream(*arguments: Any, **more: Any) -> watching.Asked:
+        asked = inspect.signature(kind.stream_response).bind(*arguments, **more)
+        settings = asked.arguments.get("model_settings")
+        if settings is not None and settings.include_usage is None:  # chat completions have to be asked
+            asked.arguments["model_settings"] = dataclasses.replace(settings, include_usage=True)
+        call = start(_name_of(arguments[0]))
+        ask = partial(kind.stream_response, *asked.args, **asked.kwargs)
+        return watching.Asked(ask, call.watch_async, call)
 
-    return _like(model, {"get_response": get_response, "stream_response": stream_response})
+    return watching.with_methods(
+        copy.copy(model),
+        get_response=watching.asking(begin, is_async=True),
+        stream_response=watching.asking(begin_stream, is_async=False),
+    )
 
 
 def _name_of(model: Any) -> str | None:
     name = getattr(model, "model", None)
     return None if name is None else str(name)
-
-
-def _like(one: Any, own: dict[str, Any]) -> Any:
-    """Copy an object, with methods of ours in the place of its own."""
-    twin, kind = copy.copy(one), cast("Any", type(one))
-    twin.__class__ = type(kind.__name__, (kind,), {**own, "__module__": kind.__module__})
-    return twin

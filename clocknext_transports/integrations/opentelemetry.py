@@ -6,13 +6,16 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import StatusCode
 
 from clocknext_core.resources.calls import ModelCall
+from clocknext_core.usage.finding import has_usage
 from clocknext_transports.client.base import ClientBase
-from clocknext_transports.integrations.watching import Billed, attribution_of
+from clocknext_transports.integrations.watching import Billed, starting
 
 _OPERATIONS = ("gen_ai.operation.name", "llm.request.type")
 """What a span is: in the conventions, and in OpenLLMetry before it followed them."""
 _ANSWER = "gen_ai.response."
 """What a span has once an answer has begun."""
+_FINISHED = frozenset({"gen_ai.response.finish_reasons", "llm.response.finish_reason"})
+"""What a span has once its answer was complete."""
 _CONVENTIONS = ("gen_ai.", "llm.")
 _OF_MODELS = frozenset(
     {"chat", "completion", "embedding", "embeddings", "generate_content", "text_completion"}
@@ -35,14 +38,13 @@ class ClockNextSpanProcessor(SpanProcessor):
     """
 
     def __init__(self, cnk: ClientBase[Any, Any, Any], **billed: Unpack[Billed]) -> None:
-        self._cnk = cnk
-        self._attribution = attribution_of(billed)
+        self._start = starting(cnk, billed, "opentelemetry")
         self._calls: dict[int, ModelCall] = {}
 
     def on_start(self, span: Span, parent_context: object = None) -> None:
         """Capture who is billed."""
         if _is_of_a_model(span):
-            self._calls[_id_of(span)] = self._cnk.start_call(self._attribution)
+            self._calls[_id_of(span)] = self._start()
 
     def on_end(self, span: ReadableSpan) -> None:
         """Hand over what the span says."""
@@ -50,11 +52,13 @@ class ClockNextSpanProcessor(SpanProcessor):
         if not _is_of_a_model(span):
             return
         # Some instrumentations say what a span is only after its start.
-        call = call or self._cnk.start_call(self._attribution)
+        call = call or self._start()
         said = _said_by(span)
+        has_begun = any(name.startswith(_ANSWER) for name in said)
         if span.status.status_code is StatusCode.ERROR:
-            has_begun = any(name.startswith(_ANSWER) for name in said)
             call.failed(RuntimeError(span.status.description), said if has_begun else None)
+        elif has_begun and _FINISHED.isdisjoint(said) and not has_usage(said):
+            call.broken_off("the span has neither usage nor a finish reason", said)
         else:
             call.answered(said)
 

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Unpack
 
 from clocknext_transports.client.base import ClientBase
-from clocknext_transports.integrations.watching import Billed, attribution_of
+from clocknext_transports.integrations.watching import Billed, starting
 
 if TYPE_CHECKING:  # checked without the package
 
@@ -39,24 +39,19 @@ class MeteredModel(WrapperModel):
 
     def __init__(self, model: object, cnk: ClientBase[Any, Any, Any], **billed: Unpack[Billed]) -> None:
         super().__init__(model)
-        self._cnk = cnk
-        self._attribution = attribution_of(billed)
+        self._start = starting(cnk, billed, "pydantic_ai")
 
     async def request(self, *arguments: Any, **more: Any) -> Any:
         """Ask the model, and hand over its answer."""
-        call = self._cnk.start_call(self._attribution, model=self.wrapped.model_name)
-        try:
+        with self._start(self.wrapped.model_name) as call:
             response = await self.wrapped.request(*arguments, **more)
-        except BaseException as error:
-            call.failed(error)
-            raise
         call.answered(response)
         return response
 
     @asynccontextmanager
     async def request_stream(self, *arguments: Any, **more: Any) -> AsyncGenerator[Any, None]:
         """Ask the model for a stream, and hand over what came of it, however it ends."""
-        call = self._cnk.start_call(self._attribution, model=self.wrapped.model_name)
+        call = self._start(self.wrapped.model_name)
         stream: Any = None
         try:
             async with self.wrapped.request_stream(*arguments, **more) as stream:

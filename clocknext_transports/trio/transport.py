@@ -4,6 +4,7 @@ import errno
 import socket
 import ssl
 from contextlib import suppress
+from typing import cast
 
 import trio
 
@@ -253,10 +254,11 @@ class NativeTransport:
 
 def _cause_of(error: OSError) -> OSError:
     """Return why no address could be reached: trio's own error says only that all attempts failed."""
-    group = error.__cause__
+    group: object = error.__cause__
     if not isinstance(group, ExceptionGroup):
         return error
-    causes = [each for each in group.exceptions if isinstance(each, OSError)]
+    within = cast("ExceptionGroup[Exception]", group).exceptions
+    causes = [each for each in within if isinstance(each, OSError)]
     # A family that the kernel does not have says less than a refusal by the host.
     told = [each for each in causes if each.errno != errno.EAFNOSUPPORT] or causes
     return told[-1] if told else error

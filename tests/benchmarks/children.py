@@ -5,6 +5,7 @@ import gc
 import json
 import re
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -178,8 +179,14 @@ def serve_slowly() -> None:
             threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
 
 
-def serve_constantly(descriptor: int) -> None:
-    """Answer all requests alike, on a socket that listens already and other processes may share."""
+def serve_constantly(descriptor: int, seconds: float = 0.0, certificate: str | None = None) -> None:
+    """Answer all requests alike, on a socket that listens already and other processes may share.
+
+    Args:
+        descriptor: The socket's.
+        seconds: How long each answer takes.
+        certificate: A PEM file with a key and its certificates. Without one, plain HTTP.
+    """
 
     class Answering(asyncio.Protocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -189,11 +196,18 @@ def serve_constantly(descriptor: int) -> None:
 
         def data_received(self, data: bytes) -> None:
             for _ in self._received.take(data):
-                self._transport.write(CONSTANT)
+                if seconds:
+                    asyncio.get_running_loop().call_later(seconds, self._transport.write, CONSTANT)
+                else:
+                    self._transport.write(CONSTANT)
 
     async def run() -> None:
         listener = socket.socket(fileno=descriptor)
-        server = await asyncio.get_running_loop().create_server(Answering, sock=listener)
+        context = None
+        if certificate is not None:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(certificate)
+        server = await asyncio.get_running_loop().create_server(Answering, sock=listener, ssl=context)
         await server.serve_forever()
 
     asyncio.run(run())
@@ -239,8 +253,8 @@ def main(name: str, *words: str) -> None:
             idle(world, url)
         case "serve-slowly", ():
             serve_slowly()
-        case "serve-constantly", (descriptor,):
-            serve_constantly(int(descriptor))
+        case "serve-constantly", (descriptor, seconds, *certificate):
+            serve_constantly(int(descriptor), float(seconds), *certificate)
         case _:
             raise SystemExit(f"no such child: {name} {' '.join(words)}")
 

@@ -8,7 +8,14 @@ from tests.benchmarks.rounds import Result, Unit, spread
 
 Json: TypeAlias = "str | float | int | bool | list[Json] | dict[str, Json] | None"
 
-_PER_SECOND: Mapping[Unit, float] = {"µs": 1e6, "ms": 1e3, "s": 1.0, "KiB": 1.0, "wake-ups": 1.0}
+_PER_SECOND: Mapping[Unit, float] = {
+    "µs": 1e6,
+    "ms": 1e3,
+    "s": 1.0,
+    "KiB": 1.0,
+    "wake-ups": 1.0,
+    "signals": 1.0,
+}
 _VERDICTS = {True: "met", False: "MISSED", None: ""}
 
 

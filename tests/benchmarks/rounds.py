@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Literal, NamedTuple, TypeAlias
 
-Unit: TypeAlias = Literal["µs", "ms", "s", "KiB", "wake-ups"]
+Unit: TypeAlias = Literal["µs", "ms", "s", "KiB", "wake-ups", "signals"]
 
 
 class Figure(NamedTuple):

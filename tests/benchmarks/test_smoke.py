@@ -22,7 +22,8 @@ from tests.benchmarks.processes import keeping_bytecode, python
 from tests.benchmarks.report import as_json, as_text
 from tests.benchmarks.rounds import Claim, Contestant, Figure, Result, alternate, single
 from tests.benchmarks.scheduling import Job, ideal
-from tests.benchmarks.servers import fallback_server
+from tests.benchmarks.servers import fallback_server, trusted_certificate
+from tests.benchmarks.spooling import adopt
 from tests.benchmarks.typical import API_KEY, Arguments, arguments, body, holding
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -239,3 +240,19 @@ def test_one_benchmark_runs() -> None:
     assert median(Claim("ours", ("bare",), most=1.3).ratios(figures)) > 0
     with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.1", server.port)):
         pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes share no socket there")
+def test_the_servers_can_speak_tls_and_take_their_time() -> None:
+    signals = [arguments(number) for number in range(20)]
+    keys = [str(number) for number in range(20)]
+    seconds = 0.02
+    with trusted_certificate() as certificate, fallback_server(seconds, certificate=certificate) as server:
+        assert server.url.startswith("https://")
+        figure = ours.drain_in_threads(server.url, signals, holding(5), keys, None)
+
+    assert figure.value >= seconds / 5  # each of five connections waits for its answers
+
+
+def test_all_signals_of_a_spool_are_adopted_and_erased() -> None:
+    assert adopt(1001).value > 0

@@ -1,6 +1,6 @@
 """The typical signal that everything is measured with, and the client that holds it back."""
 
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from clocknext_core import BatchPolicy
 
@@ -42,7 +42,7 @@ def body(number: int, *, model: str = MODEL) -> bytes:
     ).encode()
 
 
-def holding(concurrency: int = 5) -> BatchPolicy:
+def holding(concurrency: int | Literal["auto"] = 5) -> BatchPolicy:
     """Make a policy under which nothing is sent before a flush."""
     return BatchPolicy(
         max_size=10**9,

@@ -183,7 +183,7 @@ def test_a_service_that_gives_no_price_may_have_billed_so_it_stops(usage: Path) 
         again = server.requests[1]
     assert (done.returncode, done.stdout) == (2, "0 priced, 0 refused.\n")
     assert "The service gave no price: it may not know dry runs, and have recorded signals" in done.stderr
-    assert "from line 1 on" in done.stderr
+    assert "line 1 among them" in done.stderr
     sent, dry = json.loads(again.body), json.loads(first.body)
     assert dry == sent | {"dryRun": True}
 

@@ -113,7 +113,9 @@ def sent_to(server: ScriptedServer) -> list[str]:
     return [key_of(request) for request in server.requests]
 
 
-async def record(client: Client, key: str, *, wait: bool | None = None) -> TrackResult:
+async def record(
+    client: Client, key: str, *, wait: bool | None = None, custom: Mapping[str, object] | None = None
+) -> TrackResult:
     """Record a credit signal under a key."""
     return await client.signals.credit(
         customer_id="cus_123",
@@ -122,6 +124,7 @@ async def record(client: Client, key: str, *, wait: bool | None = None) -> Track
         tokens={"input": 10, "output": 5},
         idempotency_key=key,
         wait=wait,
+        custom=custom,
     )
 
 

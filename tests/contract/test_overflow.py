@@ -18,6 +18,7 @@ def full_at(
     max_size: int = 1000,
     max_concurrency: int = 5,
     block_timeout: float = 10.0,
+    max_queue_bytes: int = 1_000_000,
 ) -> BatchPolicy:
     """Make a policy that starts to send at `max_size`, or when the queue is full."""
     return BatchPolicy(
@@ -27,6 +28,7 @@ def full_at(
         max_queue_size=size,
         overflow=overflow,
         block_timeout=block_timeout,
+        max_queue_bytes=max_queue_bytes,
     )
 
 
@@ -98,6 +100,22 @@ async def test_the_call_raises(world: World) -> None:
             await record(client, "c")
         assert sorted(sent_to(server)) == ["a", "b", "c"]
     assert world.hooks.seen == [("on_flush", 2, None), ("on_flush", 1, None)]
+
+
+@pytest.mark.parametrize("overflow", ["block", "raise"])
+async def test_a_signal_larger_than_the_whole_queue_raises_at_once_and_holds_up_no_other(
+    world: World, overflow: Overflow
+) -> None:
+    policy = full_at(5, overflow, max_size=1, max_queue_bytes=1000, block_timeout=60.0)
+    with scripted([priced()]) as server:
+        async with world.open(server.url, batch=policy) as client:
+            with pytest.raises(QueueFullError, match="max_queue_bytes is 1000") as caught:
+                await record(client, "huge", custom={"text": "x" * 1000})
+            assert (caught.value.retryable, caught.value.idempotency_key) == (False, "huge")
+            await record_all(client, ["a", "b"])
+            assert (await client.flush()).delivered == 2
+            assert client.stats().recorded == 2
+    assert world.hooks.of("on_drop") == []
 
 
 async def test_the_call_waits_until_there_is_room(world: World) -> None:

@@ -45,6 +45,8 @@ class GateBook:
         self.opens_at = NEVER
         self.worked = 0
         """Answers that showed the service working."""
+        self.outages = 0
+        """First attempts that failed as a probe."""
         self.tokens = 500
         self.loans = 0
         self._latest = NEVER
@@ -69,7 +71,14 @@ class GateBook:
         return health == "unclear" and self.worked > worked
 
     def observe(
-        self, health: Health, retry_after: float | None, *, sent_at: float, price: int, now: float
+        self,
+        health: Health,
+        retry_after: float | None,
+        *,
+        sent_at: float,
+        price: int,
+        now: float,
+        is_first: bool = False,
     ) -> None:
         """Take what an attempt showed."""
         is_news = sent_at >= self._closed_at
@@ -80,6 +89,7 @@ class GateBook:
             if is_news:
                 self.width = min(self.width + 1, self._full)
         elif is_news:
+            self.outages += self.is_outage and is_first
             self._failures += 1
             if self.is_outage:
                 ceiling = min(self._retry.base_delay * 2 ** (self._failures - 5), self._retry.max_delay)

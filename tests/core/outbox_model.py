@@ -118,6 +118,12 @@ class Book:
     attempts: int = 0
     strikes: int = 0
     """Failed attempts that count against it."""
+    failures: int = 0
+    """Its failures between which others were served, since the last outage."""
+    outages: int = 0
+    """How often an outage had been confirmed when it failed last."""
+    served: int = 0
+    """How many signals had been served when it failed last."""
     tried_at: float = 0.0
     """When it failed last."""
     worked: int = 0
@@ -194,6 +200,8 @@ class World:
         self.ended: list[Book] = []
         self.told: set[Book] = set()
         self.fresh: list[Book] = []
+        self.was_suspect = False
+        self.served = 0
         self.adopted: list[Book] = []
         """Fresh ones that dead processes left; they wait for no batch."""
         self.waiting: list[Book] = []
@@ -239,7 +247,9 @@ class World:
         if full and not self.closing:
             self._start_sending()
             self.seen["full"] += not self.flying
-        refuses = full and not self.closing and self.batch.overflow == "raise"
+        is_too_large = len(signal.body) > self.batch.max_queue_bytes
+        never_waits = self.batch.overflow == "raise" or (self.batch.overflow == "block" and is_too_large)
+        refuses = full and not self.closing and never_waits
         try:
             receipt = self.outbox.record(signal, now=self.clock)
         except QueueFullError:
@@ -392,12 +402,22 @@ class World:
         health = "down" if is_locked_out else health
         counts = self.gate.counts_against_signal(health, worked=book.worked)
         was_outage = self.gate.is_outage
-        self.gate.observe(health, reply.retry_after, sent_at=book.sent_at, price=book.price, now=self.now)
+        self.gate.observe(
+            health,
+            reply.retry_after,
+            sent_at=book.sent_at,
+            is_first=book.attempts == 1,
+            price=book.price,
+            now=self.now,
+        )
         self.seen["outage"] += self.gate.is_outage and not was_outage
         self.seen["outage over"] += was_outage and not self.gate.is_outage
         self.gate.learn(self.outbox.gate.opens_at, self.outbox.gate.width)
         if reply.verdict in ("delivered", "mended") or (reply.verdict == "refused" and not is_locked_out):
             self.served_at = self.now
+            self.served += 1
+        else:
+            self._suspect(book)
         if reply.verdict in ("delivered", "mended"):
             book.place = "delivered"
             self._erase(book)
@@ -700,6 +720,23 @@ class World:
         self.sending = bool(self.fresh)
         return book
 
+    def _suspect(self, book: Book) -> None:
+        """Count a failure, if another signal was served since the last one; each outage begins anew."""
+        is_first = book.failures == 0 or book.outages != self.gate.outages
+        book.failures = 1 if is_first else book.failures + (self.served > book.served)
+        book.outages, book.served = self.gate.outages, self.served
+
+    def _is_turn_of_fresh(self) -> bool:
+        """Return whether a fresh signal goes next, though another one's back-off may be over."""
+        if not (self.sending or self.adopted):
+            return False
+        repeat = self._next_repeat()
+        if self.gate.is_outage or repeat is None or repeat.failures < 2:
+            return self.gate.is_outage
+        suspects = [book for book in self.flying.values() if book.failures >= 2]
+        self.seen["turn of a fresh one"] += 1
+        return self.was_suspect or 2 * len(suspects) >= self.gate.width
+
     def _has_room_for(self, book: Book, *, without: Sequence[Book] = ()) -> bool:
         held = self.held + len(self.storing) - len(without)
         held_bytes = self.held_bytes - sum(len(each.body) for each in without)
@@ -898,8 +935,7 @@ class World:
         if book.place == "waiting":
             assert book is repeat, "not the one whose turn it is"
             assert book.not_before <= self.now, "sent before its own back-off"
-            is_fresh_there = self.sending or bool(self.adopted)
-            assert not (is_fresh_there and self.gate.is_outage), "a probe that is not fresh"
+            assert not self._is_turn_of_fresh(), "a repeat when it is a fresh one's turn"
             self.waiting.remove(book)
             if book.price:
                 book.is_on_loan = not self.gate.pay(book.price)
@@ -907,12 +943,13 @@ class World:
             self.seen["repeat on loan"] += book.is_on_loan
         else:
             assert book.place == "fresh"
-            assert not is_due or self.gate.is_outage, "a fresh one before one that waited"
+            assert not is_due or self._is_turn_of_fresh(), "a fresh one before one that waited"
             assert self.sending or book.is_adopted, "sent without a trigger"
             assert book is self._pop_fresh(), "first attempts out of order"
         book.place = "in flight"
         book.attempts += 1
         book.sent_at = self.now
+        self.was_suspect = book.failures >= 2
         self.seen["probe"] += self.gate.width == 1 < self.batch.most_concurrency
         assert book.strikes < self.retry.max_attempts or self.is_durable
         assert book.expires_at > self.now, "sent past the window"

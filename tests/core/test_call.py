@@ -25,11 +25,12 @@ from clocknext_core import (
     Wait,
     WaitReason,
 )
+from clocknext_core.config import REDACTED
 from clocknext_core.delivery import signal_operation
 from clocknext_core.envelope import Payload
 from clocknext_core.gate import Gate
 from clocknext_core.operations import Method, json_body, path_of
-from tests.core.support import Dice, answer, config, counting_keys, credit, encoded, refusal, success
+from tests.core.support import KEY, Dice, answer, config, counting_keys, credit, encoded, refusal, success
 
 T = TypeVar("T")
 
@@ -252,6 +253,21 @@ def test_a_reader_may_say_that_a_success_is_none() -> None:
     with pytest.raises(ClockNextError, match="took it") as caught:
         call.result(settled)
     assert caught.value.status == 202
+
+
+def test_an_error_that_a_reader_makes_of_a_success_shows_no_key() -> None:
+    def refuse(payload: Payload) -> ClockNextError:
+        said = str(payload["signalId"])
+        return ClockNextError("not so", status=202, signal_id=said, received_at=said)
+
+    call: Call[Payload] = call_of(Operation("GET", path_of("customers", "c"), refuse))
+    settled, *_ = play(call, [success({"signalId": f"{KEY}\x1b[2J"})])
+    with pytest.raises(ClockNextError) as caught:
+        call.result(settled)
+    assert caught.value.signal_id is not None
+    assert caught.value.signal_id.startswith(REDACTED)
+    assert "\x1b" not in caught.value.signal_id
+    assert caught.value.received_at == caught.value.signal_id
 
 
 # The engine, which hands out calls

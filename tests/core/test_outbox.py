@@ -31,10 +31,11 @@ from clocknext_core import (
     Wait,
     WaitReason,
 )
-from clocknext_core.config import Overflow
+from clocknext_core.config import REDACTED, Overflow
+from clocknext_core.envelope import MAX_MESSAGE_LENGTH
 from clocknext_core.states import TRANSITIONS, State, Trigger
 from tests.core.bench import Bench, failed_keys, only, report_of, settlement
-from tests.core.support import credit, encoded, refusal, success
+from tests.core.support import KEY, credit, encoded, refusal, success
 
 T = TypeVar("T")
 
@@ -311,6 +312,21 @@ def test_a_signal_taken_only_to_be_mended_is_delivered_and_told_of_as_an_error()
     )
     assert emptied == Emptied(1)
     assert (bench.outbox.stats(now=0.0).delivered, bench.outbox.stats(now=0.0).rejected) == (1, 0)
+
+
+def test_what_a_server_calls_a_pending_signal_shows_no_key_and_is_short() -> None:
+    bench = Bench(BatchPolicy(max_size=1))
+    bench.record("a")
+    bench.sent()
+    said = {"status": "PENDING", "signalId": f"{KEY}\x1b[2J", "receivedAt": f"{KEY}{'x' * 100_000}"}
+    bench.answer("a", success(said, 202))
+    mending = next(output for output in bench.drain() if isinstance(output, Mending))
+    assert mending.error.signal_id is not None
+    assert mending.error.signal_id.startswith(REDACTED)
+    assert "\x1b" not in mending.error.signal_id
+    assert mending.error.received_at is not None
+    assert mending.error.received_at.startswith(REDACTED)
+    assert len(mending.error.received_at) <= MAX_MESSAGE_LENGTH
 
 
 def test_a_signal_is_given_up_after_its_last_attempt_with_its_last_error() -> None:
@@ -591,6 +607,28 @@ def test_a_full_queue_may_raise_and_then_nothing_was_recorded() -> None:
     assert (caught.value.idempotency_key, caught.value.retryable) == ("b", True)
     assert bench.outbox.stats(now=0.0).recorded == 1
     assert bench.sent() == ["a"]
+
+
+@pytest.mark.parametrize("overflow", ["block", "raise"])
+def test_a_signal_larger_than_the_whole_queue_raises_at_once_and_holds_up_no_other(
+    overflow: Overflow,
+) -> None:
+    size = len(encoded("a").body)
+    bench = Bench(BatchPolicy(max_queue_bytes=2 * size, overflow=overflow))
+    room = 2 * size - len(encoded(replace(credit("exact"), custom={"text": ""})).body)
+    exact = encoded(replace(credit("exact"), custom={"text": "x" * room}))
+    huge = encoded(replace(credit("huge"), custom={"text": "x" * (room + 2)}))
+    assert (len(exact.body), len(huge.body)) == (2 * size, 2 * size + 1)
+    with pytest.raises(QueueFullError) as caught:
+        bench.outbox.record(huge, now=0.0)
+    assert (caught.value.idempotency_key, caught.value.retryable) == ("huge", False)
+    assert caught.value.message == (
+        f"The signal has {len(huge.body)} bytes, and max_queue_bytes is {2 * size}: it would never fit. "
+        "It was not recorded; raise max_queue_bytes, or send it with wait=True."
+    )
+    assert bench.outbox.stats(now=0.0).recorded == 0
+    assert bench.outbox.record(exact, now=0.0).ticket is None
+    assert bench.sent() == ["exact"]
 
 
 def test_what_is_let_in_is_sent_at_once_while_another_call_waits_for_room() -> None:

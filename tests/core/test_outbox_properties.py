@@ -261,6 +261,7 @@ def test_a_seeded_run_keeps_every_promise_and_meets_every_trouble(overflow: Over
             "backwards",
             "refused",
             "send_failed",
+            "turn of a fresh one",
         ),
         *("closed", "flush during an outage", "flush out of time", "out of patience", "to be mended"),
     }

@@ -273,3 +273,62 @@ def test_an_outage_of_everything_costs_no_signal() -> None:
     stream.run(3800.0)
     assert stream.given_up == []
     assert stream.bench.outbox.held == 0
+
+
+# Slots: signals that fail time after time leave room for fresh ones
+
+
+def bench_with_suspects(concurrency: int, *keys: str) -> Bench:
+    """Have signals fail twice, another one being delivered in between. Their back-off is over at 5.0."""
+    bench = Bench(BatchPolicy(max_size=1, max_concurrency=concurrency), RetryPolicy(base_delay=1.0))
+    for now in (0.0, 1.0):
+        for key in keys:
+            if not now:
+                bench.record(key)
+            bench.sent(now)
+            bench.answer(key, POISONS["time-out"], now)
+        bench.record("first")
+        bench.sent(now)
+        bench.answer("first", success(), now)
+    return bench
+
+
+def test_where_there_is_one_slot_signals_that_fail_again_and_fresh_ones_take_turns() -> None:
+    bench = bench_with_suspects(1, "poison 1", "poison 2")
+    bench.record("a", "b", "c", now=5.0)
+    sent: list[str] = []
+    for seconds in range(6):
+        now = 5.0 + 10.0 * seconds
+        (key,) = bench.sent(now)
+        sent.append(key)
+        bench.answer(key, POISONS["time-out"] if key.startswith("poison") else success(), now)
+    assert sent == ["poison 1", "a", "poison 2", "b", "poison 1", "c"]
+
+
+@pytest.mark.parametrize(("concurrency", "most"), [(2, 1), (3, 2), (4, 2), (5, 3)])
+def test_signals_that_fail_again_hold_no_more_than_half_the_slots_while_fresh_ones_wait(
+    concurrency: int, most: int
+) -> None:
+    poison = [f"poison {number}" for number in range(4)]
+    bench = bench_with_suspects(concurrency, *poison)
+    good = [f"good {number}" for number in range(20)]
+    bench.record(*good, now=5.0)
+    in_flight = bench.sent(5.0)
+    for key in good:  # they end at once, the others take their time
+        assert key in in_flight
+        assert len(in_flight) == concurrency
+        if key != good[-1]:
+            assert sum(name in poison for name in in_flight) == most
+        in_flight.remove(key)
+        bench.answer(key, success(), 5.0)
+        in_flight += bench.sent(5.0)
+    assert in_flight == poison[:concurrency]
+
+
+def test_signals_that_have_failed_once_go_before_fresh_ones() -> None:
+    bench = Bench(BatchPolicy(max_size=1, max_concurrency=4), RetryPolicy(base_delay=1.0))
+    bench.record("a", "b", "c", "d")
+    for key in bench.sent():
+        bench.answer(key, POISONS["time-out"])
+    bench.record("e", "f", now=5.0)
+    assert bench.sent(5.0) == ["a", "b", "c", "d"]

@@ -92,7 +92,7 @@ def test_what_completion_leaves_out_is_listed() -> None:
     _, _, text = PAGES["clients"].partition("<!-- what completion leaves out -->")
     table = text.partition("<!-- end of what is left out -->")[0]
 
-    assert set(re.findall(r"^\| `(\w+)", table, re.MULTILINE)) == ClientBase._unlisted
+    assert set(re.findall(r"^\| `(\w+)", table, re.MULTILINE)) == ClientBase._unlisted  # pyright: ignore[reportPrivateUsage]
 
 
 def test_nothing_is_on_two_pages() -> None:

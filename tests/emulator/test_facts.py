@@ -1,15 +1,28 @@
 """The facts of docs/protocol.md about the service: a test of the same name for each, in the page's order."""
 
 import re
+import socket
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from clocknext_transports.emulator import AcceptOnly, Catalogue, Customer, Ledger
+from clocknext_transports.emulator import AcceptOnly, Catalogue, Customer, Ledger, emulator
 from tests.docs import DOCS
-from tests.emulator.support import EXAMPLE, KEY, NOW, call, create, fetch, received, refused, send, signal
+from tests.emulator.support import (
+    EXAMPLE,
+    KEY,
+    NOW,
+    call,
+    create,
+    fetch,
+    read_to_end,
+    received,
+    refused,
+    send,
+    signal,
+)
 
 USAGE = "/api/v1/usage"
 SIGNAL = "/api/v1/signal"
@@ -122,6 +135,24 @@ def test_two_envelopes(ledger: Ledger) -> None:
 def test_unknown_paths(ledger: Ledger) -> None:
     assert refusal(call(ledger, "GET", "/api/v1/nothing"))[::2] == (404, "NOT_FOUND")
     assert refusal(call(ledger, "PUT", USAGE))[::2] == (405, "METHOD_NOT_ALLOWED")
+
+
+def test_large_heads() -> None:
+    for state in (None, "thin"):
+        with emulator(accept_only=state) as server:
+            head = f"GET / HTTP/1.1\r\nhost: h\r\nx: {'a' * 16 * 1024}\r\n\r\n"
+            with socket.create_connection(("127.0.0.1", server.port), timeout=10) as wire:
+                wire.sendall(head.encode())
+                line, _, body = read_to_end(wire).partition(b"\r\n")
+        assert b" 431 " in line
+        assert b"statusDetail" not in body
+
+
+def test_workspace(ledger: Ledger) -> None:
+    me = fetch(ledger, "me")
+    assert (set(me["organization"]), me["environment"]) == ({"id", "name"}, "sandbox")
+    priced = {"modelId", "inputPrice", "outputPrice", "cachePrice", "isActive"}
+    assert priced <= set(fetch(ledger, "models")["models"][0])
 
 
 # Signals
@@ -302,6 +333,21 @@ def test_customers_newest_first(ledger: Ledger) -> None:
     assert (rest["customers"][0]["id"], rest["nextCursor"]) == ("cus_1", None)
 
 
+def test_views(ledger: Ledger) -> None:
+    customer = "customers/cus_123"
+    assert {"wallet", "credits", "outcomes", "units"} <= set(fetch(ledger, f"{customer}/balances"))
+    assert {"plan", "purchase"} <= set(fetch(ledger, f"{customer}/plan"))
+    assert fetch(ledger, f"{customer}/revenue?range=30d")["range"] == "30d"
+    assert {"customer", "totals", "logs"} <= set(fetch(ledger, f"{customer}/usage"))
+
+
+def test_portal_tokens(ledger: Ledger) -> None:
+    for asked, lives in (({}, 600), ({"ttlSeconds": 60, "memberEmail": "a@b.c"}, 60)):
+        body = {"customerId": "cus_123", **asked}
+        token = call(ledger, "POST", "/api/v1/portal/token", body)[1]
+        assert (set(token), token["expiresIn"]) == ({"ok", "token", "expiresAt", "expiresIn"}, lives)
+
+
 def test_bulk(ledger: Ledger) -> None:
     rows = [{"name": "A", "email": "a@b.c"}, {"name": "B"}]
     status, content = call(ledger, "POST", "/api/v1/customers/bulk", {"customers": rows})
@@ -326,6 +372,15 @@ def test_adjustments(ledger: Ledger) -> None:
 
     assert adjust("credit", "api_credit") == {"ok": True}
     assert adjust("outcome", "qualified_lead") == adjust("unit", "seat") == {"ok": True, "remaining": 3.0}
+
+
+def test_members(ledger: Ledger) -> None:
+    path = "customers/cus_1/members"
+    member = call(ledger, "POST", f"/api/v1/{path}", {"name": "A", "email": "a@b.c"})[1]["member"]
+    assert patch(ledger, f"{path}/{member['id']}", {"name": "B"})["name"] == "B"
+    assert [each["name"] for each in fetch(ledger, path)["members"]] == ["B"]
+    assert call(ledger, "DELETE", f"/api/v1/{path}/{member['id']}") == (200, {"ok": True})
+    assert fetch(ledger, path)["members"] == []
 
 
 def test_employee_ids(ledger: Ledger) -> None:
@@ -458,6 +513,16 @@ def test_orders(ledger: Ledger) -> None:
     assert ids(ledger, "payments") == ["pay_2", "pay_1"]
 
 
+def test_active_only(ledger: Ledger) -> None:
+    for path in ("plans", "credits", "outcomes", "units-catalog"):
+        key = "units" if path == "units-catalog" else path
+        first, *others = [row["id"] for row in fetch(ledger, path)[key]]
+        patch(ledger, f"{path}/{first}", {"isActive": False})
+        assert [row["id"] for row in fetch(ledger, f"{path}?active=true")[key]] == others
+    listed = fetch(Ledger(EXAMPLE), "models?active=true")["models"]
+    assert [model["modelId"] for model in listed] == ["example"]
+
+
 def test_deletions(ledger: Ledger) -> None:
     plan = plan_of(ledger, {"type": "FLAT", "amount": 1})
     purchase = buy(ledger, plan)["id"]
@@ -529,6 +594,25 @@ def test_billing_date(ledger: Ledger) -> None:
         body = {"customerId": "cus_123", "planId": "plan_wallet", "billingDate": day}
         assert refused(ledger, "POST", "purchases", body)[0] == 400
     assert buy(ledger, "plan_wallet", billingDate="2026-07-01")["status"] == "ACTIVE"
+
+
+def test_purchase_calls(ledger: Ledger) -> None:
+    purchase = f"purchases/{buy(ledger, 'plan_wallet')['id']}"
+    for asked in ({"autoPayment": True}, {"autoPayment": False, "pauseReason": "r"}):
+        assert asked.items() <= patch(ledger, purchase, asked).items()
+    assert call(ledger, "POST", f"/api/v1/{purchase}/cancel")[1]["purchase"]["status"] == "CANCELLED"
+
+
+def test_list_filters(ledger: Ledger) -> None:
+    for customer in ("cus_123", "cus_456", "cus_123"):
+        buy(ledger, "plan_wallet", customer, autoPayment=True)
+    for path in ("purchases", "invoices", "payments"):
+        rows = fetch(ledger, f"{path}?customerId=cus_123&limit=1")[path]
+        assert [row["customerId"] for row in rows] == ["cus_123"]
+    active = fetch(ledger, "purchases?status=ACTIVE&customerId=cus_123")["purchases"]
+    assert [row["id"] for row in active] == ["pur_3"]
+    assert len(fetch(ledger, "invoices?status=PAID")["invoices"]) == 3
+    assert fetch(ledger, "invoices?status=OPEN")["invoices"] == []
 
 
 def test_pay_links(ledger: Ledger) -> None:
@@ -639,6 +723,8 @@ def test_ingest_methods() -> None:
         for method in ("GET", "PUT", "DELETE"):
             answer = call(Ledger(accept_only=state), method, SIGNAL)
             assert refusal(answer)[::2] == (404, "NOT_FOUND")
+        answer = call(Ledger(accept_only=state), "PUT", SIGNAL, b"{")
+        assert refusal(answer)[::2] == (400, "MALFORMED_JSON")
 
 
 def test_ingest_health() -> None:

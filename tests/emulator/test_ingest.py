@@ -305,6 +305,54 @@ def test_a_wrong_method_is_a_path_that_is_not_there(state: AcceptOnly, method: s
     }
 
 
+UNROUTED: list[tuple[str, object, str | None, str]] = [
+    ("valid", {"a": 1}, "application/json", "404 NOT_FOUND"),
+    ("no signal", b"[]", "application/json; charset=utf-8", "404 NOT_FOUND"),
+    ("empty", b"", "application/json", "400 EMPTY_BODY"),
+    ("cut", b"{", "application/json", MALFORMED),
+    ("proto", b'{"__proto__":1}', "application/json", MALFORMED),
+    ("over 64 KiB", b'"%b"' % (b"a" * 70_000), "application/json", "404 NOT_FOUND"),
+    ("over 1 MiB", b'"%b"' % (b"a" * 1024 * 1024), "application/json", TOO_LARGE),
+    ("cut text", b"{", "text/plain", "404 NOT_FOUND"),
+    ("text over 1 MiB", b"a" * (1024 * 1024 + 1), "text/plain", TOO_LARGE),
+    ("another type", b"{", "application/xml", "404 NOT_FOUND"),
+    ("no type at all", b"{", "json", "415 UNSUPPORTED_MEDIA_TYPE"),
+    ("empty type", b"{", "", "415 UNSUPPORTED_MEDIA_TYPE"),
+    ("no header", b"{", None, "404 NOT_FOUND"),
+]
+
+
+@every_state
+@pytest.mark.parametrize(
+    ("body", "kind", "expected"), [row[1:] for row in UNROUTED], ids=[row[0] for row in UNROUTED]
+)
+def test_a_body_is_read_before_its_path_is_missed(
+    state: AcceptOnly, body: object, kind: str | None, expected: str
+) -> None:
+    for method, target in (("POST", "/nothing"), ("PUT", SIGNAL), ("DELETE", "/health")):
+        response = ledger_of(state).handle(received(method, target, body, content_type=kind), now=NOW)
+        content = json.loads(response.body)
+        assert f"{response.status} {content['result']['errorReason']}" == expected
+        closes = expected in {"400 EMPTY_BODY", MALFORMED, TOO_LARGE}
+        assert (response.header("connection") == "close") is closes
+
+
+@every_state
+def test_methods_without_a_body_have_none_read(state: AcceptOnly) -> None:
+    for method, expected in (("GET", 404), ("TRACE", 404), ("PROPFIND", 404), ("QUERY", 400)):
+        assert call(ledger_of(state), method, "/nothing", b"{")[0] == expected
+    refused = call(ledger_of(state), "QUERY", "/nothing", b"{}", content_type=None)
+    assert (refused[0], refused[1]["result"]["errorReason"]) == (400, "BAD_REQUEST")
+
+
+@every_state
+@pytest.mark.parametrize(
+    "target", [f"{SIGNAL}#x", f"{SIGNAL}?a#b", f"http://h{SIGNAL}", f"HTTPS://h:1{SIGNAL}?x"]
+)
+def test_a_target_may_have_an_authority_and_a_fragment(state: AcceptOnly, target: str) -> None:
+    assert call(ledger_of(state), "POST", target, WALLET)[0] == 202
+
+
 @every_state
 def test_its_health_needs_no_key_and_has_no_envelope(state: AcceptOnly) -> None:
     ledger = ledger_of(state)
@@ -376,6 +424,9 @@ def test_browsers_may_ask_whether_they_may(state: AcceptOnly) -> None:
     status, headers = answer(ledger_of(state), ask)
     assert (status, headers["access-control-allow-origin"]) == (204, "https://x")
     assert headers["access-control-allow-methods"] == "GET,HEAD,POST"
+    assert "access-control-allow-headers" not in headers
+    ask.headers["access-control-request-headers"] = "content-type"
+    assert answer(ledger_of(state), ask)[1]["access-control-allow-headers"] == "content-type"
     assert answer(ledger_of(state), Received("OPTIONS", SIGNAL))[0] == 400
     sent = received("POST", SIGNAL, WALLET)
     sent.headers["origin"] = "https://x"
@@ -383,7 +434,9 @@ def test_browsers_may_ask_whether_they_may(state: AcceptOnly) -> None:
 
 
 @every_state
-@pytest.mark.parametrize(("method", "target"), [("post", SIGNAL), ("FOO", SIGNAL), ("POST", "/api/%zz")])
+@pytest.mark.parametrize(
+    ("method", "target"), [("post", SIGNAL), ("FOO", SIGNAL), ("POST", "/api/%zz"), ("GET", "/api/%ff")]
+)
 def test_what_its_server_does_not_parse_has_no_envelope(state: AcceptOnly, method: str, target: str) -> None:
     status, content = call(ledger_of(state), method, target, WALLET)
     assert (status, content["statusCode"], content["error"]) == (400, 400, "Bad Request")
@@ -401,6 +454,14 @@ def raw(server: EmulatorServer, request: bytes) -> tuple[bytes, dict[str, Any]]:
         wire.sendall(request)
         head, _, body = read_to_end(wire).partition(b"\r\n\r\n")
     return head.splitlines()[0], json.loads(body)
+
+
+@pytest.mark.parametrize("target", ["/health", "/nothing"])
+def test_an_answer_without_its_body_has_the_length_of_it(server: EmulatorServer, target: str) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as wire:
+        wire.sendall(b"HEAD %b HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n" % target.encode())
+        head, _, body = read_to_end(wire).lower().partition(b"\r\n\r\n")
+    assert (b"content-length: " in head, b"transfer-encoding" in head, body) == (True, False, b"")
 
 
 def head_of(size: int) -> bytes:

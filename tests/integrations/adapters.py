@@ -40,6 +40,8 @@ class Adapter(ABC):
     """How the provider's ids begin."""
     ways_out: ClassVar[tuple[str, ...]]
     """Ways to leave a stream: `break`, `close`, `collected`, `cancelled`."""
+    pace: ClassVar[int | None] = None
+    """Bytes that the model sends in a second of a stream that is left. `None`: as fast as it can."""
 
     def __init__(self, url: str, cnk: ClockNext) -> None:
         self.url = url
@@ -57,6 +59,10 @@ class Adapter(ABC):
     @abstractmethod
     def read(self) -> str:
         """Ask for a stream, read it to its end, and return its text."""
+
+    @abstractmethod
+    def read_within(self) -> None:
+        """Ask for a stream, read another one to its end, then the first to its end."""
 
     @abstractmethod
     def leave(self, how: str) -> None:
@@ -82,6 +88,12 @@ class SyncAdapter(Adapter):
 
     def read(self) -> str:
         return "".join(self.stream())
+
+    def read_within(self) -> None:
+        first = iter(self.stream())
+        next(first)
+        assert [*self.stream()]
+        assert [*first]
 
     def leave(self, how: str) -> None:
         stream = self.stream()
@@ -145,6 +157,15 @@ class AsyncAdapter(Adapter):
 
         text: str = self.run(read)
         return text
+
+    def read_within(self) -> None:
+        async def read() -> None:
+            first = self.astream()
+            await anext(first)
+            assert [piece async for piece in self.astream()]
+            assert [piece async for piece in first]
+
+        self.run(read)
 
     def leave(self, how: str) -> None:
         async def leave() -> None:

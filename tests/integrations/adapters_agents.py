@@ -15,7 +15,7 @@ GEMINI_MODEL, BEDROCK_MODEL = "gemini-2.5-flash", "anthropic.claude-sonnet-4"
 class OpenAIAgents(AsyncAdapter):
     package = "agents"
     prefix = "resp_"
-    ways_out: ClassVar[tuple[str, ...]] = ()  # a task of its own reads on: see test_agents.py
+    pace = 20_000  # a task of its own reads ahead of the user
 
     def __init__(self, url: str, cnk: ClockNext) -> None:
         super().__init__(url, cnk)
@@ -46,14 +46,14 @@ class OpenAIAgents(AsyncAdapter):
 
     async def astream(self) -> AsyncIterator[str]:
         run = self.agents.Runner.run_streamed(self.agent, "Hello?", run_config=self.config)
-        try:
-            async with aclosing(run.stream_events()) as events:
+        async with aclosing(run.stream_events()) as events:
+            try:
                 async for event in events:
                     data: Any = getattr(event, "data", None)
                     if getattr(data, "type", None) == "response.output_text.delta":
                         yield data.delta
-        finally:
-            run.cancel()
+            finally:
+                run.cancel()  # else the events that are left read the model's answer to its end
 
 
 class PydanticAI(AsyncAdapter):
@@ -107,7 +107,6 @@ class OpenTelemetry(SyncAdapter):
     """Spans as the GenAI conventions say, around OpenAI's SDK; test_agents.py has those of Pydantic AI."""
 
     package = "openai"
-    ways_out: ClassVar[tuple[str, ...]] = ()  # a span does not say whether it ended early
 
     def __init__(self, url: str, cnk: ClockNext) -> None:
         super().__init__(url, cnk)
@@ -245,6 +244,9 @@ class BedrockInvoke(BedrockSync):
 def _describe(span: Any, answer: Any) -> None:
     span.set_attribute("gen_ai.response.id", answer.id)
     span.set_attribute("gen_ai.response.model", answer.model)
+    reasons = [choice.finish_reason for choice in answer.choices if choice.finish_reason]
+    if reasons:
+        span.set_attribute("gen_ai.response.finish_reasons", reasons)
     if answer.usage is not None:
         span.set_attribute("gen_ai.usage.input_tokens", answer.usage.prompt_tokens)
         span.set_attribute("gen_ai.usage.output_tokens", answer.usage.completion_tokens)

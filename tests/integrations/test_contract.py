@@ -63,6 +63,17 @@ def test_a_stream_is_passed_on_and_billed_once(
     assert reports == []
 
 
+def test_a_stream_that_is_read_while_another_is_open_is_not_taken_for_a_part_of_it(
+    adapter: Adapter, models: ModelServer, cnk: ClockNext, billed: Billed, reports: list[Unbilled]
+) -> None:
+    models.script(answer(adapter), answer(adapter))
+    with cnk.billing(**WHO):  # type: ignore[arg-type]
+        adapter.read_within()
+        adapter.settle(2)
+    assert counts(billed) == [(12, 7, 0), (12, 7, 0)]
+    assert reports == []
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 def test_cached_tokens_are_counted_once(
     streamed: bool, adapter: Adapter, models: ModelServer, cnk: ClockNext, billed: Billed
@@ -82,7 +93,7 @@ def test_a_stream_that_is_left_is_reported(
 ) -> None:
     ADAPTERS[name].imported()
     adapter = ADAPTERS[name](models.url, cnk)
-    models.script(answer(adapter, text="word " * 200))
+    models.script(answer(adapter, text="word " * 200, bytes_per_second=adapter.pace))
     with cnk.billing(**WHO):  # type: ignore[arg-type]
         adapter.leave(how)
     reports.wait()
@@ -200,13 +211,13 @@ def test_an_id_that_comes_twice_is_one_answer_if_it_can_be_trusted_and_two_if_no
 ) -> None:
     one = answer(adapter)
     small = adapter.prefix + "523"
-    counted = [answer(adapter, response_id=small, input_tokens=number) for number in (30, 31)]
+    counted = [answer(adapter, response_id=small, input_tokens=number) for number in (30, 31, 30)]
     models.script(one, one, *counted)
     with cnk.billing(**WHO):  # type: ignore[arg-type]
-        for _ in range(4):
+        for _ in range(5):
             adapter.complete()
-        adapter.settle(4)
-    assert counts(billed) == [(12, 7, 0), (30, 7, 0), (31, 7, 0)]
+        adapter.settle(5)
+    assert counts(billed) == [(12, 7, 0), (30, 7, 0), (30, 7, 0), (31, 7, 0)]
     assert reasons(reports) == ["seen_already"]
 
 

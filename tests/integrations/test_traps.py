@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import copy_context
 from importlib import import_module
 from typing import Any
@@ -209,6 +209,89 @@ def test_trap_4_both_callbacks_of_litellm_for_one_call_are_one_bill(
     assert seen
     assert counts(billed) == [(12, 7, 0)]
     assert reports == []
+
+
+@pytest.mark.usefixtures("scope")
+def test_trap_4_a_router_that_falls_back_is_one_bill(
+    litellm: LiteLLMSync, models: ModelServer, billed: Billed, reports: list[Unbilled]
+) -> None:
+    models.script(Completion(status=500), answer(litellm, model="gpt-4o-mini"))
+    call = {name: value for name, value in litellm.call.items() if name != "messages"}
+    deployments = [
+        {"model_name": name, "litellm_params": {**call, "model": f"openai/{name}"}}
+        for name in ("gpt-4o", "gpt-4o-mini")
+    ]
+    router = litellm.litellm.Router(deployments, fallbacks=[{"gpt-4o": ["gpt-4o-mini"]}], num_retries=0)
+    router.completion("gpt-4o", MESSAGES, metadata=FORGED["metadata"])
+    litellm.settle(1)
+    assert len(models.requests) == 2
+    assert [(log.model, log.input_tokens) for log in billed()] == [("gpt-4o-mini", 12)]
+    assert reports == []
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_trap_4_a_judge_that_a_router_asks_is_a_call_of_the_block_and_of_no_one_else(
+    is_open: bool,
+    litellm: LiteLLMSync,
+    models: ModelServer,
+    cnk: ClockNext,
+    billed: Billed,
+    reports: list[Unbilled],
+) -> None:
+    """The judge is asked while the call is open, its answer has the same counts, and both name a customer."""
+    models.script(answer(litellm), answer(litellm))
+    judged: list[object] = []
+
+    class Judge(import_module("litellm.integrations.custom_logger").CustomLogger):  # type: ignore[misc]
+        def log_pre_api_call(self, *_arguments: object, **_more: object) -> None:
+            if not judged:
+                judged.append(None)
+                litellm.litellm.completion(**litellm.call, metadata=FORGED["metadata"])
+
+    litellm.litellm.callbacks.append(Judge())
+    with cnk.billing(**WHO) if is_open else nullcontext():  # type: ignore[arg-type]
+        litellm.litellm.completion(**litellm.call, metadata=FORGED["metadata"])
+        litellm.settle(2)
+    assert len(models.requests) == 2
+    assert counts(billed) == [(12, 7, 0)] * (2 if is_open else 0)
+    assert reasons(reports) == ([] if is_open else ["unattributed"] * 2)
+
+
+BRIDGES: dict[str, Callable[[Any, dict[str, Any]], Any]] = {
+    "responses": lambda litellm, call: litellm.responses(input="Hello?", **call),
+    "responses over messages": lambda litellm, call: litellm.responses(
+        input="Hello?",
+        **{**call, "model": "anthropic/claude-sonnet-4", "api_base": call["api_base"].removesuffix("/v1")},
+    ),
+    "chat over responses": lambda litellm, call: litellm.completion(
+        messages=MESSAGES, **{**call, "model": "openai/responses/gpt-4o"}
+    ),
+}
+
+
+@pytest.mark.usefixtures("scope")
+@pytest.mark.parametrize(
+    ("bridge", "streamed", "has_usage"),
+    [(bridge, streamed, True) for bridge in BRIDGES for streamed in (False, True)]
+    + [("responses", True, False), ("chat over responses", True, False)],
+)
+def test_trap_4_a_call_that_litellm_takes_over_to_another_api_is_one_bill(
+    bridge: str,
+    streamed: bool,
+    has_usage: bool,
+    litellm: LiteLLMSync,
+    models: ModelServer,
+    billed: Billed,
+    reports: Reports,
+) -> None:
+    models.script(answer(litellm, cached_tokens=5, has_usage=has_usage))
+    call = {name: value for name, value in litellm.call.items() if name != "messages"}
+    result = BRIDGES[bridge](litellm.litellm, {**call, "stream": streamed})
+    if streamed:
+        assert [*result]
+    litellm.settle(1)
+    assert counts(billed) == ([(7, 7, 5)] if has_usage else [])
+    assert reasons(reports) == ([] if has_usage else ["no_usage"])
 
 
 # 5. A framework's own cache calls back with full usage

@@ -14,16 +14,18 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeAlias, TypeVar
 
 import trio
 
 from clocknext_core import BatchPolicy
 from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext
-from tests.transports.support import KEY, PATIENCE, Peer
+from clocknext_transports.sync import NativeTransport
+from tests.transports.support import KEY, PATIENCE, Peer, keep_answering
 
 T = TypeVar("T")
 
@@ -171,16 +173,36 @@ class Child:
 def fork_from_c() -> int:
     """Fork as C code does that tells Python nothing, such as uWSGI's.
 
-    No other thread asks for the interpreter's lock meanwhile: the child would wait for ever for one that is
+    No other thread waits for the interpreter's lock meanwhile: the child would wait for ever for one that is
     not there to take it.
     """
     usual = sys.getswitchinterval()
     sys.setswitchinterval(1000.0)
-    time.sleep(0)  # lets those have it that have asked
+    _await_rest()
     try:
         return int(ctypes.PyDLL(None).fork())
     finally:
         sys.setswitchinterval(usual)
+
+
+def _await_rest() -> None:
+    """Wait until all other threads of this process sleep: none has run for a while."""
+    give_up_at = time.monotonic() + PATIENCE
+    before, now = {"": ""}, _runs()
+    while now != before:
+        assert time.monotonic() < give_up_at, "another thread does not rest"
+        time.sleep(0.02)
+        before, now = now, _runs()
+
+
+def _runs() -> dict[str, str]:
+    """Return how often each other thread has run, as far as the system tells."""
+    counts: dict[str, str] = {}
+    for task in Path("/proc/self/task").glob("*"):
+        with suppress(OSError):  # it ends
+            if task.name != str(threading.get_native_id()):
+                counts[task.name] = (task / "schedstat").read_text()
+    return counts
 
 
 def _be_child(work: Callable[[], object], telling: int) -> NoReturn:
@@ -302,6 +324,53 @@ def wait_until(is_so: Callable[[], bool], seconds: float = PATIENCE) -> bool:
     while not is_so() and time.monotonic() < give_up_at:
         patience.wait(0.002)
     return is_so()
+
+
+@contextmanager
+def held_by_another_thread(*locks: AbstractContextManager[object]) -> Generator[None, None, None]:
+    """Have a thread hold locks for the length of a block. A child forked in it is without that thread."""
+    taken, done = threading.Event(), threading.Event()
+
+    def hold_locks() -> None:
+        with ExitStack() as stack:
+            for lock in locks:
+                stack.enter_context(lock)
+            taken.set()
+            done.wait(CHILD_PATIENCE)
+
+    holder = threading.Thread(target=hold_locks)
+    holder.start()
+    try:
+        assert taken.wait(PATIENCE)
+        yield
+    finally:
+        done.set()
+        holder.join()
+
+
+def lock_of(client: ClockNext) -> AbstractContextManager[object]:
+    """Return the lock that a client's machines are called under."""
+    return client._driver._serving.lock  # pyright: ignore[reportPrivateUsage]
+
+
+def check_fork_while_all_locks_are_held(fork: Callable[[], int]) -> None:
+    """Fork while another thread holds every lock of a client and its transport: the child must not hang."""
+    native = NativeTransport()
+    with (
+        Peer(keep_answering()) as peer,
+        ClockNext(KEY, base_url=peer.url, batch=PATIENT, transport=native) as client,
+    ):
+        hold(client, "parent")
+
+        def work() -> tuple[int, int]:
+            hold(client, "child")
+            return deliver(client), client.close().pending
+
+        locks = lock_of(client), native._lock, native._pool._lock  # pyright: ignore[reportPrivateUsage]
+        with held_by_another_thread(*locks):
+            assert Child(work, fork).result() == [1, 0]
+        assert client.flush().delivered == 1
+        assert keys(peer) == {"parent": 1, "child": 1}
 
 
 def connections_to(port: int) -> list[int]:

@@ -5,6 +5,7 @@ import io
 import logging
 import multiprocessing
 import os
+import signal as signals
 import ssl
 import threading
 from collections.abc import Callable
@@ -31,13 +32,16 @@ from tests.life.support import (
     PATIENT,
     Child,
     Kind,
+    check_fork_while_all_locks_are_held,
     close,
     connections_to,
     deliver,
     descriptors,
+    held_by_another_thread,
     hold,
     is_connected_to,
     keys,
+    lock_of,
     look,
     make_client,
     wait_until,
@@ -124,36 +128,7 @@ def test_a_closed_client_stays_closed_in_the_child(kind: Kind) -> None:
 
 
 def test_a_fork_while_other_threads_hold_every_lock_does_not_hang_the_child() -> None:
-    native = NativeTransport()
-    with (
-        Peer(keep_answering()) as peer,
-        ClockNext(KEY, base_url=peer.url, batch=PATIENT, transport=native) as client,
-    ):
-        hold(client, "parent")
-        taken, done = threading.Event(), threading.Event()
-
-        def hold_locks() -> None:
-            driver = client._driver  # pyright: ignore[reportPrivateUsage]
-            lock = driver._serving.lock  # pyright: ignore[reportPrivateUsage]
-            with lock, native._lock, native._pool._lock:  # pyright: ignore[reportPrivateUsage]
-                taken.set()
-                done.wait(PATIENCE)
-
-        holder = threading.Thread(target=hold_locks)
-        holder.start()
-        assert taken.wait(PATIENCE)
-        try:
-
-            def work() -> tuple[int, int]:
-                hold(client, "child")
-                return deliver(client), client.close().pending
-
-            assert Child(work).result() == [1, 0]
-        finally:
-            done.set()
-            holder.join()
-        assert client.flush().delivered == 1
-        assert keys(peer) == {"parent": 1, "child": 1}
+    check_fork_while_all_locks_are_held(os.fork)
 
 
 class SlowStream(io.StringIO):
@@ -288,11 +263,16 @@ def test_the_child_of_a_hook_must_not_return_and_does_no_harm_if_it_does() -> No
 
 
 def test_the_child_of_a_hook_in_the_callers_thread_is_told_that_it_must_not_return() -> None:
+    """Also where another thread holds the client's lock at the fork, which nothing in the child releases."""
     told, telling = os.pipe()
     drops: list[DropReason] = []
 
     def fork(_: Signal, reason: DropReason) -> None:
-        if (child := os.fork()) > 0:
+        with held_by_another_thread(lock_of(client)):
+            child = os.fork()
+            if child == 0:
+                signals.alarm(int(PATIENCE))  # which ends a child that hangs
+                return
             os.waitpid(child, 0)
             drops.append(reason)
 

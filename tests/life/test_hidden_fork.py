@@ -12,12 +12,12 @@ from clocknext_core import BatchPolicy
 from clocknext_transports import ClockNext
 from clocknext_transports.emulator import Catalogue, Customer, Ledger, emulator
 from clocknext_transports.process import fork as forks
-from clocknext_transports.sync import NativeTransport
 from tests.life.support import (
     KINDS,
     PATIENT,
     Child,
     Kind,
+    check_fork_while_all_locks_are_held,
     close,
     deliver,
     fork_from_c,
@@ -137,36 +137,7 @@ def test_no_answer_of_one_process_reaches_another() -> None:
 
 
 def test_locks_that_were_held_at_the_fork_do_not_hang_the_child() -> None:
-    native = NativeTransport()
-    with (
-        Peer(keep_answering()) as peer,
-        ClockNext(KEY, base_url=peer.url, batch=PATIENT, transport=native) as client,
-    ):
-        hold(client, "parent")
-        taken, done = threading.Event(), threading.Event()
-
-        def hold_locks() -> None:
-            driver = client._driver  # pyright: ignore[reportPrivateUsage]
-            lock = driver._serving.lock  # pyright: ignore[reportPrivateUsage]
-            with lock, native._lock, native._pool._lock:  # pyright: ignore[reportPrivateUsage]
-                taken.set()
-                done.wait(PATIENCE)
-
-        holder = threading.Thread(target=hold_locks)
-        holder.start()
-        assert taken.wait(PATIENCE)
-        try:
-
-            def work() -> tuple[int, int]:
-                hold(client, "child")
-                return deliver(client), client.close().pending
-
-            assert Child(work, fork_from_c).result() == [1, 0]
-        finally:
-            done.set()
-            holder.join()
-        assert client.flush().delivered == 1
-        assert keys(peer) == {"parent": 1, "child": 1}
+    check_fork_while_all_locks_are_held(fork_from_c)
 
 
 def test_threads_that_notice_at_once_begin_anew_once() -> None:
@@ -193,15 +164,7 @@ def test_threads_that_notice_at_once_begin_anew_once() -> None:
 
 
 FORK = """
-import ctypes, time
-def fork():  # see fork_from_c
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(1000.0)
-    time.sleep(0)
-    try:
-        return ctypes.PyDLL(None).fork()
-    finally:
-        sys.setswitchinterval(usual)
+from tests.life.support import fork_from_c as fork
 """
 EXITING = """
 client = {client}(KEY, base_url=URL, spool=os.environ.get("SPOOL"), batch=BatchPolicy(max_interval=3600))

@@ -64,9 +64,8 @@ def flip_each(path: Path, file: Path, expected: set[str], bits: Iterable[int]) -
     """Flip each of the bits in turn, in a file or its log; the other files stay as they are.
 
     Raises:
-        AssertionError: A signal was changed, lost without a word, or more than one were lost; or an intact
-        file
-            beside it was not adopted.
+        AssertionError: A signal was changed, lost without a word, or more than one were lost; the end of one
+            removed another; or an intact file beside it was not adopted.
     """
     content = file.read_bytes()
     beside = {each: each.read_bytes() for each in path.iterdir() if each != file and each.suffix != ".lock"}
@@ -99,7 +98,11 @@ def flip_each(path: Path, file: Path, expected: set[str], bits: Iterable[int]) -
         outcome.flips += 1
         outcome.set_aside += is_kept
         outcome.lost += len(missing) > len(held)
-        spool.close()
+        ended = max(given, default="key-intact")
+        spool.erase([ended])
+        spool.restart()  # as if its process had died
+        left = {*keys(adopted(opened(path))[0])}
+        assert given - {ended} <= left, f"bit {bit}: the end of {ended} removed another signal"
         close_all()
     return outcome
 

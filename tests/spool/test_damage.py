@@ -11,7 +11,7 @@ import pytest
 from clocknext_core import SpoolError
 from clocknext_transports.spool.files import database, records, wal
 from clocknext_transports.spool.files.quarantine import Quarantine
-from tests.spool.support import adopted, files, keys, left_behind, opened, quarantined, several, stored
+from tests.spool.support import NOW, adopted, files, keys, left_behind, opened, quarantined, several, stored
 
 # Other tests may have left a thread that waits; these children use none of the parent's.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
@@ -354,3 +354,62 @@ def test_a_commit_that_a_kill_cuts_short_is_no_damage(tmp_path: Path, size: int)
     file.close()
     assert cut > 150
     assert begun_anew > 10
+
+
+def rebind(file: Path, key: str, number: int) -> None:
+    """Have an index say that the row of a key is another one, as a flipped bit can."""
+    content = bytearray(file.read_bytes())
+    page = content.rindex(b"key-0") // 4096  # the index is behind the table
+    at = content.index(key.encode(), page * 4096) + len(key)
+    content[at] = number
+    file.write_bytes(content)
+
+
+def test_an_index_that_is_damaged_is_noticed_before_adoption(path: Path) -> None:
+    rebind(spool_of(path, count=3), "key-2", 1)
+    spool = opened(path)
+    signals, problems = adopted(spool)
+    assert len(signals) == 3
+    assert ["is damaged" in problem.message for problem in problems] == [True]
+    spool.erase(["key-2"])
+    spool.restart()  # as if its process had died
+    assert {*keys(adopted(opened(path))[0])} == {"key-0", "key-1"}
+
+
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("how", ["erase", "quarantine"])
+def test_an_index_that_is_damaged_later_costs_no_other_signal(path: Path, how: str, number: int) -> None:
+    spool = opened(path)
+    spool.append(several(range(3)))
+    spool.suspend()
+    (file,) = path.glob("*.db")
+    rebind(file, "key-2", number)
+    if how == "erase":
+        spool.erase(["key-2"])
+    else:
+        spool.quarantine(["key-2"], "refused")
+    spool.restart()  # as if its process had died
+    assert {*keys(adopted(opened(path))[0])} >= {"key-0", "key-1"}
+
+
+def test_the_damaged_index_of_a_quarantine_costs_no_other_signal(path: Path) -> None:
+    spool = opened(path)
+    spool.append(several(range(3)))
+    spool.quarantine(["key-0", "key-1", "key-2"], "refused")
+    rebind(path / "quarantine.sqlite", 'key-2{"n":"2"}', 1)
+    spool.append([stored(2)])
+    spool.quarantine(["key-2"], "refused again")
+    (aside,) = path.glob("quarantine-*.damaged")
+    assert ["quarantine is damaged" in problem.message for problem in spool.take_problems()] == [True]
+    assert keys(quarantined(path)) == ["key-2"]
+    aside.rename(path / "quarantine.sqlite")
+    assert {*keys(quarantined(path))} >= {"key-0", "key-1"}
+
+
+def test_signals_that_came_back_as_duplicates_are_in_quarantine_once(path: Path) -> None:
+    spool = opened(path)
+    spool.append([stored(1), stored(1), stored(2)])
+    spool.close()
+    spool = opened(path, window=0.0, now=NOW + 1)
+    assert adopted(spool)[0] == []
+    assert keys(quarantined(path)) == ["key-1", "key-2"]

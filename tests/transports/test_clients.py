@@ -176,7 +176,7 @@ def test_completion_shows_what_applications_call(client: Client) -> None:
 def test_what_completion_leaves_out_is_there(client: Client) -> None:
     made = client(KEY)
 
-    assert [name for name in made._unlisted if not hasattr(made, name)] == []
+    assert [name for name in made._unlisted if not hasattr(made, name)] == []  # pyright: ignore[reportPrivateUsage]
 
 
 def explained(thing: object) -> dict[str, str]:

@@ -13,7 +13,17 @@ import pytest
 from clocknext_core import Answer, Failure, Request, Response, ValidationError
 from clocknext_transports import AsyncClockNext, ClockNext
 from clocknext_transports.httpx import AsyncHttpxTransport, HttpxTransport
-from tests.transports.support import JSON, KEY, PATIENCE, SOON, Peer, answer, keep_answering, request
+from tests.transports.support import (
+    JSON,
+    KEY,
+    PATIENCE,
+    SOON,
+    Peer,
+    answer,
+    answer_once,
+    keep_answering,
+    request,
+)
 
 OURS = {"host", "authorization", "accept", "accept-encoding", "user-agent", "content-type", "content-length"}
 
@@ -170,18 +180,73 @@ def test_only_what_is_certain_is_called_unprocessed(package: Any, error: str, pr
     assert outcome.processed is processed
 
 
-def test_a_hook_of_the_client_that_raises_for_the_status_does_not_hide_the_answer(package: Any) -> None:
+@pytest.mark.parametrize("reads", [True, False])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_hook_of_the_client_that_raises_for_the_status_does_not_hide_the_answer(
+    package: Any, is_async: bool, reads: bool
+) -> None:
+    """Its body is the API's word: it is there if the hook has read it, as it must to leave it to others."""
+
     def raise_for_status(seen: Any) -> None:
+        if reads:
+            seen.read()
         seen.raise_for_status()
 
-    refusal = answer(b'{"ok": false, "error": "no"}', status="422 Unprocessable")
+    async def raise_for_status_async(seen: Any) -> None:
+        if reads:
+            await seen.aread()
+        seen.raise_for_status()
+
+    async def exchange(url: str) -> Answer:
+        hooks = {"response": [raise_for_status_async]}
+        async with package.AsyncClient(event_hooks=hooks, trust_env=False) as client:
+            deadline_at = asyncio.get_running_loop().time() + SOON
+            return await AsyncHttpxTransport(client).exchange(request(url), deadline_at=deadline_at)
+
+    body = b'{"ok": false, "error": "no"}'
+    with Peer(keep_answering(answer(body, status="422 Unprocessable"))) as peer:
+        if is_async:
+            outcome = asyncio.run(exchange(peer.url))
+        else:
+            with package.Client(event_hooks={"response": [raise_for_status]}, trust_env=False) as client:
+                deadline_at = time.monotonic() + SOON
+                outcome = HttpxTransport(client).exchange(request(peer.url), deadline_at=deadline_at)
+    assert isinstance(outcome, Response)
+    assert (outcome.status, outcome.body) == (422, body if reads else b"")
+
+
+def test_a_hook_that_raises_lets_no_answer_through_that_is_refused(package: Any) -> None:
+    def raise_for_status(seen: Any) -> None:
+        seen.read()
+        seen.raise_for_status()
+
     with (
-        Peer(keep_answering(refusal)) as peer,
+        Peer(keep_answering(answer(b"x" * 2000, status="422 Unprocessable"))) as peer,
         package.Client(event_hooks={"response": [raise_for_status]}, trust_env=False) as client,
     ):
-        outcome = HttpxTransport(client).exchange(request(peer.url), deadline_at=time.monotonic() + SOON)
-    assert isinstance(outcome, Response)
-    assert outcome.status == 422
+        transport = HttpxTransport(client, max_answer_bytes=1000)
+        outcome = transport.exchange(request(peer.url), deadline_at=time.monotonic() + SOON)
+    assert outcome == Failure("The answer is longer than 1000 bytes.")
+
+
+@each_world
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        (b"", "The connection was closed before an answer came."),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}",
+            "The connection was closed in the middle of the answer.",
+        ),
+        (b"SSH-2.0-cnk_secret\r\n\r\n", "The connection broke: no answer in HTTP"),
+    ],
+)
+def test_a_broken_answer_is_told_as_by_the_native_transport(
+    package: Any, carry: Carrying, sent: bytes, expected: str
+) -> None:
+    with Peer(answer_once(sent)) as peer:
+        (outcome,), _ = carry(package, request(peer.url))
+    assert outcome == Failure(expected)
 
 
 @pytest.mark.parametrize("asks", ["ClockNext", "AsyncClockNext"])
@@ -289,3 +354,13 @@ def test_over_a_shared_transport_each_key_goes_to_its_own_origin(package: Any, a
 async def _awaited(result: Any) -> None:
     if inspect.isawaitable(result):
         await result
+
+
+def test_a_client_in_place_of_a_transport_is_told_how_to_wrap_it(package: Any) -> None:
+    mine = type("Mine", (package.Client,), {})
+    for client in (package.Client(), package.AsyncClient(), mine()):
+        for kind, wrapper in ((ClockNext, "HttpxTransport"), (AsyncClockNext, "AsyncHttpxTransport")):
+            make: Callable[..., object] = kind
+            with pytest.raises(ValidationError, match=f"transport={wrapper}") as caught:
+                make(KEY, transport=client)
+            assert f"Wrap an {package.__name__}." in str(caught.value)

@@ -5,6 +5,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -39,6 +40,7 @@ from clocknext_transports.sync import ClockNext
 from clocknext_transports.sync.clock import Clock
 from clocknext_transports.sync.driver import Driver
 from clocknext_transports.sync.threads import Event
+from tests.life.support import wait_until
 from tests.transports.support import KEY, SOON
 
 OK = Response(200, [], b'{"ok": true}')
@@ -500,6 +502,57 @@ def test_an_interrupt_while_a_hook_is_taken_from_the_queue_leaves_the_others_to_
             b.record()
         assert b.driver.flush(5.0).pending == 0
     assert drops == ["key-1"]
+
+
+def test_an_interrupted_wait_for_room_lets_in_those_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    transport = FakeTransport(held=True)
+    batch = BatchPolicy(
+        max_size=1, max_queue_size=2, max_queue_bytes=1000, overflow="block", block_timeout=3600.0
+    )
+    b = Bench(transport, batch=batch, retry=RetryPolicy())
+    b.record(2)
+    transport.wait_requests(2)
+    waits = {"large": threading.Event(), "small": threading.Event()}
+    strikes = threading.Event()
+    ended: list[str] = []
+    wait = b.driver.background.wait
+
+    def noted(event: Event, until: float | None) -> None:
+        if (waiting := waits.get(threading.current_thread().name)) is not None:
+            waiting.set()
+        if threading.current_thread().name == "large":
+            assert strikes.wait(SOON)
+            raise KeyboardInterrupt
+        wait(event, until)
+
+    def record_large() -> None:
+        large = replace(signal("large"), custom={"text": "x" * 750})
+        with pytest.raises(KeyboardInterrupt):
+            b.driver.record(encode(large, lambda: "unused"))
+
+    def record_small() -> None:
+        assert b.driver.record(encoded("small")).dropped is None
+        ended.append("small")
+
+    monkeypatch.setattr(b.driver.background, "wait", noted)
+    threads = [threading.Thread(target=record_large, name="large")]
+    threads.append(threading.Thread(target=record_small, name="small"))
+    try:
+        for thread in threads:
+            thread.start()
+            assert waits[thread.name].wait(SOON)
+        transport.let(1)  # now there is room for the small one, and the large one is before it
+        assert wait_until(lambda: b.driver.held == 1)
+        assert ended == []
+        strikes.set()
+        for thread in threads:
+            thread.join(SOON)
+        assert ended == ["small"]
+        transport.let()
+        assert b.driver.flush(None).delivered == 3
+    finally:
+        b.driver.close(0.0)
+    assert not workers()
 
 
 def test_an_event_wakes_whether_it_is_set_before_or_while_it_is_awaited() -> None:

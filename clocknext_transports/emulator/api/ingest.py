@@ -52,7 +52,13 @@ _ACCEPTED = "Signal accepted for processing."
 _QUEUED = "Processing in the queue."
 _NO_KEY = "Missing API key. Send `Authorization: Bearer <your cnk_… key>`."
 _BEARER = re.compile(r"bearer\s+(\S.*)", re.IGNORECASE | re.DOTALL)
+_AUTHORITY = re.compile(r"\Ahttps?://.*?(?=/)", re.IGNORECASE)
 _ESCAPES = re.compile(r"%(?![0-9a-fA-F]{2})")
+_NAME = r"[\w!#$%&'*+.^`|~-]+"
+_MEDIA_TYPE = re.compile(rf"\s*({_NAME}/{_NAME})\s*(;.*)?", re.ASCII | re.DOTALL)
+_WITH_BODY = frozenset({"DELETE", "OPTIONS", "PATCH", "POST", "PUT", "QUERY"})
+_MAX_UNROUTED = 1024 * 1024
+"""The most bytes of a body that no route takes."""
 _SPACES = "\t\n\v\f\r \u00a0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff" + "".join(
     map(chr, range(0x2000, 0x200B))
 )
@@ -116,7 +122,7 @@ class _Unprocessed(Exception):  # noqa: N818 - an answer like any other
 
 def answers(method: str, path: str) -> bool:
     """Return whether the ingest answers a call of the API itself."""
-    return _decoded(path) == SIGNAL or (method == "POST" and path == USAGE)
+    return _path_of(path) == SIGNAL or (method == "POST" and path == USAGE)
 
 
 def respond(books: Books, request: Received, state: AcceptOnly, keys: Keys, *, now: float) -> Response:
@@ -131,7 +137,7 @@ def respond(books: Books, request: Received, state: AcceptOnly, keys: Keys, *, n
     """
     if request.method not in _METHODS:
         return json_response(400, _CLIENT_ERROR, now=now, headers=_headers(request, closes=True))
-    path = _decoded(request.path)
+    path = _path_of(request.target)
     if path is None:
         return _bad_url(request, now=now)
     if request.method == "OPTIONS":
@@ -144,6 +150,7 @@ def respond(books: Books, request: Received, state: AcceptOnly, keys: Keys, *, n
     closes = False
     try:
         if not is_signal:
+            _skip_body(request)
             message = f"Route {request.method} {request.target} not found."
             raise Refusal(404, message, reason="NOT_FOUND")
         accepted = _take(books, request, state, keys, receipt, now=now)
@@ -219,22 +226,56 @@ def _parse(request: Received) -> object:
     content_type = request.headers.get("content-type")
     if content_type is None and not request.body:
         return None
-    media_type = (content_type or "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise Refusal(415, "Unsupported Media Type", reason="UNSUPPORTED_MEDIA_TYPE")
-    if len(request.body) > MAX_BODY:
-        raise _unprocessed(413, "Request body is too large", "BODY_TOO_LARGE")
-    if not request.body:
+    found = _MEDIA_TYPE.fullmatch(content_type or "")
+    if found is None or found[1].lower() != "application/json":
+        raise _unsupported()
+    return _parse_json(request.body, limit=MAX_BODY)
+
+
+def _skip_body(request: Received) -> None:
+    """Judge a body that no route takes, as the service's framework does before it misses the path.
+
+    Raises:
+        Refusal: 400 or 415.
+        _Unprocessed: 400 or 413.
+    """
+    content_type = request.headers.get("content-type")
+    if request.method == "QUERY" and content_type is None:
+        raise Refusal(400, "Method 'QUERY' must provide a 'Content-Type' header.", reason="BAD_REQUEST")
+    if request.method not in _WITH_BODY or content_type is None:
+        return
+    found = _MEDIA_TYPE.fullmatch(content_type)
+    if found is None:
+        raise _unsupported()
+    media_type = found[1].lower()
+    if media_type == "application/json":
+        _parse_json(request.body, limit=_MAX_UNROUTED)
+    elif media_type == "text/plain" and len(request.body) > _MAX_UNROUTED:
+        raise _too_large()
+
+
+def _parse_json(body: bytes, *, limit: int) -> object:
+    if len(body) > limit:
+        raise _too_large()
+    if not body:
         message = "Body cannot be empty when content-type is set to 'application/json'"
         raise _unprocessed(400, message, "EMPTY_BODY")
     try:
-        parsed = parse_json(request.body.decode(errors="replace").removeprefix("\ufeff"))
+        parsed = parse_json(body.decode(errors="replace").removeprefix("\ufeff"))
         if _is_poisoned(parsed):
             raise ValueError("a name that JavaScript objects inherit")
     except ValueError:
         message = "Body is not valid JSON but content-type is set to 'application/json'"
         raise _unprocessed(400, message, "MALFORMED_JSON") from None
     return parsed
+
+
+def _unsupported() -> Refusal:
+    return Refusal(415, "Unsupported Media Type", reason="UNSUPPORTED_MEDIA_TYPE")
+
+
+def _too_large() -> _Unprocessed:
+    return _unprocessed(413, "Request body is too large", "BODY_TOO_LARGE")
 
 
 def _unprocessed(status: int, message: str, reason: str) -> _Unprocessed:
@@ -417,9 +458,13 @@ def _hold(books: Books, receipt: Mapping[str, str], raw: bytes, refusal: Refusal
 # HTTP
 
 
-def _decoded(path: str) -> str | None:
-    """Return a path percent-decoded, `None` if it cannot be."""
-    return None if _ESCAPES.search(path) else unquote(path)
+def _path_of(target: str) -> str | None:
+    """Return the path of a target, percent-decoded, without what else is in it; `None` if it can't be."""
+    path = re.split("[?#]", _AUTHORITY.sub("", target))[0]
+    try:
+        return None if _ESCAPES.search(path) else unquote(path, errors="strict")
+    except UnicodeDecodeError:
+        return None
 
 
 def _headers(request: Received, *, closes: bool = False) -> list[Header]:
@@ -458,10 +503,12 @@ def _preflight(request: Received, *, now: float) -> Response:
     if origin is None or "access-control-request-method" not in request.headers:
         headers = [("vary", "Origin"), *_headers(request)]
         return plain_response(400, "text/plain", b"Invalid Preflight Request", now=now, headers=headers)
+    asked = request.headers.get("access-control-request-headers")
     headers = [
         ("vary", "Origin, Access-Control-Request-Headers"),
         ("access-control-allow-origin", origin),
         ("access-control-allow-methods", "GET,HEAD,POST"),
+        *([] if asked is None else [("access-control-allow-headers", asked)]),
         ("content-length", "0"),
         *_headers(request),
     ]

@@ -255,6 +255,7 @@ DEFAULT_LISTED = (
     Listed("openai", "gpt-4.1-mini", input=0.4, output=1.6, cache=0.1),
     Listed("openai", "text-embedding-3-small", input=0.02),
     Listed("anthropic", "claude-haiku-4-5", input=1, output=5, cache=0.1),
+    Listed("anthropic", "claude-sonnet-4-6", input=3, output=15, cache=0.3),
     Listed("google", "gemini-2.5-flash", input=0.3, output=2.5, cache=0.03),
     Listed("meta", "llama-preview"),
 )

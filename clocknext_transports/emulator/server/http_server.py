@@ -202,7 +202,7 @@ class Conversation:
                 head = event
                 _check_head(head)
             elif isinstance(event, h11.Data):
-                if len(body) < _MAX_KEPT:
+                if len(body) <= _MAX_KEPT:
                     body += event.data
             elif isinstance(event, h11.EndOfMessage) and head is not None:
                 return self._received(head, bytes(body))
@@ -317,7 +317,7 @@ class Conversation:
         headers = [(name.lower(), value) for name, value in response.headers]
         names = {name for name, _ in headers}
         bodiless = request.method == "HEAD" or response.status in _NO_BODY
-        if not bodiless and not names & {"content-length", "transfer-encoding"}:
+        if response.status not in _NO_BODY and not names & {"content-length", "transfer-encoding"}:
             headers.append(("content-length", str(len(response.body))))
         raw = [(name.encode(), value.encode()) for name, value in headers]
         encoded = self._http.send(h11.Response(status_code=response.status, headers=raw)) or b""

@@ -68,8 +68,10 @@ CREATE TABLE signals (
 CREATE INDEX signals_by_key ON signals (idempotency_key);
 """
 _INSERT = "INSERT INTO signals (idempotency_key, body, recorded_at, checksum) VALUES (?, ?, ?, ?)"
-_OLDEST_OF_KEY = """SELECT min(number) FROM signals
-    WHERE idempotency_key = ? AND NOT (number > ? AND number <= ?)"""
+_IS_OLDEST_OF_KEY = """number = (
+        SELECT min(number) FROM signals WHERE idempotency_key = ?1 AND NOT (number > ?2 AND number <= ?3)
+    ) AND +idempotency_key = ?1"""
+"""The row itself is asked for its key too: a flipped bit in the index could name another signal's row."""
 
 _MAGIC = b"SQLite format 3\0"
 _CONSTANTS = (
@@ -314,7 +316,7 @@ class SignalFile:
 
     def erase(self, keys: Sequence[str], *, beside: Span) -> None:
         """Remove the oldest signal of each key, except those of a span. It is not synced."""
-        self._remove(f"number = ({_OLDEST_OF_KEY})", [(key.encode(), *beside) for key in keys])
+        self._remove(_IS_OLDEST_OF_KEY, [(key.encode(), *beside) for key in keys])
 
     def delete(self, rows: Sequence[Row]) -> None:
         """Remove rows. It is not synced."""
@@ -389,7 +391,7 @@ class SignalFile:
         self.check_schema()
         if self.is_blank and cast(int, self._query("PRAGMA page_count")[0][0]) > 1:
             raise DamagedError("its tables are gone")
-        found = self._query("PRAGMA quick_check(1)")
+        found = self._query("PRAGMA integrity_check(1)")  # the index too, unlike quick_check
         if found != [(b"ok",)]:
             raise DamagedError(printable(cast(bytes, found[0][0]).decode("utf-8", "replace")))
 
@@ -414,7 +416,7 @@ class SignalFile:
 
     def oldest_of(self, key: str, *, beside: Span) -> list[Row]:
         """Return the row of this key that was added first, if there is one, except those of a span."""
-        return self._rows(f"WHERE number = ({_OLDEST_OF_KEY})", key.encode(), *beside)
+        return self._rows(f"WHERE {_IS_OLDEST_OF_KEY}", key.encode(), *beside)
 
     def has(self, signal: Stored) -> bool:
         """Return whether it has this signal."""

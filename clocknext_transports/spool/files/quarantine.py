@@ -39,6 +39,10 @@ CREATE TABLE IF NOT EXISTS quarantined (
     UNIQUE (idempotency_key, body)
 )
 """
+_DELETE_EARLIER = """DELETE FROM quarantined WHERE number = (
+        SELECT number FROM quarantined WHERE idempotency_key = ?1 AND body = ?2
+    ) AND +idempotency_key = ?1 AND +body = ?2"""
+"""The row itself is asked too: a flipped bit in the index could name another signal's row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +75,15 @@ class Quarantine:
     def add(self, signals: Sequence[Stored], reason: str, *, now: float) -> None:
         """Put signals in quarantine, durably. A signal that is there already is not added again."""
         with self._transaction() as connection:
-            connection.executemany(
-                "INSERT OR REPLACE INTO quarantined"
-                " (idempotency_key, body, recorded_at, reason, set_aside_at, checksum)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                [_values(one, reason, now) for one in signals],
-            )
+            for values in (_values(one, reason, now) for one in signals):
+                # Not OR REPLACE: where the index is damaged, that would remove another signal.
+                connection.execute(_DELETE_EARLIER, values[:2])
+                connection.execute(
+                    "INSERT INTO quarantined"
+                    " (idempotency_key, body, recorded_at, reason, set_aside_at, checksum)"
+                    " VALUES (?, ?, ?, ?, ?, ?)",
+                    values,
+                )
 
     def entries(self) -> list[Quarantined]:
         """Return the signals in quarantine, in the order they came."""

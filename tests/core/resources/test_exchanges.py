@@ -669,7 +669,15 @@ TAKEN: dict[str, tuple[dict[str, object], str]] = {
     ),
     "queued": (
         {"status": "PENDING", "signalId": "sig_1"},
-        "The server refused the signal and queued it for a person to correct: this was no dry run.",
+        "The server could not bill the signal and queued it for a person to correct: this was no dry run.",
+    ),
+    "with an id alone": (
+        {"signalId": "sig_1"},
+        "The server took the signal and may bill it: it does not know dry runs.",
+    ),
+    "accepted alone": (
+        {"accepted": True},
+        "The server took the signal and may bill it: it does not know dry runs.",
     ),
 }
 
@@ -684,14 +692,15 @@ def test_a_dry_run_that_was_none_is_an_error(
     error = operation.read(result)
     assert isinstance(error, ClockNextError)
     assert (str(error), error.status, error.retryable) == (message, 202, False)
-    assert (error.signal_id, error.idempotency_key) == ("sig_1", key)
-    without = operation.read({**result, "signalId": 5})
+    assert (error.signal_id, error.received_at) == (result.get("signalId"), result.get("receivedAt"))
+    assert error.idempotency_key == key
+    without = operation.read({**result, "accepted": True, "signalId": 5, "receivedAt": 5})
     assert isinstance(without, ClockNextError)
-    assert without.signal_id is None
+    assert (without.signal_id, without.received_at) == (None, None)
 
 
 @pytest.mark.parametrize(
-    "result", [{}, {"usageLog": None}, {"accepted": False, "signalId": "sig_1"}, {"status": "SUCCESS"}]
+    "result", [{}, {"usageLog": None}, {"accepted": False, "signalId": None}, {"status": "SUCCESS"}]
 )
 def test_a_dry_run_that_was_given_no_price_is_none(result: dict[str, object]) -> None:
     assert FakeClient({"ok": True, **result}).signals.verify(WalletSignal(customer_id="c", model="m")) is None

@@ -1,14 +1,16 @@
 """Calls to models as integrations see them: each answer is billed or reported, and nothing is raised."""
 
 import asyncio
+import copy
+import gc
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 
 from clocknext_core import TrackResult
-from clocknext_core.resources.calls import ModelCall
+from clocknext_core.resources.calls import PROVIDER, ModelCall
 from clocknext_core.usage import meter as meters
 from clocknext_core.usage.attribution import Attribution, Origin, Scope, start_call
 from clocknext_core.usage.streams import AbortPolicy, Drain
@@ -111,6 +113,28 @@ def test_what_runs_in_the_background_is_billed_to_whom_it_was_begun_for_and_once
         started(client, other).retrieved(DONE)
     assert [b"cus_1" in each.body for each in client.held] == [True]
     assert client.reasons == ["seen_already"]
+
+
+def test_what_ran_in_the_background_is_billed_once_also_where_its_id_does_not_tell() -> None:
+    client, scope = Client(), Scope("scope_1", WHO)
+    small = {"id": "resp_523"}
+    started(client, start_call(scope)).answered({**RUNNING, **small})
+    for _ in range(2):
+        started(client, start_call(scope)).retrieved({**DONE, **small})
+    assert len(client.held) == 1
+    assert client.reasons == ["seen_already"]
+
+
+@pytest.mark.parametrize("named", [None, WHO])
+def test_calls_whose_ids_do_not_tell_and_whose_counts_are_equal_are_billed_each(
+    named: Attribution | None,
+) -> None:
+    client = Client()
+    for scope in (Scope("scope_1", WHO), None if named else Scope("scope_2", WHO)):
+        for _ in range(3):
+            started(client, start_call(scope, named)).answered({**RESPONSE, "id": "__fake_id__"})
+    assert len({each.idempotency_key for each in client.held}) == 6
+    assert client.reasons == []
 
 
 def test_what_another_process_began_is_billed_as_the_retrieval_says() -> None:
@@ -264,6 +288,97 @@ def test_what_another_call_cost_says_nothing_about_this_one() -> None:
     assert client.reasons == []
 
 
+def within(client: Client, outer: ModelCall | None, layer: str | None = None) -> ModelCall:
+    return client.signals.start_call(Origin(attribution=WHO), outer=outer, layer=layer)
+
+
+def end_by_failure(call: ModelCall) -> None:
+    call.failed(ValueError())
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda call: call.answered(chat({"prompt_tokens": 9, "completion_tokens": 1}, id="run-1234567")),
+        lambda call: call.answered(RUNNING),
+        end_by_failure,
+    ],
+)
+def test_the_second_call_within_a_call_is_the_same_exchange_too(end: Callable[[ModelCall], None]) -> None:
+    client = Client()
+    outer = within(client, None, "langchain")
+    first = within(client, outer, PROVIDER)
+    end(first)
+    assert first.has_ended
+    assert not outer.has_ended
+    within(client, first, PROVIDER).answered(RESPONSE)
+    held = len(client.held)
+    outer.answered(chat(CHAT_USAGE, id="lc_run--another-id"))
+    assert len(client.held) == held
+    assert client.reasons == ["seen_already"]
+
+
+@pytest.mark.parametrize(
+    ("around", "layer", "billed"),
+    [
+        ("langchain", PROVIDER, 1),
+        ("langchain", None, 1),
+        (None, "langchain", 1),
+        (None, None, 1),
+        ("langchain", "langchain", 2),
+        (PROVIDER, PROVIDER, 2),
+        (PROVIDER, "langchain", 2),
+        (PROVIDER, None, 2),
+    ],
+)
+def test_calls_side_by_side_with_equal_counts_are_billed_each(
+    around: str | None, layer: str | None, billed: int
+) -> None:
+    """Two streams of one client, of which the later one ends first."""
+    client = Client()
+    first = within(client, None, around)
+    within(client, first, layer).answered(RESPONSE)
+    first.answered(chat(CHAT_USAGE, id="chatcmpl-another1"))
+    assert len(client.held) == billed
+    assert client.reasons == ["seen_already"] * (2 - billed)
+
+
+def test_a_call_is_a_block_that_takes_the_failure_of_what_was_asked_in_it() -> None:
+    client = Client()
+    with started(client) as call:
+        pass
+    assert not call.has_ended
+    call.answered(RESPONSE)
+    with pytest.raises(ValueError, match="bad"), started(client) as call:
+        raise ValueError("bad")
+    assert call.has_ended
+    with pytest.raises(KeyboardInterrupt), started(client):
+        raise KeyboardInterrupt
+    assert client.reasons == ["partial"]
+    assert [each.detail for each in client.unbilled] == ["KeyboardInterrupt"]
+
+
+def test_a_call_that_is_lost_is_reported_where_nothing_else_tells_its_end() -> None:
+    client = Client()
+    lost, other, ended = started(client), started(client), started(client)
+    for call in (lost, ended):
+        call.report_when_lost("no end was reported")
+    ended.answered(RESPONSE)
+    copied = copy.deepcopy({"kept": lost})
+    assert copied["kept"] is lost
+    del call, ended, other, lost
+    gc.collect()
+    assert client.reasons == []
+    copied.clear()
+    gc.collect()
+    assert [(each.reason, each.detail) for each in client.unbilled] == [("partial", "no end was reported")]
+
+
+def test_a_call_is_claimed_once() -> None:
+    call = started(Client())
+    assert [call.claim() for _ in range(3)] == [True, False, False]
+
+
 def test_an_answer_of_langchains_own_cache_is_known_by_its_cost() -> None:
     client = Client()
     usage = {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5, "total_cost": 0}
@@ -310,7 +425,8 @@ ESTIMATE = {"prompt_tokens": CHAT_USAGE["prompt_tokens"], "completion_tokens": 9
         (PIECES, "no_usage"),
         ([], "no_usage"),
         ([{"usage": ESTIMATE}], "no_usage"),
-        (None, "no_usage"),  # whatever can't be read is never billed
+        (3, "no_usage"),  # whatever can't be read is never billed
+        (None, None),  # the usage has details of its prompt
     ],
 )
 def test_a_whole_that_a_framework_assembled_is_billed_where_chunks_reported_its_counts(
@@ -320,6 +436,14 @@ def test_a_whole_that_a_framework_assembled_is_billed_where_chunks_reported_its_
     started(client).assembled(RESPONSE, chunks)
     assert client.reasons == ([] if reason is None else [reason])
     assert len(client.held) == (1 if reason is None else 0)
+
+
+@pytest.mark.parametrize("usage", [ESTIMATE, {**ESTIMATE, "prompt_tokens_details": None}, None])
+def test_a_whole_of_unknown_chunks_without_details_of_its_prompt_is_an_estimate(usage: object) -> None:
+    client = Client()
+    started(client).assembled(chat(usage, id=ID), None)
+    assert client.held == []
+    assert client.reasons == ["no_usage"]
 
 
 def test_an_assembled_whole_without_usage_is_reported() -> None:

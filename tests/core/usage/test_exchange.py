@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from clocknext_core import Tokens, ValidationError
+from clocknext_core.usage import attribution
 from clocknext_core.usage.attribution import REASONS, Attribution, Origin, Scope, Unbilled, start_call
 from clocknext_core.usage.catalogue import candidates, check_model_names, match, renamed, without_date
 from clocknext_core.usage.exchange import Seen, exchange_key, is_trusted
@@ -109,6 +110,41 @@ def test_the_counts_join_where_the_id_is_not_trusted() -> None:
         key(reading("chatcmpl-1"), origin=Scope("job-2", WHO).start_call()),
     ]
     assert len({first, *others}) == 7
+
+
+def test_calls_of_a_scope_that_look_alike_are_numbered_and_found_again_in_any_order() -> None:
+    """A placeholder with the same counts is another call, and charged as one."""
+    one, other = reading("__fake_id__"), reading("__fake_id__", output=6)
+    scope, again = Scope("job-1", WHO), Scope("job-1", WHO)
+    keys = [key(each, origin=scope.start_call()) for each in (one, one, other, one)]
+    assert len(set(keys)) == 4
+    assert {key(each, origin=again.start_call()) for each in (other, one, one, one)} == set(keys)
+    # What is handed over by hand may be handed over again, and has the first one's key.
+    by_hand = Origin(attribution=WHO, scope_id="job-1")
+    assert [key(one, origin=by_hand) for _ in range(2)] == [keys[0]] * 2
+
+
+def test_a_call_without_a_scope_has_a_key_of_its_own_where_its_id_does_not_tell() -> None:
+    made = map("random-{}".format, count(1))
+    origins = [start_call(None, WHO) for _ in range(2)]
+    keys = [exchange_key(reading("1"), WHO, make_key=made.__next__, origin=each) for each in origins]
+    assert keys == ["random-1", "random-2"]
+    assert key(reading("chatcmpl-77aa88bb"), origin=origins[0]) == KEYS[0]
+
+
+def test_a_scope_of_many_exchanges_numbers_the_first_and_tells_the_rest_apart_by_their_calls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(attribution, "MOST_ALIKE", 2)
+    scope = Scope("job-1", WHO)
+    outputs = [1, 2, 1, 3, 3, 2]
+    origins = [scope.start_call() for _ in outputs]
+    keys = [
+        key(reading("1", output=output), origin=each) for output, each in zip(outputs, origins, strict=True)
+    ]
+    assert len(set(keys)) == 6
+    assert origins[0].alike is not None
+    assert len(origins[0].alike) == 2
 
 
 def test_a_scope_and_the_place_in_it_count_without_an_id() -> None:
