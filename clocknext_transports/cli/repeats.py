@@ -1,6 +1,7 @@
 """Which signals of a run were billed before it: the service answers a repeat with the first result."""
 
 import time
+from collections.abc import Callable
 from datetime import datetime
 from math import inf
 from typing import Any
@@ -16,10 +17,14 @@ class Repeats:
     The two clocks are taken to agree, unless the `Date` of the answers shows that they don't. Then the start
     of the run is estimated on the service's clock, rather too early: a repeat may count as new, but nothing
     new as a repeat.
+
+    Args:
+        clock: Returns this machine's time, in seconds since 1970.
     """
 
-    def __init__(self) -> None:
-        self._began_at = time.time()
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self.clock: Callable[[], float] = clock
+        self._began_at = clock()
         self._least, self._most = -inf, inf
         """Bounds of the seconds by which the service's clock is ahead of this machine's."""
 
@@ -54,8 +59,9 @@ class _Watched:
         return getattr(self._within, name)
 
     async def exchange(self, request: Request, *, deadline_at: float) -> Answer:
-        sent_at = time.time()
+        clock = self._repeats.clock
+        sent_at = clock()
         answer: Answer = await self._within.exchange(request, deadline_at=deadline_at)
         if isinstance(answer, Response):
-            self._repeats.observe(answer.header("date"), sent_at=sent_at, received_at=time.time())
+            self._repeats.observe(answer.header("date"), sent_at=sent_at, received_at=clock())
         return answer

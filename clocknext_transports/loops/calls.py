@@ -4,9 +4,10 @@ import threading
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
-from typing import Generic, Protocol, TypeVar, assert_never, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, assert_never, cast
 
 from clocknext_core import Answer, Call, CheckReport, EncodedSignal, Engine, FlushReport, Request, TrackResult
+from clocknext_core.errors import invalid
 from clocknext_transports.client import driver
 from clocknext_transports.client.failures import broken_transport
 from clocknext_transports.client.script import Await, Exchange, Halt, Sleep, Step, carry_out_async
@@ -16,6 +17,9 @@ from clocknext_transports.process import exit as process_exit
 from clocknext_transports.process.clock import monotonic
 from clocknext_transports.process.interrupts import let_pass
 from clocknext_transports.process.log import logger
+
+if TYPE_CHECKING:
+    from clocknext_transports.spool.keeper import Keeper
 
 T = TypeVar("T")
 B = TypeVar("B", bound=Tasks)
@@ -134,6 +138,17 @@ class Calls(driver.Driver[B], Generic[B]):
             raise
         except Exception as error:  # noqa: BLE001 - a transport's bug must not lose a signal
             return broken_transport(error, self._serving.engine.config)
+
+    def keep(self, keeper: "Keeper") -> None:
+        """Store every signal before it is accepted, and take over what dead processes left.
+
+        Raises:
+            ValidationError: The spool's thread can't reach the loop.
+        """
+        if type(self)._reach is Calls[Any]._reach:  # noqa: SLF001 - its own
+            keeper.close()
+            raise invalid("spool", f"can't be used with {type(self).__name__}, which has no `_reach`")
+        super().keep(keeper)
 
     def _spool_has_worked(self) -> None:
         # To a loop that has ended nothing is brought: the next one looks for it.

@@ -93,7 +93,7 @@ class _Registry:
                 logger.exception("The delivery at the interpreter's exit was broken off.")
                 lost += driver.held
         if lost:
-            logger.warning("Signals not delivered before the interpreter's exit: %d.", lost)
+            logger.warning("ClockNext signals not delivered before the interpreter's exit: %d.", lost)
 
     def forget(self) -> None:
         """Forget all drivers: in a forked child, they are the parent's."""

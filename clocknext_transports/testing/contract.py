@@ -7,7 +7,7 @@ pytest runs every test of it. They need the emulator's server, which needs trio.
 import threading
 import time
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import pytest
 
@@ -17,6 +17,9 @@ from clocknext_core import (
     ClockNextError,
     Config,
     Failure,
+    NetworkError,
+    NotFoundError,
+    QueueFullError,
     Request,
     Response,
     Retrying,
@@ -28,6 +31,8 @@ from clocknext_transports.emulator import (
     EmulatorServer,
     Fault,
     FaultKind,
+    Hold,
+    OnHold,
     emulator,
     scripted,
 )
@@ -53,6 +58,21 @@ class RunClient(Protocol):
     def __call__(self, url: str, scenario: Callable[[Any], Awaitable[None]], /, **options: Any) -> None:
         """Make a client with these options, enter its block, await the scenario, and leave the block."""
         ...
+
+
+_ACCEPTED = b'{"statusDetail": {"status": "SUCCESS"}, "result": {}}'
+_SIGNALS = "/api/v1/usage"
+
+
+def _numbered(number: int) -> dict[str, Any]:
+    """Return the arguments of a signal with a key of its own."""
+    tokens = {"input": number + 1}
+    return {
+        "customer_id": "cus_123",
+        "model": "gpt-4o",
+        "tokens": tokens,
+        "idempotency_key": f"k{number}",
+    }
 
 
 def _config(server: LoopbackServer) -> Config:
@@ -324,3 +344,171 @@ class ClientContract:
         self._run(run, server, scenario)
         left = [each.name for each in {*threading.enumerate()} - before if each.name.startswith("clocknext")]
         assert left == []
+
+    def test_what_is_recorded_never_changes(self, run: RunClient, server: EmulatorServer) -> None:
+        """A signal is encoded when it is recorded: later changes of its objects are not sent."""
+        custom: dict[str, Any] = {"step": {"number": 1}}
+
+        async def scenario(client: Any) -> None:
+            await client.signals.wallet(**_numbered(0), custom=custom)
+            custom["step"]["number"] = 2
+            await client.flush()
+
+        self._run(run, server, scenario)
+        (record,) = server.ledger.requests
+        assert b'"custom":{"step":{"number":1}}' in record.raw_body
+
+    def test_first_attempts_go_out_in_order(self, run: RunClient, server: EmulatorServer) -> None:
+        """As they were recorded."""
+
+        async def scenario(client: Any) -> None:
+            for number in range(20):
+                await client.signals.wallet(**_numbered(number))
+
+        self._run(run, server, scenario, batch=BatchPolicy(max_concurrency=1))
+        keys = [each.idempotency_key for each in server.ledger.signals]
+        assert keys == [f"k{number}" for number in range(20)]
+
+    def test_an_awaited_signal_returns_what_was_billed(self, run: RunClient, server: EmulatorServer) -> None:
+        """With `wait=True`, and always in `sync` mode."""
+
+        async def scenario(client: Any) -> None:
+            for options in ({}, {"wait": True}):
+                result = await client.signals.wallet(**_numbered(len(options)), **options)
+                assert not result.queued
+                assert result.usage_log.input_tokens == len(options) + 1
+
+        self._run(run, server, scenario, mode="sync")
+
+    def test_reads_are_repeated_and_writes_are_not(self, run: RunClient, server: EmulatorServer) -> None:
+        """A write whose answer is lost may have been done: the caller has to look."""
+        server.faults.script(Fault("lost"), Fault("lost"))
+
+        async def scenario(client: Any) -> None:
+            customer = await client.customers.get("cus_123")
+            assert customer.id == "cus_123"
+            server.faults.script(Fault("lost"))
+            with pytest.raises(NetworkError):
+                await client.customers.create(name="Wonka", email="ops@wonka.example")
+            with pytest.raises(NotFoundError):
+                await client.customers.get("nobody")
+
+        self._run(run, server, scenario)
+        methods = [record.method for record in server.ledger.requests]
+        assert methods == ["GET", "GET", "GET", "POST", "GET"]
+
+    def test_pages_are_followed(self, run: RunClient, server: EmulatorServer) -> None:
+        """`iterate` is an asynchronous iterator over the items of all pages."""
+
+        async def scenario(client: Any) -> None:
+            ids = [each.id async for each in client.customers.iterate(limit=2)]
+            whole = await client.customers.list(limit=100)
+            assert ids == [each.id for each in whole.customers]
+            assert len(ids) > 2
+
+        self._run(run, server, scenario)
+
+    def test_a_pause_of_the_server_is_kept(self, run: RunClient, server: EmulatorServer) -> None:
+        """No attempt before the `Retry-After`, of whichever signal."""
+        server.faults.script(Fault("status", status=429, retry_after="0.2"), path=_SIGNALS)
+
+        async def scenario(client: Any) -> None:
+            for number in range(3):
+                await client.signals.wallet(**_numbered(number))
+
+        self._run(run, server, scenario, batch=BatchPolicy(max_concurrency=1))
+        first, *later = [record.at for record in server.ledger.requests]
+        assert len(later) == 3
+        assert min(later) >= first + 0.19
+
+    def test_an_outage_costs_no_signal(self, run: RunClient, server: EmulatorServer) -> None:
+        """Failures of the service are no failures of a signal: it is held until the service is back."""
+        server.faults.script(*[Fault("status", status=503)] * (2 * QUICK.max_attempts), path=_SIGNALS)
+
+        async def scenario(client: Any) -> None:
+            for number in range(3):
+                await client.signals.wallet(**_numbered(number))
+            report = await client.flush(timeout=PATIENCE)
+            assert (report.delivered, report.pending, len(report.failed)) == (3, 0, 0)
+
+        self._run(run, server, scenario)
+        assert [server.ledger.billed(f"k{number}") for number in range(3)] == [1] * 3
+
+    def test_a_full_queue_drops_or_raises(self, run: RunClient) -> None:
+        """As its policy says; what is dropped is reported."""
+        for overflow in ("drop_newest", "raise"):
+            gate = Hold()
+            dropped: list[str] = []
+
+            def on_drop(signal: Signal, reason: str, dropped: list[str] = dropped) -> None:
+                dropped.append(f"{signal.idempotency_key} {reason}")
+
+            async def scenario(client: Any, gate: Hold = gate, overflow: str = overflow) -> None:
+                for number in range(2):
+                    await client.signals.wallet(**_numbered(number))
+                if overflow == "raise":
+                    with pytest.raises(QueueFullError):
+                        await client.signals.wallet(**_numbered(2))
+                else:
+                    result = await client.signals.wallet(**_numbered(2))
+                    assert result.dropped == "queue_full"
+                assert client.pending == 2
+                gate.release()
+                report = await client.flush(timeout=PATIENCE)
+                assert (report.delivered, report.pending) == (2, 0)
+
+            with scripted([OnHold(gate, (200, {"content-type": "application/json"}, _ACCEPTED))]) as server:
+                batch = BatchPolicy(max_size=1, max_queue_size=2, overflow=cast("Any", overflow))
+                run(server.url, scenario, api_key="cnk_test", retry=QUICK, batch=batch, on_drop=on_drop)
+            assert dropped == ([] if overflow == "raise" else ["k2 queue_full"])
+
+    def test_a_hook_and_a_thread_may_record(self, run: RunClient, server: EmulatorServer) -> None:
+        """`nowait` records from anywhere, also while a hook runs."""
+        clients: list[Any] = []
+
+        def on_error(*_: object) -> None:
+            clients[0].nowait.signals.wallet(**_numbered(1))
+
+        async def scenario(client: Any) -> None:
+            clients.append(client)
+            await client.signals.wallet(**{**_numbered(0), "customer_id": "nobody"})
+            await client.flush()
+            thread = threading.Thread(
+                target=client.nowait.signals.wallet, kwargs=_numbered(2), name="recorder"
+            )
+            thread.start()
+            thread.join(PATIENCE)
+            report = await client.flush(timeout=PATIENCE)
+            assert report.pending == 0
+
+        self._run(run, server, scenario, on_error=on_error)
+        assert [server.ledger.billed(f"k{number}") for number in range(3)] == [0, 1, 1]
+
+    def test_the_counts_add_up(self, run: RunClient, server: EmulatorServer) -> None:
+        """Recorded is held, delivered, rejected, dropped and parked together, at any time."""
+
+        async def scenario(client: Any) -> None:
+            for number in range(10):
+                customer = "nobody" if number % 3 == 0 else "cus_123"
+                await client.signals.wallet(**{**_numbered(number), "customer_id": customer})
+                counts = client.stats()
+                ended = counts.delivered + counts.rejected + sum(counts.dropped.values()) + counts.parked
+                assert counts.recorded == counts.held + ended == number + 1
+            await client.flush()
+            counts = client.stats()
+            assert (counts.delivered, counts.rejected, counts.held) == (6, 4, 0)
+
+        self._run(run, server, scenario)
+
+    def test_a_client_that_is_switched_off_sends_nothing(self, run: RunClient) -> None:
+        """It needs no key, checks its signals, and drops them as `disabled`."""
+
+        async def scenario(client: Any) -> None:
+            result = await client.signals.wallet(**_numbered(0), wait=True)
+            assert result.dropped == "disabled"
+            with pytest.raises(ClockNextError, match="disabled"):
+                await client.customers.get("cus_123")
+
+        with scripted([(200, {}, b"{}")]) as server:
+            run(server.url, scenario, disabled=True)
+            assert server.requests == ()

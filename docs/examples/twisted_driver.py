@@ -4,6 +4,7 @@
 # mypy: allow-untyped-calls
 # pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownLambdaType=false
 
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any, cast, final
 
@@ -16,7 +17,7 @@ from twisted.python.failure import Failure
 
 from clocknext_core import Answer, ClockNextError, Engine, Origin, Request, Transmit, Wait
 from clocknext_transports.client.serving import Serving
-from clocknext_transports.http11 import Connect, Connection, Exchange, Pool, Receive, Send
+from clocknext_transports.http11 import Age, Connect, Connection, Exchange, Pool, Receive, Send
 from clocknext_transports.http11.sockets import Poller
 from clocknext_transports.loops.calls import Calls
 from clocknext_transports.loops.calls import Transport as AnyTransport
@@ -34,10 +35,12 @@ class Stream(protocol.Protocol):
 
     def connectionMade(self) -> None:  # noqa: N802 - Twisted's name
         self.connection = Connection()
+        self.age = Age(reactor.seconds(), reactor.seconds())
         self.received: DeferredQueue[bytes | Failure] = DeferredQueue()
         self.poller = Poller(self.transport.getHandle())
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
+        self.age.used_at = reactor.seconds()
         self.received.put(data)
         if self.received.pending:  # nobody waits for it: read no more than this
             self.transport.pauseProducing()
@@ -46,7 +49,8 @@ class Stream(protocol.Protocol):
         self.received.put(b"" if reason.check(error.ConnectionDone) else Failure(OSError(str(reason.value))))
 
     def is_stale(self) -> bool:
-        return bool(self.received.pending) or self.poller.is_readable()
+        is_old = self.age.is_over(reactor.seconds(), self.connection)
+        return is_old or bool(self.received.pending) or self.poller.is_readable()
 
     def abort(self) -> None:
         self.transport.abortConnection()
@@ -159,6 +163,11 @@ class Driver(Calls[Background]):
 
     def _make_background(self, serving: Serving) -> Background:
         return Background(serving, self._exchange, Event)
+
+    def _reach(self, call: Callable[[], object]) -> bool:
+        if is_running := reactor.running:
+            reactor.callFromThread(call)
+        return is_running
 
     async def _sleep_until(self, at: float) -> None:
         await task.deferLater(clock, max(0.0, at - reactor.seconds()))

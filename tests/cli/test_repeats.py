@@ -10,9 +10,8 @@ BEGAN = datetime(2026, 7, 1, 10, 0, 0, 500_000, tzinfo=UTC).timestamp()
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Repeats:
-    monkeypatch.setattr("clocknext_transports.cli.repeats.time.time", lambda: BEGAN)
-    return Repeats()
+def run() -> Repeats:
+    return Repeats(lambda: BEGAN)
 
 
 def recorded(seconds: float) -> UsageLog:

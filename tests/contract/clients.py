@@ -139,6 +139,7 @@ class AwaitedClient:
         self.customers = cast("Customers[Async]", _AwaitedResource(client.customers))
         self.portal = cast("Portal[Async]", _AwaitedResource(client.portal))
         self.runs = cast("Runs[Async]", _AwaitedResource(client.runs))
+        self.nowait = client.nowait
 
     def __getattr__(self, name: str) -> object:
         return _AwaitedResource(getattr(self._client, name))

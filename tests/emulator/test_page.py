@@ -11,7 +11,7 @@ from clocknext_transports import ClockNext
 from clocknext_transports.emulator import Fault, Faults, Ledger, emulator
 from clocknext_transports.emulator.page.files import page_file
 from clocknext_transports.emulator.page.line import line_of
-from clocknext_transports.emulator.page.view import MAX_SENT, View
+from clocknext_transports.emulator.page.view import MAX_BEHIND, MAX_SENT, View
 from clocknext_transports.emulator.server.service import Service
 from tests.emulator.support import EXAMPLE, NOW, call, received, send, signal
 
@@ -192,6 +192,17 @@ def test_a_reset_and_a_customer_that_is_gone_begin_a_page_anew() -> None:
     assert len(set(epochs)) == 3
     assert view.resets == 1
     assert view.since(0)["entries"] == []
+
+
+def test_a_page_that_is_opened_late_has_little_to_read() -> None:
+    """Reading a request takes the server some 30 µs, and the first paint would wait for all of them."""
+    one = Service(Ledger(EXAMPLE), Faults())
+    assert get(one, "entry?number=1")[0] == 404
+    for round_ in ("first", "second"):
+        for number in range(MAX_BEHIND + 1):
+            post(one, idempotencyKey=f"{round_}-{number}")
+        assert get(one, "entry?number=1")[1]["key"] == f"{round_}-0"
+        one.ledger.reset()
 
 
 def test_older_entries_come_page_by_page() -> None:

@@ -71,7 +71,7 @@ def test_row_28_exit_with_the_server_down_or_hanging_is_bounded_and_says_so(
     assert ended.code == 0
     assert ended.elapsed < 0.3 + SLACK
     said = ended.errors.splitlines()
-    assert said[-1] == "clocknext WARNING Signals not delivered before the interpreter's exit: 29."
+    assert said[-1] == "clocknext WARNING ClockNext signals not delivered before the interpreter's exit: 29."
     assert "Traceback" not in ended.errors
 
 

@@ -1,4 +1,4 @@
-"""Real servers, task queues and loops, where they are installed: `pip install clocknext[hosts]`.
+"""Real servers, task queues and loops, where they are installed: `pip install clocknext[dev,hosts]`.
 
 Each records one signal for each request or task, in a client whose interval is so long that only the end of
 the process delivers, and is asked to stop. Each signal must have been billed once.

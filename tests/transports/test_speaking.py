@@ -131,7 +131,7 @@ def test_a_block_says_why_it_waits_and_ctrl_c_ends_the_wait(kind: Native) -> Non
     lines = told_by(process, ends_by="KeyboardInterrupt")  # in a minute: the exit doesn't take up the wait
     assert process.returncode == -signal.SIGINT
     assert "ClockNext signal 'key-0' was dropped and is not billed (closed)" in "\n".join(lines)
-    assert lines[-1] == "Signals not delivered before the interpreter's exit: 1."
+    assert lines[-1] == "ClockNext signals not delivered before the interpreter's exit: 1."
 
 
 @each_kind

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from random import Random
+from typing import Any, cast
 
 import pytest
 import trustme
@@ -13,7 +14,8 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList
 
 from clocknext_core import BatchPolicy, ClockNextError, NetworkError, RetryPolicy, Signal, ValidationError
 from clocknext_transports.emulator import Fault, FaultKind, Faults, Hold, Ledger, emulator, scripted
-from docs.examples.twisted_driver import TwistedClockNext
+from clocknext_transports.http11 import TRUSTED_FOR
+from docs.examples.twisted_driver import Driver, TwistedClockNext
 from tests.contract.answers import by_key, found, held, key_of, priced, record, record_all
 from tests.contract.clients import Client
 from tests.contract.worlds import GIVING_UP, KEY, PATIENT_BATCH
@@ -271,3 +273,31 @@ async def test_a_surplus_record_retires_a_tls_connection(world: Twisted, authori
             for _ in range(3):
                 await client.customers.get("cus_1")
         assert [seen.connection for seen in peer.requests] == [1, 2, 3]
+
+
+async def test_a_spool_reports_through_the_reactor(world: Twisted, tmp_path: Path) -> None:
+    with emulator() as server:
+        async with world.open(server.url, spool=tmp_path / "spool") as client:
+            await record_all(client, ["a", "b"])
+            assert (await client.flush()).delivered == 2
+        assert [server.ledger.billed(key) for key in ("a", "b")] == [1, 1]
+
+
+def test_a_driver_that_no_thread_can_reach_refuses_a_spool_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(Driver, "_reach")
+    with pytest.raises(ValidationError, match=r"^spool: can't be used with Driver, which has no `_reach`"):
+        TwistedClockNext(KEY, spool=tmp_path / "spool")
+
+
+async def test_a_connection_that_was_idle_for_a_minute_is_not_used_again(world: Twisted) -> None:
+    with emulator() as server:
+        async with world.open(server.url) as client:
+            for idle in (0.0, TRUSTED_FOR - 1, TRUSTED_FOR + 1):
+                for streams in cast("Any", client)._own_driver.transport._pool._idle.values():
+                    for stream in streams:
+                        stream.age.used_at -= idle
+                await client.customers.get("cus_123")
+        first, second, third = [each.connection for each in server.ledger.requests]
+    assert first == second != third

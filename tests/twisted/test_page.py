@@ -36,8 +36,8 @@ def test_the_program_runs_and_bills() -> None:
         assert [signal.customer_id for signal in server.ledger.signals] == ["cus_123"]
 
 
-def test_the_driver_has_at_most_130_lines_of_code() -> None:
+def test_the_driver_has_at_most_135_lines_of_code() -> None:
     lines = [line.strip() for line in DRIVER.read_text(encoding="utf-8").splitlines()]
     code = [line for line in lines if line and not line.startswith("#")]
-    assert 0 < len(code) <= 130
-    assert "130 lines of code" in PAGE
+    assert 0 < len(code) <= 135
+    assert "135 lines of code" in PAGE

@@ -307,6 +307,8 @@ def parse_json(text: str) -> object:
 def storable(value: object) -> object:
     """Return a parsed value as JSON can hold it: an infinite number becomes `null`, as in JavaScript."""
     match value:
+        case str():  # most are
+            return value
         case float():
             return value if math.isfinite(value) else None
         case int():

@@ -8,7 +8,7 @@ from clocknext_transports.emulator.api.ledger import RequestRecord
 from clocknext_transports.emulator.books.envelopes import timestamp
 from clocknext_transports.emulator.books.pricing import plain
 from clocknext_transports.emulator.books.records import Booked
-from clocknext_transports.emulator.books.validation import parse_json, storable
+from clocknext_transports.emulator.books.validation import parse_json
 
 State: TypeAlias = Literal["billed", "repeat", "refused", "held", "dry run", "failed"]
 """How an attempt ended; `repeat`: billed before, and not again; `failed`: a fault, so it will be repeated."""
@@ -110,7 +110,7 @@ def signal_of(record: RequestRecord) -> dict[str, object] | None:
 def answer_of(record: RequestRecord) -> dict[str, object]:
     """Return the parsed answer of a request; empty where it had none, or no JSON object."""
     try:
-        parsed = storable(parse_json((record.answer or b"").decode()))
+        parsed = parse_json((record.answer or b"").decode())
     except ValueError:
         return {}
     return cast("dict[str, object]", parsed) if isinstance(parsed, dict) else {}

@@ -30,6 +30,8 @@ V = TypeVar("V")
 MAX_ENTRIES = 100_000
 MAX_SENT = 200
 """The most entries in one message: those that are newer. A page asks for older ones."""
+MAX_BEHIND = 100
+"""The most requests that are left to be read when a page is opened."""
 MAX_RUNS = 10_000
 MAX_STEPS = 100
 """The most steps of a run that are shown."""
@@ -102,6 +104,13 @@ class View:
         self._billed = ZERO
         self.mistakes: Mistakes = Mistakes()
         self._look_at_accounts(self._books.accounts)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether more than `MAX_BEHIND` requests have not been read."""
+        books = self._ledger.books
+        read = self._read if books is self._books else 0  # after a reset all is new
+        return books.counters.requests - read > MAX_BEHIND
 
     def update(self) -> list[tuple[Entry, Attempt]]:
         """Read what the ledger has logged since the last time; return the attempts of signals in it."""

@@ -65,8 +65,9 @@ class Service:
         if request.target.startswith(CONTROL) or _is_for_a_browser(request):
             return self._control(request, now=now)
         reply = self._answer(request, now=now)
-        if self._is_watched:
-            # At once: what an attempt did shows in the books only until the next one.
+        if self._is_watched or self._view.is_behind:
+            # At once: what an attempt did shows in the books only until the next one. Unwatched, now and
+            # then: a page that is opened later must not wait until thousands of requests are read.
             for entry, attempt in self._view.update():
                 if self._on_signal is not None:
                     self._on_signal(line_of(entry, attempt))
