@@ -107,7 +107,7 @@ def test_a_look_up_that_hangs_does_not_hold_the_exit_up(last: str) -> None:
     assert ended.code == 0
     assert ended.elapsed < 1.3 + SLACK
     said = ended.errors.splitlines()
-    assert said[-1] == "clocknext WARNING 9 signals were not delivered before the interpreter's exit."
+    assert said[-1] == "clocknext WARNING ClockNext signals not delivered before the interpreter's exit: 9."
     assert "Traceback" not in ended.errors
 
 
