@@ -675,6 +675,10 @@ TAKEN: dict[str, tuple[dict[str, object], str]] = {
         {"signalId": "sig_1"},
         "The server took the signal and may bill it: it does not know dry runs.",
     ),
+    "queued alone": (
+        {"status": "PENDING"},
+        "The server could not bill the signal and queued it for a person to correct: this was no dry run.",
+    ),
     "accepted alone": (
         {"accepted": True},
         "The server took the signal and may bill it: it does not know dry runs.",
@@ -736,6 +740,8 @@ def test_a_dry_run_takes_the_keywords_of_the_other_signals(
         ((), {"type": "unit", "customer_id": "c", "model": "m"}, "^type: must be one of"),
         ((), {"model": "m"}, "^customer_id: must be a string"),
         ((), {"customer_id": "c"}, "^model: must be a string"),
+        ((), {"type": "wallet"}, "^customer_id: must be a string"),
+        (("no signal",), {"customer_id": "c"}, "^signal: must be"),
         ((WalletSignal(customer_id="c", model="m"),), {"member": "a"}, "^member: must not be given together"),
         (
             (WalletSignal(customer_id="c", model="m"),),
@@ -745,7 +751,7 @@ def test_a_dry_run_takes_the_keywords_of_the_other_signals(
     ],
 )
 def test_a_dry_run_of_neither_or_both_is_an_error(
-    arguments: tuple[Signal, ...], keywords: dict[str, Any], message: str
+    arguments: tuple[Any, ...], keywords: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValidationError, match=message):
         Signals.verify.build(FakeClient().signals, *arguments, **keywords)
