@@ -61,6 +61,15 @@ def test_what_was_dropped_may_be_recorded_again() -> None:
     assert client.reasons == []
 
 
+def test_a_client_need_not_say_what_became_of_what_it_holds() -> None:
+    client = Client()
+    client.result = None  # type: ignore[assignment]
+    started(client).answered(RESPONSE)
+    started(client).answered(RESPONSE)
+    assert len(client.held) == 1
+    assert client.reasons == ["seen_already"]
+
+
 @pytest.mark.parametrize(
     ("response", "reason"),
     [
