@@ -1,7 +1,7 @@
 """Metering: what it adds to a call of a model's SDK and to a stream. No model is asked."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -32,7 +32,7 @@ def measure(setting: Setting) -> Result:
     if not is_installed("openai"):
         return Result("Metering", "µs", {}, notes=["openai is not installed"])
     calls, streams = setting.pieces(2000), setting.pieces(40)
-    contestants = {
+    contestants: dict[str, Callable[[], Figure]] = {
         "a metered call": partial(_answers, calls),
         "60 µs": lambda: Figure(LIMIT, LIMIT),
         "a stream of 200 chunks": partial(_streams, streams, is_metered=False),
@@ -82,7 +82,8 @@ def _streams(count: int, *, is_metered: bool) -> Figure:
     bodies = iter([_body(number) for number in range(count)])
     headers = {"content-type": "text/event-stream"}
     transport = httpx.MockTransport(lambda _: httpx.Response(200, headers=headers, content=next(bodies)))
-    with _client(count if is_metered else 0) as client, httpx.Client(transport=transport) as http:
+    own: Any = httpx.Client(transport=transport)
+    with _client(count if is_metered else 0) as client, own as http:
         sdk: Any = openai.OpenAI(api_key="sk-test", base_url="http://127.0.0.1/v1", http_client=http)
         if is_metered:
             sdk = metered(sdk, client, customer_id="cus_123", key="api_credit")

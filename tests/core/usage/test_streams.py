@@ -535,7 +535,8 @@ def test_who_answered_is_read_from_the_first_chunks(name: str, id_name: str, env
 def test_names_are_looked_for_in_a_few_chunks_and_the_first_counts() -> None:
     def named(before: int) -> str | None:
         gatherer = Gatherer()
-        for chunk in [{"choices": []}] * before + [{"model": "m"}, {"model": "later", "id": "i"}]:
+        nameless: list[object] = [{"choices": []}] * before
+        for chunk in (*nameless, {"model": "m"}, {"model": "later", "id": "i"}):
             gatherer.feed(chunk)
         gatherer.feed({"usage": CHAT_USAGE})
         reading = gatherer.finish("completed").reading
@@ -631,3 +632,73 @@ def test_draining_counts_the_chunks_and_the_seconds_to_their_bounds() -> None:
     assert [gatherer.wants_more(elapsed=1.99) for _ in range(4)] == [True, True, True, False]
     assert not Gatherer(Drain(max_seconds=2.0)).wants_more(elapsed=2.0)
     assert Gatherer(Drain(max_chunks=1)).wants_more(elapsed=0.0)
+
+
+@pytest.mark.parametrize("name", ["usage", "usage_metadata", "usageMetadata"])
+def test_usage_that_can_not_be_read_is_told_from_none_by_its_counts(name: str) -> None:
+    counted = ended([{name: {"completion_tokens": 5}}]).unbilled
+    nothing = ended([{name: {"words": 5}}]).unbilled
+    assert counted is not None
+    assert nothing is not None
+    assert (counted.reason, nothing.reason) == ("unknown_shape", "no_usage")
+
+
+@pytest.mark.parametrize(
+    ("chunk", "is_billed"),
+    [
+        (chat_chunk(None, "stop", usage=CHAT_USAGE), True),
+        (chat_chunk("H", None, usage=CHAT_USAGE), False),
+        ({"choices": [{"finishReason": "stop"}], "usage": CHAT_USAGE}, True),
+        ({"candidates": [{"finishReason": "STOP"}], "usageMetadata": {"promptTokenCount": 6}}, True),
+        ({"candidates": [{"content": {}}], "usageMetadata": {"promptTokenCount": 6}}, False),
+        (ANTHROPIC[4], False),
+        ({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"input_tokens": 3}}, True),
+        ({"type": "message_delta", "delta": {"stop_reason": None}, "usage": {"input_tokens": 3}}, False),
+        ({"done": True, "prompt_eval_count": 6, "eval_count": 2}, True),
+    ],
+)
+def test_a_break_after_the_final_counts_loses_nothing_and_one_before_is_partial(
+    chunk: dict[str, object], is_billed: bool
+) -> None:
+    gatherer = Gatherer(Drain())
+    gatherer.feed(chunk)
+    assert gatherer.is_settled is is_billed
+    assert gatherer.wants_more(elapsed=0.0) is not is_billed
+    reading, unbilled = gatherer.finish("break")
+    assert (reading is not None, unbilled is None) == (is_billed, is_billed)
+
+
+def test_what_a_delta_of_anthropics_leaves_open_replaces_nothing() -> None:
+    delta = {
+        "type": "message_delta",
+        "delta": {"stop_reason": "end_turn"},
+        "usage": {"input_tokens": None, "cache_read_input_tokens": None, "output_tokens": 67},
+    }
+    reading = ended([ANTHROPIC[0], delta], "break").reading
+    assert reading is not None
+    assert reading.tokens == Tokens(input=9, output=67, cache=50)
+    unfinished = ended([ANTHROPIC[0], {**delta, "delta": {"stop_reason": None}}], "break")
+    assert unfinished.reading is None
+
+
+def test_an_estimate_is_of_the_stream_that_was_seen_and_not_final() -> None:
+    seen = ended(ANTHROPIC[:3], "break", lambda _: Tokens(input=9, output=9)).reading
+    assert seen is not None
+    assert (seen.provider, seen.response_id, seen.is_final) == ("anthropic", "msg_1", False)
+    unseen = ended(CHAT[:2], "break", lambda _: Tokens(input=9)).reading
+    assert unseen == Reading(
+        tokens=Tokens(input=9), model=CHAT_READING.model, response_id=CHAT_READING.response_id, is_final=False
+    )
+
+
+@pytest.mark.parametrize("name", ["data", "delta"])
+def test_an_envelope_without_usage_is_passed_over_and_one_with_it_read(name: str) -> None:
+    usage = {"prompt_tokens": 6, "completion_tokens": 2}
+    assert ended([{name: {"content": "H"}}, {name: {"usage": usage}}]).reading is not None
+    assert (
+        ended([{name: {"meta": {"billed_units": {"input_tokens": 6, "output_tokens": 2}}}}]).reading
+        is not None
+    )
+    unbilled = ended([{name: {"content": "H", "usage": None}}]).unbilled
+    assert unbilled is not None
+    assert unbilled.reason == "no_usage"
