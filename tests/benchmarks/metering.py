@@ -1,7 +1,7 @@
 """Metering: what it adds to a call of a model's SDK and to a stream. No model is asked."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -92,7 +92,7 @@ def _streams(count: int, *, is_metered: bool) -> Figure:
 
 
 @contextmanager
-def _client() -> Iterator[ClockNext]:
+def _client() -> Generator[ClockNext, None, None]:
     client = ClockNext(API_KEY, base_url=NOWHERE, batch=holding())
     yield client
     assert not any(client.stats().unbilled.values())

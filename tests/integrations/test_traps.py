@@ -243,7 +243,7 @@ def test_trap_4_a_judge_that_a_router_asks_is_a_call_of_the_block_and_of_no_one_
     models.script(answer(litellm), answer(litellm))
     judged: list[object] = []
 
-    class Judge(import_module("litellm.integrations.custom_logger").CustomLogger):  # type: ignore[misc]
+    class Judge(import_module("litellm.integrations.custom_logger").CustomLogger):
         def log_pre_api_call(self, *_arguments: object, **_more: object) -> None:
             if not judged:
                 judged.append(None)

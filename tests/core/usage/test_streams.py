@@ -546,7 +546,11 @@ def test_names_are_looked_for_in_a_few_chunks_and_the_first_counts() -> None:
     assert [named(before) for before in (0, 1, 2, 3, 4)] == ["m", "m", "m", "m", None]
 
 
-@pytest.mark.parametrize("kind", [str, str.encode, lambda text: bytearray(text.encode())])
+def in_bytes(text: str) -> bytearray:
+    return bytearray(text, "utf-8")
+
+
+@pytest.mark.parametrize("kind", [str, str.encode, in_bytes])
 def test_text_may_come_in_any_form_with_anything_before_it(kind: Any) -> None:
     gatherer = Gatherer()
     texts = [
@@ -643,20 +647,20 @@ def test_usage_that_can_not_be_read_is_told_from_none_by_its_counts(name: str) -
     assert (counted.reason, nothing.reason) == ("unknown_shape", "no_usage")
 
 
-@pytest.mark.parametrize(
-    ("chunk", "is_billed"),
-    [
-        (chat_chunk(None, "stop", usage=CHAT_USAGE), True),
-        (chat_chunk("H", None, usage=CHAT_USAGE), False),
-        ({"choices": [{"finishReason": "stop"}], "usage": CHAT_USAGE}, True),
-        ({"candidates": [{"finishReason": "STOP"}], "usageMetadata": {"promptTokenCount": 6}}, True),
-        ({"candidates": [{"content": {}}], "usageMetadata": {"promptTokenCount": 6}}, False),
-        (ANTHROPIC[4], False),
-        ({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"input_tokens": 3}}, True),
-        ({"type": "message_delta", "delta": {"stop_reason": None}, "usage": {"input_tokens": 3}}, False),
-        ({"done": True, "prompt_eval_count": 6, "eval_count": 2}, True),
-    ],
-)
+ENDS: list[tuple[dict[str, object], bool]] = [
+    (chat_chunk(None, "stop", usage=CHAT_USAGE), True),
+    (chat_chunk("H", None, usage=CHAT_USAGE), False),
+    ({"choices": [{"finishReason": "stop"}], "usage": CHAT_USAGE}, True),
+    ({"candidates": [{"finishReason": "STOP"}], "usageMetadata": {"promptTokenCount": 6}}, True),
+    ({"candidates": [{"content": {}}], "usageMetadata": {"promptTokenCount": 6}}, False),
+    (ANTHROPIC[4], False),
+    ({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"input_tokens": 3}}, True),
+    ({"type": "message_delta", "delta": {"stop_reason": None}, "usage": {"input_tokens": 3}}, False),
+    ({"done": True, "prompt_eval_count": 6, "eval_count": 2}, True),
+]
+
+
+@pytest.mark.parametrize(("chunk", "is_billed"), ENDS)
 def test_a_break_after_the_final_counts_loses_nothing_and_one_before_is_partial(
     chunk: dict[str, object], is_billed: bool
 ) -> None:
