@@ -56,7 +56,7 @@ class ModelCall:
         self._layer = layer
         while outer is not None and not outer.may_hold(layer):
             outer = outer._outer  # noqa: SLF001 - its own kind
-        self._outer = outer
+        self._outer: ModelCall | None = outer
         self._has_ended = False
         self._when_lost: str | None = None
         self._claims = iter((True,))

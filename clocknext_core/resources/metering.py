@@ -292,7 +292,8 @@ class Metering(Resource[S]):
         except BaseException:
             self._meter.seen.forget(exchange.encoded.idempotency_key)
             raise
-        self._forget_dropped(exchange, result)
+        if result is not None:
+            self._forget_dropped(exchange, result)
 
     def _exchange(
         self,

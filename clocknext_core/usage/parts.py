@@ -55,7 +55,7 @@ def _parts(result: object, path: str, depth: int) -> Iterator[Part]:
         yield from by_model
     elif inner := _inner_of(result):
         yield from _parts(inner.value, path + inner.path, depth - inner.levels)
-    elif isinstance(result, Mapping):  # LangGraph's updates and Haystack's results: a mapping for each node
+    elif isinstance(result, Mapping):  # updates of LangGraph, results of Haystack: a mapping for each node
         for name, value in fields_of(cast("Mapping[str, object]", result)).items():
             if isinstance(value, Mapping):
                 yield from _parts(cast("object", value), f"{path}.{name}", depth - 1)

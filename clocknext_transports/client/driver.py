@@ -9,7 +9,6 @@ import _thread
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, assert_never
 
 from clocknext_core import (
@@ -71,6 +70,8 @@ class Driver(ABC, Generic[B]):
     def _begin(self, engine: Engine) -> None:
         """Start from nothing: in a new driver, or in a forked child."""
         self.engine = engine
+        self._is_asked = False
+        """Whether a thread that will attend is about to begin."""
         self._serving = Serving(engine, self._hooks, self._now, self._keeper)
         self.background = self._make_background(self._serving)
         self._serving.background = self.background
@@ -100,8 +101,10 @@ class Driver(ABC, Generic[B]):
     def _call_apart(self, call: Callable[[], object]) -> None:
         """Have a function called soon, where no background works. Any thread may ask, with any lock held."""
         # In a thread, but not of `threading`, whose locks the caller may hold too.
-        with suppress(RuntimeError):  # the interpreter is shutting down, and delivers as it exits
+        try:
             _thread.start_new_thread(call, ())
+        except RuntimeError:  # the interpreter is shutting down, and delivers as it exits, or has too many
+            self._is_asked = False
 
     # Calls
 

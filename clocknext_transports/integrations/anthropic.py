@@ -39,7 +39,7 @@ def metered(
     def begin(request: Any, call_next: Any) -> watching.Asked:
         # The SDK asks once for each attempt; an attempt that fails is not charged.
         call = start() if _asks_a_model(request) else None
-        return watching.Asked(partial(call_next, request), call and partial(_watch, call), call)
+        return watching.Asked(partial(call_next, request), partial(_watch, call) if call else None, call)
 
     sdk = cast("Any", client)
     handle = watching.asking(begin, is_async=inspect.iscoroutinefunction(sdk.request))

@@ -85,9 +85,12 @@ def _watch(stream: Any, call: ModelCall) -> None:
 def _watched(kind: Hashable) -> Any:
     base: Any = kind
 
+    def __iter__(self: Any) -> Any:  # noqa: N807 - the class's
+        return self.clocknext_stream
+
     def close(self: Any) -> None:
         self.clocknext_stream.end_early()
         base.close(self)
 
-    own = {"__iter__": lambda self: self.clocknext_stream, "close": close, "__module__": base.__module__}
+    own = {"__iter__": __iter__, "close": close, "__module__": base.__module__}
     return type(base.__name__, (base,), own)

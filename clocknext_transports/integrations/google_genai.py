@@ -56,7 +56,7 @@ def _close_nothing(twin: object) -> None:
 def _hooked(models: Any, start: watching.Start) -> Any:
     kind = cast("Any", type(models))
     is_async = inspect.iscoroutinefunction(kind._generate_content)  # noqa: SLF001
-    takes = dict.fromkeys(_ANSWERED, ModelCall.answered)
+    takes: dict[str, Any] = dict.fromkeys(_ANSWERED, ModelCall.answered)
     takes[_STREAMED] = ModelCall.watch_async if is_async else ModelCall.watch
     hooks = {name: _hook(getattr(kind, name), take, start, is_async) for name, take in takes.items()}
     return watching.with_methods(copy.copy(models), **hooks)

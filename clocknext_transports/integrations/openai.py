@@ -47,10 +47,13 @@ def metered(
     watching.check_client(client, "request", "copy")
     start = watching.starting(cnk, billed, PROVIDER, on_abort)
 
+    def retrieved(stored: object) -> None:
+        start().retrieved(stored)
+
     def begin(self: Any, cast_to: Any, options: Any, **how: Any) -> watching.Asked:
         line = f"{options.method.lower()} {options.url}"
         if _ASKS_A_MODEL.fullmatch(line) is None:
-            take = _RETRIEVES.fullmatch(line) and (lambda stored: start().retrieved(stored))
+            take = retrieved if _RETRIEVES.fullmatch(line) else None
             return watching.Asked(partial(kind.request, self, cast_to, options, **how), take)
         asking = _asking_for_usage(options) if _COMPLETES.fullmatch(line) else None
         call, ask = start(), partial(kind.request, self, cast_to, asking or options, **how)
@@ -63,14 +66,13 @@ def metered(
 
 def _asking_for_usage(options: Any) -> Any:
     """Return options that ask a stream for its usage; `None`: it is none, or the caller said."""
-    body: Any = options.json_data
-    given: dict[str, Any] = body.get("stream_options") or {} if isinstance(body, dict) else {}
-    said = {**given, **(options.extra_json or {})}
-    if (
-        not isinstance(body, dict)
-        or body.get("stream") is not True
-        or {"include_usage", "stream_options"} & {*said}
-    ):
+    data: object = options.json_data
+    if not isinstance(data, dict):
+        return None
+    body = cast("dict[str, Any]", data)
+    given: dict[str, Any] = body.get("stream_options") or {}
+    extra: dict[str, Any] = options.extra_json or {}
+    if body.get("stream") is not True or "include_usage" in given or "stream_options" in extra:
         return None
     asking = copy.copy(options)
     asking.json_data = {**body, "stream_options": {**given, "include_usage": True}}

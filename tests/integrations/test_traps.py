@@ -243,13 +243,14 @@ def test_trap_4_a_judge_that_a_router_asks_is_a_call_of_the_block_and_of_no_one_
     models.script(answer(litellm), answer(litellm))
     judged: list[object] = []
 
-    class Judge(import_module("litellm.integrations.custom_logger").CustomLogger):  # type: ignore[misc]
-        def log_pre_api_call(self, *_arguments: object, **_more: object) -> None:
-            if not judged:
-                judged.append(None)
-                litellm.litellm.completion(**litellm.call, metadata=FORGED["metadata"])
+    def log_pre_api_call(*_arguments: object, **_more: object) -> None:
+        if not judged:
+            judged.append(None)
+            litellm.litellm.completion(**litellm.call, metadata=FORGED["metadata"])
 
-    litellm.litellm.callbacks.append(Judge())
+    base: Any = import_module("litellm.integrations.custom_logger").CustomLogger
+    judge: Any = type("Judge", (base,), {"log_pre_api_call": log_pre_api_call})
+    litellm.litellm.callbacks.append(judge())
     with cnk.billing(**WHO) if is_open else nullcontext():  # type: ignore[arg-type]
         litellm.litellm.completion(**litellm.call, metadata=FORGED["metadata"])
         litellm.settle(2)

@@ -4,6 +4,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeAlias, cast
@@ -23,6 +24,7 @@ from clocknext_core import (
 )
 from clocknext_core.usage.meter import Meter
 from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext
+from clocknext_transports.client import driver
 from clocknext_transports.client.nowait import NoWait
 from clocknext_transports.emulator import DEFAULT_API_KEY, EmulatorServer, emulator
 from clocknext_transports.spool import SqliteSpool, Stored
@@ -176,6 +178,41 @@ def test_what_the_spool_does_not_take_is_reported(
         },
     )
     assert told == [SpoolError, "send_failed"] * 2
+
+
+class Starts:
+    """Threads that are to be started, and begin when the test says so."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[], object]] = []
+        self.failure: BaseException | None = None
+
+    def start_new_thread(self, call: Callable[[], object], _: tuple[()]) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.waiting.append(call)
+
+
+def test_many_signals_before_a_thread_has_begun_are_taken_in_by_it(
+    server: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loop that records, and whose every signal started a thread, took twice as long."""
+    starts = Starts()
+    monkeypatch.setattr(driver, "_thread", starts)
+    with ClockNext(**settings(server, {"batch": BatchPolicy(max_interval=3600)})) as cnk:
+        for failure in (RuntimeError("can't start new thread"), KeyboardInterrupt()):
+            starts.failure = failure
+            with suppress(KeyboardInterrupt):
+                cnk.nowait.signals.wallet(**WALLET)
+        starts.failure = None
+        for _ in range(3):
+            cnk.nowait.signals.wallet(**WALLET)
+        (attend,) = starts.waiting
+        attend()
+        cnk.nowait.signals.wallet(**WALLET)
+        assert len(starts.waiting) <= 2  # the client's own thread need not sleep yet
+        assert cnk.flush(LIMIT).failed == []
+    assert len(server.ledger.signals) == 6
 
 
 def test_without_any_loop_it_is_held_until_the_next_use(server: EmulatorServer) -> None:

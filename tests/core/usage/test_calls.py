@@ -61,6 +61,15 @@ def test_what_was_dropped_may_be_recorded_again() -> None:
     assert client.reasons == []
 
 
+def test_a_client_need_not_say_what_became_of_what_it_holds() -> None:
+    client = Client()
+    client.result = None  # type: ignore[assignment]
+    started(client).answered(RESPONSE)
+    started(client).answered(RESPONSE)
+    assert len(client.held) == 1
+    assert client.reasons == ["seen_already"]
+
+
 @pytest.mark.parametrize(
     ("response", "reason"),
     [
@@ -292,6 +301,14 @@ def within(client: Client, outer: ModelCall | None, layer: str | None = None) ->
     return client.signals.start_call(Origin(attribution=WHO), outer=outer, layer=layer)
 
 
+def end_by_another_answer(call: ModelCall) -> None:
+    call.answered(chat({"prompt_tokens": 9, "completion_tokens": 1}, id="run-1234567"))
+
+
+def end_by_running_on(call: ModelCall) -> None:
+    call.answered(RUNNING)
+
+
 def end_by_failure(call: ModelCall) -> None:
     call.failed(ValueError())
 
@@ -299,8 +316,8 @@ def end_by_failure(call: ModelCall) -> None:
 @pytest.mark.parametrize(
     "end",
     [
-        lambda call: call.answered(chat({"prompt_tokens": 9, "completion_tokens": 1}, id="run-1234567")),
-        lambda call: call.answered(RUNNING),
+        end_by_another_answer,
+        end_by_running_on,
         end_by_failure,
     ],
 )

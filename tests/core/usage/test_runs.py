@@ -422,5 +422,6 @@ def test_a_step_of_the_claude_agent_is_known_by_three_names(missing: str) -> Non
 def test_a_usage_for_each_model_is_told_from_a_mapping_of_other_things() -> None:
     both = {"m1": {"input_tokens": 5, "output_tokens": 1}, "m2": {"input_tokens": 6, "output_tokens": 2}}
     assert parts_of({"model_usage": both}) == [Part(usage, model) for model, usage in both.items()]
+    assert parts_of(Thing(agent={"messages": [ai(10, 2)]})) == []
     for no_sums in ({**both, "note": {"x": 1}}, {**both, "note": 3}, Thing(**both)):
         assert parts_of({"model_usage": no_sums}) == []

@@ -493,3 +493,216 @@ def test_a_policy_that_is_none(policy: Any) -> None:
 def test_bounds_that_are_none(bounds: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=r"^max_"):
         Drain(**bounds)
+
+
+def test_what_is_drained_by_default() -> None:
+    assert (Drain().max_chunks, Drain().max_seconds) == (10_000, 10.0)
+    with pytest.raises(ValidationError) as caught:
+        Gatherer(3)  # type: ignore[arg-type]
+    assert caught.value.message == 'on_abort: must be "partial", a Drain or a function, not int'
+
+
+def test_what_a_stream_without_usage_says_to_do() -> None:
+    unbilled = ended(CHAT[:3]).unbilled
+    assert unbilled is not None
+    assert unbilled.detail == (
+        'the stream had no usage; OpenAI has to be asked for it, with stream_options={"include_usage": True}'
+    )
+    aborted = ended(CHAT[:1], "closed").unbilled
+    assert aborted is not None
+    assert aborted.detail == "the stream was broken off (closed)"
+
+
+def test_the_chunk_that_nobody_asked_for_is_hidden_and_no_other() -> None:
+    hiding = Gatherer(hides_usage=True)
+    assert [hiding.hides(chunk) for chunk in CHAT] == [False, False, False, True]
+    assert not hiding.hides(chat_chunk(choices=[]))
+    assert not hiding.hides(chat_chunk(usage=CHAT_USAGE))
+    assert not hiding.hides({"usage": CHAT_USAGE})
+    assert not Gatherer().hides(CHAT[3])
+
+
+@pytest.mark.parametrize("name", ["model", "model_version", "modelVersion", "model_name"])
+@pytest.mark.parametrize("id_name", ["id", "response_id", "responseId"])
+@pytest.mark.parametrize("envelope", [None, "message", "response", "data"])
+def test_who_answered_is_read_from_the_first_chunks(name: str, id_name: str, envelope: str | None) -> None:
+    said: dict[str, object] = {name: "gpt-4o", id_name: "chatcmpl-77aa88bb"}
+    reading = ended([said if envelope is None else {envelope: said}, {"usage": CHAT_USAGE}]).reading
+    assert reading is not None
+    assert (reading.model, reading.response_id, reading.provider) == ("gpt-4o", "chatcmpl-77aa88bb", "openai")
+
+
+def test_names_are_looked_for_in_a_few_chunks_and_the_first_counts() -> None:
+    def named(before: int) -> str | None:
+        gatherer = Gatherer()
+        nameless: list[object] = [{"choices": []}] * before
+        for chunk in (*nameless, {"model": "m"}, {"model": "later", "id": "i"}):
+            gatherer.feed(chunk)
+        gatherer.feed({"usage": CHAT_USAGE})
+        reading = gatherer.finish("completed").reading
+        assert reading is not None
+        return reading.model
+
+    assert [named(before) for before in (0, 1, 2, 3, 4)] == ["m", "m", "m", "m", None]
+
+
+def in_bytes(text: str) -> bytearray:
+    return bytearray(text, "utf-8")
+
+
+@pytest.mark.parametrize("kind", [str, str.encode, in_bytes])
+def test_text_may_come_in_any_form_with_anything_before_it(kind: Any) -> None:
+    gatherer = Gatherer()
+    texts = [
+        'event: x\ndata: {"metadata": {"usage": {"inputTokens": 6, "outputTokens": 2}}}',
+        '{"usage": "not an object"}',
+    ]
+    for text in texts:
+        gatherer.feed(kind(text))
+    reading = gatherer.finish("completed").reading
+    assert reading is not None
+    assert reading.tokens == SIX_TWO
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        {"prompt_eval_count": 6, "eval_count": 2, "done": True},
+        {"inputTextTokenCount": 6, "totalOutputTextTokenCount": 2, "completionReason": "FINISH"},
+    ],
+)
+def test_text_whose_counts_are_in_no_usage_is_read(last: dict[str, object]) -> None:
+    gatherer = Gatherer()
+    gatherer.feed(json.dumps(last))
+    reading = gatherer.finish("completed").reading
+    assert reading is not None
+    assert reading.tokens == SIX_TWO
+
+
+def test_text_that_can_not_be_decoded_is_no_failure() -> None:
+    gatherer = Gatherer()
+    gatherer.feed(b'\xff data: {"usage": {"prompt_tokens": 6, "completion_tokens": 2}, "choices": []}')
+    reading = gatherer.finish("completed").reading
+    assert reading is not None
+    assert reading.tokens == SIX_TWO
+
+
+def test_what_is_known_of_a_reading_is_not_replaced_by_what_the_stream_said_first() -> None:
+    chunks = [
+        {"id": "chatcmpl-first0001", "model": "first"},
+        {"id": "msg_last00001", "model": "last", "response": response(CHAT_RESPONSE_USAGE)},
+    ]
+    reading = ended(chunks).reading
+    assert reading is not None
+    assert (reading.model, reading.response_id, reading.provider) == (
+        "gpt-4.1-2025-04-14",
+        "resp_1",
+        "openai",
+    )
+
+
+CHAT_RESPONSE_USAGE: dict[str, object] = {"input_tokens": 10, "output_tokens": 4, "total_tokens": 14}
+
+
+def test_the_tier_of_a_stream_is_read() -> None:
+    reading = ended([*CHAT[:3], chat_chunk(choices=[], usage=CHAT_USAGE, service_tier="priority")]).reading
+    assert reading is not None
+    assert reading.tier == "priority"
+
+
+def test_a_problem_that_a_later_chunk_clears_is_not_reported() -> None:
+    bad = chat_chunk(choices=[], usage={"prompt_tokens": 9, "completion_tokens": 1, "cache_tokens": 5})
+    reading, unbilled = ended([bad, *CHAT])
+    assert reading is not None
+    assert unbilled is None
+    # One that nothing clears is said of an abort too, and counts that are all 0 are none.
+    aborted = ended([bad], "break").unbilled
+    assert aborted is not None
+    assert "cache_tokens" in aborted.detail
+    zeros = ended([chat_chunk(choices=[], usage={"prompt_tokens": 0, "completion_tokens": 0})]).unbilled
+    assert zeros is not None
+    assert zeros.reason == "no_usage"
+
+
+@pytest.mark.parametrize("envelope", ["response", "data", "delta", "message"])
+def test_usage_that_can_not_be_read_in_an_envelope_is_reported(envelope: str) -> None:
+    unbilled = ended([{envelope: {"usage": {"completion_tokens": 5}}}]).unbilled
+    assert unbilled is not None
+    assert unbilled.reason == "unknown_shape"
+
+
+def test_draining_counts_the_chunks_and_the_seconds_to_their_bounds() -> None:
+    gatherer = Gatherer(Drain(max_chunks=3, max_seconds=2.0))
+    assert [gatherer.wants_more(elapsed=1.99) for _ in range(4)] == [True, True, True, False]
+    assert not Gatherer(Drain(max_seconds=2.0)).wants_more(elapsed=2.0)
+    assert Gatherer(Drain(max_chunks=1)).wants_more(elapsed=0.0)
+
+
+@pytest.mark.parametrize("name", ["usage", "usage_metadata", "usageMetadata"])
+def test_usage_that_can_not_be_read_is_told_from_none_by_its_counts(name: str) -> None:
+    counted = ended([{name: {"completion_tokens": 5}}]).unbilled
+    nothing = ended([{name: {"words": 5}}]).unbilled
+    assert counted is not None
+    assert nothing is not None
+    assert (counted.reason, nothing.reason) == ("unknown_shape", "no_usage")
+
+
+ENDS: list[tuple[dict[str, object], bool]] = [
+    (chat_chunk(None, "stop", usage=CHAT_USAGE), True),
+    (chat_chunk("H", None, usage=CHAT_USAGE), False),
+    ({"choices": [{"finishReason": "stop"}], "usage": CHAT_USAGE}, True),
+    ({"candidates": [{"finishReason": "STOP"}], "usageMetadata": {"promptTokenCount": 6}}, True),
+    ({"candidates": [{"content": {}}], "usageMetadata": {"promptTokenCount": 6}}, False),
+    (ANTHROPIC[4], False),
+    ({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"input_tokens": 3}}, True),
+    ({"type": "message_delta", "delta": {"stop_reason": None}, "usage": {"input_tokens": 3}}, False),
+    ({"done": True, "prompt_eval_count": 6, "eval_count": 2}, True),
+]
+
+
+@pytest.mark.parametrize(("chunk", "is_billed"), ENDS)
+def test_a_break_after_the_final_counts_loses_nothing_and_one_before_is_partial(
+    chunk: dict[str, object], is_billed: bool
+) -> None:
+    gatherer = Gatherer(Drain())
+    gatherer.feed(chunk)
+    assert gatherer.is_settled is is_billed
+    assert gatherer.wants_more(elapsed=0.0) is not is_billed
+    reading, unbilled = gatherer.finish("break")
+    assert (reading is not None, unbilled is None) == (is_billed, is_billed)
+
+
+def test_what_a_delta_of_anthropics_leaves_open_replaces_nothing() -> None:
+    delta = {
+        "type": "message_delta",
+        "delta": {"stop_reason": "end_turn"},
+        "usage": {"input_tokens": None, "cache_read_input_tokens": None, "output_tokens": 67},
+    }
+    reading = ended([ANTHROPIC[0], delta], "break").reading
+    assert reading is not None
+    assert reading.tokens == Tokens(input=9, output=67, cache=50)
+    unfinished = ended([ANTHROPIC[0], {**delta, "delta": {"stop_reason": None}}], "break")
+    assert unfinished.reading is None
+
+
+def test_an_estimate_is_of_the_stream_that_was_seen_and_not_final() -> None:
+    seen = ended(ANTHROPIC[:3], "break", lambda _: Tokens(input=9, output=9)).reading
+    assert seen is not None
+    assert (seen.provider, seen.response_id, seen.is_final) == ("anthropic", "msg_1", False)
+    unseen = ended(CHAT[:2], "break", lambda _: Tokens(input=9)).reading
+    assert unseen == Reading(
+        tokens=Tokens(input=9), model=CHAT_READING.model, response_id=CHAT_READING.response_id, is_final=False
+    )
+
+
+@pytest.mark.parametrize("name", ["data", "delta"])
+def test_an_envelope_without_usage_is_passed_over_and_one_with_it_read(name: str) -> None:
+    usage = {"prompt_tokens": 6, "completion_tokens": 2}
+    assert ended([{name: {"content": "H"}}, {name: {"usage": usage}}]).reading is not None
+    assert (
+        ended([{name: {"meta": {"billed_units": {"input_tokens": 6, "output_tokens": 2}}}}]).reading
+        is not None
+    )
+    unbilled = ended([{name: {"content": "H", "usage": None}}]).unbilled
+    assert unbilled is not None
+    assert unbilled.reason == "no_usage"
