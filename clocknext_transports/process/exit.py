@@ -116,7 +116,7 @@ def _is_interrupted() -> bool:
 
 _registry = _Registry()
 register: Callable[[Driver, str], None] = _registry.register
-unregister: Callable[[Driver, str], None] = _registry.unregister
+unregister: Callable[[Driver], None] = _registry.unregister
 drain: Callable[[], None] = _registry.drain
 """Delivers what all clients of this process hold, and closes them: for hosts that leave by `os._exit`."""
 forks.register_global(_registry.forget)
