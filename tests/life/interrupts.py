@@ -21,7 +21,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 from typing import Any, cast
 
@@ -83,7 +82,7 @@ class LoopService(Service):
         super().__init__()
         self._turn = turn
 
-    async def exchange(self, request: Request, *, deadline_at: float) -> Answer:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
+    async def exchange(self, request: Request, *, deadline_at: float) -> Answer:  # type: ignore[override]
         """Answer soon."""
         await self._turn()
         return super().exchange(request, deadline_at=deadline_at)
@@ -92,7 +91,7 @@ class LoopService(Service):
         """Have nothing to close."""
 
 
-OURS = tuple(str(Path(package.__file__).parent) for package in (clocknext_core, clocknext_transports))
+OURS = tuple(path for package in (clocknext_core, clocknext_transports) for path in package.__path__)
 """Where the client's code is."""
 
 
@@ -127,6 +126,7 @@ class Striker:
         self._is_armed = False
         self.has_struck = False
         signal.signal(signal.SIGALRM, self.handle)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
 
     def handle(self, signum: int, frame: FrameType | None) -> None:
         """Raise, as a signal's handler."""

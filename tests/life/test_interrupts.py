@@ -130,6 +130,7 @@ def test_under_trio_a_ctrl_c_in_a_background_task_comes_out_in_no_group(*, leavi
             if not leaving:
                 await trio.sleep_forever()
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
     with pytest.raises(KeyboardInterrupt):
         trio.run(main)
     # It strikes in the main task, and leaves the attempt alone.
@@ -165,6 +166,8 @@ def test_a_handler_is_known_whatever_it_is(handler: Callable[[int, FrameType | N
 
 # When its run ends, trio closes the socket that signals wake it by before it takes the socket back.
 @pytest.mark.filterwarnings("ignore:Exception ignored in. None")
+# A coroutine that was made and is interrupted before it is awaited: Python's own.
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 @pytest.mark.parametrize("world", WORLDS)
 def test_calls_interrupted_anywhere_leave_a_client_that_counts_and_delivers(world: str) -> None:
     seen = interrupt(500, seed=1, world=world)

@@ -50,3 +50,44 @@ def test_a_queue_delivers_what_its_tasks_recorded_when_it_stops(name: str, tmp_p
             host.stop()
         billed = [server.ledger.billed(key) for key in keys]
         assert (billed, server.ledger.counters.repeats) == ([1] * COUNT, 0), host.log
+
+
+DRAMATIQ = """
+import os, sys
+import dramatiq
+from dramatiq.brokers.stub import StubBroker
+from hosted import client
+
+class Deliver(dramatiq.Middleware):
+    def after_worker_shutdown(self, broker, worker):
+        client.close(5.0)
+
+broker = StubBroker()
+broker.add_middleware(Deliver())
+dramatiq.set_broker(broker)
+
+@dramatiq.actor
+def work(key):
+    client.signals.wallet(customer_id="cus_123", model="gpt-4o", idempotency_key=key)
+
+worker = dramatiq.Worker(broker, worker_threads=4)
+worker.start()
+for key in sys.argv[1:]:
+    work.send(key)
+broker.join(work.queue_name)
+worker.stop()
+os._exit(0)  # without exit handlers: what delivers is the middleware
+"""
+
+
+@needs("dramatiq")
+def test_dramatiq_delivers_when_its_worker_has_shut_down() -> None:
+    """In the threads of a real worker; its broker is one in memory."""
+    keys = [f"key-{number}" for number in range(COUNT)]
+    with emulator() as server:
+        command = [sys.executable, "-c", DRAMATIQ, *keys]
+        ended = subprocess.run(
+            command, env=environment(server), capture_output=True, text=True, check=False, timeout=PATIENCE
+        )
+        billed = [server.ledger.billed(key) for key in keys]
+        assert (ended.returncode, billed) == (0, [1] * COUNT), ended.stderr

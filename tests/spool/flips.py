@@ -82,7 +82,7 @@ def flip_each(path: Path, file: Path, expected: set[str], bits: Iterable[int]) -
             each.chmod(0o600)
         intact = opened(path)
         intact.append(several(["intact"]))
-        intact.restart()  # as if its process had died: its lease is free, and its signals are there
+        intact.close()  # its lease is free, and its signals are there
         spool = opened(path)
         signals, problems = adopted(spool)
         given = {*keys(signals)}

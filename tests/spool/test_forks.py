@@ -1,5 +1,6 @@
 """Forks: the child never touches the parent's signals, however it ends."""
 
+import gc
 import os
 import signal
 from collections.abc import Callable
@@ -62,6 +63,26 @@ def test_a_child_does_not_touch_its_parents_signals(path: Path, is_announced: bo
     spool.append(several([50]))
     spool.close()
     assert left_behind(path) == several(range(51))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="nothing shows what is open here")
+def test_a_child_does_not_close_what_its_parent_had_open(path: Path) -> None:
+    """Where Python did not know of the fork, SQLite may have been in use, and closing would hang."""
+    spool = opened(path)
+    spool.append(several(range(3)))
+    (file,) = path.glob("*.db")
+
+    def descriptors() -> int:
+        return sum(os.path.samefile(each, file) for each in Path("/proc/self/fd").iterdir() if each.exists())
+
+    def child() -> None:
+        before = descriptors()
+        spool.restart()
+        gc.collect()
+        assert descriptors() == before > 0
+
+    assert forked(child) == 0
+    spool.close()
 
 
 def test_a_child_that_does_nothing_does_no_harm(path: Path) -> None:

@@ -110,7 +110,10 @@ def test_a_wrong_address_names_the_address(kind: Native) -> None:
         first, *lines = told_by(start(kind, f"{server.url}/v2", how="raise"))
     assert first.startswith("ClockNext signal 'key-0' stays held: the answer was not the API's")
     assert f"{server.url}/v2/api/v1/usage: check base_url" in first
-    assert lines[-1].startswith("ClockNext signal 'key-0' was dropped and is not billed (closed)")
+    # Python 3.13 shows the program's last line in the traceback, after it.
+    assert [
+        line for line in lines if line.startswith("ClockNext signal 'key-0' was dropped and is not billed")
+    ]
 
 
 @each_kind

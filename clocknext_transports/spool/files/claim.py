@@ -12,6 +12,9 @@ from clocknext_transports.spool.files.trust import check_file
 SIGNALS, LOCK = ".db", ".lock"
 """How the names of files of signals and of their lock files end."""
 
+_of_parents: list[SignalFile] = []
+"""In a forked child: what the parent had open."""
+
 
 def names(directory: Path) -> list[str]:
     """Return the names of the files of signals, without their endings, in the order they were made.
@@ -106,9 +109,11 @@ class Claim:
         """Release, in a forked child, what it inherited: the file and the lease stay the parent's.
 
         An open file is not closed: where Python did not know of the fork, a thread of the parent may have
-        been within SQLite, and its lock there is held for ever.
+        been within SQLite, and its lock there is held for ever. Nor is it collected, which would close it.
         """
-        self._file = None
+        if self._file is not None:
+            _of_parents.append(self._file)
+            self._file = None
         self._lease.release()
 
     def remove(self) -> None:
