@@ -253,6 +253,8 @@ class Driver(ABC, Generic[B]):
         if waiter.settled is None:
             # Its time is over, and every thread may be busy: the outbox settles it now.
             with serving.lock:
+                if not self.background.is_working:
+                    self.background.call()  # it has ended with its loop, and so have its attempts
                 serving.serve_here()
             serving.run_hooks_if_alone()
 

@@ -122,6 +122,18 @@ async def test_a_flush_covers_what_was_recorded_while_the_lock_was_held(
 
 
 @in_tasks
+async def test_calls_that_never_suspend_do_not_starve_the_task_that_sends(world: World) -> None:
+    gate = Hold()
+    policy = BatchPolicy(max_size=10, max_interval=3600.0)
+    with scripted([held(gate)]) as server:
+        async with world.open(server.url, batch=policy) as client:
+            await record_all(client, [f"key-{number}" for number in range(5 * policy.max_size)])
+            assert client.stats().in_flight == policy.max_concurrency
+            gate.release()
+            assert (await client.flush()).pending == 0
+
+
+@in_tasks
 async def test_a_call_that_leaves_is_forgotten(world: World) -> None:
     gate = Hold()
     policy = BatchPolicy(max_size=1, max_queue_size=1, overflow="block", block_timeout=3600.0)

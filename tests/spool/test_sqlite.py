@@ -218,6 +218,20 @@ def test_what_is_older_than_the_window_is_not_sent_but_put_in_quarantine_and_tol
     assert left_behind(path) == [], "it is in quarantine only"
 
 
+def test_at_its_edge_the_window_loses_no_signal(path: Path) -> None:
+    spool = opened(path)
+    ages = {0: 24 * HOUR - 1.0, 1: 24 * HOUR, 2: 24 * HOUR + 1.0}
+    spool.append([stored(number, age=age) for number, age in ages.items()])
+    spool.close()
+    next_ = opened(path)
+    assert keys(next_.adopt(1)) == ["key-0"]
+    assert next_.left_behind() == 2
+    assert keys(next_.adopt(2)) == ["key-1"]
+    assert next_.left_behind() == 0
+    assert len(next_.take_problems()) == 1
+    assert keys(quarantined(path)) == ["key-2"]
+
+
 def test_the_window_holds_for_files_that_are_moved_too(path: Path) -> None:
     dead, live = opened(path), opened(path)
     dead.append([stored(number, age=30 * HOUR) for number in range(5)])

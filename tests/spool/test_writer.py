@@ -2,7 +2,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,7 @@ class FakeSpool:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, object]] = []
+        self.appended: list[Stored] = []
         self.fails: Exception | None = None
         self.problems: list[Problem] = []
         self.left: list[Stored] = []
@@ -41,6 +42,7 @@ class FakeSpool:
             raise self.fails
 
     def append(self, signals: Sequence[Stored]) -> None:
+        self.appended += signals
         self._ask("append", keys(signals))
 
     def erase(self, keys: Sequence[str]) -> None:
@@ -133,13 +135,15 @@ def writer(spool: FakeSpool, problems: Told, results: Results) -> SpoolWriter:
     return make_writer(spool, results, problems)
 
 
-def make_writer(spool: Spool, results: Results, problems: Told | None = None) -> SpoolWriter:
+def make_writer(
+    spool: Spool, results: Results, problems: Told | None = None, wall: Callable[[], float] = lambda: NOW
+) -> SpoolWriter:
     return SpoolWriter(
         spool,
         on_stored=results.on_stored,
         on_adopted=results.on_adopted,
         on_problem=problems or Told(),
-        wall=lambda: NOW,
+        wall=wall,
     )
 
 
@@ -163,6 +167,19 @@ def test_a_signal_is_told_of_when_it_is_durable_and_not_before(
     assert told.values == []
     spool.may_go.set()
     assert told.wait() == [None]
+    assert ended(writer)
+
+
+def test_a_signal_is_as_old_as_its_recording_however_late_it_is_written(
+    spool: FakeSpool, results: Results
+) -> None:
+    times = iter([NOW, NOW + 1.0])
+    writer = make_writer(spool, results, wall=lambda: next(times, NOW + 3600.0))
+    held_up(writer, spool, results)
+    told = results.store(writer, "second")
+    spool.may_go.set()
+    assert told.wait() == [None]
+    assert [signal.recorded_at for signal in spool.appended] == [NOW, NOW + 1.0]
     assert ended(writer)
 
 
