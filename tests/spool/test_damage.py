@@ -406,6 +406,36 @@ def test_the_damaged_index_of_a_quarantine_costs_no_other_signal(path: Path) -> 
     assert {*keys(quarantined(path))} >= {"key-0", "key-1"}
 
 
+@pytest.mark.parametrize(
+    "bit",
+    [
+        pytest.param(8 * 18 + 3, id="read-only"),
+        pytest.param(8 * 104 + 1, id="no tables"),
+        pytest.param(8 * (4096 + 4) + 1, id="fewer rows"),
+    ],
+)
+def test_a_flipped_bit_in_the_quarantine_hides_no_signal(path: Path, bit: int) -> None:
+    spool = opened(path)
+    spool.append(several(range(4)))
+    spool.quarantine(["key-0", "key-1", "key-2"], "refused")
+    file = path / "quarantine.sqlite"
+    flip(file, [bit])
+    damaged = file.read_bytes()
+    if bit < 8 * 100:
+        assert len(quarantined(path)) == 3, "it can still be read"
+    else:
+        with pytest.raises(database.DamagedError):
+            Quarantine(path).entries()
+    spool.close()
+    spool = opened(path)
+    assert len(adopted(spool)[0]) == 1
+    spool.quarantine(["key-3"], "refused")
+    assert ["quarantine is damaged" in problem.message for problem in spool.take_problems()] == [True]
+    (aside,) = path.glob("quarantine-*.damaged")
+    assert aside.read_bytes() == damaged
+    assert keys(quarantined(path)) == ["key-3"]
+
+
 def test_signals_that_came_back_as_duplicates_are_in_quarantine_once(path: Path) -> None:
     spool = opened(path)
     spool.append([stored(1), stored(1), stored(2)])
