@@ -33,7 +33,14 @@ from clocknext_core.text import printable
 from clocknext_transports.spool import survey
 from clocknext_transports.spool.files import lease
 from clocknext_transports.spool.files.claim import Claim, names
-from clocknext_transports.spool.files.database import DamagedError, Row, SignalFile, failures, salvage, unread
+from clocknext_transports.spool.files.database import (
+    DamagedError,
+    Row,
+    SignalFile,
+    failures,
+    has_unread,
+    salvage,
+)
 from clocknext_transports.spool.files.quarantine import Quarantine
 from clocknext_transports.spool.files.trust import UntrustedError, check_directory
 from clocknext_transports.spool.protocol import Problem, Stored
@@ -278,7 +285,7 @@ class SqliteSpool:
         """Read all of a file that was left behind; `None` if it has no signals."""
         try:
             if claim.is_made:
-                if unread(claim.path):
+                if has_unread(claim.path):
                     return self._salvaged(claim, DamagedError("its log breaks off"))
                 file = claim.file(now=self._clock())
                 file.check()

@@ -3,7 +3,7 @@ signals.
 
     python -m tests.spool.flips                 every bit: some 20 minutes
     python -m tests.spool.flips --stride 7      every seventh
-    python -m tests.spool.flips --log           every bit of the last frame of a write-ahead log
+    python -m tests.spool.flips --log           every bit of the last commit of a write-ahead log
 """
 
 import argparse
@@ -45,7 +45,7 @@ def made_with_log(path: Path, count: int) -> tuple[Path, set[str], Iterable[int]
     """Make a file whose last signal is in its log alone.
 
     Returns:
-        The log, the keys of the signals, and the bits of the last frame.
+        The log, the keys of the signals, and the bits of the last commit: of a table's page and an index's.
     """
     spool = opened(path)
     signals = [stored(number) for number in range(count)]
@@ -57,7 +57,7 @@ def made_with_log(path: Path, count: int) -> tuple[Path, set[str], Iterable[int]
     for name, content in contents.items():  # as if the process had been killed
         (path / name).write_bytes(content)
     size = log.stat().st_size
-    return log, {*keys(signals)}, range(8 * (size - FRAME), 8 * size)
+    return log, {*keys(signals)}, range(8 * (size - 2 * FRAME), 8 * size)
 
 
 def flip_each(path: Path, file: Path, expected: set[str], bits: Iterable[int]) -> Outcome:

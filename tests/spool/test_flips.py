@@ -40,6 +40,13 @@ def test_one_flipped_bit_in_the_last_frame_of_the_log_costs_at_most_its_signal(p
     assert outcome.flips > 30
 
 
+def test_one_flipped_bit_in_the_last_signal_of_the_log_is_told(path: Path) -> None:
+    log, expected, _ = made_with_log(path, 3)
+    at = 8 * log.read_bytes().rindex(b"key-2{")
+    outcome = flip_each(path, log, expected, range(at - 70, at + 130, 3))
+    assert outcome.lost > 30, "as its bytes were changed; the file is kept"
+
+
 @pytest.mark.parametrize(
     "page", [bytes(4096), b"\x06\0" * 2048, b"\x09\0\xff\xff\xff\xff\xff" * 500, b"\x06\0"]
 )

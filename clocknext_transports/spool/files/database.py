@@ -27,7 +27,7 @@ from typing import TypeAlias, cast
 from clocknext_core import SpoolError
 from clocknext_core.text import printable
 from clocknext_transports.spool.files import wal
-from clocknext_transports.spool.files.records import PAGE_SIZE, ReadPage, find
+from clocknext_transports.spool.files.records import PAGE_SIZE, ReadPage, cells, find
 from clocknext_transports.spool.files.trust import check_file
 from clocknext_transports.spool.protocol import Stored
 
@@ -102,6 +102,8 @@ _MAX_FREE_PAGES = 4096
 _PAGES_AT_ONCE = 1024
 _CHUNK = 1000
 """Rows read at once."""
+_FIRST_OF_SIGNALS = 4
+"""The first page that signals may be on: before it are the schema, SQLite's map of pages, and the owner."""
 _MAX_NUMBER = 2**62
 """More than there will ever be."""
 
@@ -483,8 +485,8 @@ class SignalFile:
             self._connection.close()
 
 
-def unread(path: Path) -> list[Stored]:
-    """Return the signals that are only in a part of a file's log that SQLite does not read, as it is damaged.
+def has_unread(path: Path) -> bool:
+    """Return whether a damaged log has signals, or had, in a part that SQLite does not read.
 
     Ask before the file is opened: SQLite's next write overwrites that part.
 
@@ -493,12 +495,14 @@ def unread(path: Path) -> list[Stored]:
         DamagedError: It is damaged, too.
     """
     with failures(path):
-        found = _in_unread_log(path)
+        found, is_whole = _in_unread_log(path)
+    if not is_whole:
+        return True
     if not found:
-        return []
+        return False
     with closing(SignalFile(path, read_only=True)) as file:
         file.check_schema()
-        return [signal for signal in found if file.is_blank or not file.has(signal)]
+        return file.is_blank or not all(map(file.has, found))
 
 
 def salvage(path: Path) -> Iterator[list[Stored]]:
@@ -510,7 +514,7 @@ def salvage(path: Path) -> Iterator[list[Stored]]:
         SpoolError: There is no file handle left, or the like.
     """
     with failures(path):
-        rest = dict.fromkeys((*_in_bytes(path), *_in_unread_log(path)))
+        rest = dict.fromkeys((*_in_bytes(path), *_in_unread_log(path)[0]))
     with suppress(DamagedError), closing(SignalFile(path, read_only=True)) as file:
         file.check_schema()
         rows = file.salvage()
@@ -537,13 +541,17 @@ def _in_bytes(path: Path) -> Iterator[Stored]:
             yield from _sound(read_page(number), read_page)
 
 
-def _in_unread_log(path: Path) -> list[Stored]:
-    """Find signals in the part of a file's log that SQLite does not read."""
+def _in_unread_log(path: Path) -> tuple[list[Stored], bool]:
+    """Find signals in the part of a file's log that SQLite does not read.
+
+    Returns:
+        The signals, and whether all rows in that part are among them.
+    """
     log = _companions(path)[0]
     check_file(path, log)
     frames = wal.unread(log)
     if not frames:
-        return []
+        return [], True
     latest = {frame.number: frame.page for frame in frames}
     with path.open("rb") as file:
 
@@ -553,8 +561,15 @@ def _in_unread_log(path: Path) -> list[Stored]:
             file.seek((number - 1) * PAGE_SIZE)
             return file.read(PAGE_SIZE)
 
+        rows = [
+            one
+            for frame in frames
+            if frame.number >= _FIRST_OF_SIGNALS
+            for one in cells(frame.page, read_page)
+        ]
         # A page is written again with each row that comes to it, so there are many of each.
-        return [*dict.fromkeys(one for frame in frames for one in _sound(frame.page, read_page))]
+        found = [*dict.fromkeys(one for frame in frames for one in _sound(frame.page, read_page))]
+    return found, all(one is not None and _row(0, *one).is_sound for one in rows)
 
 
 def _sound(page: bytes, read_page: ReadPage) -> Iterator[Stored]:

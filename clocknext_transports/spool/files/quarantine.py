@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from clocknext_core.text import printable
 from clocknext_transports.spool.files.database import (
     DamagedError,
     check_schema,
@@ -28,7 +29,7 @@ from clocknext_transports.spool.protocol import Stored
 NAME = "quarantine.sqlite"
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS quarantined (
+CREATE TABLE quarantined (
     number INTEGER PRIMARY KEY,
     idempotency_key BLOB NOT NULL,
     body BLOB NOT NULL,
@@ -71,6 +72,8 @@ class Quarantine:
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / NAME
+        self._checked: tuple[int, int] | None = None
+        """Device and number of the file that was read in whole, once: a later change is noticed by chance."""
 
     def add(self, signals: Sequence[Stored], reason: str, *, now: float) -> None:
         """Put signals in quarantine, durably. A signal that is there already is not added again."""
@@ -89,6 +92,7 @@ class Quarantine:
         """Return the signals in quarantine, in the order they came."""
         if not os.path.lexists(self._path):
             return []
+        self._checked = None
         with self._transaction() as connection:
             return [
                 _entry(one)
@@ -126,14 +130,35 @@ class Quarantine:
                 opened = connect(self._path)
             except UntrustedError as error:
                 raise DamagedError(error.message) from None
-            with closing(opened) as connection:
+            with closing(opened) as connection, self._read_only_is_damage():
                 # EXTRA, because with a rollback journal a commit is the removal of a file.
                 connection.execute("PRAGMA synchronous = EXTRA")
                 connection.execute("BEGIN IMMEDIATE")
-                connection.execute(_SCHEMA)
-                check_schema(connection, _EXPECTED)
+                self._check(connection)
                 yield connection
                 connection.execute("COMMIT")
+
+    @contextmanager
+    def _read_only_is_damage(self) -> Generator[None, None, None]:
+        """Take a file for damaged that SQLite alone will not write to: a bit of its header has flipped."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_READONLY and os.access(self._path, os.W_OK):
+                raise DamagedError("its header is not as it was written") from None
+            raise
+
+    def _check(self, connection: sqlite3.Connection) -> None:
+        """Require that the file is as it was written; a new one gets its table."""
+        status = self._path.stat()
+        if status.st_size == 0:
+            connection.execute(_SCHEMA)
+        check_schema(connection, _EXPECTED)
+        if self._checked != (status.st_dev, status.st_ino):
+            found = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if found != (b"ok",):
+                raise DamagedError(printable(found[0].decode("utf-8", "replace")))
+            self._checked = (status.st_dev, status.st_ino)
 
 
 def _values(signal: Stored, reason: str, now: float) -> tuple[bytes, bytes, float, str, float, int]:

@@ -25,6 +25,8 @@ _HEADER = re.compile(rb"[\x06-\x09]\x00")
 _INTEGERS = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8, 8: 0, 9: 0}
 """The length of an integer by its type; the last two are 0 and 1 themselves."""
 _FLOAT = 7
+_LEAF = b"\x0d"
+"""How a page begins in which a table's rows are."""
 
 
 def find(page: bytes, read_page: ReadPage) -> Iterator[Columns]:
@@ -41,6 +43,25 @@ def find(page: bytes, read_page: ReadPage) -> Iterator[Columns]:
             continue
         if columns is not None:
             yield columns
+
+
+def cells(page: bytes, read_page: ReadPage) -> Iterator[Columns | None]:
+    """Read the cells of a page in which a table's rows are; `None` for one that is no signal.
+
+    Rows that were deleted are not among them. Pages of other kinds have none.
+    """
+    count = int.from_bytes(page[3:5]) if page[:1] == _LEAF else 0
+    for pointer in range(8, min(8 + 2 * count, len(page)), 2):
+        try:
+            start = int.from_bytes(page[pointer : pointer + 2])
+            for _ in range(2):  # the record's length and the row's number
+                while page[start] >= 0x80:
+                    start += 1
+                start += 1
+            columns = _read(page, start, read_page) if _HEADER.match(page, start) else None
+        except (IndexError, struct.error):
+            columns = None
+        yield columns
 
 
 def _read(page: bytes, start: int, read_page: ReadPage) -> Columns | None:
