@@ -20,14 +20,8 @@ def signal_operation(encoded: EncodedSignal) -> Operation[TrackResult]:
 
 def signal_request(encoded: EncodedSignal, config: Config) -> Request:
     """Make the request that sends one signal; every attempt sends the same."""
-    return Request(
-        "POST",
-        config.path_prefix + USAGE_PATH,
-        config.origin,
-        config.json_headers,
-        encoded.body,
-        replay_safe=True,
-    )
+    target = config.path_prefix + USAGE_PATH
+    return Request("POST", target, config.origin, config.json_headers, encoded.body, replay_safe=True)
 
 
 def track_result(payload: Payload, encoded: EncodedSignal) -> TrackResult:

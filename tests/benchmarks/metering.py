@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from clocknext_core.usage.attribution import Attribution
@@ -53,12 +54,12 @@ def _answer(number: int, **more: object) -> dict[str, object]:
 
 def _answers(count: int) -> Figure:
     """Hand over so many answers."""
-    from openai.types.chat import ChatCompletion
+    made: Any = import_module("openai.types.chat").ChatCompletion
 
     message = {"role": "assistant", "content": "Hello.", "refusal": None}
     choices = [{"index": 0, "finish_reason": "stop", "logprobs": None, "message": message}]
     answers = [
-        ChatCompletion.model_validate(_answer(number, object="chat.completion", choices=choices, usage=USAGE))
+        made.model_validate(_answer(number, object="chat.completion", choices=choices, usage=USAGE))
         for number in range(count)
     ]
     who = Attribution(customer_id="cus_123", key="api_credit")
@@ -72,7 +73,6 @@ def _answers(count: int) -> Figure:
 def _streams(count: int, *, is_metered: bool) -> Figure:
     """Read so many streams to their ends."""
     import httpx
-    import openai
 
     from clocknext_transports.integrations.openai import metered
 
@@ -81,7 +81,9 @@ def _streams(count: int, *, is_metered: bool) -> Figure:
     transport = httpx.MockTransport(lambda _: httpx.Response(200, headers=headers, content=next(bodies)))
     own: Any = httpx.Client(transport=transport)
     with _client() as client, own as http:
-        sdk: Any = openai.OpenAI(api_key="sk-test", base_url="http://127.0.0.1/v1", http_client=http)
+        sdk: Any = import_module("openai").OpenAI(
+            api_key="sk-test", base_url="http://127.0.0.1/v1", http_client=http
+        )
         if is_metered:
             sdk = metered(sdk, client, customer_id="cus_123", key="api_credit")
         watch = Stopwatch()
