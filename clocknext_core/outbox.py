@@ -36,8 +36,7 @@ Flushes are in `flushes`, the limits of the queue in `room`. `spooled.SpooledOut
 machine, through the few methods that say so; without a spool nothing here knows of one.
 
 Time comes in as `now` and is clamped: a clock that goes backwards stands still. Inputs may come in any number
-before a poll; `poll` returns what they led to, one output at a time, until it returns `Wait`. A
-ticket that is no longer in flight is ignored.
+before a poll; `poll` returns what they led to, one by one, until `Wait`. A ticket not in flight is ignored.
 """
 
 import math

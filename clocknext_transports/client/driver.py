@@ -70,8 +70,7 @@ class Driver(ABC, Generic[B]):
     def _begin(self, engine: Engine) -> None:
         """Start from nothing: in a new driver, or in a forked child."""
         self.engine = engine
-        self._is_asked = False
-        """Whether a thread that will attend is about to begin."""
+        self._is_asked = False  # whether a thread that will attend is about to begin
         self._serving = Serving(engine, self._hooks, self._now, self._keeper)
         self.background = self._make_background(self._serving)
         self._serving.background = self.background
@@ -100,11 +99,16 @@ class Driver(ABC, Generic[B]):
 
     def _call_apart(self, call: Callable[[], object]) -> None:
         """Have a function called soon, where no background works. Any thread may ask, with any lock held."""
-        # In a thread, but not of `threading`, whose locks the caller may hold too.
+        # In a thread, but not of `threading`, whose locks the caller may hold too. One takes in all.
         try:
-            _thread.start_new_thread(call, ())
+            if not self._is_asked:
+                self._is_asked = True
+                _thread.start_new_thread(call, ())
         except RuntimeError:  # the interpreter is shutting down, and delivers as it exits, or has too many
             self._is_asked = False
+        except BaseException:
+            self._is_asked = False
+            raise
 
     # Calls
 
@@ -197,6 +201,7 @@ class Driver(ABC, Generic[B]):
 
     def _attend(self) -> None:
         """Take in what was recorded, and serve it. Called where nothing catches what it raises."""
+        self._is_asked = False
         serving = self._serving
         with serving.lock:
             serving.take_in()

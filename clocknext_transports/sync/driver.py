@@ -35,21 +35,6 @@ class Driver(Calls):
     def _make_background(self, serving: Serving) -> Threads:
         return Threads(serving, self._exchange, self._clock, self._has_started, self._end)
 
-    def _have_attended(self) -> None:
-        # One thread at a time: it takes in what comes before it has begun, too.
-        if self._is_asked:
-            return
-        self._is_asked = True
-        try:
-            super()._have_attended()
-        except BaseException:
-            self._is_asked = False
-            raise
-
-    def _attend(self) -> None:
-        self._is_asked = False
-        super()._attend()
-
     def _reach(self, call: Callable[[], object]) -> bool:
         if not self.background.is_working:
             return False

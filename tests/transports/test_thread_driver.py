@@ -35,6 +35,7 @@ from clocknext_core import (
 from clocknext_core.delivery import signal_operation
 from clocknext_core.signals import encode
 from clocknext_transports.client.hooks import Hooks, OnDrop, OnError, OnFlush, OnRetry
+from clocknext_transports.client.script import Script
 from clocknext_transports.client.serving import Waiter
 from clocknext_transports.sync import ClockNext
 from clocknext_transports.sync.clock import Clock
@@ -675,23 +676,29 @@ class TransportBugError(Exception):
 
 def test_a_flush_returns_after_the_hook_that_runs_when_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also if it settles before it begins to wait."""
-    entered = threading.Event()
-    was_queued: list[bool] = []
+    entered, waits = threading.Event(), threading.Event()
+    ended: list[bool] = []
 
     def on_flush(_: int) -> None:  # runs for the last of the events
         entered.set()
-        queue = b.driver._serving.queue  # pyright: ignore[reportPrivateUsage]
-        was_queued.append(wait_until(lambda: len(queue) > 0))  # the flush, which has settled
+        ended.append(waits.wait(SOON))
 
     def settle_first() -> None:
         assert wait_until(lambda: len(b.driver._serving.queue) > 0)  # pyright: ignore[reportPrivateUsage]
 
     with bench(FakeTransport(), on_flush=on_flush) as b:
+        until_settled = b.driver._until_settled  # pyright: ignore[reportPrivateUsage]
+
+        def wait(waiter: Waiter, deadline_at: float | None) -> Script[None]:
+            waits.set()
+            return until_settled(waiter, deadline_at)
+
         b.record()
         assert entered.wait(SOON)
         monkeypatch.setattr(b.driver._serving, "run_hooks_if_alone", settle_first)  # pyright: ignore[reportPrivateUsage]
+        monkeypatch.setattr(b.driver, "_until_settled", wait)
         assert b.driver.flush(None) == FlushReport(1)
-        assert was_queued == [True]
+        assert ended == [True]
         monkeypatch.undo()
 
 
