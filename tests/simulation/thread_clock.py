@@ -245,12 +245,12 @@ class Event:
 
 
 class NoExit:
-    """Stands in for the module `atexit`: a virtual thread can't be waited for when the interpreter exits."""
+    """Stands in for `process.exit`: a virtual thread can't be waited for when the interpreter exits."""
 
-    def register(self, function: Callable[[], object]) -> None:
-        """Take no note of a function."""
+    def register(self, driver: object, host: str) -> None:
+        """Take no note of a driver."""
 
-    def unregister(self, function: Callable[[], object]) -> None:
+    def unregister(self, driver: object) -> None:
         """Forget nothing."""
 
 

@@ -234,13 +234,13 @@ class World:
         self.number += 1
         sent = request(URL, body=b'{"number": %d}' % self.number, safe=safe)
         book = Book(Exchange(sent, self.pool), sent, wire(name, self.number))
+        book.epoch = self.epoch
         self.live.append(book)
         return book
 
     def start(self, book: Book) -> None:
         taken = None
         stale: list[PeerStream] = []
-        book.epoch = self.epoch
         while book.request.replay_safe and taken is None and self.idle:
             last = self.idle.pop()
             if last.shows_stale:
