@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clocknext_transports.spool import Problem, SqliteSpool, Stored
-from clocknext_transports.spool.files import database
+from clocknext_transports.spool.files import claim, database
 from clocknext_transports.spool.files.quarantine import Quarantine
 
 if TYPE_CHECKING:  # the programs that import this do without
@@ -37,8 +37,11 @@ def opened(path: Path, *, window: float = 24 * HOUR, now: float = NOW) -> Sqlite
 
 
 def close_all() -> None:
+    """Close every spool that a test has opened, and the files that a `restart` has left to a parent."""
     while _opened:
         _opened.pop().close()
+    while claim._of_parents:  # pyright: ignore[reportPrivateUsage]
+        claim._of_parents.pop().close()  # pyright: ignore[reportPrivateUsage]
 
 
 def adopted(spool: SqliteSpool, *, limit: int = 1000) -> tuple[list[Stored], list[Problem]]:
