@@ -81,3 +81,4 @@ def test_hooks_that_an_interrupt_left_run_in_the_background() -> None:
         client.signals.wallet(customer_id="cus_1", model="m", idempotency_key="first")
     assert is_over.wait(PATIENCE)
     assert seen == ["first", "second"]
+    client.close()  # what the thread that ran the hooks has left to the interpreter's exit
