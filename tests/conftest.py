@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from clocknext_core import ClockNextError
+from clocknext_transports.process import lookups
 from clocknext_transports.recorder import TraceFile
 from clocknext_transports.spool import SqliteSpool, Stored
 from tests.quick import is_quick, is_quick_file
@@ -20,6 +21,10 @@ from tests.quick import is_quick, is_quick_file
 # How long an example takes depends on what else the machine does.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
+
+# Python 3.12's thread for look-ups at the exit would live as long as this process, in which tests count
+# threads and fork; what it is for is tested in processes of its own.
+lookups.IS_NEEDED = False
 
 _KEY = re.compile(r"cnk_(?!\[)[!-~]{3,}")
 """Any API key, those of all tests among them; not `cnk_[redacted]`, nor what a cut has left of that."""

@@ -165,7 +165,9 @@ def test_a_handler_is_known_whatever_it_is(handler: Callable[[int, FrameType | N
 
 
 # When its run ends, trio closes the socket that signals wake it by before it takes the socket back.
-@pytest.mark.filterwarnings("ignore:Exception ignored in. None")
+@pytest.mark.filterwarnings(
+    "ignore:Exception ignored (in|when trying to write to the signal wakeup fd). None"
+)
 # A coroutine that was made and is interrupted before it is awaited: Python's own.
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 @pytest.mark.parametrize("world", WORLDS)

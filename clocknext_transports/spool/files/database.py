@@ -69,8 +69,8 @@ CREATE INDEX signals_by_key ON signals (idempotency_key);
 """
 _INSERT = "INSERT INTO signals (idempotency_key, body, recorded_at, checksum) VALUES (?, ?, ?, ?)"
 _IS_OLDEST_OF_KEY = """number = (
-        SELECT min(number) FROM signals WHERE idempotency_key = ?1 AND NOT (number > ?2 AND number <= ?3)
-    ) AND +idempotency_key = ?1"""
+        SELECT min(number) FROM signals WHERE idempotency_key = ? AND NOT (number > ? AND number <= ?)
+    ) AND +idempotency_key = ?"""
 """The row itself is asked for its key too: a flipped bit in the index could name another signal's row."""
 
 _MAGIC = b"SQLite format 3\0"
@@ -318,7 +318,7 @@ class SignalFile:
 
     def erase(self, keys: Sequence[str], *, beside: Span) -> None:
         """Remove the oldest signal of each key, except those of a span. It is not synced."""
-        self._remove(_IS_OLDEST_OF_KEY, [(key.encode(), *beside) for key in keys])
+        self._remove(_IS_OLDEST_OF_KEY, [(key.encode(), *beside, key.encode()) for key in keys])
 
     def delete(self, rows: Sequence[Row]) -> None:
         """Remove rows. It is not synced."""
@@ -418,7 +418,7 @@ class SignalFile:
 
     def oldest_of(self, key: str, *, beside: Span) -> list[Row]:
         """Return the row of this key that was added first, if there is one, except those of a span."""
-        return self._rows(f"WHERE {_IS_OLDEST_OF_KEY}", key.encode(), *beside)
+        return self._rows(f"WHERE {_IS_OLDEST_OF_KEY}", key.encode(), *beside, key.encode())
 
     def has(self, signal: Stored) -> bool:
         """Return whether it has this signal."""

@@ -41,8 +41,8 @@ CREATE TABLE quarantined (
 )
 """
 _DELETE_EARLIER = """DELETE FROM quarantined WHERE number = (
-        SELECT number FROM quarantined WHERE idempotency_key = ?1 AND body = ?2
-    ) AND +idempotency_key = ?1 AND +body = ?2"""
+        SELECT number FROM quarantined WHERE idempotency_key = ? AND body = ?
+    ) AND +idempotency_key = ? AND +body = ?"""
 """The row itself is asked too: a flipped bit in the index could name another signal's row."""
 
 
@@ -80,7 +80,7 @@ class Quarantine:
         with self._transaction() as connection:
             for values in (_values(one, reason, now) for one in signals):
                 # Not OR REPLACE: where the index is damaged, that would remove another signal.
-                connection.execute(_DELETE_EARLIER, values[:2])
+                connection.execute(_DELETE_EARLIER, values[:2] * 2)
                 connection.execute(
                     "INSERT INTO quarantined"
                     " (idempotency_key, body, recorded_at, reason, set_aside_at, checksum)"
