@@ -158,7 +158,7 @@ class Origin:
 
 
 MOST_ALIKE: Final = 10_000
-"""How many different exchanges a scope numbers; further ones are told apart by their calls."""
+"""How many different exchanges a scope numbers. For further ones the number of the call counts."""
 
 
 def start_call(scope: Scope | None, given: Attribution | None = None) -> Origin:
