@@ -327,10 +327,12 @@ def test_row_20_fork_while_signals_are_being_stored(path: Path) -> None:
                 assert not thread.is_alive()
             assert client.pending == len(recorded)
             report = client.flush()
-            assert (report.delivered, report.adopted) == (len(recorded) + 6, 6)
         sent = keys_at(peer)
         assert {key: count for key, count in sent.items() if "child" not in key} == Counter(recorded)
-        assert len([key for key in sent if "child" in key]) == 6
+        assert {key for key in sent if "child" in key} == {f"child {number}" for number in range(6)}
+        # How many of the children's are left is not certain: each takes over, and sends, what an earlier one
+        # left, and may die before it has removed it.
+        assert report.delivered - report.adopted == len(recorded)
     assert [*path.iterdir()] == []
 
 
