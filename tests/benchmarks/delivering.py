@@ -33,6 +33,9 @@ def measure_draining(setting: Setting) -> Result:
         *threads,
         single("httpx AsyncClient", httpx),
     ]
+    if setting.official is not None:
+        run = partial(peers.drain_with_official, setting.official, setting.server.url, count, CONCURRENCY)
+        contestants.append(single("official client, Node", run))
     best = tuple(_bare_name("threads", width) for width in (1, 2, CONCURRENCY))
     claims = [
         *(
@@ -42,6 +45,7 @@ def measure_draining(setting: Setting) -> Result:
         ),
         Claim(_driver_name("threads", CONCURRENCY), best, least=0.85, theirs_is="best of bare h11, threads"),
         *(Claim(_driver_name(world, CONCURRENCY), ("httpx AsyncClient",), least=3) for world in WORLDS),
+        *(Claim(_driver_name(world, CONCURRENCY), ("official client, Node",)) for world in WORLDS),
     ]
     figures = alternate(contestants, setting.rounds)
     return Result("Draining the buffer, for each signal", "µs", figures, claims)

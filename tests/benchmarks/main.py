@@ -12,6 +12,7 @@ from statistics import median
 from clocknext_core import __version__
 from tests.benchmarks import plots
 from tests.benchmarks.delivering import concurrency_series
+from tests.benchmarks.headlines import draw_headlines
 from tests.benchmarks.holding import cost_series
 from tests.benchmarks.processes import keeping_bytecode
 from tests.benchmarks.report import as_json, as_text
@@ -32,7 +33,8 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="little of everything: to see that it works")
     parser.add_argument("--rounds", type=int, metavar="N", help=f"default: {ROUNDS}, or {QUICK_ROUNDS}")
     parser.add_argument("--json", action="store_true", help="print JSON and no table")
-    parser.add_argument("--plot", type=Path, metavar="FOLDER", help="write the curves there, as SVG")
+    parser.add_argument("--plot", type=Path, metavar="FOLDER", help="write figures and pictures there")
+    parser.add_argument("--official", type=Path, metavar="BUNDLE", help="the official client, for Node")
     chosen = parser.parse_args(words)
     names = list(BENCHMARKS) if chosen.only is None else list(dict.fromkeys(chosen.only))
     if chosen.plot is not None:
@@ -43,18 +45,21 @@ def main(words: Sequence[str] | None = None) -> int:
     with keeping_bytecode(), constant_server() as server:
         for name in names:
             print(f"{name} …", file=sys.stderr, flush=True)
-            results[name] = every[name](Setting(server, rounds, chosen.quick))
+            results[name] = every[name](Setting(server, rounds, chosen.quick, chosen.official))
     environment = _environment(server, rounds, f"{before} before, {_load()} after")
     shown = as_json(environment, results) if chosen.json else as_text(environment, results)
     print(json.dumps(shown, indent=2) if chosen.json else shown)
     if chosen.plot is not None:
-        write_plots(chosen.plot, results)
+        chosen.plot.mkdir(parents=True, exist_ok=True)
+        (chosen.plot / "figures.txt").write_text(as_text(environment, results) + "\n", encoding="utf-8")
+        for file, picture in draw_headlines(results).items():
+            (chosen.plot / file).write_text(picture, encoding="utf-8")
+        write_curves(chosen.plot, results)
     return 0
 
 
-def write_plots(folder: Path, results: Mapping[str, Result]) -> None:
+def write_curves(folder: Path, results: Mapping[str, Result]) -> None:
     """Draw the curves of `held` and of `concurrency`."""
-    folder.mkdir(parents=True, exist_ok=True)
     steps = _medians(results["held"], cost_series())
     steps["all of it"] = {held: sum(curve[held] for curve in steps.values()) for held in steps["record"]}
     cost = plots.draw(

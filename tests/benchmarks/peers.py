@@ -9,12 +9,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Protocol, cast
 
 import httpx
 
 from tests.benchmarks.baselines import HEADERS
 from tests.benchmarks.ours import NOWHERE
+from tests.benchmarks.processes import output_of
 from tests.benchmarks.rounds import Figure, Stopwatch
 from tests.benchmarks.typical import MODEL, NEVER, PATH, body
 
@@ -174,3 +176,15 @@ def post_with_httpx(url: str, count: int) -> Figure:
         for number in range(count):
             client.post(PATH, content=body(number)).raise_for_status()
         return watch.per(count)
+
+
+def drain_with_official(bundle: Path, url: str, count: int, concurrency: int) -> Figure:
+    """Send so many signals with the official client, in a process of its own.
+
+    Raises:
+        subprocess.CalledProcessError: It could not be loaded, or has not delivered them all.
+    """
+    script = Path(__file__).with_name("official.mjs")
+    command = ["node", script, bundle.absolute(), url, count, concurrency]
+    wall, cpu = map(float, output_of([str(word) for word in command]).split())
+    return Figure(wall / count, cpu / count)

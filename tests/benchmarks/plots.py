@@ -1,4 +1,8 @@
-"""Curves as SVG, drawn by hand: a logarithmic axis across, a linear one up, a name at each curve's end."""
+"""Curves and bars as SVG, drawn by hand.
+
+Curves have a logarithmic axis across, a linear one up, and a name at each one's end. Bars lie, each with its
+name before it and its value behind.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,6 +12,8 @@ from html import escape
 WIDTH, HEIGHT = 760, 420
 LEFT, RIGHT, TOP, BOTTOM = 70, 190, 44, 52
 LABEL_HEIGHT = 15
+NAMES, VALUES, BAR = 230, 150, 26
+"""Of bars: the width for names and for values, and the height of one."""
 COLOURS = ("#1f5fa8", "#b3541e", "#2d7d46", "#7a4a9e", "#8a6d00", "#555555")
 
 
@@ -19,6 +25,40 @@ class Curve:
     points: Mapping[int, float]
     colour: str
     is_dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A value, from 0 to the right."""
+
+    name: str
+    value: float
+    shown: str
+    """The value, for people."""
+    is_ours: bool = False
+
+
+def draw_bars(title: str, bars: Sequence[Bar]) -> str:
+    """Draw bars below each other, in order.
+
+    Args:
+        title: What is shown, with its unit.
+        bars: At least one.
+    """
+    height = TOP + BAR * len(bars) + LABEL_HEIGHT
+    most = max(bar.value for bar in bars) or 1.0
+    parts = _begin(title, height)
+    for number, bar in enumerate(bars):
+        at = TOP + BAR * number
+        width = bar.value / most * (WIDTH - NAMES - VALUES)
+        colour = COLOURS[0] if bar.is_ours else "#a9b4c2"
+        parts += [
+            _text(bar.name, NAMES - 10, at + 14, text_anchor="end"),
+            _element("rect", x=NAMES, y=at, width=f"{max(width, 1.0):.1f}", height=BAR - 8, fill=colour)
+            + "</rect>",
+            _text(bar.shown, NAMES + width + 8, at + 14),
+        ]
+    return "\n".join([*parts, "</svg>", ""])
 
 
 def draw(title: str, across: str, curves: Sequence[Curve], *, base: int) -> str:
@@ -41,18 +81,7 @@ def draw(title: str, across: str, curves: Sequence[Curve], *, base: int) -> str:
         return HEIGHT - BOTTOM - value / top * (HEIGHT - TOP - BOTTOM)
 
     parts = [
-        _element(
-            "svg",
-            xmlns="http://www.w3.org/2000/svg",
-            viewBox=f"0 0 {WIDTH} {HEIGHT}",
-            role="img",
-            aria_label=title,
-            font_family="sans-serif",
-            font_size=12,
-            fill="#333",
-        ),
-        _element("rect", width=WIDTH, height=HEIGHT, fill="#fff") + "</rect>",
-        _text(title, LEFT, 24, font_size=15),
+        *_begin(title, HEIGHT),
         _text(across, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12, text_anchor="middle"),
     ]
     for step in range(5):
@@ -76,6 +105,24 @@ def draw(title: str, across: str, curves: Sequence[Curve], *, base: int) -> str:
             _text(curve.name, WIDTH - RIGHT + 10, labels[curve.name] + 4, fill=curve.colour),
         ]
     return "\n".join([*parts, "</svg>", ""])
+
+
+def _begin(title: str, height: float) -> list[str]:
+    """Begin a picture, with its title and a ground of its own, so that it can be read on any page."""
+    return [
+        _element(
+            "svg",
+            xmlns="http://www.w3.org/2000/svg",
+            viewBox=f"0 0 {WIDTH} {height}",
+            role="img",
+            aria_label=title,
+            font_family="sans-serif",
+            font_size=12,
+            fill="#333",
+        ),
+        _element("rect", width=WIDTH, height=height, fill="#fff") + "</rect>",
+        _text(title, 20, 24, font_size=15),
+    ]
 
 
 def _element(name: str, **attributes: str | float) -> str:

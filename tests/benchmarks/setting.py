@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 from tests.benchmarks.rounds import Result
@@ -19,6 +20,8 @@ class Setting:
     """Answers everything alike."""
     rounds: int
     is_quick: bool = False
+    official: Path | None = None
+    """The official client's bundle for Node, where there is one to compare with."""
 
     def pieces(self, usual: int) -> int:
         """Return how many of something to measure."""

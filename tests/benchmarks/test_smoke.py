@@ -1,7 +1,9 @@
 """The benchmarks work: their arithmetic is right, and one runs. How fast anything is, is not tested."""
 
 import json
+import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -13,11 +15,13 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from clocknext_transports import ClockNext
-from tests.benchmarks import baselines, ours
+from clocknext_transports.emulator import scripted
+from tests.benchmarks import baselines, ours, peers
 from tests.benchmarks.children import Requests
+from tests.benchmarks.headlines import draw_headlines
 from tests.benchmarks.loopback import refuse_other_hosts
 from tests.benchmarks.plain import HELD, record, record_leanly
-from tests.benchmarks.plots import HEIGHT, WIDTH, Curve, draw
+from tests.benchmarks.plots import HEIGHT, WIDTH, Bar, Curve, draw, draw_bars
 from tests.benchmarks.processes import keeping_bytecode, python
 from tests.benchmarks.report import as_json, as_text
 from tests.benchmarks.rounds import Claim, Contestant, Figure, Result, alternate, single
@@ -25,6 +29,7 @@ from tests.benchmarks.scheduling import Job, ideal
 from tests.benchmarks.servers import fallback_server, trusted_certificate
 from tests.benchmarks.spooling import adopt
 from tests.benchmarks.typical import API_KEY, Arguments, arguments, body, holding
+from tests.contract.answers import priced, refused
 
 SVG = "{http://www.w3.org/2000/svg}"
 FIGURES = {
@@ -139,6 +144,60 @@ def test_a_plot_shows_each_curve_within_its_borders() -> None:
     assert abs(texts["ours & theirs"][1] - texts["others"][1]) > 10
     lines = [path for path in drawing.iter(f"{SVG}path") if path.get("fill") == "none"]
     assert [line.attrib["d"].count("L") for line in lines] == [2, 2]
+
+
+def test_bars_are_as_long_as_their_values_and_ours_stand_out() -> None:
+    bars = [Bar("us", 5.0, "5 s", is_ours=True), Bar("them & others", 20.0, "20 s"), Bar("none", 0.0, "0 s")]
+
+    drawing = ET.fromstring(draw_bars("How long?", bars))
+
+    texts = [text.text for text in drawing.iter(f"{SVG}text")]
+    assert texts == ["How long?", "us", "5 s", "them & others", "20 s", "none", "0 s"]
+    _, *drawn = drawing.iter(f"{SVG}rect")
+    ours, theirs, none = (float(bar.attrib["width"]) for bar in drawn)
+    assert abs(theirs - 4 * ours) < 1
+    assert 0 < none < ours
+    assert drawn[0].attrib["fill"] != drawn[1].attrib["fill"] == drawn[2].attrib["fill"]
+
+
+def test_a_headline_shows_what_was_measured_and_nothing_else() -> None:
+    figures = {"httpx AsyncClient": [Figure(0.001), Figure(0.002), Figure(0.004)], "other": [Figure(1.0)]}
+    drawn = draw_headlines({"draining": Result("Draining", "µs", figures), "cold": Result("Cold", "ms", {})})
+
+    assert list(drawn) == ["draining.svg"]
+    texts = [text.text for text in ET.fromstring(drawn["draining.svg"]).iter(f"{SVG}text")]
+    assert texts[1:] == ["httpx AsyncClient", "500 a second"]
+
+
+STAND_IN = """
+export class ClockNext {
+  #held = [];
+  constructor(options) { this.options = options; }
+  signals = { credit: async (signal) => { this.#held.push(signal); } };
+  async flush() {
+    const held = this.#held.splice(0);
+    for (const { customerId, model, key, tokens } of held) {
+      const body = JSON.stringify({ type: "credit", customerId, model, key, inputTokens: tokens.input });
+      const headers = { authorization: `Bearer ${this.options.apiKey}`, "content-type": "application/json" };
+      const answer = await fetch(`${this.options.baseUrl}/api/v1/usage`, { method: "POST", headers, body });
+      if (!answer.ok) this.options.onError(new Error());
+    }
+  }
+  async close() {}
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed")
+def test_a_client_for_node_takes_part(tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle.mjs"
+    bundle.write_text(STAND_IN, encoding="utf-8")
+    with scripted([priced()]) as server:
+        figure = peers.drain_with_official(bundle, server.url, 20, 5)
+        assert len(server.requests) == 10 + 20
+    assert 0 < figure.value < 60
+    with scripted([refused(500)]) as server, pytest.raises(subprocess.CalledProcessError):
+        peers.drain_with_official(bundle, server.url, 20, 5)
 
 
 @pytest.mark.parametrize(
