@@ -80,8 +80,12 @@ def test_an_encoded_signal_is_a_value_like_others_though_it_is_made_in_its_own_w
         replace(replace(signal, body=b""), body=b"{}"),
     ]
     assert {signal, *alike} == {signal}
-    for other in (("l", "credit", b"{}"), ("k", "wallet", b"{}"), ("k", "credit", b"[]")):
-        assert EncodedSignal(*other) != signal  # type: ignore[arg-type]
+    others = [
+        EncodedSignal("l", "credit", b"{}"),
+        EncodedSignal("k", "wallet", b"{}"),
+        EncodedSignal("k", "credit", b"[]"),
+    ]
+    assert signal not in others
     assert repr(signal) == "EncodedSignal(idempotency_key='k', type='credit')"
     assert EncodedSignal.__match_args__ == ("idempotency_key", "type", "body")
 
