@@ -85,8 +85,7 @@ def put_counts(body: dict[str, Any], tokens: TokensLike) -> None:
             body["cacheTokens"] = tokens.cache
         return
     body["inputTokens"] = body["outputTokens"] = 0
-    if type(tokens) is not dict:
-        check_mapping("tokens", tokens)
+    check_mapping("tokens", tokens)
     for name, count in tokens.items():
         wire_name = WIRE_NAMES.get(name)
         if wire_name is None:
