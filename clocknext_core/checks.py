@@ -78,10 +78,11 @@ def check_seconds(name: str, value: object, *, positive: bool = False) -> float:
     return seconds
 
 
-def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> object:
     """Require one of a few words."""
     if value not in choices:
         raise invalid(name, f"must be one of {', '.join(map(repr, choices))}, not {shown(value)}")
+    return value
 
 
 def shown(value: object) -> str:

@@ -356,7 +356,7 @@ class Outbox:
         Returns:
             The ticket for which the call has to wait now; `None`: the signal is held.
         """
-        entry = Entry(self._recorded + 1, encoded, self._now, worked=self.gate.worked)
+        entry = Entry(self._recorded + 1, encoded, self._now, self.gate.worked)
         self._hold(entry, takes_room=True)
         if ticket is not None:
             self._events.append(Settled(ticket, queued(encoded)))
@@ -449,9 +449,6 @@ class Outbox:
         self._is_sending = bool(self._fresh)
         self._interval = None
 
-    def _has_fresh_to_send(self) -> bool:
-        return self._is_sending or bool(self._fresh_adopted)
-
     def _take_fresh(self, *, oldest_first: bool = False) -> Entry:
         # Those adopted are the older ones, and have waited for long enough; but a process's own go first.
         is_adopted = bool(self._fresh_adopted) and (oldest_first or not self._is_sending)
@@ -462,7 +459,7 @@ class Outbox:
     def _next_to_send(self) -> Entry | None:
         if self._now < self.gate.opens_at or len(self._in_flight) >= self.gate.width:
             return None
-        has_fresh = self._has_fresh_to_send()
+        has_fresh = self._is_sending or bool(self._fresh_adopted)
         is_repeat_due = self._may_repeat() and self._backing_off[0][0] <= self._now
         if is_repeat_due and not (has_fresh and self._is_turn_of_fresh()):
             return heappop(self._backing_off)[1]

@@ -56,11 +56,6 @@ def _check_member(name: str, value: object) -> str | None:
     return None if value == "" else check_text(name, value)
 
 
-def _check_status(name: str, value: object) -> object:
-    check_choice(name, value, get_args(SignalStatus))
-    return value
-
-
 def _check_custom(name: str, value: Mapping[str, object]) -> Mapping[str, object]:
     if isinstance(value, dict):
         return value
@@ -90,7 +85,7 @@ FIELDS = (
     SignalField("metric", None, _check_metric, ("credit", "outcome")),
     SignalField("metric", None, partial(_check_metric, is_sent=False), ("wallet",)),
     SignalField("member", "member", _check_member),
-    SignalField("status", "status", _check_status),
+    SignalField("status", "status", partial(check_choice, choices=get_args(SignalStatus))),
     SignalField("custom", "custom", _check_custom),
     SignalField("idempotency_key", "idempotencyKey", check_id),
 )
@@ -369,7 +364,7 @@ def make_signal(signal_type: SignalType, arguments: Mapping[str, object]) -> Sig
 # To bytes and back
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class EncodedSignal:
     """A signal as it will be sent, by every attempt."""
 
@@ -377,6 +372,11 @@ class EncodedSignal:
     type: SignalType
     body: bytes = field(repr=False)
     """The JSON body, UTF-8."""
+
+    def __init__(self, idempotency_key: str, type: SignalType, body: bytes) -> None:  # noqa: A002
+        _put_key(self, idempotency_key)
+        _put_type(self, type)
+        _put_body(self, body)
 
     @property
     def signal(self) -> Signal:
@@ -386,6 +386,12 @@ class EncodedSignal:
         what was sent: the metric of a wallet signal, which is not, is missing.
         """
         return _read(self.body)
+
+
+# A frozen class made by `dataclass` looks up `object.__setattr__` for each field, which takes twice as long.
+_put_key, _put_type, _put_body = (
+    vars(EncodedSignal)[name].__set__ for name in ("idempotency_key", "type", "body")
+)
 
 
 def encode(signal: Signal, make_key: Callable[[], str]) -> EncodedSignal:

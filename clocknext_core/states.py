@@ -97,8 +97,8 @@ class Entry:
         sequence: int,
         encoded: EncodedSignal,
         now: float,
-        *,
         worked: int = 0,
+        *,
         expires_at: float = math.inf,
         is_adopted: bool = False,
     ) -> None:

@@ -216,7 +216,7 @@ class ModelCall:
         self._answers += 1
         reading = gathered.reading
         if reading is not None:
-            gathered = gathered._replace(reading=named(reading, self._model))
+            gathered = Gathered(named(reading, self._model), gathered.unbilled)
             # Layers lose ids and cache counts; a call within with the same counts is the same exchange.
             counts = (reading.tokens.input + (reading.tokens.cache or 0), reading.tokens.output)
             if self._billed_within.get(counts, 0) > 0:

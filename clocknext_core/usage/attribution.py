@@ -59,17 +59,13 @@ class Attribution:
 
     def __post_init__(self) -> None:
         check_choice("type", self.type, get_args(SignalType))
+        fields = belonging(self.type, self.fields())
         # As a signal, so that what can't be sent raises here and not at each call; the model comes later.
-        encode_body(make_body(self.type, self.fields(), customer_id=self.customer_id, model="unknown"))
+        encode_body(make_body(self.type, fields, customer_id=self.customer_id, model="unknown"))
 
     def fields(self) -> dict[str, object]:
-        """Return the signal's fields by name, without the customer and those that are not given.
-
-        Raises:
-            ValidationError: One does not belong to the type.
-        """
-        given = {name: getattr(self, name) for name in _FIELDS if getattr(self, name) is not None}
-        return belonging(self.type, given)
+        """Return the signal's fields by name, without the customer and those that are not given."""
+        return {name: value for name in _FIELDS if (value := getattr(self, name)) is not None}
 
 
 _FIELDS: Final = ("key", "agent_key", "run_id", "complete", "member", "custom")
@@ -161,6 +157,9 @@ MOST_ALIKE: Final = 10_000
 """How many different exchanges a scope numbers. For further ones the number of the call counts."""
 
 
+_NO_SCOPE: Final = Origin()
+
+
 def start_call(scope: Scope | None, given: Attribution | None = None) -> Origin:
     """Say who is billed for a call that starts now: who is named with the call, else the scope.
 
@@ -169,7 +168,7 @@ def start_call(scope: Scope | None, given: Attribution | None = None) -> Origin:
         given: Who was named with the call or with its client; goes before the scope.
     """
     if given is not None:
-        captured = Origin() if scope is None else scope.start_call()
+        captured = _NO_SCOPE if scope is None else scope.start_call()
         return Origin(
             attribution=given,
             scope_id=captured.scope_id,

@@ -6,6 +6,7 @@ This is for names read from responses: a `model=` that was given is never change
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Final, Literal, TypeAlias, cast
 
 from clocknext_core.checks import check_text
@@ -31,6 +32,7 @@ _DATE: Final = (  # compiled when it is first used, as the prefix: most programs
 _PREFIX: Final = r"(?i)^([\w.-]+/)+|^([a-z]{2,6}\.)?[a-z0-9]+\.(?=[a-z])"
 
 
+@lru_cache(maxsize=512)
 def without_date(name: str) -> str:
     """Drop the date at the end of a model's name, and the version that Bedrock puts after it.
 

@@ -282,16 +282,18 @@ def _gather_details(found: _Gathering, side: Role, where: str, details: object) 
     for name, value in fields_of(details).items():
         if value is None or type(value).__name__ == "Unset":
             continue
-        meaning, at = role_of(name), f"{where}.{name}"
-        if meaning.role in {"cached", "written", "reasoning"}:
-            if meaning.role == "reasoning" and prefix == "input_":
+        meaning = role_of(name)
+        role = meaning.role
+        if role in {"cached", "written", "reasoning"}:
+            if role == "reasoning" and prefix == "input_":
                 continue
             # Beside or inside by name is said of the usage; details are of a count, and so inside.
-            _take_count(found, meaning._replace(beside=False) if meaning.beside else meaning, at, value)
-        elif meaning.role == "flagged" and (count := _number(value)) is not None:
+            inside = meaning._replace(beside=False) if meaning.beside else meaning
+            _take_count(found, inside, f"{where}.{name}", value)
+        elif role == "flagged" and (count := _number(value)) is not None:
             words = set(plain_name(name).split("_"))
             if words & {"cache", "caches"}:
-                found.flagged.append((at, count))
+                found.flagged.append((f"{where}.{name}", count))
             else:
                 plain = plain_name(name).removesuffix("_count").removeprefix(prefix)
                 found.other[prefix + plain] = int(count)

@@ -29,8 +29,11 @@ def is_trusted(response_id: str | None) -> bool:
     bare = text.lstrip(ascii_lowercase)
     # What comes before the first dash tells whose it is: chatcmpl-, msg_.
     bare = bare.lstrip("-_") if bare[:1] in {"-", "_"} else text
-    if len(bare) < _SHORTEST or any(word in text for word in _PLACEHOLDERS):
+    if len(bare) < _SHORTEST:
         return False
+    for word in _PLACEHOLDERS:
+        if word in text:
+            return False
     if len(set(bare) - {"-", "_"}) < 2:  # zeros all along
         return False
     return not (bare.isdigit() and len(bare) < _FEWEST_DIGITS)

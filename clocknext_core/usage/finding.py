@@ -277,8 +277,11 @@ def provider_of(found: Found, nearest: Iterable[object], response_id: str | None
 
 def provider_of_id(response_id: str | None) -> str | None:
     """Return whose ids begin like this one; `None` where that tells nothing."""
-    prefixes = _ID_PREFIXES.items() if response_id else ()
-    return next((provider for prefix, provider in prefixes if (response_id or "").startswith(prefix)), None)
+    if response_id is not None:
+        for prefix, provider in _ID_PREFIXES.items():
+            if response_id.startswith(prefix):
+                return provider
+    return None
 
 
 _LINE: Final = frozenset({"custom_id", "recordId", "key"})

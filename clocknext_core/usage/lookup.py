@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final, NamedTuple, TypeGuard, cast
+from typing import Any, Final, TypeGuard, cast
 
 _LEAVES: Final = (str, bytes, bytearray, bool, int, float, complex, list, tuple, set, frozenset, type)
 _MAPPINGS: Final = (dict, Mapping)  # the first is a mapping too, and quicker to tell
@@ -17,46 +17,43 @@ _SEPARATORS: Final = re.compile(r"[^a-z0-9]+")
 _PREFIXES: Final = ("x_amzn_bedrock_", "gen_ai_usage_details_", "gen_ai_usage_", "llm_usage_", "llm_")
 
 
-class _Kind(NamedTuple):
-    """What all objects of a class share. A look-up that fails takes long, above all on pydantic's models."""
+class _Kind:
+    """What all objects of a class share. A look-up that fails takes long, above all on pydantic's models.
 
-    is_mapping: bool
-    is_holder: bool
-    """Whether an object may have names in it; a number, a text or a function has none."""
-    declared: tuple[str, ...]
-    """Names that the class declares for its instances: slots, and properties that count."""
-    attributes: frozenset[str] | None
-    """All names that the class gives a pydantic model; `None` for other classes, whose objects are asked."""
-    is_message: bool
-    """Whether it is a protocol buffer's message."""
+    Slots, since each look-up reads some of them: those of a named tuple take twice as long.
+    """
 
+    __slots__ = ("attributes", "declared", "is_holder", "is_mapping", "is_message")
 
-def _make_kind(cls: type[object]) -> _Kind:
-    bases: tuple[type, ...] = cls.__mro__
-    named = {name for base in bases for name in vars(base)}
-    is_mapping = issubclass(cls, _MAPPINGS)
-    is_leaf = issubclass(cls, _LEAVES) or cls is type(None) or bool(named & {"__call__", "as_integer_ratio"})
-    declared: list[str] = []
-    for base in bases:
-        slots: object = vars(base).get("__slots__", ())
-        declared += [slots] if isinstance(slots, str) else cast("tuple[str, ...]", slots)
-        # Other properties may compute, warn or log, as google-genai's text does.
-        declared += [
-            name
-            for name, value in vars(base).items()
-            if isinstance(value, property) and _COUNTING.search(name)
-        ]
-    return _Kind(
-        is_mapping,
-        is_mapping or not is_leaf,
-        tuple(name for name in declared if not name.startswith("_")),
-        frozenset(named) if "__pydantic_fields__" in named else None,
-        "DESCRIPTOR" in named,
-    )
+    def __init__(self, cls: type[object]) -> None:
+        bases: tuple[type, ...] = cls.__mro__
+        named = {name for base in bases for name in vars(base)}
+        is_callable_or_number = bool(named & {"__call__", "as_integer_ratio"})
+        is_leaf = issubclass(cls, _LEAVES) or cls is type(None) or is_callable_or_number
+        declared: list[str] = []
+        for base in bases:
+            slots: object = vars(base).get("__slots__", ())
+            declared += [slots] if isinstance(slots, str) else cast("tuple[str, ...]", slots)
+            # Other properties may compute, warn or log, as google-genai's text does.
+            declared += [
+                name
+                for name, value in vars(base).items()
+                if isinstance(value, property) and _COUNTING.search(name)
+            ]
+        self.is_mapping: bool = issubclass(cls, _MAPPINGS)
+        self.is_holder: bool = self.is_mapping or not is_leaf
+        """Whether an object may have names in it; a number, a text or a function has none."""
+        self.declared: tuple[str, ...] = tuple(name for name in declared if not name.startswith("_"))
+        """Names that the class declares for its instances: slots, and properties that count."""
+        self.attributes: frozenset[str] | None = frozenset(named) if "__pydantic_fields__" in named else None
+        """All names that the class gives a pydantic model; `None` for other classes, whose objects are
+        asked."""
+        self.is_message: bool = "DESCRIPTOR" in named
+        """Whether it is a protocol buffer's message."""
 
 
 _type_of = cast("Callable[[object], type[object]]", type)
-_kind_of = cast("Callable[[type[object]], _Kind]", lru_cache(maxsize=512)(_make_kind))
+_kind_of = cast("Callable[[type[object]], _Kind]", lru_cache(maxsize=512)(_Kind))
 
 
 def get(holder: Any, name: str) -> object:
@@ -105,6 +102,8 @@ def _present(holder: Any, names: tuple[str, ...]) -> Iterable[str]:
         return names
     own: dict[str, object] = holder.__dict__
     extra: dict[str, object] = getattr(holder, "__pydantic_extra__", None) or _NO_NAMES
+    if not extra and attributes.isdisjoint(names):  # nearly always; `filter` makes no call for a name
+        return filter(own.__contains__, names)
     return (name for name in names if name in own or name in extra or name in attributes)
 
 

@@ -137,7 +137,7 @@ class Driver(ABC, Generic[B]):
                     assert_never(output)
 
     def _connecting(self) -> Config | None:
-        """Return the configuration to open a connection by; `None`: a disabled client opens none."""
+        """Return the configuration to connect by; `None`: a disabled client opens no connection."""
         engine = self._serving.engine
         if engine.outbox.is_closing:
             raise ClockNextError("The client is closed.")
@@ -145,13 +145,10 @@ class Driver(ABC, Generic[B]):
 
     def _checking(self) -> Script[CheckReport]:
         """Send one request, and say what its answer shows."""
-        engine = self._serving.engine
-        if engine.outbox.is_closing:
-            raise ClockNextError("The client is closed.")
-        answer = None
-        if not engine.config.disabled:
-            answer = yield Exchange(check_request(engine.config), self._now() + engine.config.timeout)
-        return judge(answer, engine.config)
+        config, answer = self._connecting(), None
+        if config is not None:
+            answer = yield Exchange(check_request(config), self._now() + config.timeout)
+        return judge(answer, self._serving.engine.config)
 
     def _admit(self, encoded: EncodedSignal) -> TrackResult | Script[TrackResult]:
         """Hand a signal to the outbox; return the result, or the script of a call that has to wait."""

@@ -4,10 +4,8 @@ What waits, waits in real time. With a clock that stands still beside it no time
 """
 
 import time
+from collections.abc import Callable
+from functools import partial
 
-_kept = (time.monotonic,)  # not a name of the module: those are replaced as well
-
-
-def monotonic() -> float:
-    """Return the time in seconds; only differences mean anything."""
-    return _kept[0]()
+monotonic: Callable[[], float] = partial(time.monotonic)  # the function itself would be replaced here too
+"""Returns the time in seconds; only differences mean anything."""

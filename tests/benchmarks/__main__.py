@@ -4,8 +4,9 @@ import sys
 
 from tests.benchmarks.loopback import refuse_other_hosts
 from tests.benchmarks.main import main
-from tests.benchmarks.processes import leave_proxies
+from tests.benchmarks.processes import discard_log, leave_proxies
 
 leave_proxies()
+discard_log()
 sys.addaudithook(refuse_other_hosts)
 sys.exit(main())

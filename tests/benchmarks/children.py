@@ -21,6 +21,7 @@ from clocknext_core.outputs import Delivered
 from clocknext_core.signals import encode
 from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext
 from tests.benchmarks.ours import NOWHERE
+from tests.benchmarks.processes import discard_log
 from tests.benchmarks.typical import API_KEY, arguments, holding
 
 ANSWER = b'{"statusCode":200,"statusDetail":{"status":"SUCCESS","message":"OK"},"result":{"usageLog":null}}'
@@ -260,4 +261,5 @@ def main(name: str, *words: str) -> None:
 
 
 if __name__ == "__main__":
+    discard_log()
     main(*sys.argv[1:])

@@ -1,5 +1,6 @@
 """Starting processes, and ending those that were started."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -95,3 +96,8 @@ def leave_proxies() -> None:
     for name in list(os.environ):
         if name.lower().endswith("_proxy"):
             del os.environ[name]
+
+
+def discard_log() -> None:
+    """Write no record of the library. What is still held at an end is dropped, and each would be a line."""
+    logging.getLogger("clocknext").addHandler(logging.NullHandler())

@@ -22,7 +22,7 @@ from tests.benchmarks.headlines import draw_headlines
 from tests.benchmarks.loopback import refuse_other_hosts
 from tests.benchmarks.plain import HELD, record, record_leanly
 from tests.benchmarks.plots import HEIGHT, WIDTH, Bar, Curve, draw, draw_bars
-from tests.benchmarks.processes import keeping_bytecode, python
+from tests.benchmarks.processes import ROOT, child_command, keeping_bytecode, python
 from tests.benchmarks.report import as_json, as_text
 from tests.benchmarks.rounds import Claim, Contestant, Figure, Result, alternate, single
 from tests.benchmarks.scheduling import Job, ideal
@@ -65,6 +65,13 @@ def test_children_keep_the_bytecode_of_what_they_import(monkeypatch: pytest.Monk
         assert list(Path(folder).rglob("clocknext_core/signals.*.pyc"))
     assert not Path(folder).exists()
     assert python(ask) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a child tells its memory")
+def test_children_do_not_write_what_the_library_logs() -> None:
+    ended = subprocess.run(child_command("weigh", "2"), cwd=ROOT, capture_output=True, check=True, text=True)
+    assert float(ended.stdout) >= 0
+    assert ended.stderr == ""  # not a line for each of the signals that are dropped at the end
 
 
 def test_a_ratio_is_of_one_round() -> None:

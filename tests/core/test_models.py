@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from clocknext_core import models
+from clocknext_core import EncodedSignal, models, outputs
 from clocknext_core.models import (
     Adjustment,
     Balances,
@@ -245,6 +245,15 @@ def test_a_track_result_says_what_became_of_its_signal() -> None:
     assert (dropped.queued, dropped.dropped) == (False, "queue_full")
     sent = TrackResult({"accepted": True, "signalId": "s"}, idempotency_key="k")
     assert (sent.queued, sent.dropped, sent.accepted, sent.signal_id) == (False, None, True, "s")
+
+
+def test_the_result_of_a_buffered_call_is_what_the_constructor_makes() -> None:
+    signal = EncodedSignal("k", "credit", b"{}")
+    assert outputs.queued(signal) == TrackResult({}, idempotency_key="k", queued=True)
+    assert outputs.queued(signal, dropped="closed") == TrackResult(
+        {}, idempotency_key="k", queued=True, dropped="closed"
+    )
+    assert outputs.queued(signal).raw is not outputs.queued(signal).raw
 
 
 def test_track_results_are_equal_by_all_they_say() -> None:

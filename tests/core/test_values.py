@@ -1,6 +1,8 @@
 """Values: what crosses a border of the core can't be changed by whoever gets it, nor gain attributes."""
 
-from dataclasses import FrozenInstanceError, fields, is_dataclass
+import copy
+import pickle
+from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
 from typing import get_args, get_origin
 
 import pytest
@@ -12,6 +14,7 @@ from clocknext_core import (
     Config,
     CreditSignal,
     Emptied,
+    EncodedSignal,
     FlushReport,
     Operation,
     Origin,
@@ -54,6 +57,8 @@ def test_a_value_has_no_attributes_but_its_own(name: str) -> None:
         (Tokens(input=1), "input"),
         (CreditSignal(customer_id="c", model="m", key="k"), "customer_id"),
         (CreditSignal(customer_id="c", model="m", key="k"), "key"),
+        (EncodedSignal("k", "credit", b"{}"), "idempotency_key"),
+        (EncodedSignal("k", "credit", b"{}"), "body"),
         (Config(KEY), "api_key"),
         (Origin("https", "a.example", 443), "host"),
         (Operation("GET", "/x", nothing), "path"),
@@ -63,6 +68,26 @@ def test_a_value_has_no_attributes_but_its_own(name: str) -> None:
 def test_a_frozen_value_refuses_changes(value: object, name: str) -> None:
     with pytest.raises(FrozenInstanceError):
         setattr(value, name, getattr(value, name))
+
+
+def test_an_encoded_signal_is_a_value_like_others_though_it_is_made_in_its_own_way() -> None:
+    signal = EncodedSignal("k", "credit", b"{}")
+    assert (signal.idempotency_key, signal.type, signal.body) == ("k", "credit", b"{}")
+    alike = [
+        EncodedSignal(body=b"{}", type="credit", idempotency_key="k"),
+        copy.deepcopy(signal),
+        pickle.loads(pickle.dumps(signal)),
+        replace(replace(signal, body=b""), body=b"{}"),
+    ]
+    assert {signal, *alike} == {signal}
+    others = [
+        EncodedSignal("l", "credit", b"{}"),
+        EncodedSignal("k", "wallet", b"{}"),
+        EncodedSignal("k", "credit", b"[]"),
+    ]
+    assert signal not in others
+    assert repr(signal) == "EncodedSignal(idempotency_key='k', type='credit')"
+    assert EncodedSignal.__match_args__ == ("idempotency_key", "type", "body")
 
 
 def test_tokens_are_given_by_name() -> None:

@@ -250,3 +250,28 @@ def test_a_model_of_pydantics_is_not_asked_for_what_it_has_not() -> None:
     declared = Model(usage=Model(prompt_tokens=9, completion_tokens=4))
     extra = Model({"usage": Model({"prompt_tokens": 9}, completion_tokens=4)})
     assert read(declared).tokens == read(extra).tokens == Tokens(input=9, output=4)
+
+
+class Named(Model):
+    """A model whose class has an id for its objects."""
+
+    @property
+    def response_id(self) -> str:
+        return "of the class"
+
+
+@pytest.mark.parametrize(
+    ("response", "response_id"),
+    [
+        (Model(usage=Model(prompt_tokens=9), id="declared"), "declared"),
+        (Model({"response_id": "extra"}, usage=Model(prompt_tokens=9)), "extra"),
+        (Named(usage=Model(prompt_tokens=9)), "of the class"),
+        (Named({"generation_id": "extra"}, usage=Model(prompt_tokens=9)), "of the class"),
+        (Model(usage=Model(prompt_tokens=9), other="id"), None),
+    ],
+    ids=["declared", "extra", "of the class", "of the class, with others", "nowhere"],
+)
+def test_a_name_of_a_model_of_pydantics_is_found_wherever_it_is(
+    response: Model, response_id: str | None
+) -> None:
+    assert read(response).response_id == response_id
