@@ -186,6 +186,12 @@ def test_a_signals_operation_can_be_repeated_by_its_key() -> None:
     )
 
 
+def test_what_reads_an_answer_must_be_callable() -> None:
+    for name, options in (("read", {"read": None}), ("read_taken", {"read": read, "read_taken": "x"})):
+        with pytest.raises(ValidationError, match=rf"^{name}: must be callable, not "):
+            Operation("GET", "/x", **options)  # type: ignore[arg-type]
+
+
 BAD_PATHS: list[object] = [
     *("", "x", "api/v1/x", "@evil.example/x", "//evil.example/x", "https://evil.example/", "/a@b", "/x?a=@"),
     *(
