@@ -188,9 +188,9 @@ def test_a_signals_operation_can_be_repeated_by_its_key() -> None:
 
 def test_what_reads_an_answer_must_be_callable() -> None:
     anything: Any = "x"
-    with pytest.raises(ValidationError, match="^read: must be callable, not str"):
+    with pytest.raises(ValidationError, match=r"^read: must be callable, not str"):
         Operation("GET", "/x", anything)
-    with pytest.raises(ValidationError, match="^read_taken: must be callable, not str"):
+    with pytest.raises(ValidationError, match=r"^read_taken: must be callable, not str"):
         Operation("GET", "/x", read, read_taken=anything)
 
 
