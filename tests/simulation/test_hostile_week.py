@@ -10,7 +10,7 @@ import gc
 import json
 import logging
 import tracemalloc
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -184,7 +184,7 @@ class Hostile:
         )
 
     @contextmanager
-    def counting(self) -> Iterator[None]:
+    def counting(self) -> Generator[None, None, None]:
         """Count how often the outbox is polled, and what is allocated."""
         real = Outbox.poll
 
