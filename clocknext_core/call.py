@@ -7,7 +7,7 @@ from clocknext_core.config import Config
 from clocknext_core.envelope import Payload, clean_text, open_answer, request_line
 from clocknext_core.errors import ClockNextError, RateLimitError
 from clocknext_core.gate import Gate
-from clocknext_core.messages import Answer, Failure
+from clocknext_core.messages import Answer, Failure, Response
 from clocknext_core.operations import Operation
 from clocknext_core.outputs import Closed, Retrying, Settled, Ticket, Transmit, Wait, WaitReason
 
@@ -38,6 +38,7 @@ class Call(Generic[T]):
         self._rng = rng
         self._gate = gate
         self._request = operation.request(config)
+        self._read = operation.read
         self._now = float("-inf")
         self._attempt = 0
         """Attempts started; the number of the latest is its ticket."""
@@ -78,7 +79,7 @@ class Call(Generic[T]):
 
         This runs the operation's `read`, which may be the user's: call it without any lock.
         """
-        outcome = self._operation.read(settled.unwrap())
+        outcome = self._read(settled.unwrap())
         if isinstance(outcome, ClockNextError):
             outcome.signal_id = clean_text(outcome.signal_id, self._config)
             outcome.received_at = clean_text(outcome.received_at, self._config)
@@ -100,6 +101,12 @@ class Call(Generic[T]):
         if isinstance(outcome, ClockNextError):
             self._fail(outcome, certainly_unprocessed=isinstance(answer, Failure) and not answer.processed)
         else:
+            if (
+                self._operation.read_taken is not None
+                and isinstance(answer, Response)
+                and answer.status == 202
+            ):
+                self._read = self._operation.read_taken
             self._settle(outcome)
 
     def _fail(self, error: ClockNextError, *, certainly_unprocessed: bool) -> None:

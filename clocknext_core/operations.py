@@ -51,6 +51,8 @@ class Operation(Generic[T_co]):
         replay_safe: Whether a repeat is harmless, so that a failed attempt may be retried: by default for
             GET, PUT and DELETE. Signals are safe by their idempotency key.
         encoded: The signal it carries, if it carries one.
+        read_taken: Reads a payload in place of `read` where the answer's status is 202: the server took the
+            request, and has not done it yet. Default: `read`.
 
     Raises:
         ValidationError: An argument is not as above. No transport sees such an operation.
@@ -62,6 +64,7 @@ class Operation(Generic[T_co]):
     body: bytes | None = field(default=None, repr=False)
     replay_safe: bool | None = None
     encoded: EncodedSignal | None = None
+    read_taken: Callable[[Payload], T_co | ClockNextError] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         check_choice("method", self.method, get_args(Method))
@@ -70,6 +73,8 @@ class Operation(Generic[T_co]):
             raise invalid("path", "must begin with a single / and be percent-encoded: see path_of")
         if not callable(self.read):
             raise invalid("read", f"must be callable, not {type(self.read).__name__}")
+        if self.read_taken is not None and not callable(self.read_taken):
+            raise invalid("read_taken", f"must be callable, not {type(self.read_taken).__name__}")
         if self.body is not None:
             check_instance("body", self.body, bytes)
         if self.replay_safe is not None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 ROOT = Path(__file__).parent
-TARGETS = ("answers", "retry_after", "http11", "lines", "outbox", "emulator")
+TARGETS = ("answers", "retry_after", "http11", "lines", "outbox", "emulator", "origins")
 
 
 class Target(Protocol):

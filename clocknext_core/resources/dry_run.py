@@ -1,13 +1,15 @@
 """Dry runs: the signal that is to be checked and priced, and what the server's answer to it says."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import get_args
 
 from clocknext_core.checks import check_choice, check_instance
 from clocknext_core.envelope import Payload, as_object
 from clocknext_core.errors import ClockNextError, invalid
 from clocknext_core.models import UsageLog
-from clocknext_core.signals import Signal, SignalType, make_signal
+from clocknext_core.operations import USAGE_PATH, Operation
+from clocknext_core.signals import Signal, SignalType, encode_dry_run, make_signal
 
 
 def one_signal(
@@ -29,17 +31,34 @@ def one_signal(
     return make_signal(kind, {"customer_id": None, "model": None, **arguments})
 
 
+def dry_run(signal: Signal) -> Operation[UsageLog | None]:
+    """Make the operation that has the server check and price a signal."""
+    return Operation(
+        "POST",
+        USAGE_PATH,
+        partial(verified, idempotency_key=signal.idempotency_key),
+        encode_dry_run(signal),
+        replay_safe=True,
+        read_taken=partial(taken, idempotency_key=signal.idempotency_key),
+    )
+
+
 def verified(payload: Payload, idempotency_key: str | None) -> UsageLog | ClockNextError | None:
-    """Read the answer to a dry run: a server that takes the signal instead answers 202 and says so."""
+    """Read the answer to a dry run. One that names a signal which was taken was given to no dry run."""
     if isinstance(payload.get("usageLog"), dict):
         return UsageLog(as_object(payload["usageLog"]))
-    is_queued = payload.get("status") == "PENDING"
+    is_signal = isinstance(payload.get("signalId"), str) or payload.get("accepted") is True
+    if is_signal or payload.get("status") == "PENDING":
+        return taken(payload, idempotency_key)
+    return None
+
+
+def taken(payload: Payload, idempotency_key: str | None) -> ClockNextError:
+    """Make the error of a dry run that the server took for a signal: every 202 says so, whatever is in it."""
     signal_id, received_at = payload.get("signalId"), payload.get("receivedAt")
-    if not (is_queued or payload.get("accepted") is True or isinstance(signal_id, str)):
-        return None
     return ClockNextError(
         "The server could not bill the signal and queued it for a person to correct: this was no dry run."
-        if is_queued
+        if payload.get("status") == "PENDING"
         else "The server took the signal and may bill it: it does not know dry runs.",
         status=202,
         idempotency_key=idempotency_key,

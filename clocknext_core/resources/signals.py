@@ -4,19 +4,10 @@ from functools import partial
 from typing import Unpack
 
 from clocknext_core.checks import check_instance, check_text
-from clocknext_core.envelope import Payload
-from clocknext_core.errors import ClockNextError
 from clocknext_core.models import TrackResult, UnitRecord, UnitUsage, Usage, UsageLog
-from clocknext_core.operations import (
-    USAGE_PATH,
-    Operation,
-    json_body,
-    optional_limit,
-    path_of,
-    required_text,
-)
+from clocknext_core.operations import Operation, json_body, optional_limit, path_of, required_text
 from clocknext_core.resources.binding import Runner, S, endpoint, recording
-from clocknext_core.resources.dry_run import one_signal, verified
+from clocknext_core.resources.dry_run import dry_run, one_signal
 from clocknext_core.resources.metering import Metering
 from clocknext_core.resources.payloads import picked
 from clocknext_core.signals import (
@@ -26,7 +17,6 @@ from clocknext_core.signals import (
     Signal,
     SignalFields,
     SignalType,
-    encode_dry_run,
     fix,
     make_body,
 )
@@ -173,25 +163,19 @@ class Signals(SignalRecords[S]):
             fields: The other keywords of a signal of that type.
 
         Returns:
-            The price, as a log that is not kept; `None` where the server found nothing wrong and gave none.
+            The price, as a log that is not kept; `None` where a 200 has none: nothing is wrong.
 
         Raises:
             ValidationError: It is not a signal, can't be encoded, or the server refused a field.
             NotFoundError: There is no such customer.
             PlanError: The customer's plan, the model or the key does not allow it.
             AllowanceError: A balance would not suffice.
-            ClockNextError: Status 202, with a `signal_id`: the server does not know dry runs, or queued the
-                signal for a person to correct. It took the signal, and may bill it.
+            ClockNextError: Status 202, with a `signal_id` if the server gave one: it does not know dry runs,
+                or queued the signal for a person to correct. It took the signal, and may bill it.
         """
         given = {"customer_id": customer_id, "model": model, "tokens": tokens, **fields}
         arguments = {name: value for name, value in given.items() if value is not None}
-        checked = one_signal(signal, type, arguments)
-        body = encode_dry_run(checked)
-
-        def read(payload: Payload) -> UsageLog | ClockNextError | None:
-            return verified(payload, checked.idempotency_key)
-
-        return Operation("POST", USAGE_PATH, read, body, replay_safe=True)
+        return dry_run(one_signal(signal, type, arguments))
 
     @endpoint
     def unit(self, *, customer_id: str, agent_key: str, member: str | None = None) -> Operation[UnitRecord]:

@@ -5,8 +5,9 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from clocknext_core import SpoolError
+from clocknext_core import SpoolError, ValidationError
 from clocknext_core.errors import invalid
+from clocknext_core.text import printable
 
 if TYPE_CHECKING:
     import psycopg
@@ -43,15 +44,21 @@ def connect(url: str) -> "psycopg.Connection[tuple[Any, ...]]":
     package = _psycopg()
     try:
         given = package.conninfo.conninfo_to_dict(plain_url(url))
-    except package.ProgrammingError:
-        raise invalid("url", "is not a URL of PostgreSQL, such as postgresql://user@host/database") from None
+    except (package.ProgrammingError, UnicodeError):
+        raise _no_url() from None
     try:
         connection: psycopg.Connection[tuple[Any, ...]] = package.connect(
             **{**_DEFAULTS, **given}, autocommit=True, prepare_threshold=None
         )
+    except UnicodeError:  # psycopg looks the host up by its name in IDNA
+        raise _no_url() from None
     except package.Error as error:
         raise SpoolError(f"The database can't be reached: {described(error)}", retryable=True) from None
     return connection
+
+
+def _no_url() -> ValidationError:
+    return invalid("url", "is not a URL of PostgreSQL, such as postgresql://user@host/database")
 
 
 @contextmanager
@@ -81,8 +88,8 @@ def failures() -> Generator[None, None, None]:
 
 
 def described(error: Exception) -> str:
-    """Return what an error of psycopg says, in one line. libpq shows no password."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """Return what an error of psycopg says, in one printable line. libpq shows no password."""
+    return printable(" ".join(str(error).split())) or type(error).__name__
 
 
 def plain_url(url: str) -> str:

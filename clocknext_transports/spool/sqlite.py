@@ -200,8 +200,8 @@ class SqliteSpool:
     def _own_claim(self) -> Claim:
         if self._own is not None and self._own.is_lost:
             self._say(
-                f"The spool's file {self._own.path}, or its lock file, was removed while it was in use: what "
-                "was in it may be in memory only. A new one was begun."
+                f"The spool's file {self._own.path}, its log or its lock file "
+                "was removed while it was in use: what was in it may be in memory only. A new one was begun."
             )
             self._own.leave()
             self._forget(self._own)
@@ -289,6 +289,8 @@ class SqliteSpool:
                     return self._salvaged(claim, DamagedError("its log breaks off"))
                 file = claim.file(now=self._clock())
                 file.check()
+                if file.is_blank and claim.was_whole:
+                    return self._salvaged(claim, DamagedError("it is empty"))
                 claim.last = 0 if file.is_blank else file.last
         except DamagedError as error:
             return self._salvaged(claim, error)

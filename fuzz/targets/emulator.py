@@ -320,14 +320,18 @@ def _check_can_be_sent(response: Response) -> None:
 # Bytes at the server
 
 
-class _Figures:
-    """What a conversation counts in its server."""
+class Figures:
+    """What a conversation needs of its server."""
 
     in_service = 0
     max_in_service = 0
 
     def note_request(self) -> None:
-        """Wake no feed: none is open."""
+        """Wake no feed: no other connection is open."""
+
+    async def next_request(self) -> None:
+        """Wait as long as a feed does."""
+        await trio.sleep(1)
 
 
 def _converse(service: Service, decoder: Decoder) -> None:
@@ -336,7 +340,7 @@ def _converse(service: Service, decoder: Decoder) -> None:
     sent = (HEAD if begins else b"") + expanded(decoder.rest(), MAX_SENT)
     # Time jumps where all wait: a fault may hold an answer back for a day.
     clock = trio.testing.MockClock(autojump_threshold=0)
-    answer = trio.run(_exchange, service, cut(sent, places), clock=clock)
+    answer = trio.run(exchange, service, cut(sent, places), clock=clock)
     connection = h11.Connection(h11.CLIENT)
     connection.send(h11.Request(method="GET", target="/", headers=[("host", "h")]))
     connection.send(h11.EndOfMessage())
@@ -348,7 +352,7 @@ def _converse(service: Service, decoder: Decoder) -> None:
     assert event is None or isinstance(event, h11.Response), event
 
 
-async def _exchange(service: Service, parts: list[bytes]) -> bytes:
+async def exchange(service: Service, parts: list[bytes]) -> bytes:
     """Send parts, and return all that is answered."""
     ours, theirs = map(trio.SocketStream, trio.socket.socketpair())
     answer = bytearray()
@@ -368,7 +372,7 @@ async def _exchange(service: Service, parts: list[bytes]) -> bytes:
         nursery.start_soon(send)
         nursery.start_soon(receive)
         with suppress(trio.BrokenResourceError):  # as the server does
-            await Conversation(cast("Any", _Figures()), theirs, theirs, 1).converse(service)
+            await Conversation(cast("Any", Figures()), theirs, theirs, 1).converse(service)
         await trio.aclose_forcefully(theirs)
     return bytes(answer)
 

@@ -274,7 +274,14 @@ def _shown(error: ClockNextError) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "result", [{"accepted": True, "signalId": "sig_1"}, {"status": "PENDING", "signalId": "sig_1"}]
+    "result",
+    [
+        {"accepted": True, "signalId": "sig_1"},
+        {"status": "PENDING", "signalId": "sig_1"},
+        {},
+        {"usageLog": None},
+        {"usageLog": {"id": "log_1", "customerCost": 1}, "signalId": "sig_1"},
+    ],
 )
 async def test_a_dry_run_that_the_server_takes_for_a_signal_is_an_error(
     world: World, result: dict[str, object]
@@ -283,7 +290,11 @@ async def test_a_dry_run_that_the_server_takes_for_a_signal_is_an_error(
         async with world.open(server.url) as client:
             with pytest.raises(ClockNextError) as caught:
                 await client.signals.verify(WalletSignal(customer_id="cus_123", model="gpt-4o"))
-    assert (caught.value.status, caught.value.retryable, caught.value.signal_id) == (202, False, "sig_1")
+    assert (caught.value.status, caught.value.retryable, caught.value.signal_id) == (
+        202,
+        False,
+        result.get("signalId"),
+    )
     assert len(server.requests) == 1
 
 

@@ -85,6 +85,16 @@ def test_a_call_that_is_answered_settles_with_its_value_and_then_is_closed() -> 
     assert (len(attempts), retries, now) == (1, [], 100.0)
 
 
+@pytest.mark.parametrize(("status", "reader"), [(200, "read"), (201, "read"), (202, "taken"), (204, "read")])
+def test_an_answer_202_is_read_by_its_own_reader_where_there_is_one(status: int, reader: str) -> None:
+    plain = Operation("GET", "/x", lambda _: "read")
+    both = Operation("GET", "/x", lambda _: "read", read_taken=lambda _: "taken")
+    for made, expected in ((plain, "read"), (both, reader)):
+        call = call_of(made)
+        settled, *_ = play(call, [answer(503, {}), success({}, status)])
+        assert call.result(settled) == expected
+
+
 def test_a_wait_of_exactly_the_patience_is_sat_through_however_the_sum_rounds() -> None:
     call = call_of(operation(), RetryPolicy(4, 0.0, 0.3))
     transmit = transmission(call, 1002.0)

@@ -186,6 +186,14 @@ def test_a_signals_operation_can_be_repeated_by_its_key() -> None:
     )
 
 
+def test_what_reads_an_answer_must_be_callable() -> None:
+    anything: Any = "x"
+    with pytest.raises(ValidationError, match=r"^read: must be callable, not str"):
+        Operation("GET", "/x", anything)
+    with pytest.raises(ValidationError, match=r"^read_taken: must be callable, not str"):
+        Operation("GET", "/x", read, read_taken=anything)
+
+
 BAD_PATHS: list[object] = [
     *("", "x", "api/v1/x", "@evil.example/x", "//evil.example/x", "https://evil.example/", "/a@b", "/x?a=@"),
     *(

@@ -163,6 +163,20 @@ def test_an_awaited_call_raises_at_once_and_says_whether_the_api_spoke(status: i
         assert f"{settings.base_url}/api/v1/usage" in error.hint
 
 
+@pytest.mark.parametrize("kind", [*PAGES, *ENVELOPES])
+def test_a_204_is_a_delivery_whatever_is_behind_its_head(kind: str) -> None:
+    """By the API's own rule it is a success, and has no body, so none can say whose word it is."""
+    given = {**PAGES, **ENVELOPES}[kind](204)
+    for bench in (Bench(BatchPolicy(max_size=1)), spool_bench(BatchPolicy(max_size=1))):
+        if isinstance(bench, SpoolBench):
+            bench.store("a")
+        else:
+            bench.record("a")
+        assert ends(met(bench, given)) in ([], ["Erase"])
+        stats = bench.outbox.stats(now=0.0)
+        assert (stats.delivered, stats.held, stats.misdirected) == (1, 0, 0)
+
+
 def test_a_refused_signal_that_was_misdirected_before_is_rejected_all_the_same() -> None:
     bench = Bench(BatchPolicy(max_size=1))
     bench.record("a")

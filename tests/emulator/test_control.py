@@ -2,7 +2,9 @@
 
 import http.client
 import json
+import socket
 from contextlib import closing
+from functools import partial
 
 import pytest
 
@@ -48,6 +50,11 @@ def status_of(headers: dict[str, str], method: str = "GET", path: str = "ledger"
         "[::1]:8787",
         "10.0.0.7:8787",
         "emulator:8787",
+        "my_box-2:8787",
+        "localhost.:8787",
+        "App.LocalHost.",
+        "[::1]:80",
+        "127.0.0.1:",
         "",
     ],
 )
@@ -67,6 +74,20 @@ def test_names_of_this_machine_are_answered(host: str) -> None:
         "1.2.3.4.5",
         "[::1].evil.example",
         "a b.c",
+        "evil.",
+        "127.1",
+        "0x7f.1",
+        "user@localhost",
+        "localhost@evil.example",
+        "http://localhost",
+        "localhost:80:80",
+        "localhost:x",
+        "localhost/",
+        "localhost, evil.example",
+        "evil%2eexample",
+        "evil\xe3\x80\x82example",
+        "[evil]",
+        "[::1",
     ],
 )
 @pytest.mark.parametrize(("method", "path"), ROUTES)
@@ -104,3 +125,29 @@ def test_it_holds_over_http() -> None:
             with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)) as connection:
                 connection.request("GET", "/_emulator/ledger", headers={"host": host})
                 assert connection.getresponse().status == expected
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        ("GET /_emulator/ledger HTTP/1.1\r\nHost: localhost\r\nHost: evil.example", 400),
+        ("GET /_emulator/ledger HTTP/1.1\r\nHost: evil.example\r\nHost: localhost", 400),
+        ("GET /_emulator/ledger HTTP/1.1\r\nHost: localhost\r\nHost: localhost", 400),
+        ("GET /_emulator/ledger HTTP/1.1", 400),
+        ("GET /_emulator/ledger HTTP/1.0", 200),
+        ("GET /_emulator/ledger HTTP/1.1\r\nHost:  \tLocalHost. \t", 200),
+        ("GET /_emulator/ledger HTTP/1.1\r\nHost: a\r\nOrigin: http://a\r\nOrigin: http://a", 403),
+        ("GET /_emulator/ledger HTTP/1.1\r\nHost: a\r\nSec-Fetch-Site: none\r\nSec-Fetch-Site: none", 403),
+        ("GET http://localhost/_emulator/ledger HTTP/1.1\r\nHost: localhost", 404),
+        ("GET http://evil.example/_emulator/ledger HTTP/1.1\r\nHost: localhost", 404),
+        ("GET //localhost/_emulator/ledger HTTP/1.1\r\nHost: localhost", 404),
+        ("GET /%5Femulator/ledger HTTP/1.1\r\nHost: localhost", 404),
+        ("GET / HTTP/1.1\r\nHost: evil.example\r\nAccept: text/html", 403),
+        ("GET / HTTP/1.1\r\nHost: localhost.\r\nAccept: text/html", 302),
+    ],
+)  # fmt: skip
+def test_odd_heads_get_no_further_than_plain_ones(head: str, expected: int) -> None:
+    with emulator() as server, socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(f"{head}\r\nConnection: close\r\n\r\n".encode("latin-1"))
+        answer = b"".join(iter(partial(connection.recv, 65536), b""))
+    assert int(answer.split(b" ")[1]) == expected

@@ -19,9 +19,11 @@ from clocknext_transports import http11
 from clocknext_transports.cli import lines
 from clocknext_transports.cli.lines import Line, Splitter
 from clocknext_transports.emulator.api import signals as emulator_signals
+from clocknext_transports.emulator.api.exchange import Received
 from clocknext_transports.emulator.books.books import Books
 from clocknext_transports.emulator.server import faults as emulator_faults
 from clocknext_transports.emulator.server import http_server as emulator_http
+from clocknext_transports.emulator.server import service as emulator_service
 from clocknext_transports.http11 import fast as plain
 from clocknext_transports.http11.answers import Reader
 from fuzz import __main__ as command_line
@@ -157,6 +159,10 @@ async def raise_at_once(_: object) -> None:
     raise LookupError
 
 
+def refuse_nothing(_request: Received, _hosts: object = ()) -> None:
+    """Serve whoever asks."""
+
+
 MONTHS: tuple[str, ...] = backoff.__dict__["_MONTHS"]
 ARGUMENTS: Mapping[str, str] = lines.__dict__["_ARGUMENTS"]
 
@@ -186,6 +192,10 @@ BUGS = (
     Bug("emulator", emulator_faults, "is_header_value", bool),
     Bug("emulator", Books, "_debit", debit_nothing),
     Bug("emulator", emulator_http.Conversation, "_drain", raise_at_once),
+    Bug("origins", emulator_service, "check_origin", refuse_nothing),
+    Bug("origins", emulator_service, "_HOST", re.compile(r"(.*?)(?::.*)?")),
+    Bug("origins", emulator_service, "_IPV4", re.compile(r"[0-9.]*.*")),
+    Bug("origins", emulator_service, "CONTROL", "/_emulator"),
 )
 
 

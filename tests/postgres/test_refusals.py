@@ -17,10 +17,31 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from clocknext_core import SpoolError, ValidationError
 from clocknext_transports.postgres import ClaimingSpool, migrate, outbox, schema
+from clocknext_transports.postgres.database import connect, described
 from tests.cli.support import environment
 from tests.postgres.support import SIGNAL, Database, adopted, wait_until
 from tests.postgres.surfaces import async_outbox, asyncpg, connect_django
 from tests.transports.support import PATIENCE
+
+# Addresses
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://\x9b2J/x", "postgresql://a..b/x", "mysql://x", "\x1b[31m", "\ud800"]
+)
+def test_what_is_no_address_is_refused_in_plain_words(url: str) -> None:
+    with pytest.raises((ValidationError, SpoolError)) as caught:
+        connect(url)
+    assert caught.value.message.isprintable()
+    assert "URL of PostgreSQL" in caught.value.message or "can't be reached" in caught.value.message
+
+
+def test_what_a_database_says_is_one_printable_line() -> None:
+    said = described(psycopg.Error("ERROR: \x1b[31mred\n\n  \x9b2J \u202eturned"))
+    assert said.isprintable()
+    assert said.startswith("ERROR: ")
+    assert described(psycopg.Error("")) == "Error"
+
 
 # Outside a transaction
 

@@ -1,18 +1,21 @@
-"""Flip single bits of a small file that was left behind, one after the other, and look what becomes of its
-signals.
+"""Flip single bits of a small file that was left behind, or overwrite areas of it, one after the other, and
+look what becomes of its signals.
 
     python -m tests.spool.flips                 every bit: some 20 minutes
     python -m tests.spool.flips --stride 7      every seventh
     python -m tests.spool.flips --log           every bit of the last commit of a write-ahead log
+    python -m tests.spool.flips --areas         zeros and garbage over areas of the file and of its log
 """
 
 import argparse
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from random import Random
 
 from tests.spool.support import adopted, close_all, keys, opened, quarantined, several, stored
 
@@ -64,18 +67,51 @@ def flip_each(path: Path, file: Path, expected: set[str], bits: Iterable[int]) -
     """Flip each of the bits in turn, in a file or its log; the other files stay as they are.
 
     Raises:
-        AssertionError: A signal was changed, lost without a word, or more than one were lost; the end of one
-            removed another; or an intact file beside it was not adopted.
+        AssertionError: More than one signal was lost, or as for `change_each`.
     """
-    content = file.read_bytes()
-    beside = {each: each.read_bytes() for each in path.iterdir() if each != file and each.suffix != ".lock"}
+
+    def flipped(content: bytes) -> Iterator[tuple[str, bytes]]:
+        for bit in bits:
+            changed = bytearray(content)
+            changed[bit // 8] ^= 1 << bit % 8
+            yield f"bit {bit}", bytes(changed)
+
+    return change_each(path, file, expected, flipped(file.read_bytes()), most_lost=1)
+
+
+def areas(content: bytes, *, step: int = 512) -> Iterator[tuple[str, bytes]]:
+    """Overwrite areas of a file, sectors and pages at a time, and what is behind them to the end."""
+    size = len(content)
+    garbage = Random(size).randbytes(size)
+    for start in range(0, size, step):
+        for length in (512, 4096, 3 * 4096, size):
+            end = min(start + length, size)
+            for kind, filling in (("zeros", bytes(size)), ("garbage", garbage)):
+                yield f"{kind} {start} to {end}", content[:start] + filling[start:end] + content[end:]
+    for kind, filling in (("zeros", bytes(size)), ("garbage", garbage)):
+        yield f"{kind} behind the end", content + filling
+
+
+def change_each(
+    path: Path,
+    file: Path,
+    expected: set[str],
+    changes: Iterable[tuple[str, bytes]],
+    *,
+    most_lost: int | None = None,
+) -> Outcome:
+    """Give a file each of these contents in turn; the other files stay as they are.
+
+    Raises:
+        AssertionError: A signal was changed, or lost without a word; the end of one removed another; an
+            intact file beside it was not adopted; or more than `most_lost` signals were lost.
+    """
+    beside = {each: each.read_bytes() for each in path.iterdir() if each != file}
     outcome = Outcome()
-    for bit in bits:
-        flipped = bytearray(content)
-        flipped[bit // 8] ^= 1 << bit % 8
+    for name, content in changes:
         shutil.rmtree(path)
         path.mkdir(mode=0o700)
-        file.write_bytes(flipped)
+        file.write_bytes(content)
         file.chmod(0o600)
         for each, unchanged in beside.items():
             each.write_bytes(unchanged)
@@ -86,15 +122,15 @@ def flip_each(path: Path, file: Path, expected: set[str], bits: Iterable[int]) -
         spool = opened(path)
         signals, problems = adopted(spool)
         given = {*keys(signals)}
-        assert "key-intact" in given, f"bit {bit}: an intact file beside it was not adopted"
+        assert "key-intact" in given, f"{name}: an intact file beside it was not adopted"
         given.discard("key-intact")
-        assert given <= expected, f"bit {bit}: a changed signal was given out"
+        assert given <= expected, f"{name}: a changed signal was given out"
         missing = expected - given
         held = quarantined(path)  # under another key, where the bit is in that
         is_kept = bool([*path.glob("*.damaged")])
-        assert len(missing) <= 1, f"bit {bit}: {missing} were lost"
-        assert len(missing) <= len(held) or is_kept, f"bit {bit}: {missing} lost without a word"
-        assert not (held or is_kept) or problems, f"bit {bit}: nothing was told"
+        assert most_lost is None or len(missing) <= most_lost, f"{name}: {missing} were lost"
+        assert len(missing) <= len(held) or is_kept, f"{name}: {missing} lost without a word"
+        assert not (held or is_kept) or problems, f"{name}: nothing was told"
         outcome.flips += 1
         outcome.set_aside += is_kept
         outcome.lost += len(missing) > len(held)
@@ -102,7 +138,7 @@ def flip_each(path: Path, file: Path, expected: set[str], bits: Iterable[int]) -
         spool.erase([ended])
         spool.restart()  # as if its process had died
         left = {*keys(adopted(opened(path))[0])}
-        assert given - {ended} <= left, f"bit {bit}: the end of {ended} removed another signal"
+        assert given - {ended} <= left, f"{name}: the end of {ended} removed another signal"
         close_all()
     return outcome
 
@@ -114,9 +150,17 @@ def main() -> None:
     )
     parser.add_argument("--stride", type=int, default=1)
     parser.add_argument("--log", action="store_true")
+    parser.add_argument("--areas", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "spool"
+        if arguments.areas:
+            for log in (False, True):
+                file, expected, *_ = made_with_log(path, 3) if log else made(path, 3)
+                changes = islice(areas(file.read_bytes()), 0, None, arguments.stride)
+                sys.stdout.write(f"{change_each(path, file, expected, changes)}\n")
+                shutil.rmtree(path)
+            return
         if arguments.log:
             file, expected, bits = made_with_log(path, 3)
         else:

@@ -269,8 +269,8 @@ def test_flipped_bits_in_the_log_would_cost_all_that_follows_if_it_were_not_read
     log = log_of(path, 60)
     flip(log, [log.stat().st_size * 4])
 
-    def nothing(_: Path) -> list[wal.Frame]:
-        return []
+    def nothing(_: Path) -> tuple[list[wal.Frame], bool]:
+        return [], False
 
     monkeypatch.setattr(wal, "unread", nothing)
     signals, problems = adopted(opened(path))
@@ -292,21 +292,39 @@ def test_a_log_whose_header_is_damaged_is_read_nevertheless(path: Path) -> None:
     assert files(path) == ["damaged", "damaged-wal"], "they are kept as they were found"
 
 
+@pytest.mark.parametrize("ending", ["-wal", "-shm", "", ".lock"])
+def test_a_log_that_is_removed_while_in_use_is_told(path: Path, ending: str) -> None:
+    spool = opened(path)
+    spool.append(several([1]))
+    (file,) = path.glob("*.db")
+    (file.with_suffix(ending) if ending == ".lock" else file.with_name(file.name + ending)).unlink()
+    spool.append(several([2]))
+    (problem,) = spool.take_problems()
+    assert "was removed while it was in use" in problem.message
+    assert len([*path.glob("*.db")]) == (1 if ending == "" else 2)
+    spool.restart()  # as if its process had died
+    given = {*keys(adopted(opened(path))[0])}
+    assert "key-2" in given, "what was stored afterwards is on disk"
+    assert "key-1" in given or ending == "", "SQLite has copied the log to the file as that was closed"
+
+
 def test_a_log_that_is_whole_is_left_to_sqlite(path: Path) -> None:
     log = log_of(path, 30)
-    assert wal.unread(log) == []
+    assert wal.unread(log) == ([], False)
     with log.open("ab") as file:
         file.write(bytes(100))  # a frame that was cut short
-    assert wal.unread(log) == []
+    assert wal.unread(log) == ([], False)
     assert adopted(opened(path)) == (several(range(30)), [])
 
 
 @pytest.mark.parametrize("content", [b"", b"short", bytes(40), b"\xff" * 9000, bytes(9000)])
 def test_what_is_no_log_has_nothing_in_it(tmp_path: Path, content: bytes) -> None:
     log = tmp_path / "log"
-    assert wal.unread(log) == []
+    assert wal.unread(log) == ([], False)
     log.write_bytes(content)
-    assert [row for frame in wal.unread(log) for row in records.find(frame.page, lambda _: b"")] == []
+    frames, has_holes = wal.unread(log)
+    assert [row for frame in frames for row in records.find(frame.page, lambda _: b"")] == []
+    assert has_holes == (len(content) > 4096), "what was there may have been whole frames"
 
 
 def test_a_flipped_bit_in_the_quarantine_releases_no_changed_signal(path: Path) -> None:

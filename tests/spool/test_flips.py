@@ -1,11 +1,12 @@
 """Single bits of a small file flipped: each signal is delivered, or the loss of it is reported."""
 
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from clocknext_transports.spool.files import records
-from tests.spool.flips import flip_each, made, made_with_log
+from tests.spool.flips import areas, change_each, flip_each, made, made_with_log
 
 
 @pytest.fixture
@@ -45,6 +46,34 @@ def test_one_flipped_bit_in_the_last_signal_of_the_log_is_told(path: Path) -> No
     at = 8 * log.read_bytes().rindex(b"key-2{")
     outcome = flip_each(path, log, expected, range(at - 70, at + 130, 3))
     assert outcome.lost > 30, "as its bytes were changed; the file is kept"
+
+
+def test_zeros_or_garbage_over_a_part_of_a_file_lose_nothing_without_a_word(path: Path) -> None:
+    file, expected = made(path, 3)
+    outcome = change_each(path, file, expected, islice(areas(file.read_bytes()), 0, None, 5))
+    assert outcome.set_aside > 20
+
+
+def test_zeros_or_garbage_over_a_part_of_the_log_lose_nothing_without_a_word(path: Path) -> None:
+    log, expected, _ = made_with_log(path, 3)
+    outcome = change_each(path, log, expected, islice(areas(log.read_bytes()), 0, None, 7))
+    assert outcome.set_aside > 20
+
+
+@pytest.mark.parametrize("ending", ["-wal", "-shm", ""])
+@pytest.mark.parametrize("filling", [b"", b"\0", b"\xff", b"garbage"])
+def test_what_is_beside_a_file_loses_nothing_whatever_is_in_it(
+    path: Path, ending: str, filling: bytes
+) -> None:
+    log, expected, _ = made_with_log(path, 3)
+    index = log.with_name(log.name.removesuffix("-wal") + "-shm")
+    index.write_bytes(bytes(32768))  # a process that was killed leaves one
+    index.chmod(0o600)
+    file = log.with_name(log.name.removesuffix("-wal") + ending)
+    size = file.stat().st_size
+    content = (filling * size)[:size]
+    outcome = change_each(path, file, expected, [("whole", content)])
+    assert outcome.lost == 0 or ending != "-shm"
 
 
 @pytest.mark.parametrize(

@@ -429,6 +429,7 @@ def client(
     kind: Native,
     url: str | None = None,
     *,
+    api_key: str = KEY,
     ssl_context: ssl.SSLContext | None = None,
     **options: Unpack[Options],
 ) -> Generator[Client, None, None]:
@@ -436,17 +437,17 @@ def client(
     options = {"batch": SENT_AT_ONCE, "timeout": PATIENCE, **options}
     if kind == "sync":
         native = None if ssl_context is None else SyncTransport(ssl_context=ssl_context)
-        with ClockNext(KEY, base_url=url, transport=native, **options) as blocking:
+        with ClockNext(api_key, base_url=url, transport=native, **options) as blocking:
             yield BlockingClient(blocking)
         return
     with anyio.from_thread.start_blocking_portal(kind) as portal:
         made: AsyncClockNext | TrioClockNext
         if kind == "asyncio":
             asyncio_native = None if ssl_context is None else AsyncioTransport(ssl_context=ssl_context)
-            made = AsyncClockNext(KEY, base_url=url, transport=asyncio_native, **options)
+            made = AsyncClockNext(api_key, base_url=url, transport=asyncio_native, **options)
         else:
             trio_native = None if ssl_context is None else TrioTransport(ssl_context=ssl_context)
-            made = TrioClockNext(KEY, base_url=url, transport=trio_native, **options)
+            made = TrioClockNext(api_key, base_url=url, transport=trio_native, **options)
         with portal.wrap_async_context_manager(made):
             yield PortalClient(made, portal)
 

@@ -1,9 +1,13 @@
 """Proxies named by the environment are used, by every client, and are never gone around."""
 
+import asyncio
+import importlib
+import inspect
 import os
 import socket
 import ssl
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,9 @@ import trustme
 
 from clocknext_core import NetworkError, Operation, RetryPolicy, WalletSignal
 from clocknext_core.envelope import Payload
-from clocknext_transports import ClockNext, sync
+from clocknext_transports import AsyncClockNext, ClockNext, sync
+from clocknext_transports import httpx as httpx_transport
+from clocknext_transports.httpx import AsyncHttpxTransport, HttpxTransport
 from tests.transports.support import (
     KEY,
     NATIVE,
@@ -25,6 +31,7 @@ from tests.transports.support import (
     closed_port,
     keep_answering,
     serving,
+    trusting,
 )
 
 each_native = pytest.mark.parametrize("kind", NATIVE)
@@ -67,16 +74,18 @@ def reachable(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> str:
     return f"http://billing.test:{peer.port}"
 
 
+def pump(source: socket.socket, sink: socket.socket) -> None:
+    """Pass bytes on until there are no more."""
+    try:
+        while data := source.recv(65536):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
+
+
 def tunnel_to(port: int) -> Peer:
     """Make a proxy that leads every CONNECT to one local port."""
-
-    def pump(source: socket.socket, sink: socket.socket) -> None:
-        try:
-            while data := source.recv(65536):
-                sink.sendall(data)
-            sink.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
 
     def script(wire: Wire) -> None:
         assert wire.read().line.startswith("CONNECT ")
@@ -203,3 +212,166 @@ def test_an_explicit_transport_wins_over_the_environment(monkeypatch: pytest.Mon
         with ClockNext(KEY, base_url=peer.url, transport=sync.NativeTransport()) as made:
             made.run(ME)
     assert (proxy.connections, len(peer.requests)) == (0, 1)
+
+
+# Two clients behind one proxy
+
+KEYS = {"one.test": "cnk_one_5ecret", "two.test": "cnk_two_5ecret"}
+SCHEMES = ("http", "https")
+
+
+@pytest.fixture(params=["httpx", "httpx2"])
+def package(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the package that carries what goes through a proxy; the other one counts as not installed."""
+    name: str = request.param
+    pytest.importorskip(name)
+    monkeypatch.setattr(httpx_transport, "PACKAGES", (name,))
+    return name
+
+
+@pytest.fixture
+def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
+    """Make an authority that is trusted by way of the environment."""
+    made = trustme.CA()
+    store = tmp_path / "authority.pem"
+    made.cert_pem.write_to_path(os.fspath(store))
+    monkeypatch.setenv("SSL_CERT_FILE", os.fspath(store))
+    return made
+
+
+def proxying(ports: dict[str, int], tls: ssl.SSLContext | None) -> Peer:
+    """Make a proxy, itself with TLS or without, that leads each CONNECT to its host's port, and answers the
+    rest.
+    """
+
+    def script(wire: Wire) -> None:
+        while True:
+            line = wire.read().line
+            if line.startswith("CONNECT "):
+                break
+            wire.send(answer())
+        host = line.split(" ")[1].partition(":")[0]
+        with socket.create_connection(("127.0.0.1", ports[host]), timeout=PATIENCE) as onward:
+            wire.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            back = threading.Thread(target=pump, args=(onward, wire.sock))
+            back.start()
+            pump(wire.sock, onward)
+            back.join(PATIENCE)
+
+    return Peer(script, tls=tls)
+
+
+def use_all(kind: Native, urls: dict[str, str]) -> None:
+    """Have a client for each host call and record, in turn, with its own key."""
+    with ExitStack() as stack:
+        clients = [
+            stack.enter_context(client(kind, url, api_key=KEYS[host], retry=ONCE, allow_insecure_http=True))
+            for host, url in urls.items()
+        ]
+        for _ in range(2):
+            for each in clients:
+                each.run(ME)
+                each.record(WalletSignal(customer_id="cus_1", model="m"), wait=True)
+
+
+@each_native
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_behind_one_proxy_each_key_goes_through_a_tunnel_to_its_own_origin_alone(
+    kind: Native, scheme: str, package: str, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls = serving(authority, "127.0.0.1") if scheme == "https" else None
+    with ExitStack() as stack:
+        peers = {
+            host: stack.enter_context(Peer(keep_answering(), tls=serving(authority, host))) for host in KEYS
+        }
+        ports = {host: peer.port for host, peer in peers.items()}
+        proxy = stack.enter_context(proxying(ports, tls))
+        monkeypatch.setenv("HTTPS_PROXY", f"{scheme}://user:pass@127.0.0.1:{proxy.port}")
+        use_all(kind, {host: f"https://{host}" for host in KEYS})
+    for host, peer in peers.items():
+        assert [seen.headers["authorization"] for seen in peer.requests] == [f"Bearer {KEYS[host]}"] * 4
+        assert {seen.headers["host"] for seen in peer.requests} == {host}
+        assert not any("proxy-authorization" in seen.headers for seen in peer.requests)
+    assert {seen.line for seen in proxy.requests} == {f"CONNECT {host}:443 HTTP/1.1" for host in KEYS}
+    for seen in proxy.requests:
+        assert "authorization" not in seen.headers
+        assert "5ecret" not in f"{seen.line}{seen.headers}{seen.body!r}"
+
+
+@each_native
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_behind_one_proxy_plain_requests_carry_the_key_of_their_own_origin(
+    kind: Native, scheme: str, package: str, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls = serving(authority, "127.0.0.1") if scheme == "https" else None
+    with proxying({}, tls) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", f"{scheme}://127.0.0.1:{proxy.port}")
+        use_all(kind, {host: f"http://{host}" for host in KEYS})
+    assert len(proxy.requests) == 8
+    for seen in proxy.requests:
+        host = seen.headers["host"]
+        assert seen.line.split(" ")[1].startswith(f"http://{host}/api/v1/")
+        assert seen.headers["authorization"] == f"Bearer {KEYS[host]}"
+
+
+@each_native
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_beside_a_client_behind_a_proxy_one_for_this_machine_goes_without(
+    kind: Native, scheme: str, package: str, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls = serving(authority, "127.0.0.1") if scheme == "https" else None
+    with ExitStack() as stack:
+        far = stack.enter_context(Peer(keep_answering(), tls=serving(authority, "one.test")))
+        here = stack.enter_context(Peer(keep_answering()))
+        proxy = stack.enter_context(proxying({"one.test": far.port}, tls))
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, f"{scheme}://127.0.0.1:{proxy.port}")
+        use_all(kind, {"two.test": here.url, "one.test": "https://one.test"})
+    assert [seen.headers["authorization"] for seen in here.requests] == [f"Bearer {KEYS['two.test']}"] * 4
+    assert [seen.headers["authorization"] for seen in far.requests] == [f"Bearer {KEYS['one.test']}"] * 4
+    assert {seen.line for seen in proxy.requests} == {"CONNECT one.test:443 HTTP/1.1"}
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("kind", ["sync", "asyncio"])
+def test_over_one_httpx_client_with_a_proxy_each_key_goes_to_its_own_origin_alone(
+    kind: str, scheme: str, package: str, authority: trustme.CA
+) -> None:
+    trusted = trusting(authority)
+    module: Any = importlib.import_module(package)
+
+    async def main(port: int) -> None:
+        proxy = module.Proxy(
+            f"{scheme}://127.0.0.1:{port}", ssl_context=trusted if scheme == "https" else None
+        )
+        client_of = module.Client if kind == "sync" else module.AsyncClient
+        shared = client_of(proxy=proxy, verify=trusted, trust_env=False)
+        wrapped: Any = HttpxTransport(shared) if kind == "sync" else AsyncHttpxTransport(shared)
+        made: Any = ClockNext if kind == "sync" else AsyncClockNext
+        clients = [
+            made(key, base_url=f"https://{host}", transport=wrapped, retry=ONCE) for host, key in KEYS.items()
+        ]
+        for _ in range(2):
+            for each in clients:
+                await awaited(each.run(ME))
+        for each in clients:
+            await awaited(each.close())
+        await awaited(shared.close() if kind == "sync" else shared.aclose())
+
+    tls = serving(authority, "127.0.0.1") if scheme == "https" else None
+    with ExitStack() as stack:
+        peers = {
+            host: stack.enter_context(Peer(keep_answering(), tls=serving(authority, host))) for host in KEYS
+        }
+        proxy = stack.enter_context(proxying({host: peer.port for host, peer in peers.items()}, tls))
+        asyncio.run(main(proxy.port))
+    for host, peer in peers.items():
+        assert [seen.headers["authorization"] for seen in peer.requests] == [f"Bearer {KEYS[host]}"] * 2
+    for seen in proxy.requests:
+        assert "5ecret" not in f"{seen.line}{seen.headers}{seen.body!r}"
+
+
+async def awaited(result: Any) -> None:
+    """Await what may have to be awaited."""
+    if inspect.isawaitable(result):
+        await result

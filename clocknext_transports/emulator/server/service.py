@@ -21,7 +21,8 @@ from clocknext_transports.emulator.page.view import View
 from clocknext_transports.emulator.server.faults import Faults, order, spoil
 
 CONTROL = "/_emulator/"
-_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]/@]*)(?::[0-9]*)?")
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]*)(?::[0-9]*)?")
+"""An address in brackets or a name, as browsers write them, and a port."""
 _IPV4 = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
 _EVENTS = (("cache-control", "no-store"), ("x-accel-buffering", "no"))
 
@@ -54,7 +55,7 @@ class Service:
         self.ledger = ledger
         self.faults = faults
         self._server_id = server_id
-        self._allow_hosts = frozenset(host.lower() for host in allow_hosts)
+        self._allow_hosts = frozenset(host.lower().removesuffix(".") for host in allow_hosts)
         self._on_signal = on_signal
         self._view = View(ledger)
         self._is_watched = on_signal is not None
@@ -161,7 +162,8 @@ def check_origin(request: Received, allow_hosts: Collection[str] = ()) -> None:
 
     Args:
         request: The request.
-        allow_hosts: Names with a dot that are this machine's all the same, in lower case.
+        allow_hosts: Names with a dot that are this machine's all the same: in lower case, without a final
+            dot.
 
     Raises:
         Refusal: 403.
@@ -186,5 +188,8 @@ def _is_local(host: str, allow_hosts: Collection[str]) -> bool:
     if found is None:
         return False
     name = found[1]
-    is_address = name.startswith("[") or _IPV4.fullmatch(name) is not None
-    return is_address or "." not in name or name.endswith(".localhost") or name in allow_hosts
+    if name.startswith("[") or "." not in name or _IPV4.fullmatch(name):
+        return True
+    # With a final dot a name is the same. One that has no other dot may be a top-level domain's own site.
+    rooted = name.removesuffix(".")
+    return rooted == "localhost" or rooted.endswith(".localhost") or rooted in allow_hosts

@@ -78,19 +78,30 @@ class Claim:
         return self.path.exists()
 
     @property
+    def was_whole(self) -> bool:
+        """Whether the file once had its tables, so that it is damaged if it has none."""
+        return self._lease.is_marked
+
+    @property
     def unread(self) -> Span:
         """The rows that have yet to be given out."""
         return self.position, self.last
 
     @property
     def is_lost(self) -> bool:
-        """Whether the file was removed, or its lock file, which keeps others from adopting it."""
-        return self._lease.is_lost or (self._was_made and not self.is_made)
+        """Whether the file was removed, or its log, or its lock file, which keeps others from adopting it."""
+        if self._lease.is_lost or (self._was_made and not self.is_made):
+            return True
+        return self._file is not None and self._file.has_lost_its_log
 
     def file(self, *, now: float) -> SignalFile:
         """Return the file, open; it is made if it is not there."""
         if self._file is None:
-            self._file = SignalFile(self.path) if self.is_made else SignalFile.create(self.path, now=now)
+            if self.is_made:
+                self._file = SignalFile(self.path)
+            else:
+                self._file = SignalFile.create(self.path, now=now)
+                self._lease.mark()
             self._was_made = True
         return self._file
 

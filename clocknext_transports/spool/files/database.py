@@ -242,6 +242,8 @@ class SignalFile:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
+        self._companions = _companions(path)
+        self._has_log = False
         self._steps_left = 0
         with failures(path):
             self._connection = connect(path, read_only=read_only)
@@ -349,6 +351,7 @@ class SignalFile:
             try:
                 yield
                 self._connection.execute("COMMIT")
+                self._has_log = True  # and an index of it, as long as it is open
             except BaseException:
                 with suppress(sqlite3.Error):  # SQLite may have rolled back already
                     self._connection.execute("ROLLBACK")
@@ -479,6 +482,11 @@ class SignalFile:
         self._steps_left -= 1
         return self._steps_left < 0
 
+    @property
+    def has_lost_its_log(self) -> bool:
+        """Whether its log, or the index of that, was removed. SQLite goes on without it."""
+        return self._has_log and not all(each.exists() for each in self._companions)
+
     def close(self) -> None:
         """Close it. Its content stays."""
         with suppress(sqlite3.Error):  # the log could not be emptied: it stays, and is read later
@@ -495,6 +503,8 @@ def has_unread(path: Path) -> bool:
         DamagedError: It is damaged, too.
     """
     with failures(path):
+        if path.stat().st_size == 0 and wal.frames(_companions(path)[0]):
+            return True  # SQLite would remove the log: it takes a log beside an empty file to be another's
         found, is_whole = _in_unread_log(path)
     if not is_whole:
         return True
@@ -508,22 +518,38 @@ def has_unread(path: Path) -> bool:
 def salvage(path: Path) -> Iterator[list[Stored]]:
     """Yield the signals of a damaged file that can be read, some at a time, and leave the file as it is.
 
-    First those that SQLite reads, in their order, then those that only show in the file's bytes or its log.
+    First those that SQLite reads, in their order, then those that only show in the file's bytes or its log:
+    in all of the log, if SQLite can't read the file.
 
     Raises:
         SpoolError: There is no file handle left, or the like.
     """
     with failures(path):
         rest = dict.fromkeys((*_in_bytes(path), *_in_unread_log(path)[0]))
-    with suppress(DamagedError), closing(SignalFile(path, read_only=True)) as file:
+        logged = dict.fromkeys(_in_frames(path, wal.frames(_companions(path)[0])))
+    with suppress(DamagedError), closing(_begun(path)) as file:
         file.check_schema()
+        if not file.is_blank:
+            logged.clear()
         rows = file.salvage()
         while signals := [row.signal for row in islice(rows, _CHUNK)]:
             yield signals
             for signal in signals:
                 rest.pop(signal, None)
+    rest |= logged
     if rest:
         yield [*rest]
+
+
+def _begun(path: Path) -> SignalFile:
+    """Open a file to read from it, if there is anything in it.
+
+    Raises:
+        DamagedError: It is empty, or no file of signals.
+    """
+    if path.stat().st_size == 0:
+        raise DamagedError("it is empty")  # SQLite would remove its log
+    return SignalFile(path, read_only=True)
 
 
 def _in_bytes(path: Path) -> Iterator[Stored]:
@@ -549,9 +575,30 @@ def _in_unread_log(path: Path) -> tuple[list[Stored], bool]:
     """
     log = _companions(path)[0]
     check_file(path, log)
-    frames = wal.unread(log)
+    frames, has_holes = wal.unread(log)
     if not frames:
         return [], True
+    with _pages(path, frames) as read_page:
+        rows = [
+            one
+            for frame in frames
+            if frame.number >= _FIRST_OF_SIGNALS
+            for one in cells(frame.page, read_page)
+        ]
+    is_whole = not has_holes and all(one is not None and _row(0, *one).is_sound for one in rows)
+    return _in_frames(path, frames), is_whole
+
+
+def _in_frames(path: Path, frames: Sequence[wal.Frame]) -> list[Stored]:
+    """Find signals in pages of a file's log."""
+    with _pages(path, frames) as read_page:
+        # A page is written again with each row that comes to it, so there are many of each.
+        return [*dict.fromkeys(one for frame in frames for one in _sound(frame.page, read_page))]
+
+
+@contextmanager
+def _pages(path: Path, frames: Sequence[wal.Frame]) -> Generator[ReadPage, None, None]:
+    """Open a file to read its pages, as some frames of its log have changed them."""
     latest = {frame.number: frame.page for frame in frames}
     with path.open("rb") as file:
 
@@ -561,15 +608,7 @@ def _in_unread_log(path: Path) -> tuple[list[Stored], bool]:
             file.seek((number - 1) * PAGE_SIZE)
             return file.read(PAGE_SIZE)
 
-        rows = [
-            one
-            for frame in frames
-            if frame.number >= _FIRST_OF_SIGNALS
-            for one in cells(frame.page, read_page)
-        ]
-        # A page is written again with each row that comes to it, so there are many of each.
-        found = [*dict.fromkeys(one for frame in frames for one in _sound(frame.page, read_page))]
-    return found, all(one is not None and _row(0, *one).is_sound for one in rows)
+        yield read_page
 
 
 def _sound(page: bytes, read_page: ReadPage) -> Iterator[Stored]:

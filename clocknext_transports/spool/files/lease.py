@@ -13,6 +13,7 @@ that this process holds are registered here, and their files are never opened a 
 import os
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -72,6 +73,16 @@ class Lease:
                 raise
             os.close(descriptor)
             return None
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether the file was made whole, by this process or an earlier one."""
+        return os.fstat(self._descriptor).st_size > 0
+
+    def mark(self) -> None:
+        """Note in the lock file that the file is made: it can't be empty from now on."""
+        with suppress(OSError):  # then it is not known
+            os.pwrite(self._descriptor, b"\n", 0)
 
     @property
     def is_lost(self) -> bool:

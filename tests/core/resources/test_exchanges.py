@@ -698,6 +698,10 @@ def test_a_dry_run_that_was_none_is_an_error(
     assert (str(error), error.status, error.retryable) == (message, 202, False)
     assert (error.signal_id, error.received_at) == (result.get("signalId"), result.get("receivedAt"))
     assert error.idempotency_key == key
+    assert operation.read_taken is not None
+    by_status = operation.read_taken(result)
+    assert isinstance(by_status, ClockNextError)
+    assert vars(by_status) == vars(error)
     without = operation.read({**result, "accepted": True, "signalId": 5, "receivedAt": 5})
     assert isinstance(without, ClockNextError)
     assert (without.signal_id, without.received_at) == (None, None)
@@ -706,8 +710,17 @@ def test_a_dry_run_that_was_none_is_an_error(
 @pytest.mark.parametrize(
     "result", [{}, {"usageLog": None}, {"accepted": False, "signalId": None}, {"status": "SUCCESS"}]
 )
-def test_a_dry_run_that_was_given_no_price_is_none(result: dict[str, object]) -> None:
-    assert FakeClient({"ok": True, **result}).signals.verify(WalletSignal(customer_id="c", model="m")) is None
+def test_a_dry_run_that_was_given_no_price_is_none_where_the_status_is_not_202(
+    result: dict[str, object],
+) -> None:
+    signal = WalletSignal(customer_id="c", model="m")
+    assert FakeClient({"ok": True, **result}).signals.verify(signal) is None
+    read_taken = Signals.verify.build(FakeClient().signals, signal).read_taken
+    assert read_taken is not None
+    error = read_taken(result)
+    assert isinstance(error, ClockNextError)
+    assert (error.status, error.retryable, error.signal_id) == (202, False, None)
+    assert str(error) == "The server took the signal and may bill it: it does not know dry runs."
 
 
 @pytest.mark.parametrize(
