@@ -5,11 +5,13 @@ What is a trap of every package alike, such as streams that are left, is in the 
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from contextvars import copy_context
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -347,13 +349,19 @@ def test_trap_6_and_7_cached_tokens_and_reasoning_are_counted_once(
 
 
 @pytest.mark.usefixtures("scope")
+@pytest.mark.parametrize("name", ["openai", "anthropic"])  # hooked around all attempts, and in each
 def test_trap_8_attempts_that_fail_inside_one_call_cost_nothing(
-    openai: OpenAISync, models: ModelServer, billed: Billed, reports: list[Unbilled]
+    name: str,
+    request: pytest.FixtureRequest,
+    models: ModelServer,
+    billed: Billed,
+    reports: list[Unbilled],
 ) -> None:
+    adapter = request.getfixturevalue(name)
     models.script(
-        Completion(status=500, retry_after="0"), Completion(status=429, retry_after="0"), answer(openai)
+        Completion(status=500, retry_after="0"), Completion(status=429, retry_after="0"), answer(adapter)
     )
-    assert openai.read() == "One two three."
+    assert adapter.read() == "One two three."
     assert len(models.requests) == 3
     assert counts(billed) == [(12, 7, 0)]
     assert reports == []
@@ -645,6 +653,17 @@ def test_trap_14_what_cannot_be_billed_goes_to_the_hook_and_not_into_the_framewo
     assert reasons(reports) == ["no_usage"]
     assert cnk.stats().unbilled["no_usage"] == 1
     assert [record.message for record in caplog.records if "Error" in record.message] == []
+
+
+def test_each_trap_has_a_test_of_its_name() -> None:
+    """Traps 15 to 18 are those of agents and of spans."""
+    tests = " ".join(path.read_text("utf-8") for path in Path(__file__).parent.glob("test_*.py"))
+    named = {
+        int(each)
+        for found in re.findall(r"def test_trap_((?:\d+_(?:and_)?)+)", tests)
+        for each in re.findall(r"\d+", found)
+    }
+    assert named == set(range(1, 19))
 
 
 # What every model of a process calls
