@@ -359,7 +359,7 @@ def _settled(found: _Gathering, path: str) -> Counts:
     """Decide which counts are inside which, and make the three counts."""
     for where, name, value in found.instead:
         is_last = name.role == "prompt" or not (found.whole or found.parts)
-        if is_last and found.get(name.role) is None and value is not None:
+        if is_last and found.get(name.role) is None:
             found.put(where, name, as_count(where, value))
     prompt, output, total = found.get("prompt"), found.get("output"), found.get("total") or None
     cached, written = found.get("cached"), found.get("written") or 0
@@ -407,7 +407,8 @@ def _settled(found: _Gathering, path: str) -> Counts:
 def _nothing(found: _Gathering, path: str) -> ValidationError:
     for where, _ in found.flagged:
         return _unread(where)
-    for name in found.other:
+    if found.other:
+        name = next(iter(found.other))
         return invalid(found.places.get(name, f"{path}.{name}"), IN_ANOTHER_UNIT)
     return invalid(path, "has no count of prompt or output tokens")
 

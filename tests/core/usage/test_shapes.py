@@ -86,7 +86,7 @@ def test_what_is_explained_is_what_is_billed(shape: Shape) -> None:
     ]
     for signal, each in zip(billed, explained, strict=True):
         assert each.reading is not None
-        noted = {} if signal.custom is None else signal.custom["usage"]
+        noted: Any = {} if signal.custom is None else signal.custom["usage"]
         tier = {} if each.reading.tier is None else {"tier": each.reading.tier}
         assert noted == {**each.reading.other, **tier}
 
