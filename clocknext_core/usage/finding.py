@@ -247,7 +247,7 @@ def response_id_of(nearest: Iterable[object]) -> str | None:
 def created_at_of(nearest: Iterable[object]) -> int | None:
     """Return when the response was made, as the nearest envelope says in seconds; `None` where none does."""
     for holder in nearest:
-        created = first(holder, "created", "created_at")
+        created = get(holder, "created") or get(holder, "created_at")
         if isinstance(created, (int, float)) and 0 < created < MAX_INT:
             return int(created)
     return None
@@ -297,20 +297,21 @@ def provider_of_id(response_id: str | None) -> str | None:
     return next((provider for prefix, provider in prefixes if (response_id or "").startswith(prefix)), None)
 
 
-_TOOLS: Final = ("tool_usage",)
 _NOTHING: Final[dict[str, object]] = {}
 
 
 def used_by_tools(nearest: Iterable[object]) -> dict[str, int]:
     """List what the tools of a response used, of models of their own: OpenAI's image tool, for one."""
-    return {
-        f"{plain_name(tool)}_{plain_name(name)}": count
-        for holder in nearest
-        for _, tools in known(holder, _TOOLS)
-        for tool, used in fields_of(tools).items()
-        for name, count in (fields_of(used) if is_holder(used) else _NOTHING).items()
-        if type(count) is int and count > 0 and role_of(name).role != "total"
-    }
+    found: dict[str, int] = {}
+    for holder in nearest:
+        tools = get(holder, "tool_usage")
+        if tools is None or not is_holder(tools):
+            continue
+        for tool, used in fields_of(tools).items():
+            for name, count in (fields_of(used) if is_holder(used) else _NOTHING).items():
+                if type(count) is int and count > 0 and role_of(name).role != "total":
+                    found[f"{plain_name(tool)}_{plain_name(name)}"] = count
+    return found
 
 
 _LINE: Final = frozenset({"custom_id", "recordId", "key", "processed_time", "metadata"})

@@ -95,6 +95,7 @@ def _read(response: object, *, must_be_final: bool = True) -> tuple[Reading, Cou
     found, counts, is_final, model = count_tokens(response, must_be_final=must_be_final)
     nearest = nearest_first(found)
     response_id = response_id_of(nearest)
+    tools = used_by_tools(nearest)
     reading = Reading(
         tokens=Tokens(input=counts.input, output=counts.output, cache=counts.cache),
         model=model_of(found, nearest) if model is None else model,
@@ -102,7 +103,7 @@ def _read(response: object, *, must_be_final: bool = True) -> tuple[Reading, Cou
         provider=provider_of(found, nearest, response_id),
         is_final=is_final,
         tier=tier_of(found, nearest),
-        other={**counts.other, **used_by_tools(nearest)} or NOTHING_ELSE,
+        other=({**counts.other, **tools} if tools else counts.other) or NOTHING_ELSE,
         created_at=created_at_of(nearest),
     )
     return reading, counts

@@ -91,6 +91,7 @@ OPENAI: list[Shape] = [
                     "total_tokens": 2065,
                 },
                 "web_search": {"num_requests": 2},
+                "code_interpreter": None,
             },
         ),
         tokens=Tokens(input=2000, output=30),
