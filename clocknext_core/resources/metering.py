@@ -4,7 +4,7 @@ from collections.abc import AsyncIterable, Generator, Iterable, Mapping, Sequenc
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple, TypeVar, Unpack, cast, get_args, overload
+from typing import Any, Final, NamedTuple, TypeVar, Unpack, cast, get_args, overload
 
 from clocknext_core.checks import check_choice, check_keywords
 from clocknext_core.envelope import Payload
@@ -24,7 +24,7 @@ from clocknext_core.signals import (
     make_body,
 )
 from clocknext_core.usage.attribution import Attribution, Origin, Unbilled, belonging
-from clocknext_core.usage.exchange import exchange_key
+from clocknext_core.usage.exchange import exchange_key, is_trusted
 from clocknext_core.usage.meter import Meter, named, with_usage
 from clocknext_core.usage.reading import Reading, read
 from clocknext_core.usage.runs import readings
@@ -220,7 +220,8 @@ class Metering(Resource[S]):
         fix(type, make_body(type, given, customer_id=customer_id, model=sample), str)
         gatherer = Gatherer(on_abort)
 
-        origin = Origin(attribution=_attribution(customer_id, type, given))
+        # A stream is read once, and so is a call of its own, as a response that is handed over is not.
+        origin = Origin(attribution=_attribution(customer_id, type, given), alike={})
 
         def record(gathered: Gathered) -> None:
             self._record_gathered(gathered, origin, model, given)
@@ -311,10 +312,12 @@ class Metering(Resource[S]):
         if is_derived:
             seed = self._meter.seed()
             make_key = self.runner.make_key
+            known_by = partial(self._meter.client_id, make_key)
             if seed is not None:
+                known_by = partial(str, seed.text)
                 billed = (attribution.customer_id, attribution.type, attribution.key or attribution.agent_key)
                 make_key = partial(seed.key, "exchange", *billed)
-            key = exchange_key(reading, attribution, make_key=make_key, origin=origin)
+            key = exchange_key(reading, attribution, make_key=make_key, origin=origin, known_by=known_by)
             fields["idempotency_key"] = key
         body = make_body(
             attribution.type,
@@ -329,8 +332,11 @@ class Metering(Resource[S]):
         """Remember an exchange; report one that was recorded before."""
         if not exchange.is_derived or self._meter.seen.add(exchange.encoded.idempotency_key):
             return True
-        report = Unbilled(reason="seen_already", reading=exchange.reading, customer_id=customer_id)
-        self._meter.report(report)
+        reading = exchange.reading
+        detail = "" if reading.response_id is None or is_trusted(reading.response_id) else _LIKE_ANOTHER
+        self._meter.report(
+            Unbilled(reason="seen_already", reading=reading, customer_id=customer_id, detail=detail)
+        )
         return False
 
     def _record_first(self, found: Sequence[Reading], *arguments: Any) -> Any:
@@ -406,6 +412,12 @@ class Metering(Resource[S]):
     def _forget_dropped(self, exchange: _Exchange, result: TrackResult) -> None:
         if result.dropped is not None:
             self._meter.seen.forget(exchange.encoded.idempotency_key)
+
+
+_LIKE_ANOTHER: Final = (
+    "the response's id is one that other responses have too, and its counts are those of one that was "
+    "recorded: if it is another response, give an idempotency_key of your own"
+)
 
 
 def _given(signal_type: SignalType, fields: Mapping[str, object]) -> dict[str, object]:

@@ -16,8 +16,8 @@ ModelNames: TypeAlias = Mapping[str, str] | Callable[[str], str] | Literal["unda
 """How names from responses become names of the catalogue.
 
 `"undated"` (the default) drops a date at the end, `"workspace"` looks into the workspace's catalogue, a
-mapping or a
-function says it, and `None` leaves them as they are."""
+mapping or a function says it, and `None` leaves them as they are. A mapping may have names with a service
+tier, such as `{"gpt-4o:batch": "gpt-4o-batch"}`: what has another price is another model there."""
 
 _MONTH: Final = r"(0[1-9]|1[0-2])"
 _DAY: Final = r"(0[1-9]|[12]\d|3[01])"
@@ -58,18 +58,20 @@ def check_model_names(models: object) -> ModelNames:
     return cast("Mapping[str, str]", models)
 
 
-def renamed(name: str, models: ModelNames, known: Iterable[str] | None = None) -> str:
+def renamed(
+    name: str, models: ModelNames, known: Iterable[str] | None = None, *, tier: str | None = None
+) -> str:
     """Return the name to record for a name that a response has.
 
     Args:
         name: The model as the response names it.
-        models: A mapping is asked for the name, then for the name without its date; a name it has not stays
-        as it
-            is. A function is asked. `"workspace"` takes the first of the exact name, the name without its
-            date and the name without its provider's prefix that the catalogue has.
+        models: A mapping is asked for the name, then for the name without its date, with the tier before
+            without it; a name it has not stays as it is. A function is asked. `"workspace"` takes the first
+            of the exact name, the name without its date and the name without its provider's prefix that the
+            catalogue has.
         known: The ids in the workspace's catalogue, for `"workspace"`; `None` while they are not known, and
-        then
-            the date is dropped.
+            then the date is dropped.
+        tier: The service tier that the response names, for a mapping.
 
     Raises:
         ValidationError: A function returned something else than a name.
@@ -82,7 +84,9 @@ def renamed(name: str, models: ModelNames, known: Iterable[str] | None = None) -
         return without_date(name) if known is None else match(name, known) or without_date(name)
     if callable(models):
         return check_text("models(name)", models(name))
-    return models.get(name) or models.get(without_date(name)) or name
+    names = (name, without_date(name))
+    asked = (*(f"{each}:{tier}" for each in names), *names)
+    return next((models[each] for each in asked if each in models), name)
 
 
 def match(name: str, known: Iterable[str]) -> str | None:

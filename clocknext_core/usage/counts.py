@@ -128,6 +128,10 @@ class _Gathering:
         self.usages: list[object] = []
         self.other: dict[str, int] = {}
         self.unit: str | None = None
+        self.characters: str | None = None
+        self.places: dict[str, str] = {}
+        self.instead: list[tuple[str, Name, object]] = []
+        """Counts that are taken where there is no other of their role."""
         self.unmeasured: str | None = None
 
     def get(self, role: Role) -> int | None:
@@ -212,9 +216,12 @@ def _gather(found: _Gathering, usage: object, path: str) -> None:
                 _gather_details(found, role, where, value)
             else:
                 _note_modalities(found, role, value)
-        elif role == "tokens":
-            if is_holder(value):
-                _gather(found, value, where)
+        elif role == "tokens" and is_holder(value):
+            _gather(found, value, where)
+        elif role == "tokens":  # the AI SDK's of embeddings
+            found.instead.append((where, Name("total"), value))
+        elif role == "uncached":
+            found.instead.append((where, Name("prompt", beside=True), value))
         elif role == "native":
             continue
         else:
@@ -319,6 +326,7 @@ def _take_other(found: _Gathering, meaning: Name, where: str, name: str, value: 
         for inner, count in fields_of(value).items():
             if (number := _number(count)) is not None:
                 found.other[plain_name(inner)] = int(number)
+                found.places[plain_name(inner)] = f"{where}.{inner}"
         return
     values = list(fields_of(value).values()) if role == "flagged" and is_holder(value) else [value]
     number = next((number for each in values if (number := _number(each)) is not None), None)
@@ -326,6 +334,11 @@ def _take_other(found: _Gathering, meaning: Name, where: str, name: str, value: 
         return
     if role == "search":
         found.other[plain_name(name)] = int(number)
+        found.places[plain_name(name)] = where
+    elif role == "unit" and "characters" in plain_name(name).split("_"):
+        # Genkit counts the same text in tokens too.
+        found.other[plain_name(name)] = int(number)
+        found.characters = where
     elif role == "unit":
         found.unit = where
     elif role == "unmeasured":
@@ -346,6 +359,10 @@ def _modal(found: _Gathering) -> dict[str, float]:
 
 def _settled(found: _Gathering, path: str) -> Counts:
     """Decide which counts are inside which, and make the three counts."""
+    for where, name, value in found.instead:
+        is_last = name.role == "prompt" or not (found.whole or found.parts)
+        if is_last and found.get(name.role) is None:
+            found.put(where, name, as_count(where, value))
     prompt, output, total = found.get("prompt"), found.get("output"), found.get("total") or None
     cached, written = found.get("cached"), found.get("written") or 0
     reasoning, tools = found.get("reasoning") or 0, found.get("tools") or 0
@@ -355,13 +372,11 @@ def _settled(found: _Gathering, path: str) -> Counts:
             "says that requests were not measured or still run, so the counts are too low: "
             "record the response of each request instead",
         )
-    if found.unit is not None:
-        raise invalid(
-            found.unit,
-            IN_ANOTHER_UNIT,
-        )
+    unit = found.unit if found.unit is not None or prompt is not None else found.characters
+    if unit is not None:
+        raise invalid(unit, IN_ANOTHER_UNIT)
     if prompt is None and output is None and not (cached or tools or reasoning):
-        if total is not None and not found.flagged:
+        if total is not None and not found.flagged and not found.places:
             placement = Placement()
             return Counts(total, 0, None, found.other, tuple(found.fields), placement, total_alone=True)
         raise _nothing(found, path)
@@ -395,7 +410,8 @@ def _nothing(found: _Gathering, path: str) -> ValidationError:
     for where, _ in found.flagged:
         return _unread(where)
     if found.other:
-        return invalid(f"{path}.{next(iter(found.other))}", IN_ANOTHER_UNIT)
+        name = next(iter(found.other))
+        return invalid(found.places.get(name, f"{path}.{name}"), IN_ANOTHER_UNIT)
     return invalid(path, "has no count of prompt or output tokens")
 
 
@@ -412,8 +428,11 @@ def _placed(found: _Gathering, path: str, prompt: int, output: int, total: int |
     cached, written = found.get("cached") or 0, found.get("written") or 0
     reasoning, tools = found.get("reasoning") or 0, found.get("tools") or 0
     # A name of Anthropic's means their convention only beside their name for the prompt.
-    own = bool({"cached", "written"} & found.besides) and not any(
-        each.role == "prompt" and "input" not in plain_name(each.path).split("_") for each in found.fields
+    own = "prompt" in found.besides or (
+        bool({"cached", "written"} & found.besides)
+        and not any(
+            each.role == "prompt" and "input" not in plain_name(each.path).split("_") for each in found.fields
+        )
     )
     usual = Placement(own, own, "reasoning" in found.besides)
     if found.never_in_total:

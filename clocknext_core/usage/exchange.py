@@ -39,6 +39,12 @@ def is_trusted(response_id: str | None) -> bool:
     return not (bare.isdigit() and len(bare) < _FEWEST_DIGITS)
 
 
+def is_constant(response_id: str) -> bool:
+    """Return whether an id is a placeholder that every response has, and not a number that comes again."""
+    text = response_id.strip().lower()
+    return not text.strip("0-_") or any(word in text for word in _PLACEHOLDERS)
+
+
 _BY_HAND: Final = Origin()
 
 
@@ -48,13 +54,16 @@ def exchange_key(
     *,
     make_key: Callable[[], str],
     origin: Origin | None = None,
+    known_by: Callable[[], str] | None = None,
 ) -> str:
     """Make the idempotency key of what a response is billed as.
 
     - An id that is trusted counts with customer, type and key alone: layers rename models and lose cached
       counts.
     - An id that is not trusted counts with the three counts, and with the scope where there is one. Calls of
-      one scope whose answers look alike are numbered, since each of them is charged.
+      one scope whose answers look alike are numbered, since each of them is charged. Without a scope the time
+      counts that the response says it was made; and where it says none and its id is a constant, the client,
+      so that what one process has recorded is not taken for recorded for ever.
     - Without an id the scope counts, and which call of it this is.
     - Else the key is random: nothing tells this exchange from another one.
 
@@ -63,6 +72,8 @@ def exchange_key(
         attribution: Who is billed.
         make_key: Makes a random key.
         origin: The call, as it was captured when it started. Default: none, the answer is given by hand.
+        known_by: Returns what tells this client, or the work that it does, from others. Default: nothing
+            does.
 
     Returns:
         A key of at most 255 characters.
@@ -74,7 +85,12 @@ def exchange_key(
         return digest("id", response_id, *billed)
     if response_id is not None and (call.alike is None or call.scope_id is not None):
         counts = (tokens.input, tokens.output, tokens.cache or 0)
-        alike = digest("counts", response_id, call.scope_id, *billed, *counts)
+        further: tuple[object, ...] = ()
+        if call.scope_id is None and reading.created_at is not None:
+            further = (reading.created_at,)
+        elif call.scope_id is None and known_by is not None and is_constant(response_id):
+            further = (known_by(),)
+        alike = digest("counts", response_id, call.scope_id, *billed, *counts, *further)
         place = call.place_of(alike)
         return alike if place == 1 else digest(alike, place)
     if call.scope_id is not None:

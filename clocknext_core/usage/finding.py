@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
+from clocknext_core.checks import MAX_INT
 from clocknext_core.usage.counts import COUNTED
 from clocknext_core.usage.lookup import (
     fields_of,
@@ -58,6 +59,11 @@ _ENVELOPES: Final = (
     "raw_response",
     "response_metadata",  # LangChain
     "llm_output",
+    "llmOutput",
+    "meta_info",  # SGLang
+    "stats",  # LM Studio
+    "orchestration_result",  # SAP
+    "final_result",
     "modelOutput",  # a line of Bedrock's batches
     "chat_response",  # OCI
     "chatResponse",
@@ -120,8 +126,8 @@ def usages_in(response: object) -> Iterator[Found]:
 def _enveloped(node: _Node, holders: tuple[object, ...]) -> Iterator[_Node]:
     for name, value in known(node.value, _ENVELOPES):
         yield _Node(value, f"{node.path}.{name}", holders)
-    # Kimi's last chunk has the usage in its choice; watsonx has one result.
-    for name in ("choices", "results"):
+    # Kimi's last chunk has the usage in its choice; watsonx has one result, Haystack one `meta` a reply.
+    for name in ("choices", "results", "meta"):
         for inner in items_of(get(node.value, name))[:1]:
             if is_holder(inner):
                 yield _Node(inner, f"{node.path}.{name}[0]", holders)
@@ -137,7 +143,7 @@ def has_counts(value: object, *, is_named: bool = False) -> bool:
         if is_short(name):
             shows = is_named and (isinstance(inner, (int, float)) or is_holder(inner))
         elif role == "tokens":
-            shows = is_holder(inner) and has_counts(inner)
+            shows = has_counts(inner) if is_holder(inner) else is_named and inner is not None
         elif role in _STARTS:
             shows = is_named or not isinstance(inner, list)
         else:
@@ -185,7 +191,8 @@ def unknown_usage(response: object) -> Found | None:
 
 
 _MODELS: Final = (
-    *("model", "model_version", "modelVersion", "model_name", "modelName", "model_id", "modelId"),
+    # watsonx and OCI have the version of the model beside its id; Gemini's version is the name.
+    *("model", "model_id", "modelId", "model_name", "modelName", "model_version", "modelVersion"),
     *("gen_ai.response.model", "gen_ai.request.model", "llm.model_name"),
 )
 _IDS: Final = (
@@ -237,6 +244,15 @@ def response_id_of(nearest: Iterable[object]) -> str | None:
     return made_up
 
 
+def created_at_of(nearest: Iterable[object]) -> int | None:
+    """Return when the response was made, as the nearest envelope says in seconds; `None` where none does."""
+    for holder in nearest:
+        created = get(holder, "created") or get(holder, "created_at")
+        if isinstance(created, (int, float)) and 0 < created < MAX_INT:
+            return int(created)
+    return None
+
+
 _PROVIDERS: Final = (
     *("provider_name", "model_provider", "custom_llm_provider", "provider"),
     *("gen_ai.provider.name", "gen_ai.system"),
@@ -284,7 +300,24 @@ def provider_of_id(response_id: str | None) -> str | None:
     return None
 
 
-_LINE: Final = frozenset({"custom_id", "recordId", "key"})
+_NOTHING: Final[dict[str, object]] = {}
+
+
+def used_by_tools(nearest: Iterable[object]) -> dict[str, int]:
+    """List what the tools of a response used, of models of their own: OpenAI's image tool, for one."""
+    found: dict[str, int] = {}
+    for holder in nearest:
+        tools = get(holder, "tool_usage")
+        if tools is None or not is_holder(tools):
+            continue
+        for tool, used in fields_of(tools).items():
+            for name, count in (fields_of(used) if is_holder(used) else _NOTHING).items():
+                if type(count) is int and count > 0 and role_of(name).role != "total":
+                    found[f"{plain_name(tool)}_{plain_name(name)}"] = count
+    return found
+
+
+_LINE: Final = frozenset({"custom_id", "recordId", "key", "processed_time", "metadata"})
 """What a line of a batch has."""
 
 
@@ -293,7 +326,10 @@ def tier_of(found: Found, nearest: Iterable[object]) -> str | None:
     root = found.holders[0]
     is_line = may_have(root, _LINE) and (
         first(root, "custom_id", "recordId") is not None
-        or (get(root, "key") is not None and get(root, "response") is not None)
+        or (
+            get(root, "response") is not None  # Gemini's and Vertex's
+            and (first(root, "key", "processed_time") or get(get(root, "metadata"), "key")) is not None
+        )
     )
     if is_line or get(root, "object") == "batch":
         return "batch"

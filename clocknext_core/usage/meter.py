@@ -49,6 +49,7 @@ class Meter:
         self.clock: Callable[[], float] = clock if clock is not None else _stopped
         self.seed: Callable[[], Seed | None] = seed if seed is not None else _unseeded
         self.seen: Seen = Seen()
+        self._client_id: dict[str, str] = {}
         self._running: dict[str, Origin] = {}
         """Who is billed for responses that run in the background, by the response's id."""
 
@@ -73,6 +74,10 @@ class Meter:
             with suppress(Exception):  # the user's stream or request must not break over a report
                 self._on_unbilled(unbilled)
 
+    def client_id(self, make_key: Callable[[], str]) -> str:
+        """Return a random text that tells this client from others, drawn where it is needed first."""
+        return self._client_id.get("") or self._client_id.setdefault("", make_key())
+
     def remember(self, response_id: str | None, origin: Origin) -> None:
         """Remember who is billed for a response that runs in the background; the oldest are forgotten."""
         if response_id is None:
@@ -95,7 +100,7 @@ class Meter:
             return given
         if reading.model is None:
             raise invalid("model", "is required, since the response names none")
-        return renamed(reading.model, self._models, self._known)
+        return renamed(reading.model, self._models, self._known, tier=reading.tier)
 
 
 _MOST_RUNNING: Final = 10_000

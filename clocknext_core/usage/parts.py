@@ -55,7 +55,8 @@ def _parts(result: object, path: str, depth: int) -> Iterator[Part]:
         yield from by_model
     elif inner := _inner_of(result):
         yield from _parts(inner.value, path + inner.path, depth - inner.levels)
-    elif isinstance(result, Mapping):  # updates of LangGraph, results of Haystack: a mapping for each node
+    elif isinstance(result, Mapping) and not _has_usage(cast("object", result)):
+        # Updates of LangGraph, results of Haystack: a mapping for each node.
         for name, value in fields_of(cast("Mapping[str, object]", result)).items():
             if isinstance(value, Mapping):
                 yield from _parts(cast("object", value), f"{path}.{name}", depth - 1)
@@ -94,7 +95,7 @@ def _item(item: object, path: str, depth: int) -> Iterator[Part]:
     output = get(item, "model_output_message")  # smolagents drops cached tokens; the raw response has them
     message = get(item, "message")
     for candidate in (get(output, "raw"), item, message):
-        if next(usages_in(candidate), None) is not None:
+        if _has_usage(candidate):
             yield from _by_model(candidate) or [Part(candidate)]
             return
     if _is_answer(item) or _is_answer(message):
@@ -115,11 +116,16 @@ def _is_answer(message: object) -> bool:
 
 def _by_model(result: object) -> list[Part]:
     for holder in (*(get(result, name) for name in _BY_MODEL), result):
-        if isinstance(holder, Mapping):
+        # A usage in an envelope, such as Codex's `last_token_usage`, is no model's.
+        if isinstance(holder, Mapping) and not (holder is result and _has_usage(cast("object", holder))):
             usages = fields_of(cast("Mapping[str, object]", holder))
             if not _NOT_MODELS & {*usages} and all(map(_is_usage, usages.values())):
                 return [Part(usage, model) for model, usage in usages.items()]
     return []
+
+
+def _has_usage(response: object) -> bool:
+    return next(usages_in(response), None) is not None
 
 
 def _is_usage(value: object) -> bool:

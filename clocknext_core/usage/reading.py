@@ -8,7 +8,15 @@ from typing import Final
 from clocknext_core.errors import ValidationError
 from clocknext_core.tokens import Tokens
 from clocknext_core.usage.counts import Counts, Field, Placement
-from clocknext_core.usage.finding import model_of, nearest_first, provider_of, response_id_of, tier_of
+from clocknext_core.usage.finding import (
+    created_at_of,
+    model_of,
+    nearest_first,
+    provider_of,
+    response_id_of,
+    tier_of,
+    used_by_tools,
+)
 from clocknext_core.usage.response import count_tokens
 
 NOTHING_ELSE: Final[Mapping[str, int]] = MappingProxyType({})
@@ -32,7 +40,9 @@ class Reading:
     """The service tier as the response names it, such as `priority`; `batch` for a line of a batch."""
     other: Mapping[str, int] = field(default_factory=lambda: NOTHING_ELSE)
     """What has no count of its own in the API, or another price than its count: `cache_write_tokens`,
-    `input_audio_tokens`, `web_search_requests` and so on."""
+    `input_audio_tokens`, `web_search_requests`, `image_gen_output_tokens` and so on."""
+    created_at: int | None = None
+    """When the response says that it was made, in seconds since 1970; `None` where it gives no number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +92,19 @@ def explain(response: object) -> Explanation:
 
 
 def _read(response: object, *, must_be_final: bool = True) -> tuple[Reading, Counts]:
-    found, counts, is_final = count_tokens(response, must_be_final=must_be_final)
+    found, counts, is_final, model = count_tokens(response, must_be_final=must_be_final)
     nearest = nearest_first(found)
     response_id = response_id_of(nearest)
+    tools = used_by_tools(nearest)
     reading = Reading(
         tokens=Tokens(input=counts.input, output=counts.output, cache=counts.cache),
-        model=model_of(found, nearest),
+        model=model_of(found, nearest) if model is None else model,
         response_id=response_id,
         provider=provider_of(found, nearest, response_id),
         is_final=is_final,
         tier=tier_of(found, nearest),
-        other=counts.other or NOTHING_ELSE,
+        other=({**counts.other, **tools} if tools else counts.other) or NOTHING_ELSE,
+        created_at=created_at_of(nearest),
     )
     return reading, counts
 

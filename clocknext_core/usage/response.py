@@ -27,6 +27,8 @@ class Counted(NamedTuple):
     """Where it stands."""
     counts: Counts
     is_final: bool
+    model: str | None = None
+    """The model, where a framework names it beside the usage."""
 
 
 def count_tokens(response: object, *, must_be_final: bool = True) -> Counted:
@@ -39,9 +41,10 @@ def count_tokens(response: object, *, must_be_final: bool = True) -> Counted:
         _check_one_request(response)
     found, counts = _counted(response)
     if found is None or counts is None:
-        parts = [part for part, _ in parts_of(response)]
-        if len(parts) == 1 and parts[0] is not response:
-            return count_tokens(parts[0], must_be_final=must_be_final)
+        parts = parts_of(response)
+        if len(parts) == 1 and parts[0].value is not response:
+            counted = count_tokens(parts[0].value, must_be_final=must_be_final)
+            return counted if parts[0].model is None else counted._replace(model=parts[0].model)
         if parts:
             raise invalid("response", f"is the result of {len(parts)} requests: {_ALL}")
         raise _without_usage(response)
@@ -163,7 +166,11 @@ def _without_usage(response: object) -> ValidationError:
             if role_of(name).role == "unit":
                 return invalid(f"response.{name}", IN_ANOTHER_UNIT)
     names = fields_of(response) if is_holder(response) else {}
-    if "stream" in names:
+    if isinstance(response, (str, bytes, bytearray)):
+        hint = "It is text: give what json.loads() makes of it"
+    elif is_holder(names.get("error")):
+        hint = "It is an error of the provider's, which costs nothing"
+    elif "stream" in names:
         hint = "It is a stream: meter it with signals.from_stream()"
     elif callable(get(response, "parse")):
         hint = "It is a raw response: give what its parse() returns"
@@ -179,7 +186,12 @@ def _without_usage(response: object) -> ValidationError:
 
 def _is_embedding(found: Found) -> bool:
     names = ("data", "embeddings", "embedding", "results")
-    return any(get(holder, name) is not None for holder in found.holders for name in names)
+    return any(
+        get(holder, name) is not None
+        for outer in found.holders
+        for holder in (outer, get(outer, "output"))  # DashScope's
+        for name in names
+    )
 
 
 def _is_bare_prompt(found: Found, counts: Counts) -> bool:

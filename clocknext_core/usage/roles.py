@@ -8,6 +8,7 @@ from clocknext_core.usage.lookup import plain_name
 Role: TypeAlias = Literal[
     "prompt", "output", "total", "cached", "written", "reasoning", "tools",  # token counts
     "prompt_details", "output_details", "billed", "tokens", "native",  # groups of counts
+    "uncached",  # the prompt without its cached part
     "unit", "search", "unmeasured", "requests", "flagged", "other",  # what is no token count
 ]  # fmt: skip
 
@@ -29,6 +30,7 @@ _PROMPT: Final = frozenset(
         *("prompt_tokens", "input_tokens", "prompt_token_count", "input_token_count", "total_input_tokens"),
         *("total_prompt_tokens", "input_text_token_count", "input_text_tokens", "prompt_eval_count"),
         *("prompt_llm_token_count", "token_count_prompt", "tokens_prompt", "tokens_evaluated"),
+        "prompt_tokens_count",
         *(
             "request_tokens",
             "tokens_in",
@@ -50,6 +52,7 @@ _OUTPUT: Final = frozenset(
             "generated_token_count",
         ),
         *("generated_tokens", "generation_tokens", "eval_count", "total_output_tokens"),
+        "predicted_tokens_count",
         *("total_completion_tokens", "output_text_tokens", "total_output_text_token_count"),
         *("completion_llm_token_count", "token_count_completion", "tokens_completion", "tokens_predicted"),
         *(
@@ -64,8 +67,13 @@ _OUTPUT: Final = frozenset(
     }
 )
 _TOTAL: Final = frozenset(
-    {"total_tokens", "total_token_count", "total_llm_token_count", "token_count_total", "total"}
+    {
+        *("total_tokens", "total_token_count", "total_llm_token_count", "token_count_total", "total"),
+        "total_tokens_count",
+    }
 )
+_UNCACHED: Final = frozenset({"uncached_input_tokens", "prompt_cache_miss_tokens"})
+"""Anthropic's reports of usage, and DeepSeek's."""
 _SHORT: Final = frozenset({"input", "prompt", "output", "completion", "total"})
 _TOOLS: Final = frozenset({"tool_use_prompt_token_count", "total_tool_use_tokens", "connector_tokens"})
 _PROMPT_DETAILS: Final = frozenset(
@@ -167,6 +175,7 @@ _EXACT: Final[dict[str, Name]] = {
     **dict.fromkeys(_OUTPUT, Name("output")),
     **dict.fromkeys(_TOTAL, Name("total")),
     **dict.fromkeys(_TOOLS, Name("tools", beside=True)),
+    **dict.fromkeys(_UNCACHED, Name("uncached")),
     **dict.fromkeys(_PROMPT_DETAILS, Name("prompt_details")),
     **dict.fromkeys(_OUTPUT_DETAILS, Name("output_details")),
     "billed_units": Name("billed"),

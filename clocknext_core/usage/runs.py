@@ -6,7 +6,7 @@ from clocknext_core.errors import ValidationError, invalid
 from clocknext_core.tokens import Tokens
 from clocknext_core.usage.counts import Counts, read_counts
 from clocknext_core.usage.lookup import get, is_list, items_of, text_of
-from clocknext_core.usage.parts import parts_of
+from clocknext_core.usage.parts import Part, parts_of
 from clocknext_core.usage.reading import Explanation, Reading, explain, read
 
 
@@ -47,7 +47,27 @@ def explanations(result: object) -> list[Explanation]:
         found = parts_of(result)
     except ValidationError as error:
         return [Explanation(None, error.message, (), ())]
-    return [explain(part.value) for part in found] or [explain(result)]
+    if not found and is_list(result):
+        return [Explanation(None, "result: has no response of a model in it", (), ())]
+    return [_explained(part) for part in found or [Part(result)]]
+
+
+def _explained(part: Part) -> Explanation:
+    explanation = explain(part.value)
+    reading = explanation.reading
+    if reading is None:
+        return explanation
+    if part.model is not None:
+        reading = replace(reading, model=part.model)
+    reasons = explanation.reasons
+    try:
+        many = len(readings(part.value))
+    except ValidationError as error:
+        reasons = (*reasons, f"signals.from_result records nothing of it: {error.message}")
+    else:
+        if many > 1:
+            reasons = (*reasons, f"{many} models worked on it: signals.from_result records a signal for each")
+    return replace(explanation, reading=reading, reasons=reasons)
 
 
 def _of_response(response: object) -> list[Reading]:

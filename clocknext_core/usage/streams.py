@@ -215,7 +215,7 @@ class Gatherer:
         for holder in (chunk, get(chunk, "message"), get(chunk, "response"), get(chunk, "data")):
             if holder is not None:
                 self._model = self._model or text_of(
-                    holder, "model", "model_version", "modelVersion", "model_name"
+                    holder, "model", "model_id", "model_version", "modelVersion", "model_name"
                 )
                 self._response_id = self._response_id or text_of(holder, "id", "response_id", "responseId")
         # Events that follow the first few have no names either.

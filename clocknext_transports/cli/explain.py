@@ -40,18 +40,25 @@ def usage_commands() -> None:
 def explain(ctx: click.Context, *, file: str, as_json: bool) -> None:
     """Read a model's response in JSON from FILE (- for standard input), and say what it would be billed as.
 
-    FILE may hold a response, the last chunk of a stream, the result of a run, or a line for each. Nothing is
-    sent anywhere. Exit status: 0, or 1 where something in it can't be billed.
+    FILE may hold a response, the last chunk of a stream, the result of a run (a list is one), or a line for
+    each, as a batch's results have. Nothing is sent anywhere. Exit status: 0; 1 where something in it can't
+    be billed or is not JSON; 2 where there is no such file.
     """
-    found = explanations(_parsed(file))
+    documents = _parsed(_read(file), "Standard input" if file == "-" else file)
+    # The line of each, where there are lines.
+    found = [(line, each) for line, document in documents for each in explanations(document)]
     if as_json:
-        print_json([_as_json(each) for each in found])
+        print_json([_as_json(each, line) for line, each in found])
     else:
-        for number, each in enumerate(found):
-            if number:
+        for number, (line, each) in enumerate(found, 1):
+            if number > 1:
                 click.echo()
+            if line is not None:
+                click.echo(f"Line {line}")
+            elif len(found) > 1:
+                click.echo(f"Request {number} of {len(found)}")
             _print(each)
-    if any(each.error is not None for each in found):
+    if any(each.error is not None for _, each in found):
         ctx.exit(1)
 
 
@@ -60,22 +67,42 @@ usage_commands.add_command(usage, "of")
 usage.hidden = True
 
 
-def _parsed(file: str) -> object:
+def _read(file: str) -> str:
+    """Read a file in UTF-8, -16 or -32, with or without a mark of its byte order."""
     try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text("utf-8")
+        raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return raw.decode(json.detect_encoding(raw))
     except (OSError, UnicodeDecodeError) as error:
         raise click.FileError(file, str(error)) from None
-    try:
-        document: object = json.loads(text)
-    except ValueError:
-        lines = [line for line in text.splitlines() if line.strip()]
-        if len(lines) < 2:
-            raise click.ClickException(f"{file} is not JSON.") from None
+
+
+def _parsed(text: str, file: str) -> list[tuple[int | None, object]]:
+    """Parse a document, or several one after another, such as one a line; of several, each with its line."""
+    if not text.strip():
+        raise click.ClickException(f"{file} is empty: it must have a response as JSON.")
+    if text.lstrip().startswith(("data:", "event:")):
+        raise click.ClickException(
+            f"{file} is a stream of events: give the last one that has usage, as JSON and without `data:`."
+        )
+    decoder, documents, line, at = json.JSONDecoder(), list[tuple[int | None, object]](), 1, 0
+    while (begin := _begin(text, at)) < len(text) or not documents:
+        line += text.count("\n", at, begin)
         try:
-            return [json.loads(line) for line in lines]
-        except ValueError:
-            raise click.ClickException(f"{file} is neither JSON nor lines of JSON.") from None
-    return document
+            document, at = decoder.raw_decode(text, begin)
+        except ValueError as error:
+            raise click.ClickException(f"{file} is not JSON: {error}.") from None
+        except RecursionError:
+            raise click.ClickException(f"{file} is nested too deeply, in the JSON at line {line}.") from None
+        documents.append((line, document))
+        line += text.count("\n", begin, at)
+    return documents if len(documents) > 1 else [(None, documents[0][1])]
+
+
+def _begin(text: str, at: int) -> int:
+    """Return where the next document begins."""
+    while at < len(text) and text[at].isspace():
+        at += 1
+    return at
 
 
 def _print(explanation: Explanation) -> None:
@@ -89,7 +116,7 @@ def _print(explanation: Explanation) -> None:
         ["input", cell(tokens.input)],
         ["output", cell(tokens.output)],
         ["cache", cell(tokens.cache)],
-        ["model", cell(model)],
+        ["model", cell(model) or "none in the response: give model="],
         ["model in the response", cell(reading.model)],
         ["response id", cell(reading.response_id)],
         ["provider", cell(reading.provider)],
@@ -106,17 +133,20 @@ def _print(explanation: Explanation) -> None:
         click.echo(f"Because {reason}.")
 
 
-def _as_json(explanation: Explanation) -> dict[str, object]:
+def _as_json(explanation: Explanation, line: int | None) -> dict[str, object]:
     reading = explanation.reading
+    of: dict[str, object] = {} if line is None else {"line": line}
     if reading is None:
-        return {"error": explanation.error}
+        return {**of, "error": explanation.error}
     return {
+        **of,
         "tokens": {
             "input": reading.tokens.input,
             "output": reading.tokens.output,
             "cache": reading.tokens.cache,
         },
         "model": reading.model,
+        "catalogueModel": None if reading.model is None else without_date(reading.model),
         "responseId": reading.response_id,
         "provider": reading.provider,
         "tier": reading.tier,

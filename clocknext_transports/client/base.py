@@ -147,7 +147,8 @@ class ClientBase(Completed, ABC, Generic[S, TransportT, D]):
                 call to a model was not billed.
             models: How names of models in responses become names of the catalogue. `"undated"`, the default,
                 drops a date at the end, `"workspace"` asks the service once, a mapping or a function says it,
-                `None` leaves them as they are. A `model=` that is given is never changed.
+                `None` leaves them as they are. A mapping may have names with a tier (`gpt-4o:batch`). A
+                `model=` that is given is never changed.
             transport: Carries the requests. Default: the native one, or httpx (or httpx2) if the environment
                 names a proxy.
             allow_insecure_http: Whether plain http to hosts other than this machine is allowed. Default:

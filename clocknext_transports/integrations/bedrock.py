@@ -1,16 +1,13 @@
 """Amazon Bedrock over boto3: what one of its clients answers is billed, by boto3's own events."""
 
-import copy
 import io
 import json
-from collections.abc import Hashable
-from functools import cache
 from typing import Any, TypeVar, Unpack, cast
 
 from clocknext_core.resources.calls import PROVIDER, ModelCall
 from clocknext_core.usage.streams import AbortPolicy
 from clocknext_transports.client.base import ClientBase
-from clocknext_transports.integrations.watching import Billed, check_client, starting
+from clocknext_transports.integrations.watching import Billed, check_client, starting, watch_events
 
 C = TypeVar("C")
 
@@ -49,7 +46,7 @@ def metered(
         if call is None or http_response.status_code >= 300:
             return
         if model.name.endswith("Stream"):
-            _watch(parsed["stream" if "stream" in parsed else "body"], call)
+            watch_events(call, parsed["stream" if "stream" in parsed else "body"])
         else:
             call.answered(_read(parsed, call) if "body" in parsed else parsed)
 
@@ -72,25 +69,3 @@ def _read(parsed: dict[str, Any], call: ModelCall) -> object:
         return {**parsed, "body": json.loads(raw)}
     except ValueError:
         return {**parsed, "body": None}
-
-
-def _watch(stream: Any, call: ModelCall) -> None:
-    """Watch the events of boto3's stream, which stays what it is and ends where it is closed."""
-    # A copy reads, so that the stream is not kept by what watches it.
-    stream.clocknext_stream = call.watch(copy.copy(stream))
-    stream.__class__ = _watched(cast("Hashable", type(stream)))
-
-
-@cache
-def _watched(kind: Hashable) -> Any:
-    base: Any = kind
-
-    def __iter__(self: Any) -> Any:  # noqa: N807 - the class's
-        return self.clocknext_stream
-
-    def close(self: Any) -> None:
-        self.clocknext_stream.end_early()
-        base.close(self)
-
-    own = {"__iter__": __iter__, "close": close, "__module__": base.__module__}
-    return type(base.__name__, (base,), own)

@@ -9,11 +9,8 @@ from clocknext_core.resources.calls import ModelCall
 from clocknext_transports.client.base import ClientBase
 from clocknext_transports.integrations.watching import Billed, starting
 
-if TYPE_CHECKING:  # checked without the package
-
-    class BaseCallbackHandler:
-        """LangChain's class of callbacks."""
-
+if TYPE_CHECKING:
+    from clocknext_transports.integrations.watching import Callbacks as BaseCallbackHandler
 else:
     from langchain_core.callbacks import BaseCallbackHandler
 

@@ -1,23 +1,19 @@
 """LiteLLM: what its SDK or its proxy answers is billed, by a callback."""
 
-import functools
-import importlib
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
 from clocknext_core.resources.calls import ModelCall
 from clocknext_transports.client.base import ClientBase
-from clocknext_transports.integrations.watching import Billed, starting
+from clocknext_transports.integrations.watching import Billed, starting, wrap_once
 
-if TYPE_CHECKING:  # checked without the package
-
-    class CustomLogger:
-        """LiteLLM's class of callbacks."""
-
+if TYPE_CHECKING:
+    from clocknext_transports.integrations.watching import Callbacks as CustomLogger
 else:
     from litellm.integrations.custom_logger import CustomLogger
 
+Details: TypeAlias = dict[str, Any]
+"""What LiteLLM keeps of a call. There are ours too: the call, and the chunks that an answer was made of."""
 _CALL, _CHUNKS = "clocknext_call", "clocknext_chunks"
-"""Where LiteLLM keeps a call, until it is left, and the chunks that a whole answer was put together from."""
 
 
 class ClockNextLogger(CustomLogger):
@@ -37,31 +33,24 @@ class ClockNextLogger(CustomLogger):
     def __init__(self, cnk: ClientBase[Any, Any, Any], **billed: Unpack[Billed]) -> None:
         super().__init__()
         self._start = starting(cnk, billed, "litellm")
-        _note_chunks()
+        wrap_once("litellm", "stream_chunk_builder", _noting_chunks)
 
-    def log_pre_api_call(self, model: object, messages: object, kwargs: dict[str, Any]) -> None:
+    def log_pre_api_call(self, model: object, messages: object, kwargs: Details) -> None:
         """Capture who is billed; a retry within the call keeps it."""
         if _CALL not in kwargs:
             kwargs[_CALL] = self._start()
             kwargs[_CALL].report_when_lost("LiteLLM reported no end of the call")
 
-    def log_success_event(
-        self, kwargs: dict[str, Any], response_obj: object, *_: object, **__: object
-    ) -> None:
+    def log_success_event(self, kwargs: Details, response_obj: object, *_: object, **__: object) -> None:
         """Hand over an answer."""
-        call: ModelCall = kwargs.get(_CALL) or self._start()
-        kwargs[_CALL] = call
-        is_cached = kwargs.get("cache_hit") is True
-        if not call.claim():
-            return
-        if kwargs.get("stream") and not is_cached:
+        call = kwargs[_CALL] = kwargs.get(_CALL) or self._start()
+        is_first, is_cached = call.claim(), kwargs.get("cache_hit") is True
+        if is_first and kwargs.get("stream") and not is_cached:
             call.assembled(response_obj, kwargs.get(_CHUNKS))
-        else:
+        elif is_first:
             call.answered(response_obj, is_cached=is_cached)
 
-    def log_failure_event(
-        self, kwargs: dict[str, Any], response_obj: object, *_: object, **__: object
-    ) -> None:
+    def log_failure_event(self, kwargs: Details, response_obj: object, *_: object, **__: object) -> None:
         """Hand over a failure, and whether an answer had begun."""
         call: ModelCall | None = kwargs.get(_CALL)
         if call is not None and call.claim():
@@ -77,20 +66,14 @@ class ClockNextLogger(CustomLogger):
         self.log_failure_event(*event, **named)
 
 
-def _note_chunks() -> None:
+def _noting_chunks(build: Any) -> Any:
     """Keep the chunks that LiteLLM puts a whole answer together from, as that loses who counted its tokens.
 
     It hands its callbacks the whole alone, with counts of its own where the provider sent none.
     """
-    litellm: Any = importlib.import_module("litellm")
-    build: Any = litellm.stream_chunk_builder
-    if hasattr(build, "notes_chunks"):
-        return
 
-    @functools.wraps(build)
     def noting(chunks: Any, *args: Any, logging_obj: Any = None, **more: Any) -> Any:
         getattr(logging_obj, "model_call_details", {})[_CHUNKS] = list(chunks)
         return build(chunks, *args, logging_obj=logging_obj, **more)
 
-    noting.notes_chunks = True  # type: ignore[attr-defined]
-    litellm.stream_chunk_builder = noting
+    return noting

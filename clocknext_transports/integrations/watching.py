@@ -1,10 +1,12 @@
 """What integrations share: who is billed, methods of ours in an SDK, and watching what it returned."""
 
+import copy
+import importlib
 import inspect
 import weakref
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from contextlib import nullcontext
-from functools import cache
+from functools import cache, wraps
 from typing import Any, NamedTuple, Protocol, TypedDict, cast
 
 from clocknext_core.errors import invalid
@@ -55,6 +57,20 @@ def starting(
         return cnk.start_call(attribution, on_abort=policy, model=model, layer=layer)
 
     return start
+
+
+class Callbacks:
+    """Stands for the class of callbacks of a package that the checkers need not have."""
+
+
+def wrap_once(module: str, name: str, wrap: Callable[[Any], Any]) -> None:
+    """Put a function of ours around one of a package's, once in a process."""
+    package = importlib.import_module(module)
+    inner = getattr(package, name)
+    if not hasattr(inner, "clocknext_wraps"):
+        outer: Any = wraps(inner)(wrap(inner))
+        outer.clocknext_wraps = inner
+        setattr(package, name, outer)
 
 
 def with_methods(one: Any, **methods: object) -> Any:
@@ -154,10 +170,21 @@ def _watch_stream(call: ModelCall, stream: Any, *, hides_usage: bool) -> None:
     response.__class__ = _closing(cast("Hashable", type(response)))
 
 
+def watch_events(call: ModelCall, events: Any) -> None:
+    """Watch a stream that is an iterable itself, as boto3's, which stays what it is and ends when closed."""
+    # A copy reads, so that the stream is not kept by what watches it.
+    watched = call.watch(copy.copy(events))
+    events.clocknext_stream = lambda: watched
+    events.__class__ = _closing(cast("Hashable", type(events)), is_iterable=True)
+
+
 @cache
-def _closing(kind: Hashable) -> Any:
-    """Make a class of responses whose streams end when they are closed."""
+def _closing(kind: Hashable, *, is_iterable: bool = False) -> Any:
+    """Make a class of responses, or of streams themselves, that end what watches them when closed."""
     base: Any = kind
+
+    def __iter__(self: Any) -> Any:  # noqa: N807 - the class's
+        return self.clocknext_stream()
 
     def close(self: Any) -> None:
         stream = self.clocknext_stream()
@@ -171,4 +198,5 @@ def _closing(kind: Hashable) -> Any:
             await stream.end_early()
         await base.aclose(self)
 
-    return type(base.__name__, (base,), {"close": close, "aclose": aclose, "__module__": base.__module__})
+    own: dict[str, Any] = {"__iter__": __iter__} if is_iterable else {"aclose": aclose}
+    return type(base.__name__, (base,), {**own, "close": close, "__module__": base.__module__})

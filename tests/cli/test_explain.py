@@ -44,6 +44,7 @@ def test_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert status == 0
     assert explanation["tokens"] == {"input": 86, "output": 300, "cache": 1920}
     assert explanation["responseId"] == "chatcmpl-1"
+    assert (explanation["model"], explanation["catalogueModel"]) == ("gpt-4o-2024-08-06", "gpt-4o")
     assert {"path": "response.usage.prompt_tokens", "count": 2006, "role": "prompt"} in explanation["fields"]
 
 
@@ -62,16 +63,94 @@ def test_a_line_for_each_response(capsys: pytest.CaptureFixture[str], tmp_path: 
 
 
 def test_standard_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(chat(CHAT_USAGE, model=None))))
+    given = json.dumps(chat(CHAT_USAGE, model=None))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given.encode())))
     assert run(["usage", "explain", "-"]) == 0
-    assert "86" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "86" in out
+    assert "none in the response: give model=" in out
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
+    assert run(["usage", "explain", "-"]) == 1
+    assert "Standard input is empty" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["no", "{}\nno\n", ""])
-def test_what_is_no_json(capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("no", "is not JSON: Expecting value: line 1 column 1"),
+        ("{}\n\nno\n", "is not JSON: Expecting value: line 3 column 1"),
+        ("", "is empty"),
+        (" \n ", "is empty"),
+        ('{\n"usage": {\n', "is not JSON: Expecting property name enclosed in double quotes: line 3"),
+        ("{}\n" + "[" * 200_000, "nested too deeply, in the JSON at line 2"),
+        ("event: a\ndata: {}\n\n", "is a stream of events: give the last one"),
+        ('data: {"usage": {}}\n\ndata: [DONE]\n', "is a stream of events: give the last one"),
+        (f'{{"usage": {{"prompt_tokens": {"9" * 5000}}}}}', "is not JSON"),
+    ],
+)
+def test_what_is_no_json(capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str, says: str) -> None:
     status, out, errors = explained(capsys, tmp_path, text)
     assert (status, out) == (1, "")
-    assert "JSON" in errors
+    assert says in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("text", ["null", "3", '"text"', "[]", "[1, {}]", "true", '{"usage": null}'])
+def test_json_that_is_no_response(capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str) -> None:
+    status, out, errors = explained(capsys, tmp_path, text)
+    assert (status, errors) == (1, "")
+    assert out.startswith("Not billed: re")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_encodings(capsys: pytest.CaptureFixture[str], tmp_path: Path, encoding: str) -> None:
+    """A shell on Windows redirects in UTF-16, and its editor puts a mark before UTF-8."""
+    file = tmp_path / "response.json"
+    file.write_text(json.dumps(chat(CHAT_USAGE)) + "\r\n", encoding)
+    assert run(["usage", "explain", str(file)]) == 0
+    assert "1,920" in capsys.readouterr().out
+
+
+def test_documents_one_after_another_are_told_apart_by_their_lines(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    good, bad = (
+        json.dumps(chat(CHAT_USAGE), indent=2),
+        json.dumps({"custom_id": "b", "result": {"type": "errored"}}),
+    )
+    status, out, _ = explained(capsys, tmp_path, f"{bad}\n{good}\n\n{bad}\n")
+    last = len(good.splitlines()) + 3
+    lines = out.splitlines()
+    assert status == 1
+    assert [line for line in lines if line.startswith("Line")] == ["Line 1", "Line 2", f"Line {last}"]
+    assert [line for line in lines if "did not succeed, which costs nothing" in line] == [lines[1], lines[-1]]
+    status, out, _ = explained(capsys, tmp_path, f"{bad}\n{good}", "--json")
+    assert (status, [each["line"] for each in json.loads(out)]) == (1, [1, 2])
+
+
+def test_the_requests_of_a_run_are_numbered(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    run_of_two = json.dumps([chat(CHAT_USAGE), chat({"prompt_tokens": 9, "completion_tokens": 4})])
+    status, out, _ = explained(capsys, tmp_path, run_of_two)
+    assert status == 0
+    assert [line for line in out.splitlines() if line.startswith("Req")] == [
+        "Request 1 of 2",
+        "Request 2 of 2",
+    ]
+
+
+def test_many_lines(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    line = json.dumps(chat(CHAT_USAGE, content="x" * 1000)) + "\n"
+    status, out, _ = explained(capsys, tmp_path, line * 300, "--json")
+    assert status == 0
+    assert [(each["line"], each["tokens"]["cache"]) for each in json.loads(out)] == [
+        (number, 1920) for number in range(1, 301)
+    ]
+
+
+def test_a_file_that_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for file in (tmp_path / "none.json", tmp_path):
+        assert run(["usage", "explain", str(file)]) == 2
+        assert "Invalid value for 'FILE'" in capsys.readouterr().err
 
 
 def test_what_is_no_text(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

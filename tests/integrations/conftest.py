@@ -27,6 +27,7 @@ from tests.integrations.adapters_agents import AGENTS
 Billed: TypeAlias = Callable[[], tuple[Booked, ...]]
 ADAPTERS.update(AGENTS)
 OF_OTHERS = (
+    Model("gpt-4o-batch", input=1.25, output=5, cache=0.625, provider="openai"),
     Model("gemini-2.5-flash", input=0.3, output=2.5, cache=0.03, provider="google"),
     Model("anthropic.claude-sonnet-4", input=3, output=15, cache=0.3, provider="bedrock"),
 )

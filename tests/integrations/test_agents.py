@@ -75,7 +75,7 @@ def test_an_agents_run_with_tools_and_a_handoff_bills_each_request(
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_agents_over_chat_bills_each_run_though_its_ids_are_placeholders_and_it_names_no_model(
+def test_trap_15_agents_over_chat_bills_each_run_though_its_ids_are_placeholders_and_it_names_no_model(
     streamed: bool, models: ModelServer, cnk: ClockNext, billed: Billed, reports: list[Unbilled]
 ) -> None:
     agents = pytest.importorskip("agents", exc_type=ImportError)
@@ -98,7 +98,7 @@ def test_agents_over_chat_bills_each_run_though_its_ids_are_placeholders_and_it_
     assert reports == []
 
 
-def test_an_agents_stream_that_is_cancelled_is_reported_with_its_customer(
+def test_trap_15_an_agents_stream_that_is_cancelled_is_reported_with_its_customer(
     models: ModelServer, cnk: ClockNext, billed: Billed, reports: list[Unbilled]
 ) -> None:
     agents = pytest.importorskip("agents", exc_type=ImportError)
@@ -157,7 +157,7 @@ def test_a_model_of_one_agent_is_metered_and_what_is_no_model_is_refused(
         metered(object(), cnk)
 
 
-def test_a_pydantic_run_with_tools_and_a_delegate_that_shares_its_usage_bills_each_request_once(
+def test_trap_16_a_pydantic_run_with_tools_and_a_delegate_that_shares_its_usage_bills_each_request_once(
     models: ModelServer, cnk: ClockNext, billed: Billed, reports: list[Unbilled]
 ) -> None:
     pydantic_ai = pytest.importorskip("pydantic_ai", exc_type=ImportError)
@@ -184,7 +184,7 @@ def test_a_pydantic_run_with_tools_and_a_delegate_that_shares_its_usage_bills_ea
     assert reports == []
 
 
-def test_an_answer_that_a_pydantic_agent_rejects_is_billed_too(
+def test_trap_8_an_answer_that_a_pydantic_agent_rejects_is_billed_too(
     models: ModelServer, cnk: ClockNext, billed: Billed
 ) -> None:
     pydantic_ai = pytest.importorskip("pydantic_ai", exc_type=ImportError)
@@ -205,7 +205,7 @@ def test_an_answer_that_a_pydantic_agent_rejects_is_billed_too(
     assert counts(billed) == [(12, 5, 0), (31, 5, 0)]
 
 
-def test_a_pydantic_stream_that_is_cancelled_is_reported(
+def test_trap_16_a_pydantic_stream_that_is_cancelled_is_reported(
     models: ModelServer, cnk: ClockNext, billed: Billed, reports: list[Unbilled]
 ) -> None:
     pydantic_ai = pytest.importorskip("pydantic_ai", exc_type=ImportError)
@@ -332,7 +332,7 @@ NAMES_OF_VERSIONS: list[dict[str, str | int]] = [
 
 @pytest.mark.parametrize("attributes", NAMES_OF_VERSIONS)
 @pytest.mark.parametrize("at_start", [True, False])
-def test_spans_are_read_whatever_version_of_the_conventions_named_their_attributes(
+def test_trap_18_spans_are_read_whatever_version_of_the_conventions_named_their_attributes(
     at_start: bool,
     attributes: dict[str, str | int],
     cnk: ClockNext,
@@ -347,7 +347,7 @@ def test_spans_are_read_whatever_version_of_the_conventions_named_their_attribut
     assert reports == []
 
 
-def test_spans_of_agents_which_repeat_the_sums_are_not_billed(
+def test_trap_18_spans_of_agents_which_repeat_the_sums_are_not_billed(
     models: ModelServer, cnk: ClockNext, billed: Billed, reports: list[Unbilled]
 ) -> None:
     pydantic_ai = pytest.importorskip("pydantic_ai", exc_type=ImportError)
@@ -368,7 +368,7 @@ def test_spans_of_agents_which_repeat_the_sums_are_not_billed(
     assert reports == []
 
 
-def test_spans_that_are_sampled_out_are_seen_by_nothing(
+def test_trap_18_spans_that_are_sampled_out_are_seen_by_nothing(
     cnk: ClockNext, billed: Billed, reports: list[Unbilled]
 ) -> None:
     from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
@@ -380,7 +380,7 @@ def test_spans_that_are_sampled_out_are_seen_by_nothing(
     assert reports == []
 
 
-def test_two_layers_of_one_framework_that_both_report_are_one_bill(
+def test_trap_17_two_layers_of_one_framework_that_both_report_are_one_bill(
     cnk: ClockNext, billed: Billed, reports: list[Unbilled]
 ) -> None:
     """LlamaIndex's `complete`, which calls its `chat`: neither has an id, and no event tells of aborts."""

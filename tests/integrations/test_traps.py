@@ -5,11 +5,13 @@ What is a trap of every package alike, such as streams that are left, is in the 
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from contextvars import copy_context
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +19,7 @@ import pytest
 from clocknext_core import Unbilled
 from clocknext_core.usage.streams import Drain
 from clocknext_transports import ClockNext
-from clocknext_transports.emulator import Catalogue, Completion, Ledger, Model, ModelServer, emulator
-from clocknext_transports.emulator.books.catalogue import DEFAULT_MODELS
+from clocknext_transports.emulator import Completion, EmulatorServer, ModelServer
 from tests.integrations.adapters import (
     MESSAGES,
     AnthropicSync,
@@ -348,13 +349,19 @@ def test_trap_6_and_7_cached_tokens_and_reasoning_are_counted_once(
 
 
 @pytest.mark.usefixtures("scope")
+@pytest.mark.parametrize("name", ["openai", "anthropic"])  # hooked around all attempts, and in each
 def test_trap_8_attempts_that_fail_inside_one_call_cost_nothing(
-    openai: OpenAISync, models: ModelServer, billed: Billed, reports: list[Unbilled]
+    name: str,
+    request: pytest.FixtureRequest,
+    models: ModelServer,
+    billed: Billed,
+    reports: list[Unbilled],
 ) -> None:
+    adapter = request.getfixturevalue(name)
     models.script(
-        Completion(status=500, retry_after="0"), Completion(status=429, retry_after="0"), answer(openai)
+        Completion(status=500, retry_after="0"), Completion(status=429, retry_after="0"), answer(adapter)
     )
-    assert openai.read() == "One two three."
+    assert adapter.read() == "One two three."
     assert len(models.requests) == 3
     assert counts(billed) == [(12, 7, 0)]
     assert reports == []
@@ -378,8 +385,9 @@ def test_trap_9_a_background_response_is_billed_once_to_whom_it_was_begun_for(
     assert {*reasons(reports)} <= {"seen_already"}
 
 
-def test_trap_9_the_lines_of_a_batch_are_billed_once_each_under_the_price_of_batches() -> None:
-    half = Model("gpt-4o-batch", input=1.25, output=5, cache=0.625, provider="openai")
+def test_trap_9_the_lines_of_a_batch_are_billed_once_each_under_the_price_of_batches(
+    service: EmulatorServer,
+) -> None:
     usage = {"prompt_tokens": 12, "completion_tokens": 7, "total_tokens": 19}
     lines = [
         {
@@ -391,14 +399,58 @@ def test_trap_9_the_lines_of_a_batch_are_billed_once_each_under_the_price_of_bat
         }
         for number in range(2)
     ]
-    with emulator(Ledger(Catalogue(models=(*DEFAULT_MODELS, half)))) as service:
-        with ClockNext(service.api_key, base_url=service.url) as cnk:
-            for line in (*lines, lines[0]):  # a file of results is read more than once
-                cnk.signals.from_response(
-                    line, model="gpt-4o-batch", customer_id="cus_123", key="chat_credit"
-                )
-        assert [log.model for log in service.ledger.signals] == ["gpt-4o-batch"] * 2
-        assert [log.custom for log in service.ledger.signals] == [{"usage": {"tier": "batch"}}] * 2
+    with ClockNext(service.api_key, base_url=service.url) as cnk:
+        for line in (*lines, lines[0]):  # a file of results is read more than once
+            cnk.signals.from_response(line, model="gpt-4o-batch", customer_id="cus_123", key="chat_credit")
+    assert [log.model for log in service.ledger.signals] == ["gpt-4o-batch"] * 2
+    assert [log.custom for log in service.ledger.signals] == [{"usage": {"tier": "batch"}}] * 2
+
+
+def test_trap_9_batches_of_each_provider_are_billed_at_their_price_once_the_client_is_told(
+    service: EmulatorServer,
+) -> None:
+    """The API has one price for a model: `models=` takes the batches of a model to an entry of their own."""
+    usage = {"prompt_tokens": 12, "completion_tokens": 7, "total_tokens": 19}
+    native = {"input_tokens": 12, "output_tokens": 7}
+    lines: list[object] = [
+        {
+            "custom_id": "1",
+            "response": {"body": {"id": "chatcmpl-7f3a01c0ffee", "model": "gpt-4o", "usage": usage}},
+        },
+        {
+            "custom_id": "2",
+            "result": {
+                "type": "succeeded",
+                "message": {
+                    "id": "msg_7f3a02c0ffee",
+                    "model": "gpt-4o",
+                    "stop_reason": "end_turn",
+                    "usage": native,
+                },
+            },
+        },
+        {
+            "key": "3",
+            "response": {
+                "responseId": "7f3a03c0ffee",
+                "modelVersion": "gpt-4o",
+                "candidates": [{"finishReason": "STOP"}],
+                "usageMetadata": {"promptTokenCount": 12, "candidatesTokenCount": 7, "totalTokenCount": 19},
+            },
+        },
+        {"recordId": "4", "modelOutput": {"id": "msg_7f3a04c0ffee", "model": "gpt-4o", "usage": native}},
+    ]
+    half = {"gpt-4o:batch": "gpt-4o-batch"}
+    with ClockNext(service.api_key, base_url=service.url, models=half) as cnk:
+        for line in lines:
+            cnk.signals.from_response(line, **WHO)  # type: ignore[arg-type]
+        cnk.signals.from_result(lines, **WHO)  # type: ignore[arg-type]
+        cnk.signals.from_response({"id": "chatcmpl-7f3a05c0ffee", "model": "gpt-4o", "usage": usage}, **WHO)  # type: ignore[arg-type]
+        assert cnk.flush(30.0).failed == []
+        logs = service.ledger.signals
+    assert sorted(log.model for log in logs) == ["gpt-4o", *["gpt-4o-batch"] * 4]
+    costs = {log.model: log.provided_cost for log in logs}
+    assert costs["gpt-4o-batch"] * 2 == costs["gpt-4o"]
 
 
 # 10. Helpers that escape wrappers
@@ -601,6 +653,17 @@ def test_trap_14_what_cannot_be_billed_goes_to_the_hook_and_not_into_the_framewo
     assert reasons(reports) == ["no_usage"]
     assert cnk.stats().unbilled["no_usage"] == 1
     assert [record.message for record in caplog.records if "Error" in record.message] == []
+
+
+def test_each_trap_has_a_test_of_its_name() -> None:
+    """Traps 15 to 18 are those of agents and of spans."""
+    tests = " ".join(path.read_text("utf-8") for path in Path(__file__).parent.glob("test_*.py"))
+    named = {
+        int(each)
+        for found in re.findall(r"def test_trap_((?:\d+_(?:and_)?)+)", tests)
+        for each in re.findall(r"\d+", found)
+    }
+    assert named == set(range(1, 19))
 
 
 # What every model of a process calls

@@ -1,5 +1,6 @@
 """Keys of exchanges, the memory of them, who is billed, and which model's name is recorded."""
 
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -123,6 +124,34 @@ def test_the_counts_join_where_the_id_is_not_trusted() -> None:
         key(reading("chatcmpl-1"), origin=Scope("job-2", WHO).start_call()),
     ]
     assert len({first, *others}) == 7
+
+
+def test_the_time_joins_where_the_id_is_not_trusted_and_there_is_no_scope() -> None:
+    """Ollama draws one of a thousand ids: a customer who asks the same again has the same counts."""
+    first = replace(reading("chatcmpl-523"), created_at=1_700_000_000)
+    later = replace(first, created_at=1_700_000_001)
+    assert key(first) == key(first)
+    assert len({key(first), key(later), key(reading("chatcmpl-523"))}) == 3
+    # Layers of one call may not all know the time; there the scope tells calls apart.
+    by_hand = Origin(attribution=WHO, scope_id="job-1")
+    assert key(first, origin=by_hand) == key(later, origin=by_hand)
+    trusted = replace(reading("chatcmpl-77aa88bb"), created_at=1_700_000_000)
+    assert key(trusted) == KEYS[0]
+
+
+@pytest.mark.parametrize(
+    "response_id", ["__fake_id__", "", " ", "resp_placeholder_abcdef", "0", "0000-0000", "UNKNOWN"]
+)
+def test_a_constant_is_told_apart_by_the_client_that_recorded_it(response_id: str) -> None:
+    def made(read: Reading, client: str) -> str:
+        return exchange_key(read, WHO, make_key=str, known_by=lambda: client)
+
+    one = reading(response_id)
+    assert made(one, "client-1") == made(one, "client-1")
+    assert made(one, "client-1") != made(one, "client-2")
+    # What tells by itself needs no client: another one finds the key again.
+    for other in (replace(one, created_at=1_700_000_000), reading("chatcmpl-523"), reading("1")):
+        assert made(other, "client-1") == made(other, "client-2") == key(other)
 
 
 def test_calls_of_a_scope_that_look_alike_are_numbered_and_found_again_in_any_order() -> None:
@@ -293,6 +322,14 @@ def test_names_of_the_catalogue() -> None:
     assert renamed(name, {name: "four", "gpt-4o": "less exact"}) == "four"
     assert renamed(name, {"gpt-4o": "four"}) == "four"
     assert renamed(name, {"other": "o"}) == name
+    half = {"gpt-4o:batch": "half", "gpt-4o": "full", f"{name}:flex": "dated"}
+    assert [renamed(name, half, tier=tier) for tier in ("batch", "flex", "priority", None)] == [
+        "half",
+        "dated",
+        "full",
+        "full",
+    ]
+    assert renamed(name, None, tier="batch") == name
     assert renamed(name, str.upper) == name.upper()
     assert renamed(name, "workspace") == "gpt-4o"
     assert renamed(name, "workspace", [name, "gpt-4o"]) == name

@@ -21,6 +21,7 @@ from clocknext_core.resources.binding import Async, Blocking
 from clocknext_core.resources.signals import Signals
 from clocknext_core.resources.streams import AsyncMeteredStream, MeteredStream
 from clocknext_core.usage.meter import Meter
+from clocknext_core.usage.seeds import Seed
 from clocknext_core.usage.streams import Drain, Partial
 from tests.core.usage.shapes import CHAT_USAGE, chat, message
 from tests.core.usage.test_streams import ANTHROPIC, CHAT
@@ -127,6 +128,66 @@ def test_another_client_finds_the_same_key(kind: type[Client]) -> None:
         done(client.signals.from_response(RESPONSE, **WHO))
         keys.add(client.recorded[0].idempotency_key)
     assert len(keys) == 1
+
+
+OLLAMA = {**RESPONSE, "id": "chatcmpl-523", "created": 1_700_000_000}
+CONSTANT = {**RESPONSE, "id": "__fake_id__", "created": None}
+
+
+@KINDS
+@pytest.mark.parametrize("placeholder", [OLLAMA, CONSTANT, {**RESPONSE, "id": "1"}])
+def test_a_placeholder_that_comes_again_with_its_counts_is_reported_with_what_to_do(
+    kind: type[Client], placeholder: dict[str, Any]
+) -> None:
+    client = kind()
+    for _ in range(2):
+        done(client.signals.from_response(placeholder, **WHO))
+    assert len(client.recorded) == 1
+    (unbilled,) = client.unbilled
+    assert unbilled.reason == "seen_already"
+    assert unbilled.detail.endswith("if it is another response, give an idempotency_key of your own")
+    done(client.signals.from_response(RESPONSE, **WHO))
+    done(client.signals.from_response(RESPONSE, **WHO))
+    assert client.unbilled[-1].detail == ""
+
+
+@KINDS
+def test_placeholders_of_other_responses_are_billed(kind: type[Client]) -> None:
+    client = kind()
+    done(client.signals.from_response(OLLAMA, **WHO))
+    done(client.signals.from_response({**OLLAMA, "created": 1_700_000_009}, **WHO))
+    assert len({each.idempotency_key for each in client.recorded}) == 2
+    assert client.reasons == []
+
+
+@KINDS
+def test_a_constant_is_not_taken_for_recorded_by_a_client_that_comes_later(kind: type[Client]) -> None:
+    keys: list[str] = []
+    for client in (kind(), kind()):
+        client.made = len(keys)  # random keys differ
+        done(client.signals.from_response(CONSTANT, **WHO))
+        done(client.signals.from_response({**CONSTANT, "id": "dummy"}, **WHO))
+        keys += [each.idempotency_key for each in client.recorded]
+        assert client.made == len(keys) - 1
+    assert len(set(keys)) == 4
+    seeded: set[str] = set()
+    for _ in range(2):  # work that is done again finds its keys
+        again = kind(seed=lambda: Seed("task-1"))
+        done(again.signals.from_response(CONSTANT, **WHO))
+        seeded.add(again.recorded[0].idempotency_key)
+    assert len(seeded - {*keys}) == 1
+
+
+@KINDS
+def test_a_tier_at_another_price_is_another_model(kind: type[Client]) -> None:
+    """Lines of batches cost half; a catalogue has one price for a model."""
+    client = kind(models={"gpt-4o:batch": "gpt-4o-batch", "gpt-4o": "gpt-4o"})
+    lines = [{"custom_id": name, "response": {"body": {**RESPONSE, "id": ID + name}}} for name in "ab"]
+    done(client.signals.from_response(lines[0], **WHO))
+    done(client.signals.from_result(lines, **WHO))
+    done(client.signals.from_response({**RESPONSE, "id": ID + "c"}, **WHO))
+    assert [each.signal.model for each in client.recorded] == ["gpt-4o-batch"] * 2 + ["gpt-4o"]
+    assert client.reasons == ["seen_already"]
 
 
 @KINDS
@@ -305,6 +366,16 @@ class Source:
 
     def close(self) -> None:
         self.closed += 1
+
+
+@pytest.mark.parametrize("response_id", ["chatcmpl-523", "__fake_id__"])
+def test_two_streams_with_a_placeholder_and_equal_counts_are_two_calls(response_id: str) -> None:
+    client = Client()
+    for _ in range(2):
+        chunks = [chat(CHAT_USAGE, id=response_id, choices=[])]
+        assert [*client.signals.from_stream(iter(chunks), **WHO)] == chunks
+    assert len({each.idempotency_key for each in client.held}) == 2
+    assert client.reasons == []
 
 
 def test_a_stream_that_was_recorded_before_is_reported() -> None:

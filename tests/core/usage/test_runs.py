@@ -188,6 +188,46 @@ def test_the_ai_sdk_gives_the_last_step_where_it_does_not_add_up() -> None:
         read(result)
 
 
+def test_a_response_in_an_envelope_is_no_run_of_models() -> None:
+    last = {"input_tokens": 9000, "cached_input_tokens": 8000, "output_tokens": 90}
+    session = {"input_tokens": 90000, "output_tokens": 900}
+    codex = {"payload": {"info": {"total_token_usage": session, "last_token_usage": last}}}
+    assert readings(codex) == [read(codex)]
+    openrouter = {"data": {"model": "gpt-4o", "tokens_prompt": 9, "tokens_completion": 4}}
+    assert readings(openrouter) == [read(openrouter)]
+    assert read(openrouter).model == "gpt-4o"
+
+
+def test_a_usage_of_one_model_is_named_by_it() -> None:
+    usage = {"completion_tokens": 61, "prompt_tokens": 260, "total_tokens": 321}
+    result = {"openai/gpt-4o-mini": usage}  # DSPy's
+    assert [read(result)] == readings(result)
+    assert read(result).model == "openai/gpt-4o-mini"
+    (explained,) = explanations(result)
+    assert explained.reading == read(result)
+
+
+def test_more_than_one_model_is_explained_as_one_response() -> None:
+    entries = [
+        {"type": "message", "model": "claude-sonnet-4-5", "input_tokens": 100, "output_tokens": 50},
+        {"type": "advisor_message", "model": "claude-opus-4-5", "input_tokens": 900, "output_tokens": 400},
+    ]
+    given = message({"input_tokens": 100, "output_tokens": 50, "iterations": entries})
+    (explained,) = explanations(given)
+    assert explained.reading == read(given)
+    assert explained.reasons[-1] == "2 models worked on it: signals.from_result records a signal for each"
+    entries[1]["input_tokens"] = "many"
+    (explained,) = explanations(given)
+    assert explained.reading == read(given)
+    assert explained.reasons[-1].startswith("signals.from_result records nothing of it: response.usage")
+
+
+def test_a_list_without_a_response_is_explained_as_a_run() -> None:
+    for nothing in ([], [1, None, {"role": "user"}]):
+        (explained,) = explanations(nothing)
+        assert explained.error == "result: has no response of a model in it"
+
+
 def test_others_that_keep_a_list() -> None:
     usage = {"prompt_tokens": 10, "completion_tokens": 2}
     autogen = {"messages": [{"source": "user"}, {"source": "a", "models_usage": usage}], "stop_reason": None}

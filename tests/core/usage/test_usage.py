@@ -9,7 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from clocknext_core import Tokens, ValidationError
-from clocknext_core.usage.reading import read
+from clocknext_core.usage.parts import parts_of
+from clocknext_core.usage.reading import explain, read
+from clocknext_core.usage.runs import explanations
 from tests.core.usage.cases import CASES, CHAT, MESSAGE, Case
 from tests.core.usage.support import as_objects
 
@@ -164,6 +166,30 @@ def test_nothing_else_is_ever_raised(response: object) -> None:
         with suppress(ValidationError):
             tokens = Tokens.from_usage(given_as)
             assert min(tokens.input, tokens.output, tokens.cache or 0) >= 0
+
+
+@given(JSON)
+@example({"data": {"prompt_tokens": 9, "completion_tokens": 4}})
+@example({"a": {"input_tokens": 9}})
+@example({"a": {"usage": {"input_tokens": 9}}})
+def test_what_is_explained_is_what_is_read(response: object) -> None:
+    explained, error, reading = explanations(response), None, None
+    try:
+        reading = read(response)
+    except ValidationError as caught:
+        error = caught.message
+    assert (explain(response).reading, explain(response).error) == (reading, error)
+    # Of a run each request is explained, which `read` refuses.
+    is_run = parts_of_run(response) or isinstance(response, list)
+    assert is_run or [(each.reading, each.error) for each in explained] == [(reading, error)]
+    assert explained
+
+
+def parts_of_run(response: object) -> bool:
+    try:
+        return bool(parts_of(response))
+    except ValidationError:
+        return True
 
 
 COUNTS = st.integers(1, 2**50)
