@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -32,6 +33,11 @@ def environment(**settings: str) -> dict[str, str]:
 
 def connected(url: str, key: str = KEY) -> dict[str, str]:
     return environment(CLOCKNEXT_BASE_URL=url, CLOCKNEXT_API_KEY=key)
+
+
+_PROGRESS = re.compile(
+    r"[0-9,]+ (priced|delivered), ([0-9,]+ pending, )?[0-9,]+ refused|.* Trying again in [0-9.]+ s\."
+)
 
 
 def clocknext(
@@ -105,3 +111,8 @@ def many(count: int) -> bytes:
 
 def entries(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def besides_progress(stderr: str) -> str:
+    """Return what a command said on stderr, but for the lines of its progress: a busy machine has some."""
+    return "".join(line for line in stderr.splitlines(keepends=True) if not _PROGRESS.fullmatch(line.strip()))

@@ -22,6 +22,7 @@ from clocknext_transports.emulator import (
 from tests.cli.support import (
     EXAMPLE,
     TIMEOUT,
+    besides_progress,
     clocknext,
     connected,
     encoded,
@@ -62,7 +63,7 @@ def rows(text: str) -> list[list[str]]:
 def test_it_says_what_sending_then_costs_and_bills_nothing(server: EmulatorServer) -> None:
     before = clocknext("balances", "cus_123", env=connected(server.url)).stdout
     done = clocknext("verify", EXAMPLE, env=connected(server.url))
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, besides_progress(done.stderr)) == (0, "")
     lines = len(EXAMPLE.read_text("utf-8").splitlines())
     assert done.stdout.endswith(f"\n{lines} priced, 0 refused. Nothing was billed.\n")
     assert is_untouched(server.ledger, lines)
@@ -144,7 +145,7 @@ def test_faults_change_no_price(usage: Path) -> None:
     usage.write_bytes(many(60))
     with emulator(Ledger(), faults) as server:
         done = clocknext("verify", usage, "--concurrency", "3", env=connected(server.url))
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (done.returncode, besides_progress(done.stderr)) == (0, "")
         assert "60 priced, 0 refused." in done.stdout
         assert min(faults.counts[kind] for kind in ("lost", "status")) > 0
         assert len(server.ledger.signals) == 0
