@@ -201,7 +201,7 @@ def test_an_interrupt_as_a_call_that_does_not_wait_takes_the_lock_leaves_it_free
     with ClockNext(KEY, base_url="http://127.0.0.1:1", batch=PATIENT, close_timeout=0.0) as client:
         with suppress(TimeIsUpError), struck("hold", "acquire"):
             client.nowait.signals.wallet(customer_id="cus_1", model="m")
-        assert not client._driver._serving.lock.locked()
+        assert not client._driver._serving.lock.locked()  # pyright: ignore[reportPrivateUsage]
 
 
 def test_an_interrupt_as_hooks_begin_leaves_them_to_others() -> None:
