@@ -582,11 +582,11 @@ class Outbox:
         """Compute the wait until the next attempt."""
         retry = self._config.retry
         delay = retry_delay(error, entry.attempts, retry, self._rng)
-        suspect = entry.suspect
-        if suspect is None or not 1 < suspect.count == retry.max_attempts - 1:
+        if (suspect := entry.suspect) is None or not 1 < suspect.count == retry.max_attempts - 1:
             return delay
         # The next failure may be the last. Unless others have shown enough, give them time to.
-        return delay if self._evidence.is_conclusive(suspect, more=1) else max(delay, retry.max_delay)
+        is_shown = self._evidence.is_conclusive(suspect, more=1)
+        return delay if is_shown else max(delay, entry.sent_at + retry.max_delay - self._now)
 
     def _is_poison(self, entry: Entry) -> bool:
         """Return whether chance can't explain that all attempts of a signal fail."""
