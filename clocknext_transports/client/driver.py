@@ -140,14 +140,14 @@ class Driver(ABC, Generic[B]):
         """Return the configuration to open a connection by; `None`: a disabled client opens none."""
         engine = self._serving.engine
         if engine.outbox.is_closing:
-            raise ClockNextError("The client is closed.")
+            raise ClockNextError("The client is closed: make another one.")
         return None if engine.config.disabled else engine.config
 
     def _checking(self) -> Script[CheckReport]:
         """Send one request, and say what its answer shows."""
         engine = self._serving.engine
         if engine.outbox.is_closing:
-            raise ClockNextError("The client is closed.")
+            raise ClockNextError("The client is closed: make another one.")
         answer = None
         if not engine.config.disabled:
             answer = yield Exchange(check_request(engine.config), self._now() + engine.config.timeout)
