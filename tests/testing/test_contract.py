@@ -19,6 +19,7 @@ from clocknext_core import (
     Dropped,
     Emptied,
     FlushReport,
+    HookEvent,
     HookOutput,
     Rejected,
     Request,
@@ -306,9 +307,12 @@ def _swallows_exceptions(patch: pytest.MonkeyPatch) -> None:
 def _runs_no_hook_for(kind: type[HookOutput]) -> Callable[[pytest.MonkeyPatch], None]:
     def mistake(patch: pytest.MonkeyPatch) -> None:
         fire = Hooks.fire
-        patch.setattr(
-            Hooks, "fire", lambda self, event: None if isinstance(event, kind) else fire(self, event)
-        )
+
+        def fire_others(self: Hooks, event: HookEvent, *, in_background: bool = False) -> None:
+            if not isinstance(event, kind):
+                fire(self, event, in_background=in_background)
+
+        patch.setattr(Hooks, "fire", fire_others)
 
     mistake.__name__ = f"runs_no_hook_for_{kind.__name__}"
     return mistake
