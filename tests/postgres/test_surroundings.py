@@ -17,7 +17,7 @@ from clocknext_core import BatchPolicy, RetryPolicy
 from clocknext_transports import ClockNext
 from clocknext_transports.emulator import EmulatorServer, emulator
 from clocknext_transports.postgres import ClaimingSpool, Relay, migrate, outbox
-from tests.postgres.support import SIGNAL, Database, adopted, wait_until
+from tests.postgres.support import OF_A_PROCESS, SIGNAL, Database, adopted, wait_until
 from tests.transports.support import PATIENCE
 
 yaml: Any = pytest.importorskip("yaml", reason="the manifest is read with PyYAML")
@@ -172,7 +172,7 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
         ["systemd-analyze", "verify", "--recursive-errors=no", str(written)],
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=OF_A_PROCESS,
         check=False,
     )
     assert (done.returncode, "Unknown" in done.stderr) == (0, False), done.stderr
