@@ -722,6 +722,12 @@ class ClientContract:
         seen: list[str] = []
         server.faults.script(Fault("status", status=503), path=_SIGNALS)
 
+        def on_retry(event: Retrying) -> None:
+            seen.append(f"retry {event.attempt}")
+
+        def on_flush(count: int) -> None:
+            seen.append(f"flush {count}")
+
         async def scenario(client: Any) -> None:
             for number in range(2):
                 await client.signals.wallet(**_numbered(number))
@@ -731,8 +737,8 @@ class ClientContract:
             run,
             server,
             scenario,
-            on_retry=lambda event: seen.append(f"retry {event.attempt}"),
-            on_flush=lambda count: seen.append(f"flush {count}"),
+            on_retry=on_retry,
+            on_flush=on_flush,
             on_error=lambda *_: seen.append("error"),
             on_drop=lambda *_: seen.append("drop"),
         )

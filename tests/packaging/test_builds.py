@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from email import message_from_bytes
 from email.message import Message
 from pathlib import Path
+from typing import Any
 
 import h11
 import pytest
@@ -131,7 +132,8 @@ def test_the_description_has_no_link_that_leads_nowhere(built: Built) -> None:
     assert linked <= files
     for each in found:
         assert each["Description-Content-Type"] == "text/markdown"
-        description = bytes(each.get_payload(decode=True)).decode()
+        payload: Any = each.get_payload(decode=True)
+        description = bytes(payload).decode()
         assert [address for address in LINK.findall(description) if not address.startswith("https://")] == []
         assert [file for file in linked if f"`{file}`" not in description] == []
         assert [block for block in code if block not in description] == []

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -65,8 +66,8 @@ def test_a_message_of_sqs_is_deleted_when_its_signal_is_billed(
     service: EmulatorServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     queue = Queue({f"m{number}": each.decode() for number, each in enumerate(MESSAGES)})
-    package = ModuleType("boto3")
-    package.client = lambda name: {"sqs": queue}[name]  # type: ignore[attr-defined]
+    package: Any = ModuleType("boto3")
+    package.client = {"sqs": queue}.__getitem__
     monkeypatch.setitem(sys.modules, "boto3", package)
     monkeypatch.setenv("QUEUE_URL", "https://queue.example/1")
     service.faults.script(Fault("lost"), Fault("status", status=503), Fault("reset"), path=PATH)
@@ -132,7 +133,8 @@ class Consumer:
 class Producer:
     """Keeps what is produced, once it is flushed."""
 
-    def __init__(self, topic: Topic) -> None:
+    def __init__(self, topic: Topic, settings: dict[str, Any]) -> None:
+        del settings
         self._topic = topic
         self._held = list[bytes]()
 
@@ -149,8 +151,8 @@ class Producer:
 def topic(monkeypatch: pytest.MonkeyPatch) -> Topic:
     topic = Topic([MESSAGES[::2], MESSAGES[1::2]], [0, 0])
     package: Any = ModuleType("confluent_kafka")
-    package.Consumer = lambda settings: Consumer(topic, settings)
-    package.Producer = lambda settings: Producer(topic)
+    package.Consumer = partial(Consumer, topic)
+    package.Producer = partial(Producer, topic)
     package.KafkaException = RuntimeError
     monkeypatch.setitem(sys.modules, "confluent_kafka", package)
     monkeypatch.setenv("KAFKA_SERVERS", "kafka.example")

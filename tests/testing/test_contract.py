@@ -264,7 +264,7 @@ def _sends_one_by_one(patch: pytest.MonkeyPatch) -> None:
 
 
 def _knows_no_deadline(patch: pytest.MonkeyPatch) -> None:
-    exchange = Driver._exchange
+    exchange = Driver._exchange  # pyright: ignore[reportPrivateUsage]
 
     async def exchange_for_long(self: Driver, request: Request, deadline_at: float) -> Answer:
         return await exchange(self, request, deadline_at + 600)
@@ -295,7 +295,8 @@ def _is_unknown_to_the_exit(patch: pytest.MonkeyPatch) -> None:
 
 
 def _swallows_exceptions(patch: pytest.MonkeyPatch) -> None:
-    leave = LoopClient.__aexit__
+    clients: Any = LoopClient
+    leave = clients.__aexit__
 
     async def leave_quietly(self: Any, *details: Any) -> bool:
         await leave(self, *details)
