@@ -728,6 +728,9 @@ class ClientContract:
         def on_flush(count: int) -> None:
             seen.append(f"flush {count}")
 
+        def on_end(*_: object) -> None:
+            seen.append("ended")
+
         async def scenario(client: Any) -> None:
             for number in range(2):
                 await client.signals.wallet(**_numbered(number))
@@ -739,8 +742,8 @@ class ClientContract:
             scenario,
             on_retry=on_retry,
             on_flush=on_flush,
-            on_error=lambda *_: seen.append("error"),
-            on_drop=lambda *_: seen.append("drop"),
+            on_error=on_end,
+            on_drop=on_end,
         )
         assert seen == ["retry 1", "flush 2"]
 

@@ -56,7 +56,7 @@ def in_threads(exchange: Exchange) -> Together:
 
     def together(requests: Sequence[Request], seconds: float, /) -> Sequence[Answer]:
         with ThreadPoolExecutor(len(requests)) as pool:
-            return [*pool.map(lambda request: exchange(request, seconds), requests)]
+            return [*pool.map(exchange, requests, [seconds] * len(requests))]
 
     return together
 
@@ -255,9 +255,10 @@ def test_the_contract_finds_a_client_that_sends_nothing() -> None:
 
 def _sends_one_by_one(patch: pytest.MonkeyPatch) -> None:
     send = Tasks.send
+    alone: dict[Tasks, asyncio.Lock] = {}
 
     async def send_alone(self: Tasks, transmit: Transmit) -> None:
-        async with self.__dict__.setdefault("alone", asyncio.Lock()):
+        async with alone.setdefault(self, asyncio.Lock()):
             await send(self, transmit)
 
     patch.setattr(Tasks, "send", send_alone)
@@ -291,7 +292,10 @@ def _does_not_deliver_at_the_end(patch: pytest.MonkeyPatch) -> None:
 
 
 def _is_unknown_to_the_exit(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(process_exit, "register", lambda *_: None)
+    def forget(*_: object) -> None:
+        pass
+
+    patch.setattr(process_exit, "register", forget)
 
 
 def _swallows_exceptions(patch: pytest.MonkeyPatch) -> None:
