@@ -336,7 +336,7 @@ def _parse_base_url(value: object, *, allow_insecure_http: bool) -> tuple[Origin
     except ValueError as error:
         raise invalid("base_url", f"is not a URL: {error}") from None
     if parts.scheme not in ("https", "http") or not host:
-        raise invalid("base_url", "must be an absolute https:// URL")
+        raise invalid("base_url", "must be an absolute https:// URL, such as https://app.clocknext.com")
     if port == 0:
         raise invalid("base_url", "must not have port 0")
     if "@" in parts.netloc:

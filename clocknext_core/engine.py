@@ -46,7 +46,7 @@ class Engine:
                 "there is no answer to this call."
             )
         if self.outbox.is_closing:
-            raise ClockNextError("The client is closed.")
+            raise ClockNextError("The client is closed: make another one.")
         return Call(operation, self.config, self._rng, self.outbox.gate)
 
     def encode(self, signal: Signal) -> EncodedSignal:

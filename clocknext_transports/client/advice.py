@@ -20,7 +20,8 @@ _ADVICE = {
     403: "Check the rights of the API key",
     404: "Check the customer's id, and that the key is of the workspace that the customer is in",
     413: "Make the signal smaller: its custom data, for example",
-    422: "Check the customer's plan, the model and the key of the credit, outcome or unit",
+    422: "Check the customer's plan, the model (`clocknext models` lists them) and the key of the credit, "
+    "outcome or unit",
 }
 """What to do about a refusal, by status."""
 

@@ -382,6 +382,17 @@ class ClientBase(Completed, ABC, Generic[S, TransportT, D]):
     def _make_driver(self, engine: Engine, transport: TransportT) -> D:
         """Make what serves the engine's outbox; the hooks are there."""
 
+    if not TYPE_CHECKING:  # it refuses `async with` of a client for threads; this is for those who use none
+
+        def __aenter__(self) -> NoReturn:
+            raise TypeError(
+                f"{type(self).__name__} is used with `with`, not with `async with`: use AsyncClockNext, or "
+                "TrioClockNext under trio."
+            )
+
+        def __aexit__(self, *details: object) -> None:
+            """Exist, so that `async with` gets as far as the message of `__aenter__`."""
+
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         """Refuse to be copied or pickled: a copy that is dropped would close what it shares."""
         raise TypeError(f"{type(self).__name__} can't be copied or pickled: make another client.")

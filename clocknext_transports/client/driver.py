@@ -142,7 +142,7 @@ class Driver(ABC, Generic[B]):
         """Return the configuration to connect by, unless the client is closed; `None`: it is disabled."""
         engine = self._serving.engine
         if engine.outbox.is_closing:
-            raise ClockNextError("The client is closed.")
+            raise ClockNextError("The client is closed: make another one.")
         return None if engine.config.disabled else engine.config
 
     def _checking(self) -> Script[CheckReport]:

@@ -1,12 +1,16 @@
 """The contract of a transport and of a client, for authors of transports and drivers.
 
-Subclass `TransportContract` or `ClientContract` in a test module, and give it the fixture that it names:
-pytest runs every test of it. They need the emulator's server, which needs trio.
+Subclass `TransportContract` or `ClientContract` in a test module, and give it the fixtures that it names:
+pytest runs every test of it. A test whose fixture is missing is skipped, and says which one it wants. They
+need the emulator's server, which needs trio.
 """
 
+import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import pytest
@@ -17,6 +21,7 @@ from clocknext_core import (
     ClockNextError,
     Config,
     Failure,
+    FlushReport,
     NetworkError,
     NotFoundError,
     QueueFullError,
@@ -28,6 +33,7 @@ from clocknext_core import (
 )
 from clocknext_core.operations import Operation, json_body, path_of
 from clocknext_transports.emulator import (
+    DEFAULT_API_KEY,
     EmulatorServer,
     Fault,
     FaultKind,
@@ -36,7 +42,9 @@ from clocknext_transports.emulator import (
     emulator,
     scripted,
 )
+from clocknext_transports.emulator.api.exchange import Received
 from clocknext_transports.emulator.server.server import LoopbackServer
+from clocknext_transports.process import exit as process_exit
 
 QUICK: RetryPolicy = RetryPolicy(max_attempts=5, base_delay=0.001, max_delay=0.004)
 """A policy that does not keep a test waiting."""
@@ -52,6 +60,14 @@ class Exchange(Protocol):
         ...
 
 
+class Together(Protocol):
+    """Send requests over the transport that is tested, all at once, within some seconds."""
+
+    def __call__(self, requests: Sequence[Request], seconds: float, /) -> Sequence[Answer]:
+        """Return their answers, in the order of the requests."""
+        ...
+
+
 class RunClient(Protocol):
     """Run a scenario with a client of the driver that is tested, inside its block."""
 
@@ -60,8 +76,18 @@ class RunClient(Protocol):
         ...
 
 
+class Cancel(Protocol):
+    """Start a coroutine in the world that is tested, and cancel it there."""
+
+    async def __call__(self, scenario: Callable[[], Awaitable[None]], when: Callable[[], bool], /) -> None:
+        """Start it, look again and again whether `when` is true, then cancel it and wait for its end."""
+        ...
+
+
 _ACCEPTED = b'{"statusDetail": {"status": "SUCCESS"}, "result": {}}'
 _SIGNALS = "/api/v1/usage"
+_JSON = {"content-type": "application/json"}
+_SECRET = DEFAULT_API_KEY
 
 
 def _numbered(number: int) -> dict[str, Any]:
@@ -76,7 +102,7 @@ def _numbered(number: int) -> dict[str, Any]:
 
 
 def _config(server: LoopbackServer) -> Config:
-    return Config("cnk_test_emulator", base_url=server.url)
+    return Config(_SECRET, base_url=server.url)
 
 
 def _read(server: LoopbackServer) -> Request:
@@ -88,12 +114,25 @@ def _write(server: LoopbackServer) -> Request:
     return Operation("POST", path_of("customers"), dict[str, object], body).request(_config(server))
 
 
+def _failed(answer: Answer) -> Failure:
+    """Require that an exchange failed, and that the failure does not show the key."""
+    assert isinstance(answer, Failure), answer
+    assert _SECRET not in f"{answer!r} {answer.message}"
+    return answer
+
+
 class TransportContract:
     """What every transport keeps to. Give the subclass a fixture `exchange`: an `Exchange`.
 
     The transport serves all exchanges of one test, so that connections are reused. For an event loop, run
-    each exchange in the same loop: `asyncio.Runner().run(transport.exchange(request, deadline_at=…))`.
+    each exchange in the same loop: `asyncio.Runner().run(transport.exchange(request, deadline_at=…))`. A
+    fixture `together`, a `Together`, has exchanges at once tested, too: it uses the same transport.
     """
+
+    @pytest.fixture
+    def together(self) -> Together:
+        """Skip what needs it."""
+        pytest.skip("give the fixture `together` to test exchanges at once")
 
     @pytest.fixture
     def server(self) -> Generator[EmulatorServer, None, None]:
@@ -142,10 +181,7 @@ class TransportContract:
         """Nothing was processed, which the failure says: so a write may be repeated."""
         with scripted([(200, {}, b"{}")]) as server:
             request = _write(server)
-        answer = exchange(request, PATIENCE)
-        assert isinstance(answer, Failure), answer
-        assert not answer.processed
-        assert "cnk_" not in answer.message
+        assert not _failed(exchange(request, PATIENCE)).processed
 
     @pytest.mark.parametrize("kind", ["lost", "truncated"])
     def test_an_answer_that_breaks_off_is_a_failure(
@@ -153,28 +189,26 @@ class TransportContract:
     ) -> None:
         """It may have been processed, and a request that must not be repeated was sent once."""
         server.faults.script(Fault(kind))
-        answer = exchange(_write(server), PATIENCE)
-        assert isinstance(answer, Failure), answer
-        assert answer.processed
+        assert _failed(exchange(_write(server), PATIENCE)).processed
         assert server.ledger.counters.requests == 1
 
     def test_what_is_not_http_is_a_failure(self, exchange: Exchange) -> None:
         """No exception leaves the transport, whatever the peer sends."""
         with scripted([b"\x00\x01 this is no HTTP at all\r\n\r\n"]) as server:
-            assert isinstance(exchange(_write(server), PATIENCE), Failure)
+            _failed(exchange(_write(server), PATIENCE))
 
     def test_the_deadline_is_kept(self, exchange: Exchange, server: EmulatorServer) -> None:
         """It limits the whole exchange, also one whose answer drips."""
-        for fault in (Fault("latency", seconds=60), Fault("drip", bytes_per_second=1)):
+        for fault in (Fault("latency", seconds=60), Fault("drip", bytes_per_second=20)):
             server.faults.script(fault)
             started_at = time.monotonic()
-            assert isinstance(exchange(_write(server), 0.3), Failure)
+            _failed(exchange(_write(server), 0.3))
             assert time.monotonic() - started_at < PATIENCE
 
     def test_an_answer_without_end_is_a_failure(self, exchange: Exchange, server: EmulatorServer) -> None:
         """An answer is limited, by default to 1 MiB: a hostile server must not fill the memory."""
         server.faults.script(Fault("huge", size=8 * 1024 * 1024))
-        assert isinstance(exchange(_read(server), PATIENCE), Failure)
+        _failed(exchange(_read(server), PATIENCE))
 
     def test_a_connection_that_was_closed_meanwhile_is_not_a_failure(
         self, exchange: Exchange, server: EmulatorServer
@@ -194,12 +228,129 @@ class TransportContract:
         assert isinstance(answer, Response), answer
         assert b"Emulated organisation" in answer.body
 
+    def test_a_write_does_not_go_out_on_a_connection_that_was_closed_meanwhile(
+        self, exchange: Exchange, server: EmulatorServer
+    ) -> None:
+        """It may not be repeated (`Request.replay_safe`): on a used connection it could fail for nothing."""
+        server.faults.script(Fault("stale"))
+        assert isinstance(exchange(_read(server), PATIENCE), Response)
+        answer = exchange(_write(server), PATIENCE)
+        assert isinstance(answer, Response), answer
+        assert server.ledger.counters.requests == 2
+
+    def test_a_deadline_that_is_past_sends_nothing(self, exchange: Exchange, server: EmulatorServer) -> None:
+        """It is a failure at once."""
+        _failed(exchange(_write(server), -1.0))
+        assert server.ledger.counters.requests == 0
+
+    def test_the_target_is_left_as_it_is(self, exchange: Exchange) -> None:
+        """What is escaped stays so: decoded, an id would lead to another resource."""
+        with scripted([(200, {}, b"{}")]) as server:
+            for each in ("a/../b", "a b?c#d", "%2e%2e", "ü"):
+                path = path_of("customers", each)
+                request = Operation("GET", path, dict[str, object]).request(_config(server))
+                exchange(request, PATIENCE)
+                assert server.requests[-1].target == request.target
+
+    def test_a_target_that_could_name_another_host_is_not_sent(
+        self, exchange: Exchange, server: EmulatorServer
+    ) -> None:
+        """One that does not begin with `/` would take the key elsewhere."""
+        for target in ("@evil.example/", ".evil.example/", ":1/"):
+            try:
+                answer = exchange(replace(_read(server), target=target), PATIENCE)
+            except Exception as error:  # noqa: BLE001 - the core makes no such request: either will do
+                answer = Failure(str(error), processed=False)
+            assert not _failed(answer).processed
+        assert server.ledger.counters.requests == 0
+
+    def test_a_body_of_any_length_arrives_whole(self, exchange: Exchange) -> None:
+        """Whether or not it goes out at once; a request without one has none."""
+        with scripted([(200, {}, b"{}")]) as server:
+            for length in (0, 1, 60_000, 500_000):
+                body = json_body({"name": "x" * length})
+                operation = Operation("POST", path_of("customers"), dict[str, object], body)
+                exchange(operation.request(_config(server)), PATIENCE)
+                assert server.requests[-1].body == body
+            exchange(_read(server), PATIENCE)
+            assert server.requests[-1].body == b""
+
+    @pytest.mark.parametrize("framing", ["length", "chunks", "close", "interim"])
+    def test_an_answer_is_whole_however_it_is_framed(self, exchange: Exchange, framing: str) -> None:
+        """By its length, in chunks, by the end of the connection, after an interim answer."""
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+        framed = {
+            "length": head + b"Content-Length: 11\r\n\r\nhello world",
+            "chunks": head + b"Transfer-Encoding: chunked\r\n\r\n"
+            + b"6;x=y\r\nhello \r\n5\r\nworld\r\n0\r\nA: b\r\n\r\n",
+            "close": head + b"Connection: close\r\n\r\nhello world",
+            "interim": b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + head
+            + b"Content-Length: 11\r\n\r\nhello world",
+        }  # fmt: skip
+        with scripted([framed[framing]]) as server:
+            answer = exchange(_read(server), PATIENCE)
+        assert isinstance(answer, Response), answer
+        assert (answer.status, answer.body) == (200, b"hello world")
+
+    @pytest.mark.parametrize(
+        "raw",
+        [
+            b"",
+            b"HTTP/1.1 200 OK\r\nContent-Le",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nhello \r\n",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nhello \r\n0\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+        ],
+    )
+    def test_half_an_answer_is_a_failure(self, exchange: Exchange, raw: bytes) -> None:
+        """Its end is missing, or can't be known; the server had the request, and had it once."""
+        with scripted([raw]) as server:
+            assert _failed(exchange(_write(server), PATIENCE)).processed
+            assert len(server.requests) == 1
+
+    def test_exchanges_at_once_do_not_wait_for_each_other_or_mix_up(self, together: Together) -> None:
+        """All requests are under way before the first is answered, and each gets its own answer."""
+        gate = Hold()
+
+        def answer(received: Received) -> OnHold:
+            return OnHold(gate, (200, _JSON, received.target.encode()))
+
+        def release() -> None:
+            gate.wait_arrived(PATIENCE, count=8)
+            gate.release()
+
+        with scripted([answer]) as server:
+            config = _config(server)
+            requests = [
+                Operation("GET", path_of("customers", f"{number}"), dict[str, object]).request(config)
+                for number in range(8)
+            ]
+            releasing = threading.Thread(target=release)
+            releasing.start()
+            answers = together(requests, PATIENCE)
+            releasing.join()
+            assert server.max_in_service == len(requests)
+        bodies = [each.body if isinstance(each, Response) else each for each in answers]
+        assert bodies == [request.target.encode() for request in requests]
+
+
+def _soon(condition: Callable[[], bool]) -> Callable[[], bool]:
+    """Return a condition that is true when this one is, or when it is certainly too late."""
+    until = time.monotonic() + PATIENCE
+    return lambda: condition() or time.monotonic() >= until
+
 
 class ClientContract:
     """What every client keeps to, over any driver. Give the subclass a fixture `run`: a `RunClient`.
 
-    The client's methods are awaited, as those of `AsyncClockNext`.
+    The client's methods are awaited, as those of `AsyncClockNext`. Where coroutines can be cancelled, give a
+    fixture `cancel`, too: a `Cancel`.
     """
+
+    @pytest.fixture
+    def cancel(self) -> Cancel:
+        """Skip what needs it."""
+        pytest.skip("give the fixture `cancel` to test cancellation")
 
     @pytest.fixture
     def server(self) -> Generator[EmulatorServer, None, None]:
@@ -512,3 +663,242 @@ class ClientContract:
         with scripted([(200, {}, b"{}")]) as server:
             run(server.url, scenario, disabled=True)
             assert server.requests == ()
+
+    @pytest.mark.parametrize("in_thread", [False, True])
+    def test_it_sends_and_retries_unasked(self, run: RunClient, *, in_thread: bool) -> None:
+        """After `max_interval`, and after a back-off: no flush, and no other call, has to begin."""
+        gate = Hold()
+        attempts: list[Received] = []
+
+        def answer(received: Received) -> OnHold | tuple[int, dict[str, str], bytes]:
+            if received.method == "GET":
+                return OnHold(gate, (200, _JSON, b'{"statusDetail": {"status": "SUCCESS"}, "result": []}'))
+            attempts.append(received)
+            if b'"k0"' not in received.body:
+                return (200, _JSON, _ACCEPTED)
+            if len(attempts) == 1:
+                return (503, _JSON, b"{}")
+            gate.release()
+            return (200, _JSON, _ACCEPTED)
+
+        async def scenario(client: Any) -> None:
+            if in_thread:
+                await client.signals.wallet(**_numbered(1))  # so that it serves already
+                await client.flush(timeout=PATIENCE)
+                attempts.clear()
+                record, signal = client.nowait.signals.wallet, _numbered(0)
+                thread = threading.Thread(target=lambda: record(**signal))
+                thread.start()
+                thread.join()
+            else:
+                await client.signals.wallet(**_numbered(0))
+            await client.workspace.models()  # is answered when the signal is
+
+        with scripted([answer]) as server:
+            batch = BatchPolicy(max_interval=0.05)
+            run(server.url, scenario, api_key="cnk_test", retry=QUICK, batch=batch, timeout=3.0)
+        first, second = attempts
+        assert first.body == second.body
+
+    def test_an_attempt_ends_in_time(self, run: RunClient, server: EmulatorServer) -> None:
+        """`timeout` limits each attempt: a signal's is repeated, a write's raises."""
+
+        async def scenario(client: Any) -> None:
+            server.faults.script(Fault("latency", seconds=60), path=_SIGNALS)
+            await client.signals.wallet(**_numbered(0))
+            report = await client.flush(timeout=PATIENCE)
+            assert (report.delivered, report.pending) == (1, 0)
+            server.faults.script(Fault("latency", seconds=60))
+            with pytest.raises(NetworkError):
+                await client.customers.create(name="Wonka", email="ops@wonka.example")
+
+        started_at = time.monotonic()
+        self._run(run, server, scenario, timeout=0.3)
+        assert time.monotonic() - started_at < PATIENCE
+        assert server.ledger.billed("k0") == 1
+
+    def test_each_hook_is_called_as_often_as_it_should(self, run: RunClient, server: EmulatorServer) -> None:
+        """Once for a retry, once when the buffer is empty, and not for what was delivered."""
+        seen: list[str] = []
+        server.faults.script(Fault("status", status=503), path=_SIGNALS)
+
+        def on_retry(event: Retrying) -> None:
+            seen.append(f"retry {event.attempt}")
+
+        def on_flush(count: int) -> None:
+            seen.append(f"flush {count}")
+
+        def on_end(*_: object) -> None:
+            seen.append("ended")
+
+        async def scenario(client: Any) -> None:
+            for number in range(2):
+                await client.signals.wallet(**_numbered(number))
+            await client.flush()
+
+        self._run(
+            run,
+            server,
+            scenario,
+            on_retry=on_retry,
+            on_flush=on_flush,
+            on_error=on_end,
+            on_drop=on_end,
+        )
+        assert seen == ["retry 1", "flush 2"]
+
+    def test_a_full_queue_makes_a_call_wait(self, run: RunClient) -> None:
+        """With `overflow="block"`: until there is room, but no longer than `block_timeout`."""
+        gate = Hold()
+
+        async def scenario(client: Any) -> None:
+            await client.signals.wallet(**_numbered(0))
+            dropped = await client.signals.wallet(**_numbered(1))
+            assert dropped.dropped == "queue_full"
+            releasing = threading.Thread(target=gate.release)
+            releasing.start()
+            result = await client.signals.wallet(**_numbered(2))
+            releasing.join()
+            assert result.dropped is None
+            report = await client.flush(timeout=PATIENCE)
+            assert (report.delivered, report.pending) == (2, 0)
+
+        with scripted([OnHold(gate, (200, _JSON, _ACCEPTED))]) as server:
+            batch = BatchPolicy(max_size=1, max_queue_size=1, overflow="block", block_timeout=0.5)
+            run(server.url, scenario, api_key="cnk_test", retry=QUICK, batch=batch)
+
+    def test_a_close_that_runs_out_of_time_reports_what_is_left(self, run: RunClient) -> None:
+        """What could not be delivered is dropped as `closed`; a second close has nothing to do."""
+        gate = Hold()
+        dropped: list[str] = []
+        reports: list[FlushReport] = []
+
+        def on_drop(signal: Signal, reason: str) -> None:
+            dropped.append(f"{signal.idempotency_key} {reason}")
+
+        async def scenario(client: Any) -> None:
+            await client.signals.wallet(**_numbered(0))
+            reports.append(await client.close(timeout=0.1))
+            reports.append(await client.close())
+
+        with scripted([OnHold(gate, (200, _JSON, _ACCEPTED))]) as server:
+            run(server.url, scenario, api_key="cnk_test", retry=QUICK, on_drop=on_drop)
+            gate.release()
+        first, second = reports
+        assert first.delivered == second.delivered == second.pending == 0
+        assert (dropped, first.pending + len(first.failed)) == (["k0 closed"], 1)
+
+    def test_an_exception_leaves_the_block_and_what_was_recorded_is_delivered(
+        self, run: RunClient, server: EmulatorServer
+    ) -> None:
+        """It is the user's, and comes out as it is."""
+
+        async def scenario(client: Any) -> None:
+            await client.signals.wallet(**_numbered(0))
+            raise ZeroDivisionError("the user's")
+
+        with pytest.raises(BaseException) as caught:  # noqa: PT011 - it may be in a group
+            self._run(run, server, scenario)
+        error: BaseException = caught.value
+        while isinstance(error, BaseExceptionGroup):
+            (error,) = cast("BaseExceptionGroup[BaseException]", error).exceptions
+        assert isinstance(error, ZeroDivisionError)
+        assert server.ledger.billed("k0") == 1
+
+    def test_the_key_is_shown_nowhere(
+        self, run: RunClient, server: EmulatorServer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Neither by the client, nor in an error, nor in the log."""
+        server.faults.script(Fault("reset"), Fault("status", status=503), path=_SIGNALS)
+        shown: list[str] = []
+
+        async def scenario(client: Any) -> None:
+            await client.signals.wallet(**_numbered(0))
+            await client.flush()
+            server.faults.script(Fault("reset"))
+            with pytest.raises(NetworkError) as caught:
+                await client.customers.create(name="Wonka", email="ops@wonka.example")
+            shown.extend([repr(client), str(client), str(caught.value), repr(caught.value)])
+
+        with caplog.at_level(logging.DEBUG):
+            self._run(run, server, scenario)
+        assert server.api_key not in " ".join([*shown, caplog.text])
+
+    def test_the_exit_knows_who_holds_signals(self, run: RunClient, server: EmulatorServer) -> None:
+        """A client that holds any is registered in `process.exit`, and one that was closed is not."""
+        before = process_exit.registered()
+
+        async def scenario(client: Any) -> None:
+            await client.signals.wallet(**_numbered(0))
+            assert process_exit.registered() == before + 1
+
+        self._run(run, server, scenario)
+        assert process_exit.registered() == before
+
+    def test_a_spool_keeps_what_was_not_delivered(
+        self, run: RunClient, server: EmulatorServer, tmp_path: Path
+    ) -> None:
+        """For the next client. A driver without support for it says so where the client is made."""
+        spool = tmp_path / "spool"
+        server.faults.chance(1.0, Fault("status", status=503), path=_SIGNALS)
+
+        async def record(client: Any) -> None:
+            await client.signals.wallet(**_numbered(0))
+            report = await client.close(timeout=0.1)
+            assert (report.delivered, report.pending) == (0, 1)
+
+        async def deliver(client: Any) -> None:
+            report = await client.flush(timeout=PATIENCE)
+            assert (report.delivered, report.pending) == (1, 0)
+
+        try:
+            self._run(run, server, record, spool=str(spool))
+        except ClockNextError as error:
+            assert "spool" in error.message  # noqa: PT017 - either of the two
+            pytest.skip(f"this client has no spool: {error.message}")
+        server.faults.clear()
+        self._run(run, server, deliver, spool=str(spool))
+        assert server.ledger.billed("k0") == 1
+
+    def test_a_cancelled_call_leaves_the_client_as_it_was(self, run: RunClient, cancel: Cancel) -> None:
+        """The awaited call is over, a cancelled flush keeps its signals, and the next call goes on."""
+        gate = Hold()
+
+        async def scenario(client: Any) -> None:
+            async def call() -> None:
+                await client.signals.wallet(**_numbered(0), wait=True)
+
+            async def flush() -> None:
+                await client.flush()
+
+            await cancel(call, _soon(lambda: gate.arrived == 1))
+            assert (gate.arrived, client.pending) == (1, 0)
+            await client.signals.wallet(**_numbered(1))
+            await cancel(flush, _soon(lambda: gate.arrived == 2))
+            assert (gate.arrived, client.pending) == (2, 1)
+            gate.release()
+            report = await client.flush(timeout=PATIENCE)
+            assert (report.delivered, report.pending, len(report.failed)) == (1, 0, 0)
+
+        with scripted([OnHold(gate, (200, _JSON, _ACCEPTED))]) as server:
+            run(server.url, scenario, api_key="cnk_test", retry=QUICK)
+
+    def test_a_cancelled_wait_for_room_records_nothing(self, run: RunClient, cancel: Cancel) -> None:
+        """The caller has gone, and its signal with it."""
+        gate = Hold()
+        looks = iter(range(10))
+
+        async def scenario(client: Any) -> None:
+            await client.signals.wallet(**_numbered(0))
+
+            async def call() -> None:
+                await client.signals.wallet(**_numbered(1))
+
+            await cancel(call, lambda: next(looks) == 3)
+            gate.release()
+            report = await client.flush(timeout=PATIENCE)
+            assert (report.delivered, report.pending, len(report.failed)) == (1, 0, 0)
+
+        with scripted([OnHold(gate, (200, _JSON, _ACCEPTED))]) as server:
+            batch = BatchPolicy(max_size=1, max_queue_size=1, overflow="block")
+            run(server.url, scenario, api_key="cnk_test", retry=QUICK, batch=batch)

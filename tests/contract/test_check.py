@@ -63,5 +63,5 @@ async def test_a_clock_that_is_wrong(world: World) -> None:
 async def test_a_closed_client_says_so(world: World) -> None:
     async with world.open("http://127.0.0.1:1") as client:
         await client.close()
-        with pytest.raises(ClockNextError, match=r"^The client is closed\.$"):
+        with pytest.raises(ClockNextError, match=r"^The client is closed: make another one\.$"):
             await client.check()

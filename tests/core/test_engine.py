@@ -61,7 +61,7 @@ def test_a_closed_client_says_so() -> None:
     closed.outbox.close(now=0.0)
     with pytest.raises(ClockNextError) as caught:
         closed.call(LISTING)
-    assert str(caught.value) == "The client is closed."
+    assert str(caught.value) == "The client is closed: make another one."
 
 
 def test_a_call_that_the_gate_holds_back_for_too_long_says_for_how_long_and_what_it_sent() -> None:

@@ -236,7 +236,10 @@ CONFIG: list[tuple[Callable[[], object], str]] = [
     ),
     (lambda: Config(KEY, unchecked(7)), "base_url: must be a string, not int"),
     (lambda: Config(KEY, "https://[::1"), "base_url: is not a URL: Invalid IPv6 URL"),
-    (lambda: Config(KEY, "ftp://a.example"), "base_url: must be an absolute https:// URL"),
+    (
+        lambda: Config(KEY, "ftp://a.example"),
+        "base_url: must be an absolute https:// URL, such as https://app.clocknext.com",
+    ),
     (lambda: Config(KEY, "https://a.example:0"), "base_url: must not have port 0"),
     (lambda: Config(KEY, "https://me@a.example"), "base_url: must not hold a user name or password"),
     (lambda: Config(KEY, "https://a.example/?a=1"), "base_url: must not have a query or fragment"),

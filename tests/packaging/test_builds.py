@@ -2,12 +2,16 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
 import zipfile
 from dataclasses import dataclass
+from email import message_from_bytes
+from email.message import Message
 from pathlib import Path
+from typing import Any
 
 import h11
 import pytest
@@ -101,6 +105,47 @@ def test_the_tests_of_the_source_distribution_are_all_collected(built: Built, tm
     assert "test_architecture.py" in collected
     for name in ("CONTRIBUTING.md", "SECURITY.md", "README.md", "CHANGELOG.md", ".ci/run"):
         assert (source / name).exists(), name
+
+
+LINK = re.compile(r"\]\((?P<address>[^)\s]+)\)")
+
+
+def metadata_of(built: Built) -> tuple[list[Message], set[str]]:
+    """The metadata of the wheel and of the source distribution, and the names of the latter's files."""
+    with zipfile.ZipFile(built.wheel) as wheel:
+        (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+        of_wheel = wheel.read(name)
+    with tarfile.open(built.sdist) as sdist:
+        names = {name.partition("/")[2]: name for name in sdist.getnames()}
+        file = sdist.extractfile(names["PKG-INFO"])
+        assert file is not None
+        of_sdist = file.read()
+    return [message_from_bytes(of_wheel), message_from_bytes(of_sdist)], {*names}
+
+
+def test_the_description_has_no_link_that_leads_nowhere(built: Built) -> None:
+    found, files = metadata_of(built)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    code: list[str] = re.findall(r"(?ms)^```.*?^```$", readme)
+    linked = {address.partition("#")[0] for address in LINK.findall(readme) if "://" not in address}
+    assert len(linked) > 10
+    assert linked <= files
+    for each in found:
+        assert each["Description-Content-Type"] == "text/markdown"
+        payload: Any = each.get_payload(decode=True)
+        description = bytes(payload).decode()
+        assert [address for address in LINK.findall(description) if not address.startswith("https://")] == []
+        assert [file for file in linked if f"`{file}`" not in description] == []
+        assert [block for block in code if block not in description] == []
+        assert description.startswith(
+            "# clocknext for Python\n\nFiles named here are in the source distribution.\n\n"
+        )
+
+
+def test_the_addresses_of_the_project_are_of_the_service(built: Built) -> None:
+    for each in metadata_of(built)[0]:
+        addresses = [value.partition(", ")[2] for value in each.get_all("Project-URL", [])]
+        assert addresses == ["https://app.clocknext.com"]
 
 
 def test_a_wheel_of_the_source_distribution_is_the_same(built: Built, tmp_path: Path) -> None:

@@ -12,6 +12,9 @@ from clocknext_transports.postgres import ClaimingSpool, outbox
 from clocknext_transports.postgres.embedded import EmbeddedServer
 from tests.transports.support import PATIENCE
 
+OF_A_PROCESS = 6 * PATIENCE
+"""Seconds for a process that starts, imports and ends, on a machine with other things to do."""
+
 
 class Credit(TypedDict):
     customer_id: str

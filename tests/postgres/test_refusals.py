@@ -19,7 +19,7 @@ from clocknext_core import SpoolError, ValidationError
 from clocknext_transports.postgres import ClaimingSpool, migrate, outbox, schema
 from clocknext_transports.postgres.database import connect, described
 from tests.cli.support import environment
-from tests.postgres.support import SIGNAL, Database, adopted, wait_until
+from tests.postgres.support import OF_A_PROCESS, SIGNAL, Database, adopted, wait_until
 from tests.postgres.surfaces import async_outbox, asyncpg, connect_django
 from tests.transports.support import PATIENCE
 
@@ -168,7 +168,7 @@ with psycopg.connect(sys.argv[1]) as connection:
 assert not (drivers - {"psycopg"}) & {*sys.modules}
 """
     subprocess.run(
-        [sys.executable, "-c", program, database.url], env=environment(), check=True, timeout=PATIENCE
+        [sys.executable, "-c", program, database.url], env=environment(), check=True, timeout=OF_A_PROCESS
     )
     assert len(database.keys()) == 1
 

@@ -18,7 +18,7 @@ from clocknext_transports.client.hooks import OnError
 from clocknext_transports.emulator import EmulatorServer, Fault, emulator
 from clocknext_transports.postgres import Relay
 from tests.cli.support import environment
-from tests.postgres.support import SIGNAL, Database, wait_until
+from tests.postgres.support import OF_A_PROCESS, SIGNAL, Database, wait_until
 from tests.transports.support import PATIENCE
 
 RETRY = RetryPolicy(base_delay=0.02, max_delay=0.2)
@@ -224,7 +224,7 @@ def test_a_relay_that_is_killed_at_any_statement_leaves_all_to_the_next(
     done = subprocess.run(
         [sys.executable, "-c", RELAY, database.url, service.url, service.api_key, point],
         env=environment(),
-        timeout=PATIENCE,
+        timeout=OF_A_PROCESS,
         check=False,
     )
     assert done.returncode == -signal.SIGKILL
@@ -265,7 +265,7 @@ def test_a_writer_that_is_killed_at_any_statement_is_billed_if_it_committed(
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(WRITER), database.url, point],
         env=environment(),
-        timeout=PATIENCE,
+        timeout=OF_A_PROCESS,
         check=False,
     )
     assert done.returncode == -signal.SIGKILL

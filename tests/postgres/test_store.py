@@ -385,3 +385,21 @@ def test_nothing_shows_the_password() -> None:
     with pytest.raises(SpoolError) as caught:
         spool.adopt(1)
     assert "secret" not in f"{spool!r} {caught.value} {caught.value.__cause__!r}"
+
+
+def test_an_hour_without_the_service_hardly_changes_the_size_of_the_table(
+    database: Database, relays: Relays
+) -> None:
+    """Leases are renewed and replaced all the while, each time over all that is held; nothing is vacuumed."""
+    size = "SELECT pg_total_relation_size('clocknext_outbox')"
+    database.write(*[f"k{number}" for number in range(300)])
+    ((before,),) = database.execute(size)
+    relay = relays.new()
+    assert len(adopted(relay)) == 300
+    first = leases(database)["k0"]
+    for _ in range(720):
+        relays.now += 5.0
+        relay.tend()
+    ((after,),) = database.execute(size)
+    assert leases(database)["k0"] not in (None, first)
+    assert after <= 3 * before

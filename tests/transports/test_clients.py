@@ -1,5 +1,6 @@
 """What the three clients check, show and choose when they are made."""
 
+import asyncio
 import functools
 import inspect
 import os
@@ -218,3 +219,15 @@ def test_help_explains_every_field_of_a_policy(policy: type[BatchPolicy] | type[
         default = f"{shown:g}" if isinstance(shown, int | float) else str(shown)
         assert "efault" in text, field.name
         assert default in text, field.name
+
+
+def test_the_client_of_threads_in_an_async_with_says_what_to_use() -> None:
+    async def enter() -> None:
+        untyped: Any = ClockNext(KEY)
+        async with untyped:
+            pass
+
+    with pytest.raises(
+        TypeError, match="ClockNext is used with `with`, not with `async with`: use AsyncClockNext"
+    ):
+        asyncio.run(enter())
