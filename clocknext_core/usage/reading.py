@@ -10,12 +10,13 @@ from clocknext_core.tokens import Tokens
 from clocknext_core.usage.counts import Counts, Field, Placement
 from clocknext_core.usage.finding import model_of, nearest_first, provider_of, response_id_of, tier_of
 from clocknext_core.usage.response import count_tokens
+from clocknext_core.values import Value
 
 NOTHING_ELSE: Final[Mapping[str, int]] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Reading(Value):
     """What a response of one request says."""
 
     tokens: Tokens
@@ -35,8 +36,8 @@ class Reading:
     `input_audio_tokens`, `web_search_requests` and so on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Explanation(Value):
     """How a response is read."""
 
     reading: Reading | None
