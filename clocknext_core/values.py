@@ -8,10 +8,11 @@ module is imported: for our classes together that took a ninth of the time of th
 from collections.abc import Callable
 from dataclasses import Field, fields
 from functools import cache
+from operator import attrgetter
 from reprlib import recursive_repr
 from typing import Any, ClassVar, TypeAlias, cast
 
-_Names: TypeAlias = tuple[str, ...]
+_Content: TypeAlias = Callable[[object], tuple[object, ...]]
 
 
 class Value:
@@ -27,16 +28,15 @@ class Value:
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
-        compared, _, _ = _names_of(type(self))
-        return _content(self, compared) == _content(other, compared)
+        compared = _reading(type(self))[0]
+        return compared(self) == compared(other)
 
     def __hash__(self) -> int:
-        _, hashed, _ = _names_of(type(self))
-        return hash(_content(self, hashed))
+        return hash(_reading(type(self))[1](self))
 
     @recursive_repr()
     def __repr__(self) -> str:
-        _, _, shown = _names_of(type(self))
+        shown = _reading(type(self))[2]
         content = ", ".join([f"{name}={getattr(self, name)!r}" for name in shown])
         return f"{type(self).__qualname__}({content})"
 
@@ -49,18 +49,21 @@ class MutableValue(Value):
     __hash__: ClassVar[None] = None  # type: ignore[assignment]  # as of a list
 
 
-def _content(value: object, names: _Names) -> tuple[object, ...]:
-    return tuple([getattr(value, name) for name in names])
+def _content_of(names: list[str]) -> _Content:
+    # An origin is hashed for each exchange, and `attrgetter` is quick; but of one name it makes no tuple.
+    return attrgetter(*names) if len(names) > 1 else lambda value: tuple([getattr(value, n) for n in names])
 
 
-def _read_names(kind: type[Value]) -> tuple[_Names, _Names, _Names]:
-    """Return the names of the fields that are compared, that are hashed and that are shown."""
+def _read(kind: type[Value]) -> tuple[_Content, _Content, list[str]]:
+    """Return what reads the fields that are compared and that are hashed, and the names of those shown."""
     return (
-        tuple(each.name for each in fields(kind) if each.compare),
-        tuple(each.name for each in fields(kind) if (each.compare if each.hash is None else each.hash)),
-        tuple(each.name for each in fields(kind) if each.repr),
+        _content_of([each.name for each in fields(kind) if each.compare]),
+        _content_of(
+            [each.name for each in fields(kind) if (each.compare if each.hash is None else each.hash)]
+        ),
+        [each.name for each in fields(kind) if each.repr],
     )
 
 
 # The cast, since mypy takes no class that defines `__hash__` for hashable itself.
-_names_of = cast("Callable[[type[Value]], tuple[_Names, _Names, _Names]]", cache(_read_names))
+_reading = cast("Callable[[type[Value]], tuple[_Content, _Content, list[str]]]", cache(_read))
