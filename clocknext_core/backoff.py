@@ -13,12 +13,12 @@ RETRY_AFTER_CAP = 24 * 3600.0
 
 _BLANKS = " \t"
 """What may stand around a header's value. Python's own idea of blanks differs between `strip` and `float`."""
-_SECONDS = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _TIME = r"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
+# These patterns are compiled when they are first used: most programs never meet such an answer.
+_SECONDS = r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?"
 _HTTP_DATES = (
     # RFC 9110 section 5.6.7: the format of today, then the two obsolete ones a recipient must accept.
-    # They are compiled when they are first used: most programs never meet one.
     rf"[a-z]{{3}}, (?P<day>\d\d) (?P<month>[a-z]{{3}}) (?P<year>\d{{4}}) {_TIME} GMT",
     rf"[a-z]{{6,9}}, (?P<day>\d\d)-(?P<month>[a-z]{{3}})-(?P<year>\d\d) {_TIME} GMT",
     rf"[a-z]{{3}} (?P<month>[a-z]{{3}}) (?P<day>[ \d]\d) {_TIME} (?P<year>\d{{4}})",
@@ -72,7 +72,7 @@ def retry_after(response: Response) -> float | None:
 
 
 def _number(text: str | None) -> float | None:
-    if text is None or not _SECONDS.fullmatch(text := text.strip(_BLANKS)):
+    if text is None or not re.fullmatch(_SECONDS, text := text.strip(_BLANKS)):
         return None
     return float(text)
 

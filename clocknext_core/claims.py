@@ -44,6 +44,7 @@ from typing import TypeAlias, final
 from clocknext_core.backoff import RandomSource, backoff_delay
 from clocknext_core.config import RetryPolicy
 from clocknext_core.outputs import Wait
+from clocknext_core.values import Value
 
 Lease: TypeAlias = int
 """A random positive number below 2^63, which names one relay for a while."""
@@ -68,16 +69,16 @@ STATEMENTS = RetryPolicy(max_attempts=1, base_delay=0.2, max_delay=5.0)
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Register:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Register(Value):
     """Write the row of a lease, with the beat 0. Report with `handle_done`."""
 
     lease: Lease
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Renew:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Renew(Value):
     """Renew a lease whose beat is still the one given. Report with `handle_renewed`."""
 
     lease: Lease
@@ -87,8 +88,8 @@ class Renew:
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Replace:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Replace(Value):
     """Write the row of a new lease and carry signals over from the old one, in one transaction.
 
     Report with `handle_done`.
@@ -103,8 +104,8 @@ class Replace:
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Claim:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Claim(Value):
     """Claim signals, by ascending id. Report with `handle_claimed`."""
 
     lease: Lease
@@ -114,8 +115,8 @@ class Claim:
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Settle:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Settle(Value):
     """Delete signals that carry the lease. Report with `handle_done`."""
 
     lease: Lease
@@ -124,8 +125,8 @@ class Settle:
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class SetAside:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class SetAside(Value):
     """Move signals that carry the lease into quarantine. Report with `handle_done`."""
 
     lease: Lease
@@ -136,8 +137,8 @@ class SetAside:
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Unclaim:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Unclaim(Value):
     """Take the lease off signals that carry it. Report with `handle_done`."""
 
     lease: Lease
@@ -146,8 +147,8 @@ class Unclaim:
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Release:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Release(Value):
     """Remove the row of the lease: whatever carries it can be claimed. Report with `handle_done`."""
 
     lease: Lease
@@ -156,8 +157,8 @@ class Release:
 Statement: TypeAlias = Register | Renew | Replace | Claim | Settle | SetAside | Unclaim | Release
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Row(Value):
     """A signal that was claimed."""
 
     id: int

@@ -12,6 +12,7 @@ from clocknext_core.checks import check_bool, check_choice, check_instance, chec
 from clocknext_core.concurrency import MOST
 from clocknext_core.errors import invalid
 from clocknext_core.messages import Header, Origin
+from clocknext_core.values import Value
 
 __version__ = "0.1.0"
 
@@ -24,18 +25,18 @@ Mode: TypeAlias = Literal["async", "sync"]
 Overflow: TypeAlias = Literal["drop_newest", "drop_oldest", "block", "raise"]
 Outage: TypeAlias = Literal["hold", "drop"]
 
-_LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
-_HOST_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?", re.IGNORECASE)
-_IPV6 = re.compile(r"[0-9a-f:.]+", re.IGNORECASE)
-_BRACKETED = re.compile(r"\[[^]]*:[^]]*](:[0-9]*)?")
-_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.IGNORECASE)
-_PATH = re.compile(r"(?:[!-$&-\[\]-~]|%[0-9a-f]{2})*", re.IGNORECASE)
-_DOTS = re.compile(r"/(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
+# Compiled when they are first used: most programs have the default URL, or need few of them.
+_LABEL = r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)"
+_IPV6 = r"[0-9A-Fa-f:.]+"
+_BRACKETED = r"\[[^]]*:[^]]*](:[0-9]*)?"
+_NUMBER = r"[0-9]+|0[Xx][0-9A-Fa-f]*"
+_PATH = r"(?:[!-$&-\[\]-~]|%[0-9A-Fa-f]{2})*"
+_DOTS = r"/(?:\.|%2[Ee]){1,2}(?:/|$)"
 """A segment that browsers, and some transports, resolve."""
 
 
-@dataclass(frozen=True, slots=True)
-class BatchPolicy:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class BatchPolicy(Value):
     """When buffered signals are sent, how many at a time, and how many may wait.
 
     There is no batch endpoint: a batch says when to wake up; each signal is a request of its own.
@@ -88,8 +89,8 @@ class BatchPolicy:
         return MOST if self.max_concurrency == "auto" else self.max_concurrency
 
 
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class RetryPolicy(Value):
     """How often and how soon a failed attempt is repeated; `backoff.backoff_delay` has the formula.
 
     Args:
@@ -114,8 +115,8 @@ class RetryPolicy:
         check_seconds("max_delay", self.max_delay)
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, eq=False, repr=False)
+class Config(Value):
     """All settings of a client, checked.
 
     Raises:
@@ -341,13 +342,13 @@ def _parse_base_url(value: object, *, allow_insecure_http: bool) -> tuple[Origin
         raise invalid("base_url", "must not have port 0")
     if "@" in parts.netloc:
         raise invalid("base_url", "must not hold a user name or password")
-    if parts.netloc.startswith("[") and not _BRACKETED.fullmatch(parts.netloc):
+    if parts.netloc.startswith("[") and not re.fullmatch(_BRACKETED, parts.netloc):
         raise invalid("base_url", "must have an IPv6 address in its brackets, and nothing but a port behind")
     if parts.query or parts.fragment or value.endswith(("?", "#")):
         raise invalid("base_url", "must not have a query or fragment")
-    if not _PATH.fullmatch(parts.path):
+    if not re.fullmatch(_PATH, parts.path):
         raise invalid("base_url", "must have its path percent-encoded")
-    if _DOTS.search(parts.path):
+    if re.search(_DOTS, parts.path):
         raise invalid("base_url", "must not have a segment . or .. in its path")
     host = _ascii_host(host)
     if parts.scheme == "http":
@@ -374,15 +375,15 @@ def is_loopback(host: str) -> bool:
 
 def _ascii_host(host: str) -> str:
     if ":" in host:
-        if not _IPV6.fullmatch(host):
+        if not re.fullmatch(_IPV6, host):
             raise invalid("base_url", "has no valid IPv6 address")
         return host
     if not host.isascii():
         host = _encoded_host(host)
-    if not _HOST_NAME.fullmatch(host):
+    labels = host.removesuffix(".").split(".")
+    if not all(re.fullmatch(_LABEL, label) for label in labels):
         raise invalid("base_url", "has no valid host name")
-    last_label = host.removesuffix(".").rpartition(".")[2]
-    if _NUMBER.fullmatch(last_label) and not _is_address(host):
+    if re.fullmatch(_NUMBER, labels[-1]) and not _is_address(host):
         raise invalid("base_url", "has no valid IPv4 address: four numbers of 0 to 255")
     return host
 

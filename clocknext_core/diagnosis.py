@@ -10,6 +10,7 @@ from clocknext_core.errors import AuthError, ClockNextError, NetworkError
 from clocknext_core.messages import Answer, Request, Response
 from clocknext_core.operations import Operation, path_of
 from clocknext_core.text import printable, shortened
+from clocknext_core.values import Value
 
 Subject: TypeAlias = Literal["client", "address", "key", "service", "organisation", "clock"]
 
@@ -18,8 +19,8 @@ MAX_CLOCK_OFFSET = 60.0
 _MAX_NAME = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Problem(Value):
     """One thing that is wrong, and what to do about it."""
 
     subject: Subject
@@ -32,8 +33,8 @@ class Problem:
         return f"{self.subject}: {self.what} {self.remedy}"
 
 
-@dataclass(frozen=True, slots=True)
-class CheckReport:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class CheckReport(Value):
     """What `check` has found. Its text has a line for each fact and each problem, and no API key."""
 
     base_url: str

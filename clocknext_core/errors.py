@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from clocknext_core.values import Value
 
-@dataclass(frozen=True, slots=True)
-class Issue:
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Issue(Value):
     """One complaint of the server about one field of a refused body."""
 
     field: str
@@ -19,8 +21,8 @@ class Issue:
     """What is wrong with it, in the server's words."""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestLine:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class RequestLine(Value):
     """Which request an error belongs to: its method and path, never its headers."""
 
     method: str

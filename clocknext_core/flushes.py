@@ -17,7 +17,7 @@ from clocknext_core.outputs import FailedSignal, FlushReport, Ticket
 from clocknext_core.states import Entry
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Tally:
     """Ended signals that no report has covered yet."""
 
@@ -35,7 +35,7 @@ class Tally:
             self.adopted += is_adopted
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Flush:
     """One waiting flush."""
 

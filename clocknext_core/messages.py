@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from clocknext_core.values import Value
+
 Header: TypeAlias = tuple[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Origin(Value):
     """Where requests go: the scheme, host and port that a transport connects to."""
 
     scheme: Literal["https", "http"]
@@ -38,8 +40,8 @@ class Origin:
         return f"{self.scheme}://{self.authority}"
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Request(Value):
     """One HTTP request, complete but for framing: a transport adds `Host` and `Content-Length`.
 
     The headers carry the API key, so they are left out of the repr.
@@ -62,8 +64,8 @@ class Request:
         return f"{self.origin}{self.target}"
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Response(Value):
     """One complete HTTP response."""
 
     status: int
@@ -82,8 +84,8 @@ class Response:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Failure(Value):
     """No complete answer came: refused, reset, DNS, TLS, time-out, or bytes that are not HTTP."""
 
     message: str

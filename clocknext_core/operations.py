@@ -15,6 +15,7 @@ from clocknext_core.envelope import Payload
 from clocknext_core.errors import ClockNextError, invalid
 from clocknext_core.messages import Request
 from clocknext_core.signals import EncodedSignal
+from clocknext_core.values import Value
 from clocknext_core.wire import camel_case, encode_json
 
 T = TypeVar("T")
@@ -25,8 +26,7 @@ QueryValue: TypeAlias = str | int | bool | None
 
 USAGE_PATH = "/api/v1/usage"
 
-_PART = r"(?:[A-Za-z0-9._~!$&'()*+,;=:/-]|%[0-9A-Fa-f]{2})*"
-_PATH = re.compile(rf"/(?!/){_PART}(?:\?(?:{_PART}|\?)*)?")
+_PATH = re.compile(r"/(?!/)(?:[A-Za-z0-9._~!$&'()*+,;=:/?-]|%[0-9A-Fa-f]{2})*")
 _DOTS = re.compile(r"(?:^|/)\.\.?(?:[/?]|$)")
 """A segment that some transports would resolve, so that another path is requested."""
 
@@ -37,8 +37,8 @@ ever."""
 MAX_EMPTY_PAGES = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Operation(Generic[T_co]):
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Operation(Value, Generic[T_co]):
     """One API call.
 
     Args:

@@ -14,6 +14,7 @@ from clocknext_core.messages import Request
 from clocknext_core.models import TrackResult
 from clocknext_core.signals import EncodedSignal, Signal
 from clocknext_core.states import DropReason
+from clocknext_core.values import MutableValue, Value
 
 T = TypeVar("T")
 
@@ -22,8 +23,8 @@ Ticket: TypeAlias = int
 
 
 @final
-@dataclass(slots=True)
-class Transmit:
+@dataclass(slots=True, eq=False, repr=False)
+class Transmit(MutableValue):
     """Start this exchange, and report its answer or failure under the same ticket."""
 
     ticket: Ticket
@@ -33,8 +34,8 @@ class Transmit:
 
 
 @final
-@dataclass(slots=True)
-class Settled(Generic[T]):
+@dataclass(slots=True, eq=False, repr=False)
+class Settled(MutableValue, Generic[T]):
     """Wake the caller that waits for this ticket, with this outcome."""
 
     ticket: Ticket
@@ -47,8 +48,8 @@ class Settled(Generic[T]):
         return self.outcome
 
 
-@dataclass(slots=True)
-class Receipt:
+@dataclass(slots=True, eq=False, repr=False)
+class Receipt(MutableValue):
     """The result of recording a signal."""
 
     result: TrackResult
@@ -56,7 +57,7 @@ class Receipt:
     """Where the call has to wait, for room in the queue or for the spool: wait for this to settle."""
 
 
-class HookOutput:
+class HookOutput(MutableValue):
     """An output that asks for the user's hooks to be run: one of `HookEvent`."""
 
     __slots__ = ()
@@ -75,7 +76,7 @@ class _OfSignal:
         return self.encoded.signal
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class _Failed(_OfSignal, HookOutput):
     """What an event about a failed signal shows of it."""
 
@@ -84,7 +85,7 @@ class _Failed(_OfSignal, HookOutput):
 
 
 @final
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Delivered(_OfSignal, HookOutput):
     """The server acknowledged a signal."""
 
@@ -134,7 +135,7 @@ class Misdirected(_Failed):
 
 
 @final
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Retrying(HookOutput):
     """An attempt failed and will be repeated. Run `on_retry`."""
 
@@ -152,7 +153,7 @@ class Retrying(HookOutput):
 
 
 @final
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Dropped(_OfSignal, HookOutput):
     """A signal was dropped for want of room, at the close or for its age. Run `on_drop`."""
 
@@ -161,7 +162,7 @@ class Dropped(_OfSignal, HookOutput):
 
 
 @final
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Emptied(HookOutput):
     """The last held signal has ended. Run `on_flush`."""
 
@@ -170,7 +171,7 @@ class Emptied(HookOutput):
 
 
 @final
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class FallingBehind(HookOutput):
     """More is recorded than `max_concurrency` lets through, while the service is well. Log it.
 
@@ -207,8 +208,8 @@ class WaitReason(StrEnum):
 
 
 @final
-@dataclass(slots=True)
-class Wait:
+@dataclass(slots=True, eq=False, repr=False)
+class Wait(MutableValue):
     """There is nothing to do: sleep until `until` (`None`: for ever), or until the next input."""
 
     until: float | None
@@ -217,8 +218,8 @@ class Wait:
 
 
 @final
-@dataclass(slots=True)
-class Closed:
+@dataclass(slots=True, eq=False, repr=False)
+class Closed(MutableValue):
     """Nothing more will come. Stop."""
 
 
@@ -238,8 +239,8 @@ HookEvent: TypeAlias = (
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class FailedSignal(_OfSignal):
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class FailedSignal(Value, _OfSignal):
     """A signal that was not delivered, and why."""
 
     encoded: EncodedSignal
@@ -247,8 +248,8 @@ class FailedSignal(_OfSignal):
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class FlushReport:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class FlushReport(Value):
     """How the signals ended that were recorded before a flush and that no earlier report covered."""
 
     delivered: int
@@ -268,8 +269,8 @@ class FlushReport:
 
 
 @final
-@dataclass(slots=True)
-class Store:
+@dataclass(slots=True, eq=False, repr=False)
+class Store(MutableValue):
     """Put a signal into the spool; when it is durable, report with `handle_stored` under the same ticket."""
 
     ticket: Ticket
@@ -277,16 +278,16 @@ class Store:
 
 
 @final
-@dataclass(slots=True)
-class Erase:
+@dataclass(slots=True, eq=False, repr=False)
+class Erase(MutableValue):
     """Take a signal that has ended out of the spool. Need not be durable; there is nothing to report."""
 
     idempotency_key: str
 
 
 @final
-@dataclass(slots=True)
-class Quarantine:
+@dataclass(slots=True, eq=False, repr=False)
+class Quarantine(MutableValue):
     """Set a stored signal aside for a person to look at: it is not sent any more."""
 
     idempotency_key: str
@@ -294,16 +295,16 @@ class Quarantine:
 
 
 @final
-@dataclass(slots=True)
-class GiveBack:
+@dataclass(slots=True, eq=False, repr=False)
+class GiveBack(MutableValue):
     """Leave a signal in a shared spool to other processes; it is not this one's any more."""
 
     idempotency_key: str
 
 
 @final
-@dataclass(slots=True)
-class Adopt:
+@dataclass(slots=True, eq=False, repr=False)
+class Adopt(MutableValue):
     """Take over signals that dead processes left in the spool.
 
     Report with `handle_adopted`, or with `handle_adoption_failed` where that failed.

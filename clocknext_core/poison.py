@@ -25,7 +25,7 @@ CHANCE = 1e-6
 """Failures less likely than this are not put down to chance."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Suspect:
     """A signal that has failed, and what had happened by then."""
 

@@ -9,7 +9,7 @@ from clocknext_core.outputs import Ticket
 from clocknext_core.signals import EncodedSignal
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Blocked:
     """A call that waits for room."""
 

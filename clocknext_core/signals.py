@@ -27,6 +27,7 @@ from clocknext_core.errors import ValidationError, invalid
 from clocknext_core.limits import check_limits
 from clocknext_core.signatures import spell_out
 from clocknext_core.tokens import WIRE_NAMES, Tokens, TokensLike, put_counts
+from clocknext_core.values import Value
 from clocknext_core.wire import encode_json
 
 Body: TypeAlias = dict[str, object]
@@ -193,8 +194,8 @@ def make_body(
 # The classes
 
 
-@dataclass(frozen=True, slots=True, init=False)
-class Signal(ABC):
+@dataclass(frozen=True, slots=True, init=False, eq=False, repr=False)
+class Signal(Value, ABC):
     """What all three types of signal have in common.
 
     Raises:
@@ -272,7 +273,7 @@ class Signal(ABC):
         )
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@dataclass(frozen=True, slots=True, init=False, eq=False, repr=False)
 class WalletSignal(Signal):
     """Debits the customer's USD wallet at the model's cost, without margin."""
 
@@ -290,7 +291,7 @@ class WalletSignal(Signal):
         self._fill(customer_id, model, tokens, fields)
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@dataclass(frozen=True, slots=True, init=False, eq=False, repr=False)
 class CreditSignal(Signal):
     """Metered against a credit, charged at the model's real cost plus your margin.
 
@@ -314,7 +315,7 @@ class CreditSignal(Signal):
         self._fill(customer_id, model, tokens, fields)
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@dataclass(frozen=True, slots=True, init=False, eq=False, repr=False)
 class OutcomeSignal(Signal):
     """Advances one step of a workflow; `key` or `agent_key` (exactly one) is the step's.
 
@@ -480,8 +481,7 @@ def type_and_key(body: bytes) -> tuple[SignalType, str | None]:
         ValidationError: It is not the body of a signal.
     """
     signal_type, fields = _parse(body)
-    key = fields.get("idempotencyKey")
-    return signal_type, key if isinstance(key, str) else None
+    return signal_type, key if isinstance(key := fields.get("idempotencyKey"), str) else None
 
 
 def _parse(body: bytes) -> tuple[SignalType, Body]:

@@ -48,6 +48,7 @@ from clocknext_core.outputs import (
 from clocknext_core.signals import EncodedSignal
 from clocknext_core.states import DropReason, Entry, Trigger
 from clocknext_core.stats import Stats
+from clocknext_core.values import Value
 from clocknext_core.verdicts import Verdict
 
 SpooledOutput: TypeAlias = OutboxOutput | SpoolDuty
@@ -56,8 +57,8 @@ KEY_REFUSED = (401, 403)
 """Statuses for which a stored signal stays: the API key is refused, which may be changed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Adopted:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Adopted(Value):
     """A signal that another process left in the spool."""
 
     signal: EncodedSignal
@@ -65,7 +66,7 @@ class Adopted:
     """Seconds since it was recorded."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class _Storing:
     """A signal on its way into the spool, and the call that waits for it."""
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 
 from clocknext_core.gate import GateState
 from clocknext_core.states import DropReason
+from clocknext_core.values import Value
 
 
-@dataclass(frozen=True, slots=True)
-class Stats:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Stats(Value):
     """How many signals were buffered, how they ended, and how the service does.
 
     recorded = held + delivered + rejected + dropped + parked, at every step.

@@ -7,10 +7,11 @@ from typing import Any, TypeAlias
 from clocknext_core.checks import MAX_INT, check_int, check_mapping, shown
 from clocknext_core.errors import invalid
 from clocknext_core.usage.response import count_tokens
+from clocknext_core.values import Value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tokens:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Tokens(Value):
     """Token counts of one model call.
 
     Raises:

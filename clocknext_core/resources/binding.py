@@ -106,10 +106,15 @@ class _Descriptor:
     """What the descriptors share: a builder, and bound functions that take its name and signature."""
 
     def __init__(self, build: Callable[..., Any], *, default: object = UNSET) -> None:
-        spell_out(build, default)
-        self.build = build
+        self._build = build
+        self._default = default
         self._published: dict[str, Mapping[str, object]] = {}
         self.__doc__ = build.__doc__
+
+    @cached_property
+    def build(self) -> Callable[..., Any]:
+        """The builder. Its fields are spelled out when it is first used, not at the import of all of them."""
+        return spell_out(self._build, self._default)
 
     def publish(
         self, instance: Resource[Any], bound: Callable[..., Any], returns: object

@@ -5,7 +5,7 @@ ends. So a step is held back until the next one, or the end, shows what it was.
 """
 
 from types import TracebackType
-from typing import Generic, Self, Unpack, get_type_hints, overload
+from typing import Generic, Self, Unpack, overload
 
 from clocknext_core.checks import MAX_ID_LENGTH, check_bool, check_id, check_int, check_keywords, check_text
 from clocknext_core.errors import ClockNextError, invalid
@@ -132,7 +132,7 @@ class RunSteps:
         return None if last is None else last[is_completed]
 
 
-_STEP_FIELDS = frozenset(get_type_hints(StepFields))
+_STEP_FIELDS = frozenset(StepFields.__annotations__)
 _COMPLETING = "/complete"
 """Ends the idempotency key of the step that completes a run.
 

@@ -33,12 +33,10 @@ from clocknext_core.checks import (
 )
 from clocknext_core.errors import invalid
 
-_AGENT_KEY = re.compile(r"[a-z0-9._-]+")
-
 
 def check_agent_key(name: str, value: object) -> None:
     """Require a key that signals can name: lower case, of the characters `a-z0-9._-`."""
-    if not _AGENT_KEY.fullmatch(check_text(name, value)):
+    if not re.fullmatch(r"[a-z0-9._-]+", check_text(name, value)):
         raise invalid(name, f"must be lower case, of the characters a-z0-9._-, not {value!r}")
 
 

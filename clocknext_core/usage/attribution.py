@@ -9,6 +9,7 @@ from clocknext_core.checks import check_choice, check_id
 from clocknext_core.errors import invalid
 from clocknext_core.signals import FIELDS_OF, SignalType, encode_body, make_body
 from clocknext_core.usage.reading import Reading
+from clocknext_core.values import MutableValue, Value
 
 Reason: TypeAlias = Literal[
     "no_usage", "partial", "cache_hit", "unattributed", "scope_ended", "unknown_shape", "seen_already"
@@ -26,8 +27,8 @@ Reason: TypeAlias = Literal[
 REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unbilled:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Unbilled(Value):
     """A call to a model that was not billed, for `on_unbilled`."""
 
     reason: Reason
@@ -39,8 +40,8 @@ class Unbilled:
     """What an error said, in plain English; names of fields, never contents."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attribution:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Attribution(Value):
     """Who is billed, and how: what a signal has besides model and tokens.
 
     Raises:
@@ -86,8 +87,8 @@ def belonging(signal_type: SignalType, fields: Mapping[str, object]) -> dict[str
     return given
 
 
-@dataclass(slots=True)
-class Scope:
+@dataclass(slots=True, eq=False, repr=False)
+class Scope(MutableValue):
     """A stretch of a program whose calls to models are billed to one customer.
 
     It holds no lock: its two changes, an ordinal taken and the end, are single steps of the interpreter.
@@ -125,8 +126,8 @@ class Scope:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Origin(Value):
     """Who is billed for one call, as it was when the call started.
 
     Captured once: a scope that ends while the call runs, or a context that changes, alters nothing.

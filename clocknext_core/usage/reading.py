@@ -18,12 +18,13 @@ from clocknext_core.usage.finding import (
     used_by_tools,
 )
 from clocknext_core.usage.response import count_tokens
+from clocknext_core.values import Value
 
 NOTHING_ELSE: Final[Mapping[str, int]] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class Reading(Value):
     """What a response of one request says."""
 
     tokens: Tokens
@@ -45,8 +46,8 @@ class Reading:
     """When the response says that it was made, in seconds since 1970; `None` where it gives no number."""
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Explanation(Value):
     """How a response is read."""
 
     reading: Reading | None

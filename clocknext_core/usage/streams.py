@@ -15,6 +15,7 @@ from clocknext_core.usage.finding import provider_of_id
 from clocknext_core.usage.lookup import fields_of, first, get, is_holder, is_list, items_of, may_have, text_of
 from clocknext_core.usage.reading import Reading, read_so_far
 from clocknext_core.usage.roles import role_of
+from clocknext_core.values import Value
 
 Ending: TypeAlias = Literal["completed", "break", "closed", "cancelled", "collected", "failed"]
 """How a stream ended: read to its end; `break`, `close()`, cancelled; garbage-collected; by an error."""
@@ -32,8 +33,8 @@ class Partial(NamedTuple):
     """How many chunks were passed on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Drain:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Drain(Value):
     """Read a stream that was broken off to its end, within bounds, for its usage; past them it is `partial`.
 
     Args:

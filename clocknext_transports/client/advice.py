@@ -5,9 +5,9 @@ import re
 from clocknext_core import AllowanceError, ClockNextError, NetworkError
 from clocknext_core.signals import BODY_FIELDS
 
-_REASON = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
+_REASON = r"[A-Z][A-Z0-9_]{0,63}"
 """What an `errorReason` of the API looks like; anything else may be some other text."""
-_RESOURCE = re.compile(r".*?/api/v1/[a-z-]*")
+_RESOURCE = r".*?/api/v1/[a-z-]*"
 """The part of a path before ids, which may name a customer."""
 _MOST_FIELDS = 5
 
@@ -28,7 +28,7 @@ _ADVICE = {
 
 def path_shown(error: ClockNextError) -> str | None:
     """Return the path of the request up to its resource; `None` where there was none, or it is another's."""
-    found = None if error.request is None else _RESOURCE.match(error.request.path)
+    found = None if error.request is None else re.match(_RESOURCE, error.request.path)
     return None if found is None else found[0]
 
 
@@ -37,7 +37,7 @@ def facts(error: ClockNextError) -> str:
     parts = [type(error).__name__]
     if error.status is not None:
         parts.append(f"status {error.status}")
-    if error.reason is not None and _REASON.fullmatch(error.reason):
+    if error.reason is not None and re.fullmatch(_REASON, error.reason):
         parts.append(error.reason)
     if isinstance(error, NetworkError):
         parts.append(error.message.rstrip("."))

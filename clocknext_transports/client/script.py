@@ -22,7 +22,7 @@ class Event(Protocol):
         ...
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Exchange:
     """Send a request and resume with its answer, before the deadline."""
 
@@ -30,14 +30,14 @@ class Exchange:
     deadline_at: float
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Sleep:
     """Wait until a time on the driver's clock; if that is past, give way to others once."""
 
     until: float
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Await:
     """Wait until an event is set, but at most until a time on the driver's clock (`None`: no limit)."""
 
@@ -45,7 +45,7 @@ class Await:
     until: float | None = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Halt:
     """End every attempt, timer, thread and connection. Held signals stay held."""
 

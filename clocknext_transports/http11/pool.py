@@ -30,10 +30,10 @@ MAX_AGE = 300.0
 follows a host name that has moved."""
 
 
-_TIMEOUT = re.compile(r"(?:^|[,\s])timeout\s*=\s*([0-9]{1,9})(?![0-9])", re.IGNORECASE)
+_TIMEOUT = re.compile(r"(?:^|[,\s])timeout\s*=\s*([0-9]{1,9})(?![0-9])")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Age:
     """How old a connection is, in seconds on its transport's clock."""
 
@@ -53,7 +53,7 @@ class Age:
 def _announced(headers: Sequence[Header]) -> float:
     """Return for how many seconds the server surely keeps the connection; infinity if it does not say."""
     for name, value in headers:
-        if name.lower() == "keep-alive" and (found := _TIMEOUT.search(value)):
+        if name.lower() == "keep-alive" and (found := _TIMEOUT.search(value.lower())):
             seconds = float(found[1])
             return max(seconds - MARGIN, seconds / 2)
     return math.inf

@@ -97,12 +97,15 @@ class Claim:
     """Least times as many in the same time."""
     theirs_is: str = ""
     """What those are together, where they are several, or have no good name."""
+    floor: str = ""
+    """Whose figure is first taken off ours: what any of its kind takes. The claim is then about the rest."""
 
     @property
     def text(self) -> str:
         """What is compared with what."""
         theirs = self.theirs_is or ", ".join(self.theirs)
-        return f"{self.ours} / {theirs}" if theirs else self.ours
+        ours = f"({self.ours} - {self.floor})" if self.floor else self.ours
+        return f"{ours} / {theirs}" if theirs else ours
 
     @property
     def target(self) -> str:
@@ -113,7 +116,7 @@ class Claim:
 
     def can_be_told(self, figures: Figures) -> bool:
         """Whether everyone it is about has taken part."""
-        return all(figures.get(name) for name in (self.ours, *self.theirs))
+        return all(figures.get(name) for name in (self.ours, *self.theirs, self.floor or self.ours))
 
     def ratios(self, figures: Figures, *, by_cpu: bool = False) -> list[float]:
         """Return the ratio of each round, of wall clock or of CPU time."""
@@ -122,6 +125,8 @@ class Claim:
             return [figure.cpu if by_cpu else figure.value for figure in figures[name]]
 
         ours = seconds(self.ours)
+        if self.floor:
+            ours = [us - least for us, least in zip(ours, seconds(self.floor), strict=True)]
         if not self.theirs:
             return ours
         best = map(min, zip(*map(seconds, self.theirs), strict=True))

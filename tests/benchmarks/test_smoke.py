@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from statistics import median
+from subprocess import CalledProcessError
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -16,7 +17,7 @@ import pytest
 
 from clocknext_transports import ClockNext
 from clocknext_transports.emulator import scripted
-from tests.benchmarks import baselines, ours, peers
+from tests.benchmarks import baselines, ours, peers, starting
 from tests.benchmarks.children import Requests
 from tests.benchmarks.headlines import draw_headlines
 from tests.benchmarks.loopback import refuse_other_hosts
@@ -80,6 +81,14 @@ def test_a_ratio_is_of_one_round() -> None:
     assert Claim("ours", ("theirs",), most=1.5).ratios(FIGURES, by_cpu=True) == [0.5, 0.5, 0.5]
     assert Claim("ours", ("theirs", "others"), most=1.5).ratios(FIGURES) == [2.0, 3.0, 0.5]
     assert Claim("ours", most=2.0).ratios(FIGURES) == [2.0, 30.0, 2.0]
+
+
+def test_a_floor_is_taken_off_ours_in_each_round() -> None:
+    claim = Claim("ours", ("others",), most=0.5, floor="theirs")
+    assert claim.ratios(FIGURES) == [0.2, 1.0, -0.4]
+    assert claim.text == "(ours - theirs) / others"
+    assert Claim("ours", most=1.0, floor="theirs").ratios(FIGURES) == [1.0, 10.0, -2.0]
+    assert not Claim("ours", ("others",), floor="absent").can_be_told(FIGURES)
 
 
 @pytest.mark.parametrize(
@@ -306,6 +315,14 @@ def test_one_benchmark_runs() -> None:
     assert median(Claim("ours", ("bare",), most=1.3).ratios(figures)) > 0
     with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.1", server.port)):
         pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes share no socket there")
+def test_the_floor_of_a_cold_start_is_answered() -> None:
+    with fallback_server() as server:
+        assert python(starting.BY_HAND, server.url) == ""  # else it raises
+    with pytest.raises(CalledProcessError):
+        python(starting.BY_HAND, server.url)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="processes share no socket there")

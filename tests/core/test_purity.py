@@ -33,6 +33,7 @@ PURE = {
         "math",
         "operator",
         "re",
+        "reprlib",
         "string",
         "types",
         "typing",

@@ -1,9 +1,11 @@
 """Values: what crosses a border of the core can't be changed by whoever gets it, nor gain attributes."""
 
+import ast
 import copy
 import pickle
-from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
-from typing import get_args, get_origin
+from dataclasses import FrozenInstanceError, asdict, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, cast, get_args, get_origin
 
 import pytest
 
@@ -25,7 +27,10 @@ from clocknext_core import (
     ValidationError,
     Wait,
 )
+from clocknext_core.diagnosis import CheckReport, Problem
+from clocknext_core.outputs import GivenUp, Rejected, WaitReason
 from clocknext_core.resources.payloads import nothing
+from clocknext_core.signals import EncodedSignal, WalletSignal
 from clocknext_core.spooled import SpooledOutput
 from tests.core.support import KEY
 
@@ -36,6 +41,12 @@ PUBLIC = {
 }
 OUTPUTS = {"Receipt", *((get_origin(kind) or kind).__name__ for kind in get_args(SpooledOutput))}
 """What the outbox makes one of for each step of each signal: freezing them would cost more than it guards."""
+ENCODED, ERROR = EncodedSignal("k", "credit", b"{}"), ClockNextError("no")
+ROOT = Path(__file__).parents[2]
+ROOMS = ("client", "http11", "process", "sync")
+"""What a client for threads loads of the transports."""
+UNSHARED = {"EncodedSignal", "Connect", "Send", "Receive"}
+"""Made or read for each signal, in files whose length is counted."""
 
 
 def test_all_but_the_outputs_of_the_machines_are_frozen() -> None:
@@ -165,3 +176,68 @@ def test_a_header_is_found_whatever_its_case_and_the_first_counts() -> None:
     assert response.header("retry-after") == "1"
     assert response.header("date") == ""
     assert response.header("content-type") is None
+
+
+def test_values_of_two_classes_are_never_equal() -> None:
+    assert Problem("key", "a", "b") != CheckReport("key", "a", "b")
+    assert Emptied(1) != 1
+    assert Rejected(ENCODED, ERROR) == Rejected(ENCODED, ERROR) != GivenUp(ENCODED, ERROR)
+
+
+def test_equal_values_are_one_member_of_a_set_unless_they_may_change() -> None:
+    assert (
+        len({Origin("https", "a.example", 443), Origin("https", "a.example", 443), FlushReport(1, failed=())})
+        == 2
+    )
+    unhashed = CreditSignal(customer_id="c", model="m", key="k", custom={"a": 1})
+    assert len({unhashed, CreditSignal(customer_id="c", model="m", key="k", custom={"a": 1})}) == 1
+    for value in (Wait(1.0), Closed(), Rejected(ENCODED, ERROR)):
+        with pytest.raises(TypeError, match="unhashable type"):
+            hash(value)
+
+
+def test_a_field_that_is_not_compared_makes_no_difference() -> None:
+    assert Wait(1.0, WaitReason.GATE) == Wait(1.0, WaitReason.INTERVAL)
+
+
+def test_a_value_shows_its_fields_by_name() -> None:
+    assert repr(Wait(1.0, WaitReason.GATE)) == "Wait(until=1.0, reason=<WaitReason.GATE: 'gate'>)"
+    assert repr(Closed()) == "Closed()"
+    assert repr(Rejected(ENCODED, ERROR)) == f"Rejected(encoded={ENCODED!r}, error={ERROR!r})"
+    signal = WalletSignal(customer_id="c", model="m")
+    assert repr(signal).startswith("WalletSignal(customer_id='c', model='m', tokens=None, member=None, ")
+
+
+def test_a_value_within_itself_is_shown_once() -> None:
+    outer = Settled[object](1, None)
+    outer.outcome = [outer]
+    assert repr(outer) == "Settled(ticket=1, outcome=[...])"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [Tokens(input=1), CreditSignal(customer_id="c", model="m", key="k"), FlushReport(1, ()), Config(KEY)],
+)
+def test_a_value_can_be_copied_pickled_and_taken_apart(value: Any) -> None:
+    for again in (copy.copy(value), copy.deepcopy(value), pickle.loads(pickle.dumps(value)), replace(value)):
+        assert again is not value
+        assert again == value
+        assert hash(again) == hash(value)
+    assert asdict(value).keys() == {each.name for each in fields(value)}
+    match value:
+        case Tokens(input=count) | FlushReport(count):
+            assert count == 1
+        case _:
+            assert isinstance(value, CreditSignal | Config)
+
+
+@pytest.mark.parametrize("room", ["clocknext_core", *(f"clocknext_transports/{each}" for each in ROOMS)])
+def test_no_dataclass_of_the_client_has_methods_compiled_that_are_written_once(room: str) -> None:
+    compiled: set[str] = set()
+    for file in (ROOT / room).rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            for decorator in node.decorator_list if isinstance(node, ast.ClassDef) else []:
+                text = ast.unparse(decorator)
+                if text.startswith("dataclass") and "eq=False, repr=False" not in text:
+                    compiled.add(cast("ast.ClassDef", node).name)
+    assert compiled <= UNSHARED
