@@ -8,10 +8,11 @@ used. The gate has the last word: while it is paused, probing or ramping, fewer 
 latency, which would empty the queue, and `REST` is added; without one, `STEP` is added. So it comes to rest
 with a short queue, and clients that see the same queue come to rest at the same limit. Additive increase with
 multiplicative decrease (TCP Reno) was tried: its limits wander much further. Latency is the mean logarithm of
-a window of answers. Its error is estimated from the spread, so that a service whose latency varies is judged
-by longer windows, and does not seem to queue by chance. The base is the quickest window, as in Vegas. Where
-it was not seen for `MEMORY` seconds, a window is sent with a quarter of the limit, as BBR does, so that a
-client that began while others kept the server busy learns it.
+a window of answers, without the time that answers wait in this process for their turn (`gate`). The quickest
+answers alone would hide a queue in which only some requests wait. Its error is estimated from the spread, so
+that a service whose latency varies is judged by longer windows, and does not seem to queue by chance. The
+base is the quickest window, as in Vegas. Where it was not seen for `MEMORY` seconds, a window is sent with a
+quarter of the limit, as BBR does, so that a client that began while others kept the server busy learns it.
 
 Latency alone takes the limit no lower than `START`, as many as clients without "auto" send: a client that
 knows how quick the idle service is would otherwise give way to one that only knows the busy service.
@@ -85,6 +86,8 @@ class Concurrency:
         """Answers to attempts that began before say nothing of the limit as it is now."""
         self._count = 0
         self._sum = self._squares = 0.0
+        self._is_used = False
+        """Whether the limit was reached since the window was last judged."""
         self._judged_count = WINDOW
         """Number of answers at which the window is judged next."""
         self._judged_at = math.inf
@@ -106,7 +109,8 @@ class Concurrency:
         Args:
             sent_at: When the attempt began, in seconds.
             now: When the answer came.
-            is_used: Whether as many attempts were in flight as the limit allows.
+            is_used: Whether as many attempts were in flight as the limit allows. One such answer in a window
+                is enough: an event loop handles several answers before it starts attempts in their place.
         """
         self._failed_share -= self._failed_share / LATEST
         if self._unheeded:
@@ -117,7 +121,9 @@ class Concurrency:
             self._count += 1
             self._sum += latency
             self._squares += latency * latency
+            self._is_used |= is_used
             if self._count >= self._judged_count:
+                is_used, self._is_used = self._is_used, False
                 self._judge(now, is_used=is_used)
         self._phase = (self._phase + _GOLDEN) % 1.0
         self.width = int(self.limit + self._phase)

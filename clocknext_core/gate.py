@@ -51,6 +51,12 @@ class Gate:
         """How many answers showed the service working."""
         self.failed_probes: int = 0
         """Probes that failed, in all outages."""
+        self.came_at: float = float("inf")
+        """When the first answer since the outbox was last polled was handled.
+
+        An event loop handles all answers that have come before it polls again. Those behind the first have
+        waited for the others in this process: that time is not the service's.
+        """
         self._closed_at = float("-inf")
         self._failures = 0
 
@@ -91,7 +97,8 @@ class Gate:
             others: How many other attempts are in flight.
         """
         if self._concurrency is not None:
-            self._feed(self._concurrency, verdict, sent_at=sent_at, now=now, others=others)
+            came_at = min(now, self.came_at)
+            self._feed(self._concurrency, verdict, sent_at=sent_at, now=came_at, others=others)
         is_news = sent_at >= self._closed_at
         if verdict is Verdict.WORKS:
             self.worked += 1

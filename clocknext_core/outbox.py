@@ -233,6 +233,7 @@ class Outbox:
     def handle_answer(self, ticket: Ticket, answer: Answer, *, now: float) -> None:
         """Take the answer to an attempt, or its failure. A late or unknown ticket is a no-op."""
         self._advance(now)
+        self.gate.came_at = min(self.gate.came_at, self._now)
         entry = self._take_from_flight(ticket)
         if entry is None:
             return
@@ -299,6 +300,7 @@ class Outbox:
     def poll(self, *, now: float) -> OutboxOutput:
         """Return the next output, after firing the timers that are due."""
         self._advance(now)
+        self.gate.came_at = math.inf
         if not self._events:
             self._fire_timers()
         if not self._events and not self._is_closed and (entry := self._next_to_send()) is not None:
@@ -658,11 +660,10 @@ class Outbox:
 
     def _shut(self) -> None:
         self._is_closed = True
-        in_flight, self._in_flight = self._in_flight, {}
-        backing_off, self._backing_off = self._backing_off, []
-        left = [*in_flight.values(), *(entry for _, entry in backing_off), *self._fresh, *self._fresh_adopted]
-        self._fresh.clear()
-        self._fresh_adopted.clear()
+        left = [*self._in_flight.values(), *(entry for _, entry in self._backing_off)]
+        left += [*self._fresh, *self._fresh_adopted]
+        for place in (self._in_flight, self._backing_off, self._fresh, self._fresh_adopted):
+            place.clear()
         for entry in sorted(left):
             if self._left_at_close is Trigger.DISCARD:
                 self._discard(entry, "closed")
@@ -701,7 +702,6 @@ class Outbox:
                 first = min(first, (opens_at, WaitReason.GATE))
             if self._may_repeat():
                 due_at = self._backing_off[0][0]
-                is_held_back = due_at < opens_at
-                repeat = (opens_at, WaitReason.GATE) if is_held_back else (due_at, WaitReason.BACK_OFF)
+                repeat = (opens_at, WaitReason.GATE) if due_at < opens_at else (due_at, WaitReason.BACK_OFF)
                 first = min(first, repeat)
         return None if first is _NEVER else first

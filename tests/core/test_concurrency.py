@@ -18,6 +18,7 @@ from clocknext_core.concurrency import (
     SETTLING,
     SOON,
     START,
+    STEP,
     UNHEEDED,
     WINDOW,
     Concurrency,
@@ -69,6 +70,17 @@ def test_it_does_not_grow_while_it_is_not_used() -> None:
     bench = Bench()
     bench.answer(0.1, 500, is_used=False)
     assert bench.subject.limit == START
+
+
+def test_it_grows_when_one_attempt_of_a_window_has_met_the_limit() -> None:
+    bench = Bench()
+    bench.answer(0.1, UNHEEDED)
+    bench.now += 1.0
+    bench.answer(0.1)
+    bench.answer(0.1, WINDOW - 1, is_used=False)  # a loop handles them before it polls again
+    assert bench.subject.limit == START + STEP
+    bench.answer(0.1, 5 * WINDOW, is_used=False)
+    assert bench.subject.limit == START + STEP
 
 
 def test_the_first_answers_are_not_heeded() -> None:
@@ -223,6 +235,19 @@ def test_a_429_lowers_the_width_and_other_errors_do_not() -> None:
     assert subject.width == START
     observe(subject, Verdict.BUSY, now=1.0)
     assert subject.width == START - 1
+
+
+def test_what_an_answer_waits_in_the_process_for_others_is_not_the_service_s_latency() -> None:
+    bench = OutboxBench(BatchPolicy(max_size=1, max_concurrency="auto", max_queue_size=10_000))
+    bench.record(*map(str, range(2000)))
+    now, limits = 0.0, [0]
+    for _ in range(50):
+        sent = [each for each in bench.drain(now) if isinstance(each, Transmit)]
+        limits.append(bench.outbox.gate.width)
+        for number, transmit in enumerate(sent):
+            bench.outbox.handle_answer(transmit.ticket, success(), now=now + 0.05 + 0.001 * number)
+        now += 0.05 + 0.001 * len(sent)
+    assert limits[-1] == MOST
 
 
 @pytest.mark.parametrize("wrong", ["Auto", "", "5", 0, 2.0, True, None])

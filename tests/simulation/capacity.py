@@ -112,9 +112,9 @@ class Field:
         """Have something done at a time."""
         heappush(self._events, (time, next(self._numbers), action))
 
-    def add(self, concurrency: "int | str", **policy: object) -> "Client":
-        """Add a client."""
-        client = Client(self, concurrency, Random(self._rng.random()), **policy)
+    def add(self, concurrency: "int | str", *, work: float = 0.0, **policy: object) -> "Client":
+        """Add a client; `work`: seconds that its event loop takes for each of three steps of an attempt."""
+        client = Client(self, concurrency, Random(self._rng.random()), work, **policy)
         self.clients.append(client)
         return client
 
@@ -175,10 +175,19 @@ class Field:
 
 
 class Client:
-    """One client: an outbox that is driven on the common clock."""
+    """One client: an outbox that is driven on the common clock, as an event loop does it.
 
-    def __init__(self, world: Field, concurrency: "int | str", rng: Random, **policy: object) -> None:
+    A turn of the loop handles the answers that have come, one after the other, then polls until there is
+    nothing more to send, then sends what it got. What comes meanwhile waits for the next turn.
+    """
+
+    def __init__(
+        self, world: Field, concurrency: "int | str", rng: Random, work: float, **policy: object
+    ) -> None:
         self._world = world
+        self._work = work
+        self._busy_until = 0.0
+        self._came: list[tuple[int, Response]] = []
         self._keys = count()
         batch = BatchPolicy(max_concurrency=concurrency, **policy)  # type: ignore[arg-type]
         self._config = Config("cnk_capacity", batch=batch)
@@ -209,16 +218,29 @@ class Client:
     def _serve(self) -> None:
         outbox, world = self.outbox, self._world
         assert isinstance(outbox, Outbox)
-        while True:
-            output = outbox.poll(now=world.now)
+        if world.now < self._busy_until:
+            return  # the next turn is to come
+        now = world.now
+        came, self._came = self._came, []
+        for ticket, response in came:
+            now += self._work
+            outbox.handle_answer(ticket, response, now=now)
+        tickets: list[int] = []
+        while not isinstance(output := outbox.poll(now=now), Wait):
             if isinstance(output, Transmit):
-                self._transmit(output.ticket)
-            elif isinstance(output, Wait):
-                self._sleep(output.until)
-                return
+                now += self._work
+                tickets.append(output.ticket)
+                self.seen.widths.append((now, outbox.stats(now=now).in_flight))
             else:
                 self.seen.dropped += isinstance(output, Dropped)
                 self.events[type(output).__name__] += 1
+        for ticket in tickets:
+            now += self._work
+            self._transmit(ticket, now)
+        self._busy_until = now
+        if now > world.now:
+            world.at(now, self._serve)
+        self._sleep(output.until)
 
     def _sleep(self, until: float | None) -> None:
         if until is None or (self._wakes_at is not None and world_before(self._wakes_at, until, self._world)):
@@ -226,20 +248,17 @@ class Client:
         self._wakes_at = until
         self._world.at(max(until, self._world.now), self._serve)
 
-    def _transmit(self, ticket: int) -> None:
-        sent_at = self._world.now
-        self.seen.widths.append((sent_at, self.outbox.stats(now=sent_at).in_flight))
-
+    def _transmit(self, ticket: int, sent_at: float) -> None:
         def answer(response: Response) -> None:
             now = self._world.now
             self.seen.statuses.append((now, response.status))
             if response.status == 200:
                 self.seen.delivered.append(now)
                 self.seen.latencies.append((now, now - sent_at))
-            self.outbox.handle_answer(ticket, response, now=now)
+            self._came.append((ticket, response))
             self._serve()
 
-        self._world.send(answer)
+        self._world.at(sent_at, lambda: self._world.send(answer))
 
 
 def world_before(wakes_at: float, until: float, world: Field) -> bool:

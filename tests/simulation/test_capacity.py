@@ -10,10 +10,12 @@ from tests.simulation.capacity import Client, Field, Service
 HELD = 4000
 
 
-def drained(concurrency: int | str, service: Service, held: int = HELD) -> tuple[float, Client]:
+def drained(
+    concurrency: int | str, service: Service, held: int = HELD, work: float = 0.0
+) -> tuple[float, Client]:
     """Return how long it takes to deliver what is held, and the client."""
     field = Field(service)
-    client = field.add(concurrency)
+    client = field.add(concurrency, work=work)
     client.record(held)
     field.run(600.0, lambda: len(client.seen.delivered) == held)
     assert len(client.seen.delivered) == held
@@ -25,6 +27,14 @@ def test_a_server_far_off_is_used_almost_as_much_as_by_the_most_at_once() -> Non
     took, client = drained("auto", service, 10_000)
     assert took <= 1.25 * drained(64, service, 10_000)[0]
     assert next(at for at, width in client.seen.widths if width >= 32) <= 2.0
+
+
+def test_a_driver_that_is_late_itself_does_not_take_the_server_for_busy() -> None:
+    work = 0.00015  # a turn with 64 answers takes 29 ms
+    took, client = drained("auto", Service(away=0.05), 10_000, work=work)
+    assert next(at for at, width in client.seen.widths if width >= 32) <= 1.5
+    assert next(at for at, width in client.seen.widths if width >= 60) <= 2.3
+    assert took <= 1.18 * drained(64, Service(away=0.05), 10_000, work=work)[0]
 
 
 def test_a_server_whose_latency_varies_is_not_taken_for_one_that_queues() -> None:
