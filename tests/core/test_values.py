@@ -30,7 +30,7 @@ from clocknext_core import (
 from clocknext_core.diagnosis import CheckReport, Problem
 from clocknext_core.outputs import GivenUp, Rejected, WaitReason
 from clocknext_core.resources.payloads import nothing
-from clocknext_core.signals import EncodedSignal, WalletSignal
+from clocknext_core.signals import WalletSignal
 from clocknext_core.spooled import SpooledOutput
 from tests.core.support import KEY
 

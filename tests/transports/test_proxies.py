@@ -4,10 +4,10 @@ import asyncio
 import importlib
 import inspect
 import os
+import select
 import socket
 import ssl
-import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +74,20 @@ def reachable(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> str:
     return f"http://billing.test:{peer.port}"
 
 
-def pump(source: socket.socket, sink: socket.socket) -> None:
-    """Pass bytes on until there are no more."""
-    try:
-        while data := source.recv(65536):
-            sink.sendall(data)
-        sink.shutdown(socket.SHUT_WR)
-    except OSError:
-        pass
+def lead(near: socket.socket, far: socket.socket) -> None:
+    """Pass bytes on, both ways, until a side has no more. In one thread: two may not use one TLS socket."""
+    others = {near: far, far: near}
+    with suppress(OSError):
+        while True:
+            has_read_ahead = isinstance(near, ssl.SSLSocket) and near.pending()
+            ready = [near] if has_read_ahead else select.select([near, far], [], [], PATIENCE)[0]
+            for source in ready:
+                data = source.recv(65536)
+                if not data:
+                    return
+                others[source].sendall(data)
+            if not ready:
+                return
 
 
 def tunnel_to(port: int) -> Peer:
@@ -91,10 +97,7 @@ def tunnel_to(port: int) -> Peer:
         assert wire.read().line.startswith("CONNECT ")
         with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as onward:
             wire.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            back = threading.Thread(target=pump, args=(onward, wire.sock))
-            back.start()
-            pump(wire.sock, onward)
-            back.join(PATIENCE)
+            lead(wire.sock, onward)
 
     return Peer(script)
 
@@ -253,10 +256,7 @@ def proxying(ports: dict[str, int], tls: ssl.SSLContext | None) -> Peer:
         host = line.split(" ")[1].partition(":")[0]
         with socket.create_connection(("127.0.0.1", ports[host]), timeout=PATIENCE) as onward:
             wire.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            back = threading.Thread(target=pump, args=(onward, wire.sock))
-            back.start()
-            pump(wire.sock, onward)
-            back.join(PATIENCE)
+            lead(wire.sock, onward)
 
     return Peer(script, tls=tls)
 
