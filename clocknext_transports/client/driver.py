@@ -107,9 +107,8 @@ class Driver(ABC, Generic[B]):
                 _thread.start_new_thread(call, ())
         except BaseException as error:
             self._is_asked = False
-            if not isinstance(
-                error, RuntimeError
-            ):  # else the interpreter exits, and delivers, or has too many
+            # No thread can be started as the interpreter exits, which delivers, or where there are too many.
+            if not isinstance(error, RuntimeError):
                 raise
 
     # Calls
