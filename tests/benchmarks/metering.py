@@ -44,7 +44,7 @@ def measure(setting: Setting) -> Result:
         Claim("a metered call", ("60 µs",), most=1.0),
         Claim("the same, metered", ("a stream of 200 chunks",), most=1.05),
     ]
-    return Result("Metering what a model answers (metering)", "µs", figures, claims)
+    return Result("Metering what a model answers", "µs", figures, claims)
 
 
 def _answer(number: int, **more: object) -> dict[str, object]:
