@@ -67,7 +67,7 @@ SLOW = (
     "transports/test_imports.py",
     "transports/test_tls.py",
     "transports/test_wire.py",
-    "testing/test_contract.py",
+    "testing/test_mistakes.py",
     "testing/test_plugin.py",
     "twisted/test_contract.py",
     "twisted/test_driver.py",
