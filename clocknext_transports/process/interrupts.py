@@ -50,7 +50,9 @@ def _interrupt_in(error: BaseException | None) -> BaseException | None:
     if threading.current_thread() is not threading.main_thread():
         return None  # handlers run in the main thread
     handlers = {_code(signal.getsignal(number)) for number in signal.valid_signals()} - {None}
-    while error is not None:
+    seen: set[int] = set()  # causes may go round in a circle
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         trace = error.__traceback__
         if isinstance(error, KeyboardInterrupt):
             return error

@@ -228,7 +228,7 @@ class NativeTransport:
         except RuntimeError as error:  # the interpreter is shutting down and starts no thread
             raise OSError(str(error)) from error
         except OSError as error:
-            raise _cause_of(error) from error
+            raise _cause_of(error) from error.__cause__  # not from itself: causes would go round
         connection = Connection(max_answer_bytes=self._max_answer_bytes, max_idle_time=self._max_idle_time)
         if origin.scheme == "http":
             bare = tcp.socket

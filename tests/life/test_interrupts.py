@@ -1,6 +1,7 @@
 """What a signal's handler raises reaches the caller that it interrupts, and does the client no harm."""
 
 import asyncio
+import math
 import signal
 import socket
 import sys
@@ -25,11 +26,13 @@ from clocknext_core import (
     RetryPolicy,
     WalletSignal,
 )
+from clocknext_core.messages import Origin
 from clocknext_core.signals import encode
 from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext
 from clocknext_transports.emulator import emulator
 from clocknext_transports.http11 import Connection
 from clocknext_transports.process.interrupts import is_interrupt, take
+from clocknext_transports.trio import NativeTransport as TrioTransport
 from tests.life.interrupts import WORLDS, TimeIsUpError, TimeIsUpOSError, interrupt
 from tests.life.support import PATIENT, wait_until
 from tests.transports.support import KEY
@@ -178,6 +181,26 @@ def test_a_handler_is_known_whatever_it_is(handler: Callable[[int, FrameType | N
         signal.signal(signal.SIGUSR1, before)
     assert not is_interrupt(caught.value)
     assert not is_interrupt(OSError())
+
+
+def test_causes_that_go_round_hold_nobody() -> None:
+    itself, one, other = OSError("itself"), OSError("one"), OSError("other")
+    itself.__cause__, one.__cause__, other.__cause__ = itself, other, one
+    assert not is_interrupt(itself)
+    assert not is_interrupt(one)
+
+
+def test_what_a_look_up_says_under_trio_is_not_its_own_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    def not_found(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    async def connect() -> None:
+        await TrioTransport().connect(Origin("http", "nowhere.invalid", 80), deadline_at=math.inf)
+
+    monkeypatch.setattr(socket, "getaddrinfo", not_found)
+    with pytest.raises(OSError, match="not known") as caught:
+        trio.run(connect)
+    assert caught.value.__cause__ is None
 
 
 @contextmanager
