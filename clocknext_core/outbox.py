@@ -8,11 +8,13 @@ A recorded signal is *held* until it ends, and it ends once. While held it is in
     in flight   one attempt is under way, known by its ticket
     backing off its last attempt failed; a heap by the time the next one may start
 
-`states.TRANSITIONS` has all moves there are: every change of state goes through it.
+`states.TRANSITIONS` says which moves there are, and the code can make no other: every change of state goes
+through it, and the diagram in the documentation is drawn from it.
 
 Five rules decide when an attempt starts:
 
-*Slots.* At most `max_concurrency` are in flight. A back-off holds no slot, so that it never delays others.
+*Slots.* At most `max_concurrency` are in flight. Only an attempt holds a slot, a back-off does not, so a slow
+or failing signal never holds up the others.
 
 *The batch.* Fresh signals stay until `max_size` of them are there, the first has waited `max_interval`, the
 queue is full (`room`), or a flush or close wants them out. Then they go, one request each, until none is
@@ -30,7 +32,8 @@ is not the API's is one. An ambiguous failure (a 500) counts only if another sig
 signal's last attempt. A signal that meets nothing but failures while others are delivered is given up when
 chance can't explain that (`poison`).
 
-Flushes are in `flushes`, the limits of the queue in `room`, and what a spool beneath it adds in `spooled`.
+Flushes are in `flushes`, the limits of the queue in `room`. `spooled.SpooledOutbox` puts a spool beneath this
+machine, through the few methods that say so; without a spool nothing here knows of one.
 
 Time comes in as `now` and is clamped: a clock that goes backwards stands still. Inputs may come in any number
 before a poll; `poll` returns what they led to, one by one, until `Wait`. A ticket not in flight is ignored.
@@ -39,7 +42,7 @@ before a poll; `poll` returns what they led to, one by one, until `Wait`. A tick
 import math
 from collections import deque
 from heapq import heappop, heappush
-from typing import TypeAlias, get_args
+from typing import TypeAlias
 
 from clocknext_core.backlog import Backlog
 from clocknext_core.backoff import RandomSource, retry_delay
@@ -135,7 +138,13 @@ class Outbox:
         self._recorded: int = 0
         self._delivered = 0
         self._rejected = 0
-        self._dropped: dict[DropReason, int] = dict.fromkeys(get_args(DropReason), 0)
+        self._dropped: dict[DropReason, int] = {
+            "queue_full": 0,
+            "send_failed": 0,
+            "closed": 0,
+            "expired": 0,
+            "disabled": 0,
+        }
         self._parked = 0
         self._retries = 0
         self._misdirected = 0
@@ -223,10 +232,14 @@ class Outbox:
             self._room.block(blocked)
             return Receipt(queued(encoded), blocked.ticket)
         if overflow == "drop_oldest" and self._can_make_room_for(size):
-            while not self._room.fits(size):
-                self._drop_oldest()
+            oldest: list[Entry] = []
+            freed = 0
+            while not self._room.fits(size, without=len(oldest), without_bytes=freed):
+                oldest.append(self._take_fresh(oldest_first=True))
+                freed += oldest[-1].size
             ticket = self._admit(encoded)
-            self._start_sending()
+            for entry in oldest:
+                self._discard(entry, "queue_full")
             return Receipt(queued(encoded), ticket)
         return self._refuse(encoded, "queue_full")
 
@@ -406,7 +419,8 @@ class Outbox:
             self._flushes.hold(entry)
         if not (entry.is_adopted or self._is_sending) and self._interval is None:
             self._interval = (self._now + self._batch.max_interval, WaitReason.INTERVAL)
-        # Between these lines nothing is called: there Python runs signal handlers, which may raise.
+        # Between these lines nothing is called. Python runs signal handlers where something is, and what one
+        # raises must not leave a signal that is counted and not held.
         self._recorded = entry.sequence
         self._held_bytes += size
         self._fresh_bytes += size
@@ -418,25 +432,6 @@ class Outbox:
         is_due = self._is_closing or len(self._fresh) >= self._batch.max_size or self._needs_room()
         if is_due and self._fresh and not self._is_sending:
             self._start_sending()
-
-    def _drop_oldest(self) -> None:
-        """Drop the fresh signal recorded first. From `del` to `append` nothing is called, as in `_hold`."""
-        fresh, room = self._fresh_adopted or self._fresh, self._room
-        entry = fresh[0]
-        size, event = entry.size, Dropped(entry.encoded, "queue_full")
-        del fresh[0]
-        if not self._fresh:
-            self._is_sending = False
-        self._fresh_bytes -= size
-        self._held_bytes -= size
-        self._held_adopted -= entry.is_adopted
-        room.count -= 1
-        room.size -= size
-        self._dropped["queue_full"] += 1
-        self._events.append(event)
-        self._leave(entry, Trigger.DISCARD, "queue_full")
-        self._flushes.end(entry, dropped(entry.encoded, "queue_full"))
-        self._settle_finished()
 
     def _refuse(self, encoded: EncodedSignal, reason: DropReason) -> Receipt:
         """Drop a signal that was never held."""
@@ -456,9 +451,10 @@ class Outbox:
         self._is_sending = bool(self._fresh)
         self._interval = None
 
-    def _take_fresh(self) -> Entry:
+    def _take_fresh(self, *, oldest_first: bool = False) -> Entry:
         # Those adopted are the older ones, and have waited for long enough; but a process's own go first.
-        entry = (self._fresh if self._is_sending else self._fresh_adopted).popleft()
+        is_adopted = bool(self._fresh_adopted) and (oldest_first or not self._is_sending)
+        entry = (self._fresh_adopted if is_adopted else self._fresh).popleft()
         self._fresh_bytes -= entry.size
         return entry
 
@@ -584,11 +580,11 @@ class Outbox:
         """Compute the wait until the next attempt."""
         retry = self._config.retry
         delay = retry_delay(error, entry.attempts, retry, self._rng)
-        if (suspect := entry.suspect) is None or not 1 < suspect.count == retry.max_attempts - 1:
-            return delay
-        # The next failure may be the last. Unless others have shown enough, give them time to.
-        is_shown = self._evidence.is_conclusive(suspect, more=1)
-        return delay if is_shown else max(delay, entry.sent_at + retry.max_delay - self._now)
+        suspect = entry.suspect
+        if suspect is not None and 1 < suspect.count == retry.max_attempts - 1:
+            # The next failure may be the last: give other signals time to show whether the service works.
+            return max(delay, retry.max_delay)
+        return delay
 
     def _is_poison(self, entry: Entry) -> bool:
         """Return whether chance can't explain that all attempts of a signal fail."""

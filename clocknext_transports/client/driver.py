@@ -34,7 +34,6 @@ from clocknext_transports.client.hooks import Hooks
 from clocknext_transports.client.script import Await, Event, Exchange, Halt, Script, Sleep
 from clocknext_transports.client.serving import Background, Serving, Waiter
 from clocknext_transports.process import exit as process_exit
-from clocknext_transports.process.interrupts import NOT_BLOCKING
 from clocknext_transports.process.log import logger
 
 if TYPE_CHECKING:
@@ -105,11 +104,11 @@ class Driver(ABC, Generic[B]):
             if not self._is_asked:
                 self._is_asked = True
                 _thread.start_new_thread(call, ())
-        except BaseException as error:
+        except RuntimeError:  # the interpreter is shutting down, and delivers as it exits, or has too many
             self._is_asked = False
-            # No thread can be started as the interpreter exits, which delivers, or where there are too many.
-            if not isinstance(error, RuntimeError):
-                raise
+        except BaseException:
+            self._is_asked = False
+            raise
 
     # Calls
 
@@ -138,7 +137,7 @@ class Driver(ABC, Generic[B]):
                     assert_never(output)
 
     def _connecting(self) -> Config | None:
-        """Return the configuration to connect by, unless the client is closed; `None`: it is disabled."""
+        """Return the configuration to connect by; `None`: a disabled client opens no connection."""
         engine = self._serving.engine
         if engine.outbox.is_closing:
             raise ClockNextError("The client is closed: make another one.")
@@ -175,21 +174,19 @@ class Driver(ABC, Generic[B]):
         event loop. So nothing is started here, and no hook runs.
         """
         serving = self._serving
-        has_lock, result, is_attended = False, None, False
+        if not serving.lock.acquire(blocking=False):
+            serving.inbox.append(encoded)
+            self._have_attended()
+            return queued(encoded)
         try:
-            (has_lock,) = map(serving.lock.acquire, NOT_BLOCKING)
-            if has_lock:
-                serving.take_in()
-                result = serving.outbox.record(encoded, now=self._now(), may_wait=False).result
-                is_attended = serving.nudge_running()
-            else:
-                serving.inbox.append(encoded)
+            serving.take_in()
+            receipt = serving.outbox.record(encoded, now=self._now(), may_wait=False)
+            is_attended = serving.nudge_running()
         finally:
-            if has_lock:
-                serving.lock.release()
+            serving.lock.release()
         if not is_attended:
             self._have_attended()
-        return queued(encoded) if result is None else result
+        return receipt.result
 
     def _have_attended(self) -> None:
         """Have `_attend` called soon, where no lock is held. Any thread may ask, with any lock held."""
