@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import psycopg
 import pytest
@@ -11,7 +12,7 @@ from clocknext_core import SpoolError
 from clocknext_core.claims import LEASE_SECONDS, OVERLAP, Claim, Row
 from clocknext_transports.postgres import ClaimingSpool, outbox
 from clocknext_transports.spool import SharedSpool, Stored
-from tests.postgres.support import SIGNAL, Database, adopted, wait_until
+from tests.postgres.support import OF_A_PROCESS, SIGNAL, Database, adopted, wait_until
 
 
 class Relays:
@@ -25,8 +26,8 @@ class Relays:
     def time(self) -> float:
         return self.now
 
-    def new(self, **options: Any) -> ClaimingSpool:
-        spool = ClaimingSpool(self._database.url, clock=self.time, wall=lambda: 5e9, **options)
+    def new(self, url: str | None = None, **options: Any) -> ClaimingSpool:
+        spool = ClaimingSpool(url or self._database.url, clock=self.time, wall=lambda: 5e9, **options)
         self._opened.append(spool)
         return spool
 
@@ -46,6 +47,26 @@ def relays(database: Database) -> Iterator[Relays]:
     made = Relays(database)
     yield made
     made.close()
+
+
+WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+
+
+@pytest.fixture
+def slow_clock(database: Database) -> Iterator[str]:
+    """The URL of connections whose server tells the time only while no one holds the advisory lock 4711."""
+    database.execute("CREATE SCHEMA slow")
+    database.execute(
+        """
+        CREATE FUNCTION slow.clock_timestamp() RETURNS timestamptz LANGUAGE plpgsql AS $$
+        BEGIN
+            PERFORM pg_advisory_xact_lock_shared(4711);
+            RETURN pg_catalog.clock_timestamp();
+        END $$
+        """
+    )
+    yield f"{database.url}&{urlencode({'options': '-csearch_path=slow,public,pg_catalog'}, quote_via=quote)}"
+    database.execute("DROP SCHEMA slow CASCADE")
 
 
 def leases(database: Database) -> dict[str, int | None]:
@@ -378,6 +399,28 @@ def test_relays_that_claim_at_the_same_time_share_the_signals(database: Database
         thread.start()
     wait_until(lambda: not any(thread.is_alive() for thread in threads), "the claims end")
     assert sorted(key for some in found for key in some) == keys
+
+
+def test_what_a_relay_unknown_to_a_claims_snapshot_took_meanwhile_is_not_claimed_once_more(
+    database: Database, relays: Relays, slow_clock: str
+) -> None:
+    """The claim has begun when the other relay registers and claims: it finds a lease unknown to it."""
+    database.write("a", "b", "c", "d")
+    assert adopted(relays.new(), limit=1) == ["a"], (
+        "so that a claim asks which leases are alive, at its first row"
+    )
+    one = relays.new(slow_clock)
+    assert adopted(one, limit=1) == ["b"]
+    found: list[str] = []
+    claim = threading.Thread(target=lambda: found.extend(adopted(one)))
+    with psycopg.connect(database.url) as gate:
+        gate.execute("SELECT pg_advisory_xact_lock(4711)")
+        claim.start()
+        wait_until(lambda: database.execute(WAITING) == [(1,)], "the claim waits for its clock")
+        assert adopted(relays.new()) == ["c", "d"]
+    claim.join(OF_A_PROCESS)
+    assert not claim.is_alive()
+    assert found == []
 
 
 def test_nothing_shows_the_password() -> None:
