@@ -78,9 +78,11 @@ def check(data: bytes) -> None:
     method, target = decoder.pick(METHODS), _target(decoder)
     is_over_connection = decoder.below(4) == 0
     hosts = _hosts(decoder, most=2 if is_over_connection else 1)
+    if is_over_connection:  # where a line ends, it would be another request
+        hosts = [host.replace("\n", "") for host in hosts]
     headers = [("host", host) for host in hosts]
     if (origin := _origin(decoder, hosts)) is not None:
-        headers.append(("origin", origin))
+        headers.append(("origin", origin.replace("\n", "") if is_over_connection else origin))
     if (site := decoder.pick(SITES)) is not None:
         headers.append(("sec-fetch-site", site))
     if decoder.below(2):
