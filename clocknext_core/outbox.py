@@ -8,13 +8,11 @@ A recorded signal is *held* until it ends, and it ends once. While held it is in
     in flight   one attempt is under way, known by its ticket
     backing off its last attempt failed; a heap by the time the next one may start
 
-`states.TRANSITIONS` says which moves there are, and the code can make no other: every change of state goes
-through it, and the diagram in the documentation is drawn from it.
+`states.TRANSITIONS` has all moves there are: every change of state goes through it.
 
 Five rules decide when an attempt starts:
 
-*Slots.* At most `max_concurrency` are in flight. Only an attempt holds a slot, a back-off does not, so a slow
-or failing signal never holds up the others.
+*Slots.* At most `max_concurrency` are in flight. A back-off holds no slot, so that it never delays others.
 
 *The batch.* Fresh signals stay until `max_size` of them are there, the first has waited `max_interval`, the
 queue is full (`room`), or a flush or close wants them out. Then they go, one request each, until none is
@@ -32,8 +30,7 @@ is not the API's is one. An ambiguous failure (a 500) counts only if another sig
 signal's last attempt. A signal that meets nothing but failures while others are delivered is given up when
 chance can't explain that (`poison`).
 
-Flushes are in `flushes`, the limits of the queue in `room`. `spooled.SpooledOutbox` puts a spool beneath this
-machine, through the few methods that say so; without a spool nothing here knows of one.
+Flushes are in `flushes`, the limits of the queue in `room`, and what a spool beneath it adds in `spooled`.
 
 Time comes in as `now` and is clamped: a clock that goes backwards stands still. Inputs may come in any number
 before a poll; `poll` returns what they led to, one by one, until `Wait`. A ticket not in flight is ignored.
@@ -42,7 +39,7 @@ before a poll; `poll` returns what they led to, one by one, until `Wait`. A tick
 import math
 from collections import deque
 from heapq import heappop, heappush
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 from clocknext_core.backlog import Backlog
 from clocknext_core.backoff import RandomSource, retry_delay
@@ -138,13 +135,7 @@ class Outbox:
         self._recorded: int = 0
         self._delivered = 0
         self._rejected = 0
-        self._dropped: dict[DropReason, int] = {
-            "queue_full": 0,
-            "send_failed": 0,
-            "closed": 0,
-            "expired": 0,
-            "disabled": 0,
-        }
+        self._dropped: dict[DropReason, int] = dict.fromkeys(get_args(DropReason), 0)
         self._parked = 0
         self._retries = 0
         self._misdirected = 0
@@ -233,13 +224,12 @@ class Outbox:
             return Receipt(queued(encoded), blocked.ticket)
         if overflow == "drop_oldest" and self._can_make_room_for(size):
             oldest: list[Entry] = []
-            freed = 0
-            while not self._room.fits(size, without=len(oldest), without_bytes=freed):
-                oldest.append(self._take_fresh(oldest_first=True))
-                freed += oldest[-1].size
+            while not self._room.fits(size):
+                self._drop_oldest(oldest)
             ticket = self._admit(encoded)
-            for entry in oldest:
-                self._discard(entry, "queue_full")
+            self._start_sending()
+            for entry in oldest:  # only now, or the queue would seem to be empty
+                self._note_end(entry, dropped(entry.encoded, "queue_full"))
             return Receipt(queued(encoded), ticket)
         return self._refuse(encoded, "queue_full")
 
@@ -419,8 +409,7 @@ class Outbox:
             self._flushes.hold(entry)
         if not (entry.is_adopted or self._is_sending) and self._interval is None:
             self._interval = (self._now + self._batch.max_interval, WaitReason.INTERVAL)
-        # Between these lines nothing is called. Python runs signal handlers where something is, and what one
-        # raises must not leave a signal that is counted and not held.
+        # Between these lines nothing is called: there Python runs signal handlers, which may raise.
         self._recorded = entry.sequence
         self._held_bytes += size
         self._fresh_bytes += size
@@ -432,6 +421,25 @@ class Outbox:
         is_due = self._is_closing or len(self._fresh) >= self._batch.max_size or self._needs_room()
         if is_due and self._fresh and not self._is_sending:
             self._start_sending()
+
+    def _drop_oldest(self, oldest: list[Entry]) -> None:
+        """Drop the fresh signal recorded first, and add it to a list for flushes to count."""
+        fresh, room = self._fresh_adopted or self._fresh, self._room
+        entry = fresh[0]
+        size, event = entry.size, Dropped(entry.encoded, "queue_full")
+        # From here to `append` nothing is called, as in `_hold`.
+        del fresh[0]
+        if not self._fresh:
+            self._is_sending = False
+        self._fresh_bytes -= size
+        self._held_bytes -= size
+        self._held_adopted -= entry.is_adopted
+        room.count -= 1
+        room.size -= size
+        self._dropped["queue_full"] += 1
+        self._events.append(event)
+        oldest.append(entry)
+        self._leave(entry, Trigger.DISCARD, "queue_full")
 
     def _refuse(self, encoded: EncodedSignal, reason: DropReason) -> Receipt:
         """Drop a signal that was never held."""
@@ -451,10 +459,9 @@ class Outbox:
         self._is_sending = bool(self._fresh)
         self._interval = None
 
-    def _take_fresh(self, *, oldest_first: bool = False) -> Entry:
+    def _take_fresh(self) -> Entry:
         # Those adopted are the older ones, and have waited for long enough; but a process's own go first.
-        is_adopted = bool(self._fresh_adopted) and (oldest_first or not self._is_sending)
-        entry = (self._fresh_adopted if is_adopted else self._fresh).popleft()
+        entry = (self._fresh if self._is_sending else self._fresh_adopted).popleft()
         self._fresh_bytes -= entry.size
         return entry
 
@@ -613,6 +620,9 @@ class Outbox:
     def _end(self, entry: Entry, failed: FailedSignal | None) -> None:
         """Take note that a signal has ended."""
         self._release(entry)
+        self._note_end(entry, failed)
+
+    def _note_end(self, entry: Entry, failed: FailedSignal | None) -> None:
         self._flushes.end(entry, failed)
         self._admit_blocked()
         if self.held == 0 and not self._is_closed:

@@ -34,6 +34,7 @@ from clocknext_transports.client.hooks import Hooks
 from clocknext_transports.client.script import Await, Event, Exchange, Halt, Script, Sleep
 from clocknext_transports.client.serving import Background, Serving, Waiter
 from clocknext_transports.process import exit as process_exit
+from clocknext_transports.process.interrupts import NOT_BLOCKING
 from clocknext_transports.process.log import logger
 
 if TYPE_CHECKING:
@@ -104,11 +105,11 @@ class Driver(ABC, Generic[B]):
             if not self._is_asked:
                 self._is_asked = True
                 _thread.start_new_thread(call, ())
-        except RuntimeError:  # the interpreter is shutting down, and delivers as it exits, or has too many
+        except BaseException as error:
             self._is_asked = False
-        except BaseException:
-            self._is_asked = False
-            raise
+            # No thread can be started as the interpreter exits, which delivers, or where there are too many.
+            if not isinstance(error, RuntimeError):
+                raise
 
     # Calls
 
@@ -137,7 +138,7 @@ class Driver(ABC, Generic[B]):
                     assert_never(output)
 
     def _connecting(self) -> Config | None:
-        """Return the configuration to connect by; `None`: a disabled client opens no connection."""
+        """Return the configuration to connect by, unless the client is closed; `None`: it is disabled."""
         engine = self._serving.engine
         if engine.outbox.is_closing:
             raise ClockNextError("The client is closed: make another one.")
@@ -174,19 +175,21 @@ class Driver(ABC, Generic[B]):
         event loop. So nothing is started here, and no hook runs.
         """
         serving = self._serving
-        if not serving.lock.acquire(blocking=False):
-            serving.inbox.append(encoded)
-            self._have_attended()
-            return queued(encoded)
+        has_lock, result, is_attended = False, None, False
         try:
-            serving.take_in()
-            receipt = serving.outbox.record(encoded, now=self._now(), may_wait=False)
-            is_attended = serving.nudge_running()
+            (has_lock,) = map(serving.lock.acquire, NOT_BLOCKING)
+            if has_lock:
+                serving.take_in()
+                result = serving.outbox.record(encoded, now=self._now(), may_wait=False).result
+                is_attended = serving.nudge_running()
+            else:
+                serving.inbox.append(encoded)
         finally:
-            serving.lock.release()
+            if has_lock:
+                serving.lock.release()
         if not is_attended:
             self._have_attended()
-        return receipt.result
+        return queued(encoded) if result is None else result
 
     def _have_attended(self) -> None:
         """Have `_attend` called soon, where no lock is held. Any thread may ask, with any lock held."""

@@ -200,7 +200,8 @@ class Serving:
     def take_in(self) -> None:
         """Hand the inbox to the outbox."""
         while self.inbox:
-            self.outbox.record(self.inbox.popleft(), now=self.now(), may_wait=False)
+            self.outbox.record(self.inbox[0], now=self.now(), may_wait=False)
+            del self.inbox[0]  # not before: a signal handler may raise, and twice under one key is no harm
 
     def wait_for(self, ticket: Ticket, event: Event) -> Waiter:
         """Make the waiter of a ticket."""
@@ -239,23 +240,23 @@ class Serving:
         Raises:
             RuntimeError: A hook has forked and returned in the child.
         """
-        with self.lock:
-            if self.hook_runner is not None:
-                return
-            self.hook_runner = threading.current_thread()
+        is_runner = False
         try:
-            while (item := self._next_in_queue(most)) is not None:
+            with self.lock:
+                me = threading.current_thread()
+                if self.hook_runner is None:
+                    self.hook_runner, is_runner = me, True
+            while is_runner and (item := self._next_in_queue(most)) is not None:
                 most -= 1
-                if isinstance(item, Waiter):
-                    item.event.set()
-                elif isinstance(item, str):
+                if isinstance(item, str):
                     logger.warning("%s", item)
                 else:
                     self.hooks.fire(item, in_background=in_background)
                 if self.is_abandoned:
                     raise RuntimeError("A hook has forked: the child must not return from it.")
         except BaseException:
-            self._leave_hooks()
+            if is_runner:
+                self._leave_hooks()
             raise
 
     def run_hooks_if_alone(self) -> None:
@@ -263,10 +264,14 @@ class Serving:
         if self.queue and not self.background.is_working:
             self.run_hooks(in_background=False)
 
-    def _next_in_queue(self, most: float) -> HookEvent | Waiter | str | None:
+    def _next_in_queue(self, most: float) -> HookEvent | str | None:
         with self.lock:
-            if self.queue and most > 0:
-                return self.queue.popleft()
+            while self.queue and most > 0:
+                if isinstance(item := self.queue[0], Waiter):
+                    item.event.set()  # before it is taken out: a signal handler may raise here
+                del self.queue[0]
+                if not isinstance(item, Waiter):
+                    return item
             self.hook_runner = None
             return None
 

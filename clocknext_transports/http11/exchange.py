@@ -126,16 +126,16 @@ def _script(request: Request, pool: Pool[S], epoch: int) -> _Script[S]:
     stream = pool.take(request.origin) if request.replay_safe else None
     if stream is not None:
         answer = yield from _attempt(request, stream, pool, epoch)
-        # `None`: most likely the server closed it while it was idle. Whether it processed the request is not
-        # known, but a repeat is safe, or the request would not have gone out here. It is repeated once.
+        # `None`: the server has most likely closed it. A repeat is safe, or it would not have gone out here.
         if answer is not None:
             return answer
     was_sent = stream is not None
     try:
         connected = yield Connect(request.origin)
-    except TimeoutError:
-        return Failure(f"Timed out connecting to {request.origin}.", processed=was_sent)
     except OSError as error:
+        let_pass(error)
+        if isinstance(error, TimeoutError):
+            return Failure(f"Timed out connecting to {request.origin}.", processed=was_sent)
         return Failure(f"Could not connect to {request.origin}: {explained(error)}", processed=was_sent)
     assert not isinstance(connected, bytes | None)  # a transport resumes `Connect` with a stream
     answer = yield from _attempt(request, connected, pool, epoch)
@@ -158,9 +158,10 @@ def _attempt(
             assert isinstance(data, bytes)  # a transport resumes `Receive` with bytes
             allowed += len(data) // BYTES_PER_RECEIVE - 1
             answer = connection.receive(data)
-    except TimeoutError:
-        return Failure("Timed out waiting for the answer.")
     except OSError as error:
+        let_pass(error)
+        if isinstance(error, TimeoutError):
+            return Failure("Timed out waiting for the answer.")
         answer = Failure(f"The connection broke: {error}")
     finally:
         if connection.is_reusable:

@@ -8,7 +8,23 @@ import signal
 import threading
 from functools import partial
 from types import CodeType
-from typing import Any
+from typing import Any, Protocol
+
+
+class Lock(Protocol):
+    """What is taken and released."""
+
+    def acquire(self, blocking: bool = ..., /) -> bool:
+        """Take it; return whether it was."""
+        ...
+
+
+NOT_BLOCKING = (False,)
+"""For `(has_lock,) = map(lock.acquire, NOT_BLOCKING)`, which takes a lock and takes note of it in one step.
+
+With a call of `acquire` a signal handler may raise between the two, and the lock stays locked for ever.
+"""
+BLOCKING = (True,)
 
 
 def is_interrupt(error: BaseException) -> bool:
@@ -17,23 +33,56 @@ def is_interrupt(error: BaseException) -> bool:
     Ask where it was caught: the handler is looked for among the functions that it came through. One that is
     not written in Python can't be found, other than Python's own for Ctrl-C.
     """
-    if threading.current_thread() is not threading.main_thread():
-        return False  # handlers run in the main thread
-    if isinstance(error, KeyboardInterrupt):
-        return True
-    handlers = {_code(signal.getsignal(number)) for number in signal.valid_signals()} - {None}
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code in handlers:
-            return True
-        trace = trace.tb_next
-    return False
+    return _interrupt_in(error) is not None
 
 
 def let_pass(error: BaseException) -> None:
-    """Raise an exception again where it is a signal handler's; call it first of all where one was caught."""
-    if is_interrupt(error):
-        raise error
+    """Raise a signal handler's exception again; call it first of all where an exception was caught.
+
+    What was caught may have the handler's as its cause: Python's codecs and httpx raise others in its place.
+    """
+    if (interrupt := _interrupt_in(error)) is not None:
+        raise interrupt
+
+
+def _interrupt_in(error: BaseException | None) -> BaseException | None:
+    """Return what a signal handler has raised: an exception or its cause."""
+    if threading.current_thread() is not threading.main_thread():
+        return None  # handlers run in the main thread
+    handlers = {_code(signal.getsignal(number)) for number in signal.valid_signals()} - {None}
+    seen: set[int] = set()  # causes may go round in a circle
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        trace = error.__traceback__
+        if isinstance(error, KeyboardInterrupt):
+            return error
+        while trace is not None:
+            if trace.tb_frame.f_code in handlers:
+                return error
+            trace = trace.tb_next
+        error = error.__cause__
+    return None
+
+
+def take(lock: Lock, *, is_free: bool = False) -> None:
+    """Take a lock again that a `with` block has released, and raise what a signal handler raises after that.
+
+    Args:
+        lock: The lock.
+        is_free: It may be held by a thread that does not exist, and is taken without waiting.
+    """
+    interrupt: BaseException | None = None
+    is_over = False
+    while not is_over:
+        try:
+            (is_taken,) = map(lock.acquire, NOT_BLOCKING if is_free else BLOCKING)
+            is_over = is_taken or is_free
+        except BaseException as error:
+            if not is_interrupt(error):
+                raise
+            interrupt = error
+    if interrupt is not None:
+        raise interrupt
 
 
 def _code(handler: Any) -> CodeType | None:

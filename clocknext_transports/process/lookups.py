@@ -37,6 +37,9 @@ def stand_by(host: str) -> None:
         threading.Thread(target=_work, args=(jobs,), name="clocknext look-up", daemon=True).start()
     except RuntimeError:  # none can be started, as in a subinterpreter
         _ready.clear()
+    except BaseException:  # a signal handler's, and it may not have been started
+        _ready.clear()
+        raise
 
 
 def stand_down() -> None:

@@ -100,7 +100,7 @@ class SpoolWriter:
             self._wake.notify()
             return True
         try:
-            thread = threading.Thread(target=self._work, name="clocknext-spool", daemon=True)
+            thread = threading.Thread(target=self._run, name="clocknext-spool", daemon=True)
             thread.start()
         except RuntimeError:
             return False  # the interpreter is shutting down, or has no thread left or no daemon threads
@@ -167,6 +167,12 @@ class SpoolWriter:
             self._attempt(self._spool.restart)
 
     # The thread
+
+    def _run(self) -> None:
+        with self._wake:
+            if not self._is_suspended:
+                self._thread = threading.current_thread()  # an interrupt may have ended `_call_thread` first
+        self._work()
 
     def _work(self) -> None:
         while (group := self._next_group()) is not None:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from clocknext_core import Answer, Closed, Request, Transmit, Wait
 from clocknext_transports.client.serving import Background, Serving
 from clocknext_transports.process.exit import GRACE
+from clocknext_transports.process.interrupts import take
 from clocknext_transports.sync.clock import Clock, capped
 
 
@@ -125,6 +126,7 @@ class Threads(Background):
     def join(self, until: float) -> None:
         """Wait for the end of all threads, but at most until then. The lock is not held."""
         with self._serving.lock:  # threads are started under it
+            self.call_all()  # an interrupt may have kept the end from those that rest
             threads = (self._threads | self._leaving) - {threading.current_thread()}
         for thread in threads:
             thread.join(max(0.0, until - self._clock.now()))
@@ -138,7 +140,6 @@ class Threads(Background):
 
     def work_until(self, is_over: Callable[[], bool]) -> None:
         """Serve, send, run hooks, sleep or rest in this thread, until it is over or the outbox has closed."""
-        timer, rest = self._timer, self._rest
         try:
             while not is_over():
                 output = self._serving.serve()
@@ -154,8 +155,7 @@ class Threads(Background):
                     return
         finally:
             # A thread that sleeps or rests takes over, or finds that the outbox has closed.
-            rest.notify_all()
-            timer.notify_all()
+            self.call_all()
 
     def _start_thread(self) -> None:
         if not self._threads:
@@ -163,9 +163,7 @@ class Threads(Background):
         try:
             thread = threading.Thread(target=self._work, name="clocknext", daemon=True)
             thread.start()
-        except RuntimeError:
-            # The interpreter is shutting down, has no thread left, or is a subinterpreter without daemon
-            # threads: the threads there are must do.
+        except RuntimeError:  # the interpreter exits, or has none to give: the threads there are must do
             return
         self._threads.add(thread)
 
@@ -189,11 +187,11 @@ class Threads(Background):
         self._busy += 1
         try:
             serving.nudge()  # another thread serves, at once if there is more to send
-            serving.lock.release()
             try:
+                serving.lock.release()
                 answer = self._exchange(transmit.request, transmit.deadline_at)
             finally:
-                serving.lock.acquire()
+                take(serving.lock)
         finally:
             self._busy -= 1
             if answer is None:
@@ -215,12 +213,11 @@ class Threads(Background):
                 self.call()
             elif serving.outbox.wakes_before(self.sleeping_until):
                 self.wake()
-            serving.lock.release()
             try:
+                serving.lock.release()
                 serving.run_hooks(in_background=True)
             finally:
-                # In a forked child, what held the lock may not exist.
-                serving.lock.acquire(blocking=not serving.is_abandoned)
+                take(serving.lock, is_free=serving.is_abandoned)  # its holder may not exist in a forked child
         finally:
             self._busy -= 1
 

@@ -210,13 +210,8 @@ class NativeTransport:
 
     @property
     def is_open(self) -> bool:
-        """Whether any connection is open."""
-        if not self._lock.acquire(blocking=False):  # the collector may ask, in a thread that has it
-            return True
-        try:
-            return any(sock.fileno() >= 0 for sock in self._sockets)
-        finally:
-            self._lock.release()
+        """Whether any connection is open. The collector may ask, in a thread that has the lock."""
+        return any(sock.fileno() >= 0 for sock in self._sockets)
 
     def restart(self) -> None:
         """Start again after a fork, in the child. Connections are closed there, and live on in the parent."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -491,7 +492,8 @@ def test_an_interrupt_while_a_thread_starts_leaves_a_client_that_delivers_and_cl
 
 def test_an_interrupt_while_a_hook_is_taken_from_the_queue_leaves_the_others_to_the_next_call() -> None:
     class Interrupted(deque[HookEvent | Waiter | str]):
-        def popleft(self) -> HookEvent | Waiter | str:
+        def __getitem__(self, index: Any) -> Any:
+            del index
             b.driver._serving.queue = deque(self)  # pyright: ignore[reportPrivateUsage]
             raise KeyboardInterrupt
 
