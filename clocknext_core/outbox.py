@@ -587,11 +587,11 @@ class Outbox:
         """Compute the wait until the next attempt."""
         retry = self._config.retry
         delay = retry_delay(error, entry.attempts, retry, self._rng)
-        suspect = entry.suspect
-        if suspect is not None and 1 < suspect.count == retry.max_attempts - 1:
-            # The next failure may be the last: give other signals time to show whether the service works.
-            return max(delay, retry.max_delay)
-        return delay
+        if (suspect := entry.suspect) is None or not 1 < suspect.count == retry.max_attempts - 1:
+            return delay
+        # The next failure may be the last. Unless others have shown enough, give them time to.
+        is_shown = self._evidence.is_conclusive(suspect, more=1)
+        return delay if is_shown else max(delay, retry.max_delay - (self._now - entry.sent_at))
 
     def _is_poison(self, entry: Entry) -> bool:
         """Return whether chance can't explain that all attempts of a signal fail."""

@@ -71,11 +71,16 @@ class Evidence:
         suspect.served = served
         return suspect
 
-    def is_conclusive(self, suspect: Suspect) -> bool:
-        """Return whether chance can't explain that the signal failed each time."""
+    def is_conclusive(self, suspect: Suspect, *, more: int = 0) -> bool:
+        """Return whether chance can't explain that the signal failed each time.
+
+        Args:
+            suspect: The signal.
+            more: So many more failures of it are assumed.
+        """
         others = self._attempts - suspect.attempts - suspect.own
         failed = self._failures - suspect.failures - suspect.own
         chance = 1.0
-        for number in range(1, suspect.count + 1):
+        for number in range(1, suspect.count + more + 1):
             chance *= (failed + number) / (others + number)
         return chance < CHANCE

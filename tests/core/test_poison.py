@@ -210,6 +210,31 @@ def test_a_poison_signal_among_good_ones_ends_within_its_attempts_and_a_minute(
         assert "poison" not in stream.erased
 
 
+@pytest.mark.parametrize(("good", "shortest", "longest"), [(9, 10.0, 10.0), (14, 0.0, 3.0)])
+def test_the_last_attempt_waits_longer_unless_others_have_shown_enough(
+    good: int, shortest: float, longest: float
+) -> None:
+    bench = Bench(BatchPolicy(max_size=1))
+    bench.record("poison")
+    now = 0.0
+    waits: list[float] = []
+    for _ in range(5):
+        while not (sent := bench.sent(now)):
+            output = bench.poll(now)
+            assert isinstance(output, Wait)
+            assert output.until is not None
+            waits.append(output.until - now)
+            now = output.until
+        assert sent == ["poison"]
+        bench.answer("poison", POISONS["502"], now)
+        for number in range(good):
+            key = f"good {now} {number}"
+            bench.record(key, now=now)
+            assert bench.sent(now) == [key]
+            bench.answer(key, success(), now)
+    assert shortest <= waits[-1] <= longest
+
+
 def test_a_flush_ends_when_the_poison_has() -> None:
     stream = Stream(
         Bench(BatchPolicy(max_interval=0.1), RetryPolicy(max_attempts=3, base_delay=0.05, max_delay=0.1)),
