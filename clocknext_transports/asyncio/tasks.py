@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
+from typing import cast
 
 from clocknext_core import Answer, Closed, Request, Ticket, Transmit
 from clocknext_transports.asyncio.endings import Unstarted, unattended
@@ -76,6 +77,8 @@ class Tasks(tasks.Tasks):
         self._worker: asyncio.Task[None] | None = None
         """The task that serves."""
         self._attempts: dict[Ticket, asyncio.Task[None]] = {}
+        self._left: list[asyncio.Task[None]] = []
+        """Attempts of closed loops that were taken back, and have yet to be ended."""
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
@@ -107,6 +110,18 @@ class Tasks(tasks.Tasks):
             if not loop.is_running():
                 del self._attempts[ticket]
                 self._serving.outbox.abandon(ticket)
+                if loop.is_closed():
+                    self._left.append(task)
+
+    def end_left(self) -> None:
+        """End the attempts of closed loops, without the lock: a transport of the user's may be within.
+
+        The collector would end what belongs to one in any order, and a connection before what closes it.
+        """
+        while self._left:
+            task = self._left.pop()  # held: a coroutine that drops its own task while it ends is ended twice
+            with suppress(Exception):
+                cast("Unstarted[None]", task.get_coro()).close()
 
     async def cancel(self) -> None:
         """Cancel all tasks of the loop that runs, and wait for them. The lock is not held."""
@@ -137,6 +152,7 @@ class Tasks(tasks.Tasks):
 
         me = asyncio.current_task()
         try:
+            self.end_left()
             while self._is_current(me) and not isinstance(output := self.serve_all(start), Closed):
                 await self.sleep(output.until)
             if self._worker is me:

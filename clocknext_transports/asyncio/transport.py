@@ -390,11 +390,13 @@ class NativeTransport:
     async def _secured(self, sock: socket.socket, origin: Origin, deadline_at: float) -> Stream:
         loop = asyncio.get_running_loop()
         connection = Connection(max_answer_bytes=self._max_answer_bytes, max_idle_time=self._max_idle_time)
+        stream = Stream(connection, sock)
         if origin.scheme == "http":
             try:
-                _, stream = await loop.create_connection(lambda: Stream(connection, sock), sock=sock)
+                await loop.create_connection(lambda: stream, sock=sock)
             except RuntimeError:
-                if loop.is_closed():  # this is being collected, and asyncio could not close the connection
+                if loop.is_closed():  # this is being ended, and asyncio could not close the connection
+                    stream.abort()
                     raise GeneratorExit from None
                 raise
             return stream
@@ -403,8 +405,8 @@ class NativeTransport:
         if left <= 0:
             raise TimeoutError
         try:
-            _, stream = await loop.create_connection(
-                lambda: Stream(connection, sock),
+            await loop.create_connection(
+                lambda: stream,
                 sock=sock,
                 ssl=context,
                 server_hostname=origin.server_name,

@@ -39,6 +39,9 @@ Result: TypeAlias = Callable[[SpooledOutbox, float], None]
 CLOSE_TIMEOUT = 5.0
 """Seconds that closing waits for the disk."""
 
+_DUTIES = (Store, Erase, Quarantine, GiveBack, Adopt)
+"""The classes of `SpoolDuty`. As a tuple: a union would be built at each `isinstance`."""
+
 
 class Keeper:
     """Carries out an outbox's duties to its spool, so that its driver need not know of them.
@@ -74,7 +77,7 @@ class Keeper:
         while True:
             self.bring(now=now)
             output = self._outbox.poll(now=now)
-            if not isinstance(output, Store | Erase | Quarantine | GiveBack | Adopt):
+            if not isinstance(output, _DUTIES):
                 return output
             self._begin(output)
 

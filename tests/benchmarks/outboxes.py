@@ -261,7 +261,7 @@ def measure_draining(setting: Setting) -> Result:
         figures = alternate(
             [single("relay, threads", relay), single("the same from memory", memory)], setting.rounds
         )
-    claim = Claim("relay, threads", ("the same from memory",), least=0.7)
+    claim = Claim("relay, threads", ("the same from memory",), least=0.7, is_by_cpu=True)
     return Result("Draining a table, for each signal", "µs", figures, [claim])
 
 

@@ -99,6 +99,8 @@ class Claim:
     """What those are together, where they are several, or have no good name."""
     floor: str = ""
     """Whose figure is first taken off ours: what any of its kind takes. The claim is then about the rest."""
+    is_by_cpu: bool = False
+    """Whether `most` or `least` is about the CPU's time, not about the clock's."""
 
     @property
     def text(self) -> str:
@@ -110,9 +112,10 @@ class Claim:
     @property
     def target(self) -> str:
         """What it should be, for people."""
+        what = " by CPU" if self.is_by_cpu else ""
         if self.most is not None:
-            return f"≤ {self.most:g}"
-        return "" if self.least is None else f"≥ {self.least:g}"
+            return f"≤ {self.most:g}{what}"
+        return "" if self.least is None else f"≥ {self.least:g}{what}"
 
     def can_be_told(self, figures: Figures) -> bool:
         """Whether everyone it is about has taken part."""
@@ -135,7 +138,7 @@ class Claim:
 
     def is_met(self, figures: Figures) -> bool | None:
         """Tell whether the median is as it should be; `None` where nothing is asked of it."""
-        ratio = median(self.ratios(figures))
+        ratio = median(self.ratios(figures, by_cpu=self.is_by_cpu))
         if self.most is not None:
             return ratio <= self.most
         return None if self.least is None else ratio >= self.least

@@ -96,6 +96,7 @@ def test_a_floor_is_taken_off_ours_in_each_round() -> None:
     [
         (Claim("ours", ("theirs",), most=1.5), True),
         (Claim("ours", ("theirs",), most=1.4), False),
+        (Claim("ours", ("theirs",), most=1.4, is_by_cpu=True), True),
         (Claim("ours", ("theirs",), least=0.6), True),
         (Claim("ours", ("theirs",), least=0.7), False),
         (Claim("ours", most=1.9), False),

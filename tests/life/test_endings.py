@@ -81,6 +81,23 @@ def test_every_loop_may_end_as_it_likes_and_all_is_delivered_in_silence(program:
     assert MID_CONNECTION.sub("", ended.errors) == ""
 
 
+WITHOUT_COLLECTOR = """
+gc.disable()
+for number in range(24):
+    in_loop(buffer(number, number))
+asyncio.run(client.close(timeout=20))
+print(client._driver.transport.is_open)
+"""
+
+
+def test_what_a_closed_loop_had_under_way_is_ended_by_the_next_use_and_not_left_to_the_collector() -> None:
+    """The collector ends a connection before the coroutine that closes it, or after: as it comes."""
+    with Peer(keep_answering()) as peer:
+        ended = run_strictly(STRICT + WITHOUT_COLLECTOR, peer.url)
+        assert (ended.code, ended.output) == (0, "False\n"), ended.errors
+        assert set(keys(peer)) == {f"key-{number}" for number in range(24)}
+
+
 OF_ANOTHER_LOOP = """
 loop = asyncio.new_event_loop()
 thread = threading.Thread(target=loop.run_forever)
