@@ -192,10 +192,9 @@ class SpooledOutbox:
     def poll(self, *, now: float) -> SpooledOutput:
         """Return the next output, after firing the timers that are due."""
         self._outbox.give_back(now)
-        wants_to_adopt = self._outbox.wants_to_adopt(now)
         if self._duties:
             return self._duties.popleft()
-        if wants_to_adopt:
+        if self._outbox.wants_to_adopt(now):
             return self._outbox.begin_to_adopt()
         output = self._outbox.poll(now=now)
         if isinstance(output, Wait) and self._is_before(self._adoption.looks_at, output.until):
@@ -313,8 +312,10 @@ class _StoredOutbox(Outbox):
         One stays if there is no other to probe with.
         """
         self._advance(now)
+        if not (self._is_shared and self.gate.is_outage):
+            return
         least = 0 if self._backing_off or self._in_flight or self._fresh else 1
-        if not self._is_shared or not self.gate.is_outage or len(self._fresh_adopted) <= least:
+        if len(self._fresh_adopted) <= least:
             return
         while len(self._fresh_adopted) > least:
             entry = self._fresh_adopted.pop()
