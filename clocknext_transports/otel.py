@@ -32,6 +32,7 @@ from clocknext_core.signals import type_and_key
 from clocknext_transports.client.base import ClientBase
 from clocknext_transports.loops.calls import Transport as AsyncTransport
 from clocknext_transports.process.clock import monotonic
+from clocknext_transports.process.interrupts import let_pass
 from clocknext_transports.process.log import logger
 from clocknext_transports.sync import Transport
 
@@ -266,7 +267,8 @@ class _Attempt:
             self._span = self._tracer.start_span(name, kind=SpanKind.CLIENT, attributes=self._attributes)
             if self._span.is_recording():
                 self._span.set_attributes(self._observed.signal_of(self._request))
-        except Exception:  # noqa: BLE001 - telemetry must not stop delivery
+        except Exception as error:  # noqa: BLE001 - telemetry must not stop delivery
+            let_pass(error)
             logger.exception(RAISED)
         return self
 
@@ -275,7 +277,8 @@ class _Attempt:
     ) -> None:
         try:
             self._end(kind)
-        except Exception:  # noqa: BLE001 - telemetry must not stop delivery
+        except Exception as raised:  # noqa: BLE001 - telemetry must not stop delivery
+            let_pass(raised)
             logger.exception(RAISED)
 
     def _end(self, raised: type[BaseException] | None) -> None:

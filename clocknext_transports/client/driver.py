@@ -276,8 +276,8 @@ class Driver(ABC, Generic[B]):
             # Of what was dropped at the end, and flushes that wait for them.
             self._serving.run_hooks(in_background=False)
         finally:
-            self._hooks.log.finish(kept=0 if self._keeper is None else report.pending)
             self._has_ended()
+            self._hooks.log.finish(kept=0 if self._keeper is None else report.pending)
         return report
 
     def _check_may_wait(self) -> None:

@@ -7,8 +7,8 @@ service said in words: neither customers nor members, no body and no message of 
 
 import logging
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from typing import assert_never
 
 from clocknext_core import (
@@ -29,6 +29,7 @@ from clocknext_core.gate import Gate
 from clocknext_core.states import DropReason
 from clocknext_transports.client.advice import advice, facts, path_shown
 from clocknext_transports.client.quota import Quota
+from clocknext_transports.process.interrupts import let_pass
 
 MOST, WINDOW = 10, 60.0
 """Records of a kind written at the level WARNING, and the seconds they count for; the others are DEBUG."""
@@ -70,8 +71,17 @@ _WHY_DROPPED: Mapping[DropReason, str] = {
 }
 
 
+@contextmanager
+def _harmless() -> Generator[None, None, None]:
+    """Drop what a log handler or filter raises. What a signal handler raises there is its caller's."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - delivery must not stop over a log record
+        let_pass(error)
+
+
 class EventLog:
-    """Writes the events of one client to a logger.
+    """Writes the events of one client to a logger. What the logger raises is dropped.
 
     Args:
         logger: Where they go.
@@ -96,31 +106,31 @@ class EventLog:
         return is_outage is not self._is_outage or self._logger.isEnabledFor(LEVELS[type(event)])
 
     def note(self, event: HookEvent) -> None:
-        """Write an event, after the outage that began or ended with it. Never raises."""
+        """Write an event, after the outage that began or ended with it."""
         if self._gate is not None and (is_outage := self._gate.is_outage) is not self._is_outage:
             self._is_outage = is_outage
-            with suppress(Exception):  # a log handler or filter may raise
+            with _harmless():
                 self._note_outage(event, is_outage=is_outage)
         if self._logger.isEnabledFor(LEVELS[type(event)]):
-            with suppress(Exception):
+            with _harmless():
                 self._write(event)
 
     def note_raised(self, event: HookEvent) -> None:
-        """Write the traceback of the exception that a hook raised and that is being handled. Never raises."""
+        """Write the traceback of the exception that a hook raised and that is being handled."""
         level = logging.ERROR if self._quota.admit("hooks that raised") else logging.DEBUG
-        with suppress(Exception):
+        with _harmless():
             self._logger.log(
                 level, "A hook raised on %s; delivery goes on.", type(event).__name__, exc_info=True
             )
 
     def finish(self, *, kept: int = 0) -> None:
-        """Write how many records were left out, as the client closes. Never raises.
+        """Write how many records were left out, as the client closes.
 
         Args:
             kept: Signals that were not delivered and stay in the spool.
         """
         if kept:
-            with suppress(Exception):
+            with _harmless():
                 self._logger.warning(
                     "ClockNext: %d signals were not delivered before the client was closed. They stay in the "
                     "spool, for the next process that opens it.",
@@ -128,7 +138,7 @@ class EventLog:
                     extra={"event_name": "kept", "count": kept},
                 )
         for kind, count in self._quota.take_all_left_out().items():
-            with suppress(Exception):
+            with _harmless():
                 self._logger.warning(
                     "ClockNext: %d more log records of %s were left out; they are at DEBUG.",
                     count,

@@ -96,15 +96,17 @@ class Hooks:
             in_background: The hook runs in a thread or task of the driver. Then nothing that it raises is
                 raised here. What a signal handler raises while it runs always is.
         """
-        self.log.note(event)
-        for hook in self._hooks_of(event):
-            try:
-                hook()
-            except BaseException as error:
-                let_pass(error)
-                if not (in_background or isinstance(error, Exception)):
-                    raise
-                self.log.note_raised(event)
+        try:
+            self.log.note(event)
+        finally:  # a signal handler may raise where it is logged
+            for hook in self._hooks_of(event):
+                try:
+                    hook()
+                except BaseException as error:
+                    let_pass(error)
+                    if not (in_background or isinstance(error, Exception)):
+                        raise
+                    self.log.note_raised(event)
 
     def _hooks_of(self, event: HookEvent) -> list[Callable[[], object]]:
         """Return the hooks of an event, in order, each to be called without arguments."""

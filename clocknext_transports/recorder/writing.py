@@ -26,6 +26,7 @@ from clocknext_core import (
 )
 from clocknext_core.engine import make_outbox
 from clocknext_transports.client.base import ClientBase
+from clocknext_transports.process.interrupts import let_pass
 from clocknext_transports.process.log import logger
 from clocknext_transports.recorder.describing import describe
 
@@ -70,6 +71,7 @@ class Tape:
         except Exception as error:  # noqa: BLE001 - a recording must not stop delivery
             self._has_failed = True
             logger.warning("The trace ends here: %s", type(error).__name__)
+            let_pass(error)
 
     def _describe(self, value: object) -> object:
         if isinstance(value, bytes):

@@ -1,6 +1,7 @@
 """What a signal's handler raises reaches the caller that it interrupts, and does the client no harm."""
 
 import asyncio
+import logging
 import math
 import signal
 import socket
@@ -19,6 +20,7 @@ from clocknext_core import (
     Answer,
     BatchPolicy,
     Config,
+    Emptied,
     Engine,
     Request,
     Response,
@@ -29,9 +31,12 @@ from clocknext_core import (
 from clocknext_core.messages import Origin
 from clocknext_core.signals import encode
 from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext
+from clocknext_transports.client.events_log import EventLog
 from clocknext_transports.emulator import emulator
 from clocknext_transports.http11 import Connection
+from clocknext_transports.process.exit import registered
 from clocknext_transports.process.interrupts import is_interrupt, take
+from clocknext_transports.recorder.writing import Tape
 from clocknext_transports.trio import NativeTransport as TrioTransport
 from tests.life.interrupts import WORLDS, TimeIsUpError, TimeIsUpOSError, interrupt
 from tests.life.support import PATIENT, wait_until
@@ -290,6 +295,88 @@ def test_a_limit_that_a_library_has_made_the_cause_of_another_exception_is_raise
         with pytest.raises(TimeIsUpError) as caught, limit(error, 60.0):
             client.signals.wallet(customer_id="cus_1", model="m", wait=True)
         assert caught.value is error
+
+
+class Striking(logging.Filter):
+    """A log filter in which a limit strikes at each warning."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Raise what the handler of SIGALRM raises."""
+        if record.levelno >= logging.WARNING:
+            signal.raise_signal(signal.SIGALRM)
+        return True
+
+
+@pytest.fixture
+def striking() -> Generator[logging.Logger, None, None]:
+    """Have a limit strike at each warning of a client."""
+    logger, filtering = logging.getLogger("clocknext"), Striking()
+    logger.addFilter(filtering)
+    with limit(TimeIsUpError(), 60.0):
+        yield logger
+    logger.removeFilter(filtering)
+
+
+@pytest.mark.parametrize("world", ["threads", "asyncio", "trio"])
+@pytest.mark.usefixtures("striking")
+def test_a_limit_that_strikes_where_an_event_is_logged_ends_the_call_and_skips_no_hook(world: str) -> None:
+    dropped: list[str] = []
+
+    async def record(kind: type[AsyncClockNext] | type[TrioClockNext]) -> None:
+        async with kind(KEY, on_drop=lambda _, reason: dropped.append(reason)) as client:
+            await client.close()
+            with pytest.raises(TimeIsUpError):
+                await client.signals.wallet(customer_id="cus_1", model="m")
+
+    if world == "asyncio":
+        asyncio.run(record(AsyncClockNext))
+    elif world == "trio":
+        trio.run(record, TrioClockNext)
+    else:
+        with ClockNext(KEY, on_drop=lambda _, reason: dropped.append(reason)) as client:
+            client.close()
+            with pytest.raises(TimeIsUpError):
+                client.signals.wallet(customer_id="cus_1", model="m")
+    assert dropped == ["closed"]
+
+
+def test_a_limit_that_strikes_in_any_record_of_the_event_log_is_raised(striking: logging.Logger) -> None:
+    log = EventLog(striking)
+    with pytest.raises(TimeIsUpError):
+        log.note_raised(Emptied(1))
+    with pytest.raises(TimeIsUpError):
+        log.finish(kept=1)
+
+
+@pytest.mark.usefixtures("striking")
+def test_a_limit_that_strikes_in_the_last_record_leaves_a_client_that_has_ended() -> None:
+    before = registered()
+    with emulator() as server:
+        client = ClockNext(server.api_key, base_url=server.url)
+        client.signals.wallet(customer_id="cus_123", model="gpt-4o")
+        client.flush()
+        quota = client._driver._hooks.log._quota  # pyright: ignore[reportPrivateUsage]
+        while quota.admit("records"):
+            pass
+        with pytest.raises(TimeIsUpError):
+            client.close()
+    assert registered() == before
+
+
+def test_a_limit_that_strikes_while_a_trace_is_written_is_raised_and_ends_the_trace() -> None:
+    written: list[str] = []
+
+    def write(line: str) -> None:
+        if written:
+            signal.raise_signal(signal.SIGALRM)
+        written.append(line)
+
+    tape = Tape(Config(KEY), write)
+    with limit(TimeIsUpError(), 60.0):
+        with pytest.raises(TimeIsUpError):
+            tape.write({})
+        tape.write({})
+    assert len(written) == 1
 
 
 def test_a_lock_is_taken_again_before_what_a_handler_raises_is_raised() -> None:

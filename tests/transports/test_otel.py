@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import signal as signals
 import subprocess
 import sys
 import time
@@ -36,6 +37,7 @@ from clocknext_transports.emulator import Hold, scripted
 from clocknext_transports.otel import _clients, instrument  # pyright: ignore[reportPrivateUsage]
 from tests.contract.answers import Answer, by_key, found, held, in_turn, priced, refused, sent_to
 from tests.contract.clients import Options
+from tests.life.interrupts import TimeIsUpError
 from tests.transports.support import KEY, NATIVE, PATIENCE, Native, closed_port
 from tests.transports.watched import PERSONAL, AnyClient, opened, signal
 
@@ -311,6 +313,43 @@ class BrokenAtTheEnd(Broken):
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Do nothing."""
+
+
+class Striking(Broken):
+    """A processor that a signal handler strikes when a span begins."""
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Raise what the handler of SIGALRM raises."""
+        signals.raise_signal(signals.SIGALRM)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Do nothing."""
+
+
+class StrikingAtTheEnd(BrokenAtTheEnd):
+    """A processor that a signal handler strikes when a span ends."""
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Raise what the handler of SIGALRM raises."""
+        signals.raise_signal(signals.SIGALRM)
+
+
+@pytest.mark.skipif(not hasattr(signals, "SIGALRM"), reason="no such signal here")
+@pytest.mark.parametrize("processor", [Striking, StrikingAtTheEnd])
+def test_what_a_signal_handler_raises_in_opentelemetry_reaches_the_caller(
+    processor: Callable[[], SpanProcessor],
+) -> None:
+    def strike(*_: object) -> None:
+        raise TimeIsUpError
+
+    before = signals.signal(signals.SIGALRM, strike)
+    try:
+        with scripted([priced()]) as server, ClockNext(KEY, base_url=server.url) as client:
+            Observatory(processor()).instrument(client)
+            with pytest.raises(TimeIsUpError):
+                client.signals.wallet(customer_id="cus_1", model="m", wait=True)
+    finally:
+        signals.signal(signals.SIGALRM, before)
 
 
 @each_kind
