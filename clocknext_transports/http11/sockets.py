@@ -54,7 +54,7 @@ class Poller:
 def end(sock: SocketLike) -> None:
     """Shut the socket down, so that the thread blocked on it fails and closes it."""
     with suppress(OSError):  # it is not connected, or no longer
-        if isinstance(sock, socket.socket):
+        if isinstance(sock, socket.socket) and hasattr(socket.socket, "shutdown"):  # eventlet's has none
             # Past SSLSocket.shutdown, which would pull its state away under another thread.
             socket.socket.shutdown(sock, socket.SHUT_RDWR)
         else:

@@ -1,6 +1,7 @@
 """Threads that gevent or eventlet put in the place of Python's, before and after a client is made."""
 
 import importlib.util
+import socket
 
 import pytest
 
@@ -60,6 +61,17 @@ def test_a_client_works_whenever_the_threads_are_replaced_before_its_first_signa
     assert (ended.code, ended.output) == (0, "1\n50\n"), ended.errors
     assert len(keys(peer)) == 51
     assert max(keys(peer).values()) == 1
+
+
+@any_library
+@pytest.mark.parametrize("at", [0, 2], ids=["before the import", "after the client"])
+def test_a_client_closes_while_it_waits_for_an_answer(library: str, at: int) -> None:
+    steps = [IMPORT, MAKE, "client.signals.wallet(**WALLET)\nprint(client.close(timeout=0.2).pending)\n"]
+    steps.insert(at, PATCHES[library] + "\n")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        ended = run("".join(steps), url, "import os\n", PYTHONWARNINGS="ignore::DeprecationWarning")
+    assert (ended.code, ended.output) == (0, "1\n"), ended.errors
 
 
 @any_library
