@@ -118,7 +118,8 @@ class Driver(ABC, Generic[B]):
         lock = self._serving.lock
         while True:
             with lock:  # a call shares the gate with the outbox
-                output = call.poll(now=self._now())
+                if isinstance(output := call.poll(now=self._now()), Retrying):
+                    self._hooks.admit(output)
             match output:
                 case Transmit():
                     answer = yield Exchange(output.request, output.deadline_at)

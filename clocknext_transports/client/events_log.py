@@ -94,21 +94,28 @@ class EventLog:
         self._retries = Quota(1, RETRIES_WINDOW, clock)
         self._gate: Gate | None = None
         self._is_outage = False
+        self._turns: dict[int, bool] = {}
+        """The events, by `id`, with which an outage began (`True`) or ended, until they are written."""
 
     def watch(self, gate: Gate) -> None:
         """Log the outages of this gate from now on, and of no other."""
         self._gate = gate
         self._is_outage = False
+        self._turns = {}
 
-    def wants(self, event: HookEvent) -> bool:
-        """Return whether `note` may write anything."""
-        is_outage = self._is_outage if self._gate is None else self._gate.is_outage
-        return is_outage is not self._is_outage or self._logger.isEnabledFor(LEVELS[type(event)])
+    def admit(self, event: HookEvent) -> bool:
+        """Take note of an event as it comes, and return whether `note` may write anything.
+
+        The lock is held. By the time that the event is written, the outage it began may be over.
+        """
+        if self._gate is not None and (is_outage := self._gate.is_outage) is not self._is_outage:
+            self._is_outage = self._turns[id(event)] = is_outage
+            return True
+        return self._logger.isEnabledFor(LEVELS[type(event)])
 
     def note(self, event: HookEvent) -> None:
         """Write an event, after the outage that began or ended with it."""
-        if self._gate is not None and (is_outage := self._gate.is_outage) is not self._is_outage:
-            self._is_outage = is_outage
+        if (is_outage := self._turns.pop(id(event), None)) is not None:
             with _harmless():
                 self._note_outage(event, is_outage=is_outage)
         if self._logger.isEnabledFor(LEVELS[type(event)]):

@@ -84,9 +84,9 @@ class Hooks:
         self._on_drop = on_drop
         self.log: EventLog = EventLog(logger)
 
-    def wants(self, event: HookEvent) -> bool:
-        """Return whether an event has a hook or is logged: if not, `fire` would do nothing."""
-        return self.log.wants(event) or (not isinstance(event, Delivered) and bool(self._hooks_of(event)))
+    def admit(self, event: HookEvent) -> bool:
+        """Take note of an event, with the lock held, and return whether `fire` would do anything."""
+        return self.log.admit(event) or (not isinstance(event, Delivered) and bool(self._hooks_of(event)))
 
     def fire(self, event: HookEvent, *, in_background: bool = False) -> None:
         """Log an event and run its hook. What the hook raises is logged, with the traceback.

@@ -152,7 +152,7 @@ class Serving:
                 case Settled():
                     self._settle(output)
                 case HookOutput():
-                    if self.hooks.wants(output):
+                    if self.hooks.admit(output):
                         self.queue.append(output)
                 case Transmit() | Wait() | Closed():
                     return output

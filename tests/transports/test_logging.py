@@ -179,11 +179,28 @@ def in_outage() -> Gate:
 
 def test_another_gate_begins_without_an_outage(keeper: Keeper) -> None:
     log = EventLog(logging.getLogger("clocknext"))
+    first, second = Emptied(1), Emptied(2)
     log.watch(in_outage())
-    log.note(Emptied(1))
+    assert log.admit(first)
+    log.note(first)
     log.watch(Gate(Config(KEY)))  # as in a forked child
-    log.note(Emptied(2))
+    assert log.admit(second)
+    log.note(second)
     assert [told(record)["event_name"] for record in keeper.records] == ["outage_began", "emptied", "emptied"]
+
+
+def test_an_outage_that_is_over_before_it_is_written_is_told_all_the_same(keeper: Keeper) -> None:
+    """Hooks and log handlers run without the lock, in a thread that may be late."""
+    log = EventLog(logging.getLogger("clocknext"))
+    gate, failed, delivered = in_outage(), Emptied(1), Emptied(2)
+    log.watch(gate)
+    log.admit(failed)
+    gate.observe(Verdict.WORKS, NoChance(), sent_at=1.0, now=1.0)
+    log.admit(delivered)
+    for event in (failed, delivered):
+        log.note(event)
+    names = [told(record)["event_name"] for record in keeper.records]
+    assert names == ["outage_began", "emptied", "outage_ended", "emptied"]
 
 
 def test_a_client_that_falls_behind_is_warned_with_the_figures(keeper: Keeper) -> None:
@@ -226,7 +243,9 @@ def test_what_is_not_wanted_is_not_made(level: int) -> None:
     logger.addHandler(handler)
     log = EventLog(logger)
     log.watch(in_outage())
-    log.note(Dropped(cast(EncodedSignal, looked_at), "closed"))
+    event = Dropped(cast(EncodedSignal, looked_at), "closed")
+    log.admit(event)
+    log.note(event)
     is_wanted = level == logging.WARNING
     assert (looked_at.looks > 0, len(handler.records)) == (is_wanted, 2 * int(is_wanted)), "and the outage"
 
