@@ -133,3 +133,24 @@ def test_https_to_a_port_that_speaks_http_says_so() -> None:
     with emulator() as server, ClockNext(KEY, base_url=server.url.replace("http:", "https:")) as client:
         (problem,) = client.check().problems
     assert "this port speaks plain http, it seems" in problem.what
+
+
+@pytest.mark.parametrize("around", ['"{}"', "'{}'", "{}\n", " {}", "{}\r\n", '"{}'])
+@pytest.mark.parametrize(
+    ("variable", "value"), [("CLOCKNEXT_API_KEY", KEY), ("CLOCKNEXT_BASE_URL", "https://x.example")]
+)
+@pytest.mark.parametrize("client", [ClockNext, AsyncClockNext, TrioClockNext])
+def test_what_is_around_a_variable_is_said_with_its_name(
+    client: Any, variable: str, value: str, around: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLOCKNEXT_API_KEY", KEY)
+    monkeypatch.setenv(variable, around.format(value))
+    with pytest.raises(ValidationError, match=rf"^{variable}: must not begin or end with a quote") as caught:
+        client()
+    assert value not in str(caught.value)
+
+
+@pytest.mark.parametrize("client", [ClockNext, AsyncClockNext, TrioClockNext])
+def test_an_empty_path_is_no_spool(client: Any) -> None:
+    with pytest.raises(ValidationError, match=r"^spool: must not be empty"):
+        client(KEY, base_url=URL, spool="")
