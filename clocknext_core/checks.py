@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Mapping
-from math import inf, isfinite
+from math import isfinite
 
-from clocknext_core.errors import invalid, unexpected
+from clocknext_core.errors import invalid
 
 MAX_ID_LENGTH = 255
 MAX_INT = 2**53 - 1
@@ -70,11 +70,9 @@ def check_number(name: str, value: object) -> float:
     raise invalid(name, "must be finite")
 
 
-def check_seconds(name: str, value: object, *, positive: bool = False, most: float = inf) -> float:
-    """Require a finite number of seconds, at least 0, or more than 0 where `positive`, and `most` at most."""
+def check_seconds(name: str, value: object, *, positive: bool = False) -> float:
+    """Require a finite number of seconds, at least 0, or more than 0 where `positive`."""
     seconds = check_number(name, value)
-    if seconds > most:
-        raise invalid(name, f"must be at most {most} seconds (it is in seconds, not in milliseconds)")
     if seconds < 0 or (positive and seconds == 0):
         raise invalid(name, f"must be {'more than' if positive else 'at least'} 0 seconds")
     return seconds
@@ -114,4 +112,4 @@ def check_keywords(given: Mapping[str, object], known: frozenset[str]) -> None:
     """
     if not known.issuperset(given):
         name = next(name for name in given if name not in known)
-        raise unexpected(name, known)
+        raise TypeError(f"got an unexpected keyword argument {name!r}")

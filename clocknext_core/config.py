@@ -18,8 +18,6 @@ __version__ = "0.1.0"
 
 DEFAULT_BASE_URL = "https://app.clocknext.com"
 USER_AGENT = f"clocknext-sdk-python/{__version__}"
-LONGEST_ATTEMPT = 3600
-"""Most seconds that `timeout` may be: nothing keeps a request for an hour, so milliseconds are meant."""
 REDACTED = "cnk_[redacted]"
 """What replaces the API key in every text."""
 
@@ -149,7 +147,7 @@ class Config(Value):
     def __post_init__(self) -> None:
         _check_api_key(self.api_key)
         check_choice("mode", self.mode, get_args(Mode))
-        check_seconds("timeout", self.timeout, positive=True, most=LONGEST_ATTEMPT)
+        check_seconds("timeout", self.timeout, positive=True)
         check_instance("batch", self.batch, BatchPolicy)
         check_instance("retry", self.retry, RetryPolicy)
         check_bool("allow_insecure_http", self.allow_insecure_http)

@@ -20,7 +20,6 @@ PURE = {
         "contextlib",
         "dataclasses",
         "datetime",
-        "difflib",
         "enum",
         "functools",
         "heapq",
