@@ -390,8 +390,8 @@ class NativeTransport:
     async def _secured(self, sock: socket.socket, origin: Origin, deadline_at: float) -> Stream:
         loop = asyncio.get_running_loop()
         connection = Connection(max_answer_bytes=self._max_answer_bytes, max_idle_time=self._max_idle_time)
-        stream = Stream(connection, sock)
         if origin.scheme == "http":
+            stream = Stream(connection, sock)
             try:
                 await loop.create_connection(lambda: stream, sock=sock)
             except RuntimeError:
@@ -405,8 +405,8 @@ class NativeTransport:
         if left <= 0:
             raise TimeoutError
         try:
-            await loop.create_connection(
-                lambda: stream,
+            _, stream = await loop.create_connection(
+                lambda: Stream(connection, sock),
                 sock=sock,
                 ssl=context,
                 server_hostname=origin.server_name,

@@ -9,7 +9,7 @@ import _thread
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, assert_never, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, assert_never
 
 from clocknext_core import (
     Call,
@@ -129,7 +129,8 @@ class Driver(ABC, Generic[B]):
                 case Retrying():
                     self._hooks.fire(output)
                 case Wait():
-                    yield Sleep(cast(float, output.until))  # nothing is in flight while the script runs
+                    assert output.until is not None  # nothing is in flight while the script runs
+                    yield Sleep(output.until)
                 case Settled():
                     return call.result(output)
                 case Closed():

@@ -243,9 +243,8 @@ class Serving:
         is_runner = False
         try:
             with self.lock:
-                me = threading.current_thread()
                 if self.hook_runner is None:
-                    self.hook_runner, is_runner = me, True
+                    self.hook_runner, is_runner = threading.current_thread(), True
             while is_runner and (item := self._next_in_queue(most)) is not None:
                 most -= 1
                 if isinstance(item, str):

@@ -6,10 +6,8 @@ Under threads the awaited call is made there and then, so a scenario never suspe
 
 import asyncio
 import logging
-import sys
 import threading
 import time
-import traceback
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -157,9 +155,10 @@ class Threads(World):
         for thread in threading.enumerate():
             if thread.name == "clocknext httpx":
                 thread.join(max(0.0, deadline_at - time.monotonic()))
-        left = [thread for thread in threading.enumerate() if thread.name.startswith("clocknext")]
-        frames = sys._current_frames()
-        assert not left, [(each.name, traceback.format_stack(frames.get(each.ident or 0))) for each in left]
+        left = [thread.name for thread in threading.enumerate() if thread.name.startswith("clocknext")]
+        if left:
+            show_stacks()
+        assert left == [], left
 
     def _run(self, scenario: Scenario) -> None:
         task = ThreadTask(scenario(), name="scenario")

@@ -81,10 +81,9 @@ def test_every_loop_may_end_as_it_likes_and_all_is_delivered_in_silence(program:
     assert MID_CONNECTION.sub("", ended.errors) == ""
 
 
-WITHOUT_COLLECTOR = """
+WITHOUT_COLLECTOR = f"""
 gc.disable()
-for number in range(24):
-    in_loop(buffer(number, number))
+{UNCANCELLED}
 asyncio.run(client.close(timeout=20))
 print(client._driver.transport.is_open)
 """

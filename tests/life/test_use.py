@@ -470,7 +470,7 @@ def test_a_client_can_not_be_copied(kind: Kind, make_copy: Callable[[object], ob
 def test_any_number_of_seconds_can_be_waited(seconds: float) -> None:
     with Peer(keep_answering()) as peer:
         batch = BatchPolicy(max_interval=seconds, max_queue_size=2, overflow="block", block_timeout=seconds)
-        client = ClockNext(KEY, base_url=peer.url, batch=batch)
+        client = ClockNext(KEY, base_url=peer.url, batch=batch, timeout=seconds)
         hold(client, "one", "two", "three")
         assert client.flush(timeout=seconds).pending == 0
         assert client.close(timeout=seconds).pending == 0

@@ -8,7 +8,6 @@ from heapq import heappop, heappush
 from itertools import count
 from random import Random
 from typing import Any, TypeAlias
-from unittest.mock import patch
 
 import trio
 import trio.testing
@@ -28,15 +27,12 @@ from clocknext_core import (
 from clocknext_core.delivery import signal_operation
 from clocknext_core.signals import encode
 from clocknext_transports.asyncio.driver import Driver as AsyncioDriver
-from clocknext_transports.client import driver as driver_of_all
-from clocknext_transports.client import serving
 from clocknext_transports.client.hooks import Hooks
 from clocknext_transports.sync import driver as sync_driver
-from clocknext_transports.sync import threads
 from clocknext_transports.trio.driver import Driver as TrioDriver
 from tests.simulation.asyncio_clock import VirtualLoop
 from tests.simulation.scenario import END, Scenario, Stage, Step
-from tests.simulation.thread_clock import NoExit, Scheduler, Thread, VirtualClock, VirtualThreading
+from tests.simulation.thread_clock import Scheduler, Thread, VirtualClock, virtual_threads
 
 Machine: TypeAlias = Outbox | SpooledOutbox | Call[Any]
 Player: TypeAlias = Callable[[Scenario], Stage]
@@ -181,11 +177,7 @@ def play_threads(scenario: Scenario, schedule: Random | None = None) -> Stage:
     scheduler = Scheduler(schedule)
     clock = VirtualClock(scheduler)
     stage = Stage(scenario)
-    with (
-        patch.object(serving, "threading", VirtualThreading(scheduler)),
-        patch.object(threads, "threading", VirtualThreading(scheduler)),
-        patch.object(driver_of_all, "process_exit", NoExit()),
-    ):
+    with virtual_threads(scheduler):
         driver = sync_driver.Driver(stage.engine, SyncWire(stage, clock), _HOOKS, clock)
 
         def take(step: Step) -> None:

@@ -38,17 +38,14 @@ from clocknext_core import (
 )
 from clocknext_core.signals import encode
 from clocknext_transports.asyncio.driver import Driver as AsyncioDriver
-from clocknext_transports.client import driver as driver_of_all
-from clocknext_transports.client import serving
 from clocknext_transports.client.hooks import Hooks
 from clocknext_transports.emulator import DEFAULT_API_KEY, Ledger, Received
 from clocknext_transports.sync import driver as sync_driver
-from clocknext_transports.sync import threads
 from clocknext_transports.trio.driver import Driver as TrioDriver
 from tests.simulation.asyncio_clock import VirtualLoop
 from tests.simulation.players import AsyncioWire, SyncWire, TrioWire, asyncio_sleep_until
 from tests.simulation.scenario import Stage
-from tests.simulation.thread_clock import NoExit, Scheduler, VirtualClock, VirtualThreading
+from tests.simulation.thread_clock import Scheduler, VirtualClock, virtual_threads
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -246,12 +243,7 @@ def _play_threads(stage: Hostile) -> None:
     async def sleep_until(at: float) -> None:
         clock.sleep_until(at)
 
-    virtual = VirtualThreading(scheduler)
-    with (
-        patch.object(serving, "threading", virtual),
-        patch.object(threads, "threading", virtual),
-        patch.object(driver_of_all, "process_exit", NoExit()),
-    ):
+    with virtual_threads(scheduler):
         driver = sync_driver.Driver(stage.engine, SyncWire(cast("Stage", stage), clock), NOTHING, clock)
         with suppress(StopIteration):
             stage.use(Blocking(), sleep_until).send(None)

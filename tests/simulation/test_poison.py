@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
-from typing import TypeAlias
-from unittest.mock import patch
+from typing import TypeAlias, cast
 
 import pytest
 import trio
@@ -23,18 +22,16 @@ from clocknext_core import (
 )
 from clocknext_core.signals import EncodedSignal, encode
 from clocknext_transports.asyncio.driver import Driver as AsyncioDriver
-from clocknext_transports.client import driver as driver_of_all
-from clocknext_transports.client import serving
 from clocknext_transports.client.hooks import Hooks
 from clocknext_transports.emulator import DEFAULT_API_KEY
 from clocknext_transports.sync import driver as sync_driver
-from clocknext_transports.sync import threads
 from clocknext_transports.trio.driver import Driver as TrioDriver
 from tests.matrix.support import check_billed_once
 from tests.matrix.virtual import Bills
 from tests.simulation.asyncio_clock import VirtualLoop
-from tests.simulation.players import asyncio_sleep_until
-from tests.simulation.thread_clock import NoExit, Scheduler, Thread, VirtualClock, VirtualThreading
+from tests.simulation.players import AsyncioWire, SyncWire, TrioWire, asyncio_sleep_until
+from tests.simulation.scenario import Stage
+from tests.simulation.thread_clock import Scheduler, Thread, VirtualClock, virtual_threads
 
 HOUR = 3600.0
 RECORDED_AT = 1000.5
@@ -53,6 +50,14 @@ POISONS: dict[str, Answer | None] = {
     "403 page": Response(403, [("Content-Type", "text/html")], b"<html>Forbidden</html>"),
 }
 """What each attempt of the poison signal meets; `None`: nothing, until its time-out."""
+
+
+@dataclass
+class Flight:
+    """A request under way."""
+
+    answer: Answer
+    ends_at: float
 
 
 @dataclass
@@ -86,15 +91,22 @@ class Hour:
         signal = WalletSignal(customer_id="cus_wallet", model="gpt-4o", idempotency_key=key)
         return encode(signal, lambda: "unused")
 
-    def send(self, request: Request, now: float) -> tuple[Answer, float]:
+    # As `Stage`, for its wires.
+
+    def send(self, request: Request, *, now: float) -> Flight:
         """Return the answer to a request, and when it comes."""
         if f'"{POISON}"'.encode() not in (request.body or b""):
             good, latency = self.bills(request, now)
-            return good, now + latency
+            return Flight(good, now + latency)
         answer = POISONS[self.kind]
-        at = now + (CONFIG.timeout if answer is None else 0.05)
-        self.poison_at.append(at)
-        return Failure("Timed out waiting for the answer.") if answer is None else answer, at
+        ends_at = now + (CONFIG.timeout if answer is None else 0.05)
+        self.poison_at.append(ends_at)
+        return Flight(Failure("Timed out waiting for the answer.") if answer is None else answer, ends_at)
+
+    def finish(self, flight: Flight, *, now: float) -> Answer:
+        """Answer."""
+        assert now == flight.ends_at
+        return flight.answer
 
     def flushed(self, report: FlushReport, now: float) -> None:
         """Take note of the end of the flush."""
@@ -116,33 +128,12 @@ class Hour:
         assert self.flushed_at == self.poison_at[-1]
 
 
-class ThreadWire:
-    """The transport of threads."""
-
-    def __init__(self, hour: Hour, clock: VirtualClock) -> None:
-        self._hour = hour
-        self._clock = clock
-
-    def exchange(self, request: Request, *, deadline_at: float) -> Answer:
-        """Carry a request."""
-        answer, at = self._hour.send(request, self._clock.now())
-        self._clock.sleep_until(min(at, deadline_at))
-        return answer
-
-    def close(self) -> None:
-        """Close nothing."""
-
-
 def play_threads(hour: Hour) -> None:
     """Live through an hour in threads."""
     scheduler = Scheduler()
     clock = VirtualClock(scheduler)
-    with (
-        patch.object(serving, "threading", VirtualThreading(scheduler)),
-        patch.object(threads, "threading", VirtualThreading(scheduler)),
-        patch.object(driver_of_all, "process_exit", NoExit()),
-    ):
-        driver = sync_driver.Driver(hour.engine, ThreadWire(hour, clock), _HOOKS, clock)
+    with virtual_threads(scheduler):
+        driver = sync_driver.Driver(hour.engine, SyncWire(cast("Stage", hour), clock), _HOOKS, clock)
 
         def flush() -> None:
             hour.flushed(driver.flush(None), clock.now())
@@ -157,27 +148,11 @@ def play_threads(hour: Hour) -> None:
         flushing.join()
 
 
-class AsyncioWire:
-    """The transport of asyncio."""
-
-    def __init__(self, hour: Hour) -> None:
-        self._hour = hour
-
-    async def exchange(self, request: Request, *, deadline_at: float) -> Answer:
-        """Carry a request."""
-        answer, at = self._hour.send(request, asyncio.get_running_loop().time())
-        await asyncio_sleep_until(min(at, deadline_at))
-        return answer
-
-    async def aclose(self) -> None:
-        """Close nothing."""
-
-
 def play_asyncio(hour: Hour) -> None:
     """Live through an hour in asyncio."""
 
     async def main() -> None:
-        driver = AsyncioDriver(hour.engine, AsyncioWire(hour), _HOOKS)
+        driver = AsyncioDriver(hour.engine, AsyncioWire(cast("Stage", hour)), _HOOKS)
 
         async def flush() -> None:
             hour.flushed(await driver.flush(None), asyncio.get_running_loop().time())
@@ -194,27 +169,11 @@ def play_asyncio(hour: Hour) -> None:
         runner.run(main())
 
 
-class TrioWire:
-    """The transport of trio."""
-
-    def __init__(self, hour: Hour) -> None:
-        self._hour = hour
-
-    async def exchange(self, request: Request, *, deadline_at: float) -> Answer:
-        """Carry a request."""
-        answer, at = self._hour.send(request, trio.current_time())
-        await trio.sleep_until(min(at, deadline_at))
-        return answer
-
-    async def aclose(self) -> None:
-        """Close nothing."""
-
-
 def play_trio(hour: Hour) -> None:
     """Live through an hour in trio."""
 
     async def main() -> None:
-        driver = TrioDriver(hour.engine, TrioWire(hour), _HOOKS)
+        driver = TrioDriver(hour.engine, TrioWire(cast("Stage", hour)), _HOOKS)
 
         async def flush() -> None:
             hour.flushed(await driver.flush(None), trio.current_time())

@@ -7,14 +7,19 @@ is is drawn: each seed is another schedule, and each failing one can be had agai
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from random import Random
 from types import TracebackType
 from typing import cast
+from unittest.mock import patch
 
+from clocknext_transports.client import driver as driver_of_all
+from clocknext_transports.client import serving
+from clocknext_transports.sync import threads
 from clocknext_transports.sync.clock import Clock
 
 
@@ -287,3 +292,15 @@ class VirtualClock(Clock):
     def wait_until(self, condition: threading.Condition, at: float | None) -> None:
         """Wait to be notified, at most until then."""
         cast(Condition, condition).wait_until(at)
+
+
+@contextmanager
+def virtual_threads(scheduler: Scheduler) -> Generator[None, None, None]:
+    """Have clients that are made and used in the block run in virtual threads."""
+    virtual = VirtualThreading(scheduler)
+    with (
+        patch.object(serving, "threading", virtual),
+        patch.object(threads, "threading", virtual),
+        patch.object(driver_of_all, "process_exit", NoExit()),
+    ):
+        yield
