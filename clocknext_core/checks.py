@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from math import isfinite
 
-from clocknext_core.errors import invalid
+from clocknext_core.errors import invalid, unexpected
 
 MAX_ID_LENGTH = 255
 MAX_INT = 2**53 - 1
@@ -112,4 +112,4 @@ def check_keywords(given: Mapping[str, object], known: frozenset[str]) -> None:
     """
     if not known.issuperset(given):
         name = next(name for name in given if name not in known)
-        raise TypeError(f"got an unexpected keyword argument {name!r}")
+        raise unexpected(name, known)

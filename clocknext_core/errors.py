@@ -4,7 +4,7 @@ Every error extends `ClockNextError`. Inside the core errors are values. They ar
 only by the call that waits for the result.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -183,3 +183,12 @@ def classify(status: int, message: str) -> ErrorRule:
 def invalid(argument: str, problem: str) -> ValidationError:
     """Build the error for a bad argument: it names the argument and says what is wrong with it."""
     return ValidationError(f"{argument}: {problem}")
+
+
+def unexpected(name: str, known: Iterable[str]) -> TypeError:
+    """Return the error for an unknown keyword argument, with the known one that is most like it."""
+    from difflib import get_close_matches  # most programs never need it
+
+    near = get_close_matches(name, known, n=1, cutoff=0.7)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return TypeError(f"got an unexpected keyword argument {name!r}{hint}")

@@ -23,7 +23,7 @@ from clocknext_core.checks import (
     check_mapping,
     check_text,
 )
-from clocknext_core.errors import ValidationError, invalid
+from clocknext_core.errors import ValidationError, invalid, unexpected
 from clocknext_core.limits import check_limits
 from clocknext_core.signatures import spell_out
 from clocknext_core.tokens import WIRE_NAMES, Tokens, TokensLike, put_counts
@@ -178,7 +178,7 @@ def make_body(
     for argument, value in fields.items():
         row = rows.get(argument)
         if row is None:
-            raise TypeError(f"got an unexpected keyword argument {argument!r}")
+            raise unexpected(argument, (*rows, *IN_EVERY_SIGNAL))
         if value is not None and (sent := row.check(argument, value)) is not None:
             if row.wire_name is None:
                 body.update(sent)

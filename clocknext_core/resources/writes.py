@@ -31,7 +31,7 @@ from clocknext_core.checks import (
     check_number,
     check_text,
 )
-from clocknext_core.errors import invalid
+from clocknext_core.errors import invalid, unexpected
 
 
 def check_agent_key(name: str, value: object) -> None:
@@ -62,7 +62,7 @@ def checked(kind: type[object], fields: Mapping[str, object], *, closed: bool = 
     if closed:
         for name in fields:
             if name not in kind.__annotations__:
-                raise TypeError(f"got an unexpected keyword argument {name!r}")
+                raise unexpected(name, kind.__annotations__)
     _check_fields(kind, fields)
     return dict(fields)
 

@@ -456,6 +456,8 @@ def _import_for_connections(origin: Origin) -> None:
 def _checked_spool(spool: object) -> tuple[float, bool]:
     """Check what was given as a spool, without opening anything; return its window, and if it is shared."""
     if isinstance(spool, str | os.PathLike):
+        if not os.fspath(spool):  # an unset variable: it would be the working directory
+            raise invalid("spool", "must not be empty: give a directory's path, or None for no spool")
         from clocknext_transports.spool.sqlite import WINDOW
 
         return WINDOW, False

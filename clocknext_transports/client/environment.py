@@ -51,9 +51,9 @@ def api_key_or_default(api_key: str | None, *, disabled: bool = False) -> str:
     A client that is disabled needs none.
 
     Raises:
-        ValidationError: There is neither.
+        ValidationError: There is neither, or the variable has quotes, blanks or line ends around its value.
     """
-    found = os.environ.get(API_KEY, "") if api_key is None else api_key
+    found = _bare(API_KEY) if api_key is None else api_key
     if not found and disabled:
         return NO_KEY
     if not found and api_key is None:
@@ -65,8 +65,23 @@ def api_key_or_default(api_key: str | None, *, disabled: bool = False) -> str:
 
 
 def base_url_or_default(base_url: str | None) -> str:
-    """Return the argument, or the value of `CLOCKNEXT_BASE_URL`, or the service's own address."""
-    return os.environ.get(BASE_URL) or DEFAULT_BASE_URL if base_url is None else base_url
+    """Return the argument, or the value of `CLOCKNEXT_BASE_URL`, or the service's own address.
+
+    Raises:
+        ValidationError: The variable has quotes, blanks or line ends around its value.
+    """
+    return _bare(BASE_URL) or DEFAULT_BASE_URL if base_url is None else base_url
+
+
+def _bare(variable: str) -> str:
+    """Return the value of a variable, without quotes, blanks or line ends around it."""
+    value = os.environ.get(variable, "")
+    if value != value.strip().strip("'\""):
+        raise ValidationError(
+            f"{variable}: must not begin or end with a quote, a blank or a line end in the environment: "
+            "Docker's --env-file keeps quotes, and a secret read from a file its line end"
+        )
+    return value
 
 
 def new_key() -> str:

@@ -3,7 +3,6 @@
 Every event that leaves the machines passes here, so this is where events are logged.
 """
 
-import inspect
 from collections.abc import Callable
 from typing import TypeAlias, assert_never
 
@@ -22,10 +21,10 @@ from clocknext_core import (
     Retrying,
     Signal,
     Unbilled,
-    ValidationError,
 )
 from clocknext_core.states import DropReason
 from clocknext_transports.client.events_log import EventLog
+from clocknext_transports.client.hook_checks import check_hooks
 from clocknext_transports.process.interrupts import let_pass
 from clocknext_transports.process.log import logger
 
@@ -40,9 +39,9 @@ def logged(on_unbilled: OnUnbilled | None) -> OnUnbilled | None:
     """Check the hook `on_unbilled`, and return it so that its exceptions are logged and not raised.
 
     Raises:
-        ValidationError: It can't be called, or would have to be awaited.
+        ValidationError: It can't be called with its argument, or would have to be awaited.
     """
-    _check_hook("on_unbilled", on_unbilled)
+    check_hooks(on_unbilled=on_unbilled)
     if on_unbilled is None:
         return None
 
@@ -60,7 +59,7 @@ class Hooks:
     """The hooks that report on buffered signals; each may be `None`.
 
     Raises:
-        ValidationError: A hook can't be called, or would have to be awaited.
+        ValidationError: A hook can't be called with its arguments, or would have to be awaited.
     """
 
     def __init__(
@@ -71,13 +70,7 @@ class Hooks:
         on_retry: OnRetry | None,
         on_drop: OnDrop | None,
     ) -> None:
-        for name, hook in (
-            ("on_error", on_error),
-            ("on_flush", on_flush),
-            ("on_retry", on_retry),
-            ("on_drop", on_drop),
-        ):
-            _check_hook(name, hook)
+        check_hooks(on_error=on_error, on_flush=on_flush, on_retry=on_retry, on_drop=on_drop)
         self._on_error = on_error
         self._on_flush = on_flush
         self._on_retry = on_retry
@@ -135,12 +128,3 @@ class Hooks:
             case _:
                 assert_never(event)
         return hooks
-
-
-def _check_hook(name: str, hook: object) -> None:
-    if hook is None:
-        return
-    if not callable(hook):
-        raise ValidationError(f"{name}: must be callable, not {type(hook).__name__}")
-    if inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(getattr(hook, "__call__", None)):  # noqa: B004
-        raise ValidationError(f"{name}: must be a plain function: hooks are not awaited")

@@ -12,6 +12,7 @@ from clocknext_transports.client.script import Await, Exchange, Halt, Sleep, Ste
 from clocknext_transports.client.serving import Waiter
 from clocknext_transports.process.exit import GRACE
 from clocknext_transports.process.interrupts import let_pass
+from clocknext_transports.sync.looped import warn_in_loop
 from clocknext_transports.sync.threads import Event, Threads
 from clocknext_transports.sync.transport import Transport
 
@@ -34,6 +35,7 @@ class Calls(driver.Driver[Threads]):
 
     def perform(self, call: Call[T]) -> T:
         """Carry out an awaited operation."""
+        warn_in_loop()
         return carry_out(self._performing(call), self._take)
 
     def check(self) -> CheckReport:

@@ -3,15 +3,20 @@
 Subclass `TransportContract` or `ClientContract` in a test module, and give it the fixtures that it names:
 pytest runs every test of it. A test whose fixture is missing is skipped, and says which one it wants. They
 need the emulator's server, which needs trio.
+
+Each test runs in a thread of its own and fails when it is not over after `limit` seconds, 60 by default: a
+driver that never wakes up fails, and does not hang. A loop that runs in the main thread only needs
+`limit = None` in the subclass, and then has no limit.
 """
 
+import functools
 import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import pytest
 
@@ -50,6 +55,8 @@ QUICK: RetryPolicy = RetryPolicy(max_attempts=5, base_delay=0.001, max_delay=0.0
 """A policy that does not keep a test waiting."""
 PATIENCE: float = 10.0
 """Seconds for what should take none."""
+LIMIT: float = 60.0
+"""Seconds after which a test that is not over fails."""
 
 
 class Exchange(Protocol):
@@ -121,7 +128,61 @@ def _failed(answer: Answer) -> Failure:
     return answer
 
 
-class TransportContract:
+T = TypeVar("T", bound="_Limited")
+
+
+class _Limited:
+    limit: float | None = LIMIT
+    """Seconds after which a test fails if it is not over. `None`: never, and it runs in pytest's thread."""
+
+
+def _limited(contract: type[T]) -> type[T]:
+    """Have each test of a contract end in time, whatever hangs in it."""
+    for name, test in [*vars(contract).items()]:
+        if name.startswith("test_"):
+            setattr(contract, name, _within_limit(test))
+    return contract
+
+
+def _within_limit(test: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(test)
+    def limited(self: _Limited, **given: object) -> None:
+        ended: list[BaseException | None] = []
+
+        def work() -> None:
+            try:
+                test(self, **given)
+            except BaseException as error:  # noqa: BLE001 - raised again, where pytest sees it
+                ended.append(error)
+            else:
+                ended.append(None)
+
+        if self.limit is None:
+            return test(self, **given)
+        # What never wakes can't be ended: its thread is left behind, and does not keep the process.
+        thread = threading.Thread(target=work, name=test.__name__, daemon=True)
+        thread.start()
+        thread.join(self.limit)
+        if not ended:
+            pytest.fail(
+                f"{test.__name__} was not over after {self.limit:g} s: something was waited for that never "
+                "came. Does each input wake what polls, does Wait.until, and does each attempt end by its "
+                "deadline? If it is only slow, give the class a longer `limit`."
+            )
+        error = ended.pop()
+        if error is None:
+            return None
+        try:
+            raise error
+        finally:
+            # In a cycle with its traceback, it would keep clients until the garbage collector comes.
+            del error
+
+    return limited
+
+
+@_limited
+class TransportContract(_Limited):
     """What every transport keeps to. Give the subclass a fixture `exchange`: an `Exchange`.
 
     The transport serves all exchanges of one test, so that connections are reused. For an event loop, run
@@ -340,7 +401,8 @@ def _soon(condition: Callable[[], bool]) -> Callable[[], bool]:
     return lambda: condition() or time.monotonic() >= until
 
 
-class ClientContract:
+@_limited
+class ClientContract(_Limited):
     """What every client keeps to, over any driver. Give the subclass a fixture `run`: a `RunClient`.
 
     The client's methods are awaited, as those of `AsyncClockNext`. Where coroutines can be cancelled, give a

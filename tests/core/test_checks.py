@@ -14,6 +14,7 @@ from clocknext_core.checks import (
     check_text,
     shown,
 )
+from clocknext_core.signals import make_signal
 
 
 def test_what_is_right_is_returned_as_it_is() -> None:
@@ -49,3 +50,14 @@ def test_what_is_no_address_is_told_for_what_it_is(value: object, wrong: str) ->
 )
 def test_a_bad_value_is_shown_if_it_is_a_text_and_cut_if_it_is_long(value: object, text: str) -> None:
     assert shown(value) == text
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("idempotency", "idempotency_key"), ("token", "tokens"), ("memeber", "member"), ("colour", None)],
+)
+def test_an_unknown_keyword_is_told_from_the_one_that_is_meant(given: str, meant: str | None) -> None:
+    hint = f"; did you mean {meant!r}?" if meant else ""
+    with pytest.raises(TypeError) as caught:
+        make_signal("wallet", {"customer_id": "c", "model": "m", given: "x"})
+    assert str(caught.value) == f"got an unexpected keyword argument {given!r}{hint}"

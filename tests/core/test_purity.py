@@ -20,6 +20,7 @@ PURE = {
         "contextlib",
         "dataclasses",
         "datetime",
+        "difflib",
         "enum",
         "functools",
         "heapq",

@@ -557,7 +557,9 @@ def test_an_encoded_signal_knows_its_type() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_argument_that_is_not_the_types_is_a_type_error(kind: str) -> None:
     foreign = {"credit": "run_id", "wallet": "key", "outcome": "type"}[kind]
-    with pytest.raises(TypeError, match=rf"^got an unexpected keyword argument '{foreign}'$"):
+    with pytest.raises(
+        TypeError, match=rf"^got an unexpected keyword argument '{foreign}'($|; did you mean ')"
+    ):
         make_signal(make(kind).type, {**LEAST, **make(kind).fields(), foreign: "x"})
 
 

@@ -23,7 +23,7 @@ PAGES = [
 ]
 ON_A_FRESH_MACHINE = (
     "python3 -m venv .venv && .venv/bin/pip install -e '.[cli,trio,httpx]' && .venv/bin/clocknext demo",
-    "python3 -m venv .venv && .venv/bin/pip install -e '.[dev]' && .venv/bin/pytest",
+    "python3 -m venv .venv && .venv/bin/pip install -e '.[dev]' && .venv/bin/pytest -n 2",
 )
 _FENCED = re.compile(
     r"^(?P<fence>`{3,}|~{3,})(?P<info>[^\n]*)\n(?P<code>.*?)^(?P=fence)$", re.MULTILINE | re.DOTALL

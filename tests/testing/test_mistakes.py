@@ -1,10 +1,12 @@
 """The contract suites find mistakes that are planted in transports and drivers."""
 
 import asyncio
+import gc
 import inspect
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+import weakref
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -200,4 +202,85 @@ def test_the_contract_finds_a_client_that_ignores_its_spool(tmp_path: Path) -> N
         run_asyncio(url, scenario, **{name: value for name, value in options.items() if name != "spool"})
 
     with emulator() as server, pytest.raises(AssertionError):
-        ClientContract().test_a_spool_keeps_what_was_not_delivered(run, server, tmp_path)
+        ClientContract().test_a_spool_keeps_what_was_not_delivered(run=run, server=server, tmp_path=tmp_path)
+
+
+class _Hanging:
+    """Something that never comes, until the test is over."""
+
+    def __init__(self) -> None:
+        self.over = threading.Event()
+        self.threads: list[threading.Thread] = []
+
+    def wait(self) -> None:
+        self.threads.append(threading.current_thread())
+        self.over.wait()
+
+    def end(self) -> None:
+        self.over.set()
+        for thread in self.threads:
+            thread.join(PATIENCE)
+
+
+@pytest.fixture
+def hanging() -> Generator[_Hanging, None, None]:
+    hanging = _Hanging()
+    yield hanging
+    hanging.end()
+
+
+def test_a_driver_that_never_wakes_up_fails_in_time(hanging: _Hanging) -> None:
+    def run(url: str, scenario: Callable[[Any], Awaitable[None]], /, **options: Any) -> None:
+        del url, scenario, options
+        hanging.wait()
+
+    contract = ClientContract()
+    contract.limit = 0.01
+    with emulator() as server, pytest.raises(pytest.fail.Exception, match=r"not over after 0\.01 s.*`limit`"):
+        contract.test_the_end_of_the_block_delivers(run=run, server=server)
+
+
+def test_a_transport_that_never_returns_fails_in_time(hanging: _Hanging) -> None:
+    def exchange(request: Request, seconds: float, /) -> Answer:
+        del request, seconds
+        hanging.wait()
+        raise AssertionError
+
+    contract = TransportContract()
+    contract.limit = 0.01
+    with emulator() as server, pytest.raises(pytest.fail.Exception, match="each attempt end by its deadline"):
+        contract.test_the_deadline_is_kept(exchange=exchange, server=server)
+
+
+@pytest.mark.parametrize("limit", [60.0, None])
+def test_a_test_of_a_contract_shows_what_was_raised_in_it(limit: float | None) -> None:
+    threads: list[threading.Thread] = []
+
+    def run(url: str, scenario: Callable[[Any], Awaitable[None]], /, **options: Any) -> None:
+        del url, scenario, options
+        threads.append(threading.current_thread())
+        raise ZeroDivisionError
+
+    contract = ClientContract()
+    contract.limit = limit
+    with emulator() as server, pytest.raises(ZeroDivisionError):
+        contract.test_the_end_of_the_block_delivers(run=run, server=server)
+    assert (threads == [threading.main_thread()]) is (limit is None)
+
+
+def test_what_a_failed_test_of_a_contract_held_is_let_go() -> None:
+    held: list[weakref.ref[ClientContract]] = []
+
+    def run(url: str, scenario: Callable[[Any], Awaitable[None]], /, **options: Any) -> None:
+        del url, scenario, options
+        client = ClientContract()
+        held.append(weakref.ref(client))
+        raise ZeroDivisionError
+
+    gc.disable()
+    try:
+        with emulator() as server, pytest.raises(ZeroDivisionError):
+            ClientContract().test_the_end_of_the_block_delivers(run=run, server=server)
+        assert held[0]() is None
+    finally:
+        gc.enable()

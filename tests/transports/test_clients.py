@@ -135,9 +135,15 @@ def test_the_repr_shows_no_key(client: Client) -> None:
 
 
 @each_client
-@pytest.mark.parametrize("hook", [plain_hook, functools.partial(plain_hook, "x"), list[object]().append])
+@pytest.mark.parametrize("hook", [plain_hook, functools.partial(plain_hook, "x"), print])
 def test_anything_plain_and_callable_is_a_hook(client: Client, hook: Callable[..., object]) -> None:
     assert client(KEY, on_error=hook, on_flush=hook, on_retry=hook, on_drop=hook).pending == 0
+
+
+@each_client
+def test_a_method_of_a_list_is_a_hook_for_what_has_one_argument(client: Client) -> None:
+    hook = list[object]().append
+    assert client(KEY, on_flush=hook, on_retry=hook, on_unbilled=hook).pending == 0
 
 
 @each_client

@@ -1,10 +1,12 @@
 """Switches of the environment, and mistakes of the first hour: the message says what to do."""
 
 import asyncio
+import functools
 import subprocess
 import sys
 from collections.abc import Coroutine
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import pytest
@@ -133,3 +135,70 @@ def test_https_to_a_port_that_speaks_http_says_so() -> None:
     with emulator() as server, ClockNext(KEY, base_url=server.url.replace("http:", "https:")) as client:
         (problem,) = client.check().problems
     assert "this port speaks plain http, it seems" in problem.what
+
+
+@pytest.mark.parametrize("around", ['"{}"', "'{}'", "{}\n", " {}", "{}\r\n", '"{}'])
+@pytest.mark.parametrize(
+    ("variable", "value"), [("CLOCKNEXT_API_KEY", KEY), ("CLOCKNEXT_BASE_URL", "https://x.example")]
+)
+@pytest.mark.parametrize("client", [ClockNext, AsyncClockNext, TrioClockNext])
+def test_what_is_around_a_variable_is_said_with_its_name(
+    client: Any, variable: str, value: str, around: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLOCKNEXT_API_KEY", KEY)
+    monkeypatch.setenv(variable, around.format(value))
+    with pytest.raises(ValidationError, match=rf"^{variable}: must not begin or end with a quote") as caught:
+        client()
+    assert value not in str(caught.value)
+
+
+@pytest.mark.parametrize("client", [ClockNext, AsyncClockNext, TrioClockNext])
+def test_an_empty_path_is_no_spool(client: Any) -> None:
+    with pytest.raises(ValidationError, match=r"^spool: must not be empty"):
+        client(KEY, base_url=URL, spool="")
+
+
+def _takes_nothing() -> None:
+    pass
+
+
+def _wants_names(*, error: object, signal: object) -> None:
+    del error, signal
+
+
+def _wraps_more(*given: object) -> None:
+    del given
+
+
+def _with_a_database(database: object, error: object, signal: object) -> None:
+    del database, error, signal
+
+
+functools.update_wrapper(_wraps_more, _with_a_database)
+
+
+@pytest.mark.parametrize("client", [ClockNext, AsyncClockNext, TrioClockNext])
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("on_error", "error, signal"),
+        ("on_flush", "count"),
+        ("on_retry", "event"),
+        ("on_drop", "signal, reason"),
+        ("on_unbilled", "unbilled"),
+    ],
+)
+def test_a_hook_that_can_not_take_its_arguments_is_refused(client: Any, name: str, arguments: str) -> None:
+    hooks: list[Any] = [_takes_nothing, _with_a_database, _wants_names]
+    for hook in hooks:
+        with pytest.raises(ValidationError) as caught:
+            client(KEY, base_url=URL, **{name: hook})
+        assert str(caught.value) == f"{name}: must take what it is called with, by position: ({arguments})"
+
+
+def test_hooks_of_any_kind_are_taken() -> None:
+    seen: list[object] = []
+    hooks: list[Any] = [print, seen.append, Mock(), functools.partial(print, end=""), dict, _wraps_more]
+    for hook in hooks:
+        ClockNext(KEY, base_url=URL, on_flush=hook)
+    ClockNext(KEY, base_url=URL, on_error=_wraps_more)

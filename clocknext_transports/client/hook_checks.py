@@ -1,0 +1,45 @@
+"""The check of a hook where it is given, since it may not run for days."""
+
+import inspect
+from typing import Final
+
+from clocknext_core import ValidationError
+
+_ARGUMENTS: Final = {
+    "on_error": ("error", "signal"),
+    "on_flush": ("count",),
+    "on_retry": ("event",),
+    "on_drop": ("signal", "reason"),
+    "on_unbilled": ("unbilled",),
+}
+"""What each hook is called with, in order."""
+
+
+def check_hooks(**hooks: object) -> None:
+    """Require of each hook `None`, or a plain function that can be called with the hook's arguments.
+
+    Raises:
+        ValidationError: One is something else; the message names the hook.
+    """
+    for name, hook in hooks.items():
+        _check_hook(name, hook)
+
+
+def _check_hook(name: str, hook: object) -> None:
+    if hook is None:
+        return
+    if not callable(hook):
+        raise ValidationError(f"{name}: must be callable, not {type(hook).__name__}")
+    if inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(getattr(hook, "__call__", None)):  # noqa: B004
+        raise ValidationError(f"{name}: must be a plain function: hooks are not awaited")
+    try:
+        # A decorator may add arguments to those that it is called with: what counts is the outermost.
+        signature = inspect.signature(hook, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return  # some of C have none
+    try:
+        signature.bind(*_ARGUMENTS[name])
+    except TypeError:
+        raise ValidationError(
+            f"{name}: must take what it is called with, by position: ({', '.join(_ARGUMENTS[name])})"
+        ) from None
