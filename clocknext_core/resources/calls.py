@@ -1,8 +1,8 @@
 """A call to a model, as an integration sees it: who is billed is captured when it starts."""
 
 from collections.abc import AsyncIterable, Callable, Iterable
-from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
@@ -109,16 +109,27 @@ class ModelCall:
             response: What the SDK or the framework returned.
             is_cached: Whether the framework answered from a cache of its own, so that no provider was asked.
         """
+        self._take_read(partial(self._read_answer, response, is_cached=is_cached))
+
+    def _read_answer(self, response: object, *, is_cached: bool) -> Gathered | None:
+        if is_cached or is_from_cache(response):
+            return Gathered(None, Unbilled(reason="cache_hit", reading=_read_or_none(response)))
+        if is_running(response):
+            self._has_ended = True
+            self._meter.remember(text_of(response, "id"), self._origin)
+            return None
+        return _gathered(response)
+
+    def _take_read(self, read_it: Callable[[], Gathered | None]) -> None:
+        """Take what reading a response comes to; `None`: nothing is to be billed or reported."""
         try:
-            if is_cached or is_from_cache(response):
-                self._take(Gathered(None, Unbilled(reason="cache_hit", reading=_read_or_none(response))))
-            elif is_running(response):
-                self._has_ended = True
-                self._meter.remember(text_of(response, "id"), self._origin)
-            else:
-                self._take(_gathered(response))
+            gathered = read_it()
         except Exception as error:  # noqa: BLE001 - a response is the user's, and so is what its attributes do
             self._take(Gathered(None, Unbilled(reason="unknown_shape", detail=type(error).__name__)))
+            self._meter.let_pass(error)
+        else:
+            if gathered is not None:
+                self._take(gathered)
 
     def assembled(self, response: object, chunks: Iterable[object] | None) -> None:
         """Take an answer that a framework put together from the chunks of a stream.
@@ -133,8 +144,10 @@ class ModelCall:
         """
         try:
             is_counted = has_prompt_details(response) if chunks is None else is_reported(response, chunks)
-        except Exception:  # noqa: BLE001 - as in answered
-            is_counted = False
+        except Exception as error:  # noqa: BLE001 - as in answered
+            self.unanswered(_ESTIMATED)
+            self._meter.let_pass(error)
+            return
         if is_counted:
             self.answered(response)
         else:
@@ -145,14 +158,14 @@ class ModelCall:
 
         It is billed to whom the call was that created it, where this client made that call.
         """
-        try:
-            remembered = self._meter.recall(text_of(response, "id"))
-            # It may be asked for any number of times, as what is handed over by hand.
-            self._origin = replace(self._origin if remembered is None else remembered, alike=None)
-            if (remembered is not None or get(response, "background") is True) and not is_running(response):
-                self._take(_gathered(response))
-        except Exception as error:  # noqa: BLE001 - as in answered
-            self._take(Gathered(None, Unbilled(reason="unknown_shape", detail=type(error).__name__)))
+        self._take_read(partial(self._read_retrieved, response))
+
+    def _read_retrieved(self, response: object) -> Gathered | None:
+        remembered = self._meter.recall(text_of(response, "id"))
+        # It may be asked for any number of times, as what is handed over by hand.
+        self._origin = replace(self._origin if remembered is None else remembered, alike=None)
+        is_over = (remembered is not None or get(response, "background") is True) and not is_running(response)
+        return _gathered(response) if is_over else None
 
     def failed(self, error: BaseException, seen: object = None, *, has_begun: bool = False) -> None:
         """Take the failure of a call.
@@ -176,9 +189,12 @@ class ModelCall:
             seen: What had been received of the answer; `None`: nothing.
         """
         reading = None
-        with suppress(Exception):  # what was received need not be readable
+        try:
             reading = read_so_far(seen)
-        self._take(Gathered(None, Unbilled(reason="partial", reading=reading, detail=detail)))
+        except Exception as error:  # noqa: BLE001 - what was received need not be readable
+            self._meter.let_pass(error)
+        finally:
+            self._take(Gathered(None, Unbilled(reason="partial", reading=reading, detail=detail)))
 
     def unanswered(self, detail: str) -> None:
         """Report a call whose answer was not seen.
@@ -205,7 +221,7 @@ class ModelCall:
 
     def gatherer(self, *, hides_usage: bool = False) -> Gatherer:
         """Make what gathers a stream that something else passes on; give what it finishes with to `take`."""
-        return Gatherer(self._on_abort, hides_usage=hides_usage)
+        return Gatherer(self._on_abort, hides_usage=hides_usage, let_pass=self._meter.let_pass)
 
     def take(self, gathered: Gathered) -> None:
         """Take what a gatherer finished with."""

@@ -218,7 +218,7 @@ class Metering(Resource[S]):
         # A bad argument is an error here, and not at the end of the stream.
         sample = "unknown" if model is None else model
         fix(type, make_body(type, given, customer_id=customer_id, model=sample), str)
-        gatherer = Gatherer(on_abort)
+        gatherer = Gatherer(on_abort, let_pass=self._meter.let_pass)
 
         # A stream is read once, and so is a call of its own, as a response that is handed over is not.
         origin = Origin(attribution=_attribution(customer_id, type, given), alike={})
@@ -264,7 +264,7 @@ class Metering(Resource[S]):
         model: str | None = None,
         given: Mapping[str, object] | None = None,
     ) -> None:
-        """Record or report what a call comes to. Raises nothing: it runs within the user's request."""
+        """Record or report what a call comes to, within the user's request: nothing of metering is raised."""
         reading, unbilled = gathered
         attribution = origin.attribution
         customer_id = origin.customer_id if attribution is None else attribution.customer_id
@@ -286,6 +286,7 @@ class Metering(Resource[S]):
             detail = error.message if isinstance(error, ClockNextError) else type(error).__name__
             report = Unbilled(reason="unknown_shape", reading=reading, customer_id=customer_id, detail=detail)
             self._meter.report(report)
+            self._meter.let_pass(error)
 
     def _hold(self, exchange: _Exchange) -> None:
         try:

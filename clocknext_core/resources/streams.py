@@ -97,7 +97,7 @@ class MeteredStream(_Metered[T]):
         With a policy that drains, the rest is read first. The stream itself is not closed.
         """
         if not self._is_reading:
-            self._end(self._drained("closed"))
+            self._drain("closed")
 
     def _next(self) -> T:
         self._is_reading = True
@@ -110,23 +110,27 @@ class MeteredStream(_Metered[T]):
 
     def _abort(self, how: Ending) -> None:
         try:
-            self._end(self._drained(how) if how != "cancelled" else how)
+            self._drain(how)
         finally:
             close = getattr(self._stream, "close", None)
             if close is not None:
                 close()
 
-    def _drained(self, how: Ending) -> Ending:
-        """Read on within the policy's bounds; the stream has completed if that reached its end."""
+    def _drain(self, how: Ending) -> None:
+        """Read on within the policy's bounds, and end; the stream has completed if that reached its end."""
         begun = self._clock()
-        while self._gatherer.wants_more(elapsed=self._clock() - begun):
-            try:
+        try:
+            while how != "cancelled" and self._gatherer.wants_more(elapsed=self._clock() - begun):
                 self._gatherer.feed(self._next())
-            except StopIteration:
-                return "completed"
-            except Exception:  # noqa: BLE001 - the caller has what it wanted of this stream
-                return how
-        return how
+        except StopIteration:
+            how = "completed"
+        except Exception as error:  # noqa: BLE001 - the caller has what it wanted of this stream
+            self._gatherer.let_pass(error)
+        except BaseException:
+            how = "cancelled"
+            raise
+        finally:
+            self._end(how)
 
 
 class AsyncMeteredStream(_Metered[T]):
@@ -182,7 +186,7 @@ class AsyncMeteredStream(_Metered[T]):
     async def end_early(self) -> None:
         """End where what the stream reads from is closed; see `MeteredStream.end_early`."""
         if not self._is_reading:
-            self._end(await self._drained("closed"))
+            await self._drain("closed")
 
     async def _next(self) -> T:
         self._is_reading = True
@@ -194,25 +198,24 @@ class AsyncMeteredStream(_Metered[T]):
             self._is_reading = False
 
     async def _abort(self, how: Ending) -> None:
-        ended = how
         try:
-            ended = how if how == "cancelled" else await self._drained(how)
-        except BaseException:  # cancelled while it drained
-            ended = "cancelled"
-            raise
+            await self._drain(how)
         finally:
-            self._end(ended)
             close = getattr(self._stream, "aclose", None) or getattr(self._stream, "close", None)
             if close is not None:
                 await close()
 
-    async def _drained(self, how: Ending) -> Ending:
+    async def _drain(self, how: Ending) -> None:
         begun = self._clock()
-        while self._gatherer.wants_more(elapsed=self._clock() - begun):
-            try:
+        try:
+            while how != "cancelled" and self._gatherer.wants_more(elapsed=self._clock() - begun):
                 self._gatherer.feed(await self._next())
-            except StopAsyncIteration:
-                return "completed"
-            except Exception:  # noqa: BLE001 - the caller has what it wanted of this stream
-                return how
-        return how
+        except StopAsyncIteration:
+            how = "completed"
+        except Exception as error:  # noqa: BLE001 - the caller has what it wanted of this stream
+            self._gatherer.let_pass(error)
+        except BaseException:
+            how = "cancelled"
+            raise
+        finally:
+            self._end(how)

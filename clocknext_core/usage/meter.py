@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from typing import Final, TypeAlias
 
@@ -12,6 +11,7 @@ from clocknext_core.usage.catalogue import ModelNames, check_model_names, rename
 from clocknext_core.usage.exchange import Seen
 from clocknext_core.usage.reading import Reading
 from clocknext_core.usage.seeds import Seed
+from clocknext_core.usage.streams import keep
 
 OnUnbilled: TypeAlias = Callable[[Unbilled], object]
 """What is called for a call to a model that was not billed."""
@@ -29,6 +29,8 @@ class Meter:
         do.
         seed: Returns what makes the keys of the work that is being done, such as a task's. Default: they are
             random.
+        let_pass: Raises an exception again that was caught here and is not metering's, such as a signal
+            handler's. Default: none is.
 
     Raises:
         ValidationError: `models` is no mapping of names, function, `"workspace"` or `None`.
@@ -41,6 +43,7 @@ class Meter:
         on_unbilled: OnUnbilled | None = None,
         clock: Callable[[], float] | None = None,
         seed: Callable[[], Seed | None] | None = None,
+        let_pass: Callable[[BaseException], None] | None = None,
     ) -> None:
         self._models: ModelNames = check_model_names(models)
         self._known: tuple[str, ...] | None = None
@@ -48,6 +51,7 @@ class Meter:
         self._counts: Counter[Reason] = Counter()
         self.clock: Callable[[], float] = clock if clock is not None else _stopped
         self.seed: Callable[[], Seed | None] = seed if seed is not None else _unseeded
+        self.let_pass: Callable[[BaseException], None] = let_pass if let_pass is not None else keep
         self.seen: Seen = Seen()
         self._client_id: dict[str, str] = {}
         self._running: dict[str, Origin] = {}
@@ -71,8 +75,10 @@ class Meter:
         """Count a call that was not billed, and say so."""
         self._counts[unbilled.reason] += 1
         if self._on_unbilled is not None:
-            with suppress(Exception):  # the user's stream or request must not break over a report
+            try:
                 self._on_unbilled(unbilled)
+            except Exception as error:  # noqa: BLE001 - the user's request must not break over a report
+                self.let_pass(error)
 
     def client_id(self, make_key: Callable[[], str]) -> str:
         """Return a random text that tells this client from others, drawn where it is needed first."""

@@ -121,22 +121,35 @@ def _declared_names(kind: Hashable) -> tuple[str, ...] | None:
     return None
 
 
+def keep(error: BaseException) -> None:
+    """Let no exception pass: it stays where it was caught."""
+
+
 class Gatherer:
     """Watches the chunks of a stream go by, and says at its end what to bill. Pure; keeps no chunk.
 
-    Nothing it does raises into the stream: what can't be read is reported at the end.
+    Nothing but what `let_pass` raises gets into the stream: what can't be read is reported at the end.
 
     Args:
         policy: What a stream that is broken off is billed.
         hides_usage: Whether the usage was asked for on the user's behalf, so that the chunk which has nothing
             else is not passed on.
+        let_pass: Raises an exception again that was caught here and is not metering's, such as a signal
+            handler's. Default: none is.
 
     Raises:
         ValidationError: The policy is none.
     """
 
-    def __init__(self, policy: AbortPolicy = "partial", *, hides_usage: bool = False) -> None:
+    def __init__(
+        self,
+        policy: AbortPolicy = "partial",
+        *,
+        hides_usage: bool = False,
+        let_pass: Callable[[BaseException], None] = keep,
+    ) -> None:
         self._policy: Final = check_abort_policy(policy)
+        self.let_pass: Final = let_pass
         self._hides_usage = hides_usage
         self._chunks = 0
         self._reading: Reading | None = None
@@ -161,12 +174,13 @@ class Gatherer:
         return self._hides_usage and get(chunk, "choices") == [] and get(chunk, "usage") is not None
 
     def feed(self, chunk: object) -> None:
-        """Take a chunk that is passed on. Never raises."""
+        """Take a chunk that is passed on."""
         self._chunks += 1
         try:
             self._take(chunk)
         except Exception as error:  # noqa: BLE001 - a chunk is the user's, and so is what its attributes do
             self._problem = f"a chunk could not be read: {type(error).__name__}"
+            self.let_pass(error)
 
     def _take(self, chunk: object) -> None:
         if isinstance(chunk, _TEXTS):
@@ -262,6 +276,7 @@ class Gatherer:
                 self._problem = error.message
         except Exception as error:  # noqa: BLE001 - as in feed
             self._problem = f"the usage could not be read: {type(error).__name__}"
+            self.let_pass(error)
 
     def wants_more(self, *, elapsed: float) -> bool:
         """Return whether to read on after a break: the policy is to drain, and a bound is not reached.
@@ -276,15 +291,15 @@ class Gatherer:
         return self._drained <= policy.max_chunks and elapsed < policy.max_seconds
 
     def finish(self, how: Ending) -> Gathered:
-        """End it, and say what to bill or to report. Never raises; a second call gives neither.
+        """End it, and say what to bill or to report. A second call gives neither.
 
         Args:
             how: The way the stream ended. One that was drained to its end has completed.
         """
         if self._has_ended:
             return Gathered(None, None)
-        self._has_ended = True
         self._read_last()
+        self._has_ended = True
         reading = self._named(self._reading)
         if reading is not None and (reading.is_final or (how == "completed" and self._is_whole(reading))):
             return Gathered(replace(reading, is_final=True), None)
@@ -317,6 +332,7 @@ class Gatherer:
                     seen = reading or Reading(tokens=tokens, model=self._model, response_id=self._response_id)
                     return Gathered(replace(seen, tokens=tokens, is_final=False), None)
             except Exception as error:  # noqa: BLE001 - the user's function must not break the user's stream
+                self.let_pass(error)
                 detail = f"the estimate raised {type(error).__name__}"
         return Gathered(None, Unbilled(reason="partial", reading=reading, detail=detail))
 

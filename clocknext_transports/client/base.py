@@ -56,6 +56,7 @@ from clocknext_transports.client.nowait import NoWait
 from clocknext_transports.client.seeding import current_seed
 from clocknext_transports.process import fork, log
 from clocknext_transports.process.clock import monotonic
+from clocknext_transports.process.interrupts import let_pass
 
 if TYPE_CHECKING:
     from clocknext_transports.spool.keeper import Keeper
@@ -187,7 +188,11 @@ class ClientBase(Completed, ABC, Generic[S, TransportT, D]):
             is_spool_shared=is_shared,
         )
         self._meter = Meter(
-            models=models, on_unbilled=logged(on_unbilled), clock=monotonic, seed=current_seed
+            models=models,
+            on_unbilled=logged(on_unbilled),
+            clock=monotonic,
+            seed=current_seed,
+            let_pass=let_pass,
         )
         self._hooks = Hooks(on_error=on_error, on_flush=on_flush, on_retry=on_retry, on_drop=on_drop)
         self.close_timeout: float = check_seconds("close_timeout", close_timeout)

@@ -15,6 +15,7 @@ from clocknext_core.signals import SignalType
 from clocknext_core.usage.attribution import Attribution
 from clocknext_core.usage.streams import AbortPolicy, check_abort_policy
 from clocknext_transports.client.base import ClientBase
+from clocknext_transports.process.interrupts import let_pass
 
 
 class Billed(TypedDict, total=False):
@@ -145,7 +146,9 @@ def watch(call: ModelCall, result: Any, *, hides_usage: bool = False) -> Awaitab
         else:
             call.answered(result)
     except Exception as error:  # noqa: BLE001 - the user's request must not break over its metering
-        call.unanswered(f"the answer could not be watched: {type(error).__name__}")
+        if not call.has_ended:
+            call.unanswered(f"the answer could not be watched: {type(error).__name__}")
+        let_pass(error)
     return None
 
 
@@ -154,6 +157,7 @@ async def _watch_awaited(call: ModelCall, result: Awaitable[Any], *, hides_usage
         parsed = await result
     except Exception as error:  # noqa: BLE001 - as in watch
         call.unanswered(f"the answer could not be read: {type(error).__name__}")
+        let_pass(error)
     else:
         watch(call, parsed, hides_usage=hides_usage)
 

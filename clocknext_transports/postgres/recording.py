@@ -17,6 +17,7 @@ from clocknext_core.usage.exchange import Seen
 from clocknext_core.usage.meter import Meter
 from clocknext_transports.client import environment
 from clocknext_transports.postgres.connections import DJANGO, Insert, kind_of
+from clocknext_transports.process.interrupts import let_pass
 
 
 class SyncConnection(Protocol):
@@ -124,7 +125,7 @@ class _Never(Seen):
 
 
 def _meter(models: ModelNames) -> Meter:
-    meter = Meter(models=models)
+    meter = Meter(models=models, let_pass=let_pass)
     if meter.wants_catalogue:
         raise invalid("models", 'can\'t be "workspace" in a transaction: that asks the service')
     meter.seen = _Never()

@@ -41,8 +41,13 @@ def let_pass(error: BaseException) -> None:
 
     What was caught may have the handler's as its cause: Python's codecs and httpx raise others in its place.
     """
-    if (interrupt := _interrupt_in(error)) is not None:
+    if (interrupt := _interrupt_in(error)) is None:
+        return
+    try:
         raise interrupt
+    finally:
+        # In a cycle with its traceback, it would keep what its frames hold until the garbage collector comes.
+        del error, interrupt
 
 
 def _interrupt_in(error: BaseException | None) -> BaseException | None:

@@ -1,12 +1,14 @@
 """What a signal's handler raises reaches the caller that it interrupts, and does the client no harm."""
 
 import asyncio
+import gc
 import logging
 import math
 import signal
 import socket
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -30,12 +32,14 @@ from clocknext_core import (
 )
 from clocknext_core.messages import Origin
 from clocknext_core.signals import encode
+from clocknext_core.usage import attribution
 from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext
 from clocknext_transports.client.events_log import EventLog
 from clocknext_transports.emulator import emulator
 from clocknext_transports.http11 import Connection
+from clocknext_transports.integrations.watching import watch
 from clocknext_transports.process.exit import registered
-from clocknext_transports.process.interrupts import is_interrupt, take
+from clocknext_transports.process.interrupts import is_interrupt, let_pass, take
 from clocknext_transports.recorder.writing import Tape
 from clocknext_transports.trio import NativeTransport as TrioTransport
 from tests.life.interrupts import WORLDS, TimeIsUpError, TimeIsUpOSError, interrupt
@@ -428,3 +432,59 @@ def test_calls_interrupted_anywhere_leave_a_client_that_counts_and_delivers(worl
     seen = interrupt(500, seed=1, world=world)
     assert seen["calls"] == 500
     assert sum(count for what, count in seen.items() if what.startswith("interrupted")) > 20
+
+
+class StrikingUsage:
+    """A part of an answer in which a limit strikes where its usage is looked at."""
+
+    @property
+    def usage(self) -> object:
+        """Raise what the handler of SIGALRM raises."""
+        signal.raise_signal(signal.SIGALRM)
+        return None
+
+
+def by_hand(client: ClockNext) -> None:
+    list(client.signals.from_stream(iter([StrikingUsage()]), customer_id="cus_1", key="chat"))
+
+
+def by_an_integration(client: ClockNext) -> None:
+    who = attribution.Attribution(customer_id="cus_1", key="chat")
+    watch(client.signals.start_call(attribution.Origin(attribution=who)), StrikingUsage())
+
+
+@pytest.mark.parametrize("meter", [by_hand, by_an_integration])
+def test_a_limit_that_strikes_while_an_answer_is_metered_is_raised_and_reported_once(
+    meter: Callable[[ClockNext], None],
+) -> None:
+    error, seen = TimeIsUpError(), list[attribution.Unbilled]()
+    client = ClockNext(KEY, on_unbilled=seen.append)
+    with pytest.raises(TimeIsUpError) as caught, limit(error, 60.0):
+        meter(client)
+    assert caught.value is error
+    del caught
+    error.__traceback__ = None  # which keeps the stream
+    assert len(seen) == 1
+    client.close()
+
+
+def test_what_was_let_pass_is_in_no_cycle_with_its_traceback() -> None:
+    def struck(held: Handler) -> None:
+        try:
+            signal.raise_signal(signal.SIGUSR1)
+        except TimeIsUpError as error:
+            let_pass(error)
+        del held
+
+    before = signal.signal(signal.SIGUSR1, partial(_with_name, "mine"))
+    gc.disable()
+    try:
+        held = Handler()
+        seen = weakref.ref(held)
+        with suppress(TimeIsUpError):
+            struck(held)
+        del held
+        assert seen() is None
+    finally:
+        gc.enable()
+        signal.signal(signal.SIGUSR1, before)
