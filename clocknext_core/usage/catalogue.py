@@ -7,9 +7,10 @@ This is for names read from responses: a `model=` that was given is never change
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
+from itertools import chain
 from typing import Final, Literal, TypeAlias, cast
 
-from clocknext_core.checks import check_text
+from clocknext_core.checks import check_text, shown
 from clocknext_core.errors import invalid
 
 ModelNames: TypeAlias = Mapping[str, str] | Callable[[str], str] | Literal["undated", "workspace"] | None
@@ -52,9 +53,9 @@ def check_model_names(models: object) -> ModelNames:
     if not isinstance(models, Mapping):
         kind = type(models).__name__
         raise invalid("models", f'must be "undated", "workspace", a mapping, a function or None, not {kind}')
-    for name, renamed in cast("Mapping[object, object]", models).items():
-        check_text("models", name)
-        check_text("models", renamed)
+    for name in chain.from_iterable(cast("Mapping[object, object]", models).items()):
+        if not isinstance(name, str) or not name.strip():
+            raise invalid("models", f"must map names to names: {shown(name)} is none")
     return cast("Mapping[str, str]", models)
 
 

@@ -373,3 +373,7 @@ def test_what_models_may_be() -> None:
     for wrong in ("catalogue", 3, {"a": 3}, {"a": ""}, {3: "a"}):
         with pytest.raises(ValidationError, match=r"^models: must"):
             check_model_names(wrong)
+    with pytest.raises(
+        ValidationError, match=r"^models: must map names to names: an object of type int is none$"
+    ):
+        check_model_names({3: "a"})
