@@ -143,7 +143,7 @@ def emulator(
         raise CannotStartError(f"Can't listen on {host} port {port}: {error.strerror}.") from None
     except UnicodeError:
         raise CannotStartError(f"Can't listen on {host} port {port}: it is no host name.") from None
-    click.echo(f"Stopped. {ledger.counters.requests:,} requests, {len(ledger.signals):,} signals billed.")
+    click.echo(f"Stopped. Requests: {ledger.counters.requests:,}; signals billed: {len(ledger.signals):,}.")
 
 
 def _introduce(server: EmulatorServer, *, models: bool) -> None:

@@ -91,7 +91,7 @@ def status(url: str, *, as_json: bool) -> None:
         return
     more = " or more" if found.depth >= survey.MOST_COUNTED else ""
     age = "" if found.oldest is None else f", the oldest for {found.oldest:,.0f} s"
-    say(f"{found.depth:,}{more} signals wait{age}; relays hold {found.leased:,} of them.")
+    say(f"Signals that wait: {found.depth:,}{more}{age}; relays hold {found.leased:,} of them.")
     say(f"{found.rate:,.1f} signals delivered in a second. In quarantine: {found.quarantined:,}.")
     rows = [
         [cell(each.name), f"{each.rate:,.1f}", f"{each.leased_for:,.0f} s", f"{each.alive_for:,.0f} s"]

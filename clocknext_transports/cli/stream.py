@@ -114,7 +114,7 @@ async def _heed_interrupts(
         async for _ in signals:
             if not delivery.is_stopped:
                 say(
-                    f"Stopping: waiting up to {GRACE:.0f} s for {delivery.in_flight} signals in flight. "
+                    f"Stopping: waiting up to {GRACE:.0f} s for what is in flight ({delivery.in_flight}). "
                     "Ctrl-C again: at once."
                 )
             delivery.stop()

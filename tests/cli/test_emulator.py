@@ -30,7 +30,7 @@ def test_what_it_prints_works() -> None:
         rest, errors = process.communicate(timeout=TIMEOUT)
     line, stopped = rest.splitlines()
     assert line.split()[1:] == ["billed", "cus_123", "wallet", "gpt-4o", "1200/0/0", "0.003", "USD"]
-    assert (process.returncode, stopped, errors) == (0, "Stopped. 1 requests, 1 signals billed.", "")
+    assert (process.returncode, stopped, errors) == (0, "Stopped. Requests: 1; signals billed: 1.", "")
 
 
 def test_an_output_that_is_not_read_does_not_stop_it() -> None:
@@ -47,7 +47,7 @@ def test_an_output_that_is_not_read_does_not_stop_it() -> None:
         process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=TIMEOUT)
     assert "refused" not in rest
-    assert rest.endswith("0 signals billed.\n")
+    assert rest.endswith("signals billed: 0.\n")
 
 
 def test_the_page_is_where_it_says_and_quiet_is_quiet() -> None:
@@ -67,7 +67,7 @@ def test_the_page_is_where_it_says_and_quiet_is_quiet() -> None:
             assert client.get(page, headers={"host": "box.example"}).status_code == 403
         process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=TIMEOUT)
-    assert rest.splitlines()[-1] == "Stopped. 2 requests, 0 signals billed."
+    assert rest.splitlines()[-1] == "Stopped. Requests: 2; signals billed: 0."
     assert "refused" not in rest
 
 

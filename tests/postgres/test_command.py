@@ -117,7 +117,7 @@ def test_the_status_counts_what_waits_and_who_relays(database: Database) -> None
     done = clocknext("outbox", "status", database.url, env=environment())
     assert done.returncode == 0, done.stderr
     first, second, *table = done.stdout.splitlines()
-    assert first.startswith("3 signals wait, the oldest for 7,2")
+    assert first.startswith("Signals that wait: 3, the oldest for 7,2")
     assert first.endswith("relays hold 2 of them.")
     assert second == "12.5 signals delivered in a second. In quarantine: 0."
     assert [line.split()[0] for line in table] == ["Relay", "host:1"]
@@ -150,4 +150,4 @@ def test_the_quarantine_is_listed_released_and_deleted(database: Database, servi
 
 def test_the_url_may_stand_in_the_environment(database: Database) -> None:
     done = clocknext("outbox", "status", env=environment(CLOCKNEXT_OUTBOX_URL=database.url))
-    assert done.stdout.startswith("0 signals wait; relays hold 0 of them.")
+    assert done.stdout.startswith("Signals that wait: 0; relays hold 0 of them.")
