@@ -302,7 +302,8 @@ def test_ctrl_c_lets_those_in_flight_end(usage: Path) -> None:
             assert process.stderr is not None
             assert gate.wait_arrived(TIMEOUT, count=8)
             process.send_signal(signal.SIGINT)
-            assert process.stderr.readline().startswith("Stopping: waiting up to 5 s for what is in flight (8).")
+            told = process.stderr.readline()
+            assert told.startswith("Stopping: waiting up to 5 s for what is in flight (8)")
             gate.release()
             out, errors = process.communicate(timeout=TIMEOUT)
         assert (process.returncode, errors) == (130, f"Interrupted. {GO_ON}\n")

@@ -199,7 +199,7 @@ def test_ctrl_c_shows_what_was_priced(usage: Path) -> None:
         assert process.stderr is not None
         assert gate.wait_arrived(TIMEOUT, count=8)
         process.send_signal(signal.SIGINT)
-        assert process.stderr.readline().startswith("Stopping: waiting up to 5 s for what is in flight (8).")
+        assert process.stderr.readline().startswith("Stopping: waiting up to 5 s for what is in flight (8)")
         gate.release()
         out, errors = process.communicate(timeout=TIMEOUT)
     assert (process.returncode, errors) == (130, "Interrupted. The signals priced so far were not billed.\n")
