@@ -41,6 +41,13 @@ class _Metered(Generic[T]):
     def _end(self, how: Ending) -> None:
         self._record(self._gatherer.finish(how))
 
+    def _end_drained(self, how: Ending, error: BaseException) -> bool:
+        """End with the exception in which draining ended; return whether it goes no further."""
+        is_over = isinstance(error, (StopIteration, StopAsyncIteration))
+        self._end("completed" if is_over else how if isinstance(error, Exception) else "cancelled")
+        self._gatherer.let_pass(error)
+        return isinstance(error, Exception)
+
     def _end_with(self, error: BaseException) -> None:
         self._end("failed" if isinstance(error, Exception) else "cancelled")
 
@@ -122,14 +129,10 @@ class MeteredStream(_Metered[T]):
         try:
             while how != "cancelled" and self._gatherer.wants_more(elapsed=self._clock() - begun):
                 self._gatherer.feed(self._next())
-        except StopIteration:
-            how = "completed"
-        except Exception as error:  # noqa: BLE001 - the caller has what it wanted of this stream
-            self._gatherer.let_pass(error)
-        except BaseException:
-            how = "cancelled"
-            raise
-        finally:
+        except BaseException as error:
+            if not self._end_drained(how, error):
+                raise
+        else:
             self._end(how)
 
 
@@ -210,12 +213,8 @@ class AsyncMeteredStream(_Metered[T]):
         try:
             while how != "cancelled" and self._gatherer.wants_more(elapsed=self._clock() - begun):
                 self._gatherer.feed(await self._next())
-        except StopAsyncIteration:
-            how = "completed"
-        except Exception as error:  # noqa: BLE001 - the caller has what it wanted of this stream
-            self._gatherer.let_pass(error)
-        except BaseException:
-            how = "cancelled"
-            raise
-        finally:
+        except BaseException as error:
+            if not self._end_drained(how, error):
+                raise
+        else:
             self._end(how)
