@@ -7,6 +7,7 @@ what it means for the host.
 
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Final
 
 from clocknext_core.errors import ClockNextError
 
@@ -40,6 +41,14 @@ API_VERDICTS: Mapping[int, Verdict] = {
 }
 """By status, where the API speaks. Other 5xx are `UNCLEAR`: a bug that one signal meets looks like an outage
 that all meet. Anything else `WORKS`."""
+
+
+DOUBTFUL_FROM: Final = 500
+"""The status from which on an answer is a reason not to use its connection again.
+
+Behind a balancer of connections all requests over one of them reach one server: where that is broken, the
+next connection may lead to another.
+"""
 
 
 def judge(error: ClockNextError | None) -> Verdict:

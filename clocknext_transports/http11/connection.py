@@ -3,8 +3,9 @@
 import time
 from collections.abc import Callable, Sequence
 
-from clocknext_core import Answer, Origin, Request, Response
+from clocknext_core import Answer, Failure, Origin, Request, Response
 from clocknext_core.messages import Header
+from clocknext_core.verdicts import DOUBTFUL_FROM
 from clocknext_transports.http11.answers import Reader
 from clocknext_transports.http11.fast import read_plain, write_head
 
@@ -77,9 +78,8 @@ class Connection:
         if self._reader is None:
             answer = self._go_on(data) if self._begun else self._read_plain(data)
             if isinstance(answer, Response):
-                self.has_received = self.is_reusable = True
-                self.last_headers = answer.headers
-                return answer
+                self.has_received = True
+                return self._end(answer, is_clean=True)
             if answer is not None:
                 self._begun += data
                 self._needed = answer
@@ -90,10 +90,14 @@ class Connection:
                 self._reader.receive(bytes(self._begun))
         self.has_received = self.has_received or bool(data)
         outcome = self._reader.receive(data)
-        self.is_reusable = self._reader.is_clean
-        if isinstance(outcome, Response):
-            self.last_headers = outcome.headers
-        return outcome
+        if isinstance(outcome, Failure):
+            return outcome
+        return outcome and self._end(outcome, is_clean=self._reader.is_clean)
+
+    def _end(self, answer: Response, *, is_clean: bool) -> Response:
+        self.is_reusable = is_clean and answer.status < DOUBTFUL_FROM
+        self.last_headers = answer.headers
+        return answer
 
     def _go_on(self, data: bytes) -> Response | int | None:
         """Read on in a plain answer: many servers send the head, the body and its end one after the other."""

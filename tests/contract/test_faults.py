@@ -2,12 +2,14 @@
 
 import os
 from decimal import Decimal
+from itertools import count
 from random import Random
 
 from clocknext_core import BatchPolicy, RetryPolicy
 from clocknext_transports.emulator import Catalogue, Customer, Fault, Faults, Ledger, Model, emulator
 from tests.contract.answers import record
 from tests.contract.worlds import World
+from tests.transports.support import PATIENCE, Peer, Wire, answer
 
 MANY = int(os.environ.get("CLOCKNEXT_TESTS_SIGNALS", "2000"))
 FEWER = MANY // 5
@@ -93,3 +95,23 @@ async def test_surplus_and_stale_connections_cost_no_signal(world: World) -> Non
             assert (await client.flush()).delivered == len(keys)
         assert [signal.idempotency_key for signal in server.ledger.signals] == keys
     assert world.hooks.of("on_error", "on_drop", "on_retry") == []
+
+
+async def test_one_dead_server_of_two_behind_a_balancer_of_connections_costs_no_signal(world: World) -> None:
+    numbers = count()
+
+    def every_second_is_dead(wire: Wire) -> None:
+        is_dead = next(numbers) % 2 == 0
+        while True:
+            wire.read()
+            wire.send(answer(b"<html>", status="502 Bad Gateway") if is_dead else answer())
+
+    retry = RetryPolicy(max_attempts=3, base_delay=0.001, max_delay=0.002)
+    batch = BatchPolicy(max_size=1, max_concurrency=1)
+    with Peer(every_second_is_dead) as peer:
+        async with world.open(peer.url, batch=batch, retry=retry) as client:
+            for number in range(6):
+                await record(client, f"k{number}")
+            report = await client.flush(timeout=PATIENCE)
+            assert (report.delivered, list(report.failed), report.pending) == (6, [], 0)
+    assert world.hooks.of("on_drop") == []

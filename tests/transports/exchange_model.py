@@ -99,7 +99,9 @@ def _table(body: bytes) -> dict[str, Wire]:
         "204": _whole(_head("HTTP/1.1 204 No Content"), status=204),
         "204, of no length": _whole(_head("HTTP/1.1 204 No Content", "Content-Length: 0"), status=204),
         "304": _whole(_head("HTTP/1.1 304 Not Modified", "Content-Length: 9"), status=304),
-        "503": _whole(_head("HTTP/1.1 503 Busy", "Retry-After: 3", _length(body)), body, status=503),
+        "503": _whole(
+            _head("HTTP/1.1 503 Busy", "Retry-After: 3", _length(body)), body, status=503, keeps=False
+        ),
         "identity": _whole(_head(OK, "Content-Encoding: Identity", _length(body)), body),
         "at the cap": _whole(_head(OK, _length(full)), full),
         "at the cap, chunked": _whole(_head(OK, CODED), _chunks(full[1:], b"x"), content=full),

@@ -125,9 +125,17 @@ def test_a_fresh_connection_is_kept_after_the_answer(of: Request) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [answer() + b"x", answer(version="1.0"), b"garbage\r\n\r\n", answer(JSON, "Content-Encoding: br")]
+    "data",
+    [
+        answer() + b"x",
+        answer(version="1.0"),
+        b"garbage\r\n\r\n",
+        answer(JSON, "Content-Encoding: br"),
+        answer(status="500 Internal Server Error"),
+        answer(status="503 Service Unavailable"),
+    ],
 )
-def test_a_connection_that_is_over_is_closed_once(data: bytes) -> None:
+def test_a_connection_that_is_over_or_leads_to_a_broken_server_is_closed_once(data: bytes) -> None:
     pool = pool_with()
     exchange, stream = to_receive(SIGNAL, pool)
     assert isinstance(exchange.resume(data), Response | Failure)

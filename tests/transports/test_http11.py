@@ -97,7 +97,7 @@ ANSWERS: dict[str, tuple[bytes, Response, bool]] = {
     "unknown status": (
         answer(b"", status="599 Odd"),
         Response(599, [("content-length", "0")], b"", NOW),
-        True,
+        False,
     ),
     "identity": (
         answer(JSON, "Content-Encoding: Identity "),
