@@ -58,6 +58,8 @@ class Driver(ABC, Generic[B]):
 
     look_every: float = math.inf
     """Seconds after which a caller that waits looks for itself: whatever serves may have ended meanwhile."""
+    lasting: tuple[type[BaseException], ...] = ()
+    """Cancellations that strike again at the next wait: a call that has ended meanwhile may return."""
 
     def __init__(self, engine: Engine, transport: Any, hooks: Hooks) -> None:
         self.transport = transport
@@ -211,19 +213,21 @@ class Driver(ABC, Generic[B]):
             serving.run_hooks(in_background=True)
 
     def _waiting(self, ticket: Ticket, waiter: Waiter) -> Script[TrackResult]:
-        """Wait for room in the queue or for the spool; if that is broken off, nothing was recorded."""
+        """Wait for room in the queue or for the spool; if that is broken off before, nothing was recorded."""
         serving = self._serving
         try:
             self._check_may_wait()
             block_timeout = serving.engine.config.batch.block_timeout
             while waiter.settled is None:
                 yield from self._until_settled(waiter, self._now() + block_timeout)
-        except BaseException:
+        except BaseException as error:
             with serving.lock:
+                serving.serve_here()  # it may have been let in
                 serving.forget(ticket)
                 serving.outbox.withdraw(ticket, now=self._now())
                 serving.nudge()  # those behind it may fit now
-            raise
+            if waiter.settled is None or not isinstance(error, self.lasting):
+                raise
         result = waiter.settled.unwrap()
         assert isinstance(result, TrackResult)  # the ticket is a record's
         return result

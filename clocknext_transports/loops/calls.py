@@ -81,7 +81,7 @@ class Calls(driver.Driver[B], Generic[B]):
         return True
 
     async def record(self, encoded: EncodedSignal) -> TrackResult:
-        """Buffer a signal. Where this is cancelled, nothing was recorded."""
+        """Buffer a signal. Where this is cancelled before there is room for it, nothing was recorded."""
         engine = self._serving.engine
         if (engine.outbox.held + 1) % engine.config.batch.max_size == 0:
             # A loop of calls that never suspend would starve the task that sends.

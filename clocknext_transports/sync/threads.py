@@ -6,6 +6,7 @@ handed from thread to thread, and there is never more than one thread more than 
 buffered signal starts the first thread; closing ends them all.
 """
 
+import _thread
 import math
 import threading
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from contextlib import suppress
 from clocknext_core import Answer, Closed, Request, Transmit, Wait
 from clocknext_transports.client.serving import Background, Serving
 from clocknext_transports.process.exit import GRACE
-from clocknext_transports.process.interrupts import take
+from clocknext_transports.process.interrupts import let_pass, take
 from clocknext_transports.sync.clock import Clock, capped
 
 
@@ -80,6 +81,7 @@ class Threads(Background):
         self._resting = 0
         self._busy = 0
         """Threads that send, or run hooks."""
+        self._makes_threads = _thread.start_new_thread
         self._threads: set[threading.Thread] = set()
         self._leaving: set[threading.Thread] = set()
         """Threads that have done their work, and may not have ended yet."""
@@ -158,13 +160,16 @@ class Threads(Background):
             self.call_all()
 
     def _start_thread(self) -> None:
+        if _thread.start_new_thread is not self._makes_threads:
+            return  # a greenlet of gevent's would wait for the lock in the thread that holds it
         if not self._threads:
             self._on_start()
         try:
             thread = threading.Thread(target=self._work, name="clocknext", daemon=True)
             thread.start()
-        except RuntimeError:  # the interpreter exits, or has none to give: the threads there are must do
-            return
+        except RuntimeError as error:
+            let_pass(error.__context__ or error)  # it may have struck the wait for the thread to begin
+            return  # the interpreter exits, or has none to give: the threads there are must do
         self._threads.add(thread)
 
     def _work(self) -> None:

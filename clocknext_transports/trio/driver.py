@@ -14,6 +14,8 @@ from clocknext_transports.trio.tasks import Event, Tasks
 class Driver(Calls[Tasks]):
     """Carries calls out in the caller's task, and has tasks in a nursery serve the outbox."""
 
+    lasting: tuple[type[BaseException], ...] = (trio.Cancelled,)
+
     def _begin(self, engine: Engine) -> None:
         self._clock: trio.abc.Clock | None = None
         """What read the time last."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Protocol
 
 import pytest
@@ -11,7 +12,7 @@ from clocknext_transports import AsyncClockNext
 from clocknext_transports.emulator import Hold, Ledger, OnHold, Received, Reply, emulator, scripted
 from tests.contract.answers import by_key, held, in_turn, priced, record, record_all, refused, sent_to
 from tests.contract.clients import Client
-from tests.contract.worlds import KEY, PATIENT_BATCH, QUICK, World, in_tasks
+from tests.contract.worlds import KEY, PATIENT_BATCH, QUICK, Trio, World, in_tasks
 
 AT_ONCE = BatchPolicy(max_size=1, max_interval=3600.0, max_concurrency=3, max_queue_size=3, overflow="block")
 KEYS = ["a", "b", "c"]
@@ -187,6 +188,29 @@ async def test_a_cancelled_wait_for_room_records_nothing(world: World) -> None:
             assert (report.delivered, list(report.failed)) == (3, [])
         assert sorted(sent_to(server)) == KEYS
     assert world.hooks.of("on_drop") == []
+
+
+@in_tasks
+async def test_a_call_that_is_cancelled_as_its_room_comes_returns_under_trio(world: World) -> None:
+    """Cancel after each number of turns of the event loop, until most calls have ended by themselves."""
+    returned: set[int] = set()
+    ended = 0
+    with emulator() as server:
+        async with world.open(server.url, batch=replace(AT_ONCE, max_queue_size=1)) as client:
+            for turns in range(2000):
+
+                async def calls(turns: int = turns) -> None:
+                    await record(client, f"first {turns}")
+                    await record(client, f"second {turns}")
+                    returned.add(turns)
+
+                ended += await world.cancelled_after(turns, calls)
+                await client.flush()
+                if ended == 20:
+                    break
+    billed = {turns for turns in range(2000) if server.ledger.billed(f"second {turns}")}
+    assert len(returned) >= 20
+    assert returned == billed if isinstance(world, Trio) else returned <= billed
 
 
 @in_tasks

@@ -117,3 +117,18 @@ def test_a_preloaded_client_adapts_in_the_child_with_its_spool(
         ended = run(PRELOADED, peer.url, "import os, sys\n", SPOOL=str(path))
     assert (ended.code, ended.output) == (0, "1\n50\n0\n[]\n"), ended.errors
     assert len(keys(peer)) == 51
+
+
+@any_library
+@pytest.mark.parametrize("rest", ["time.sleep(1)\n", ""], ids=["as the program goes on", "at the exit"])
+def test_what_a_client_held_before_the_patch_is_delivered(library: str, rest: str) -> None:
+    program = f"""{IMPORT}
+client = ClockNext(os.environ["KEY"], base_url=os.environ["URL"], batch=BatchPolicy(max_interval=0.2))
+client.signals.wallet(**WALLET, idempotency_key="first")
+{PATCHES[library]}
+{rest}
+"""
+    with Peer(keep_answering()) as peer:
+        ended = run(program, peer.url, "import os, time\n", PYTHONWARNINGS="ignore::DeprecationWarning")
+        assert ended.code == 0, ended.errors
+        assert keys(peer) == {"first": 1}
