@@ -522,14 +522,14 @@ class Outbox:
         if retry_after is not None:
             self.gate.pause(retry_after, self._rng, now=self._now)
 
-    def _serve(self) -> None:
+    def _serve(self, entry: Entry) -> None:
         """Take note that the service has delivered or refused a signal."""
-        self._evidence.serve()
+        self._evidence.serve(attempts=entry.attempts)
         self._served_at = self._now
 
     def _deliver(self, entry: Entry, payload: Payload) -> None:
         self._observe(entry, Verdict.WORKS)
-        self._serve()
+        self._serve(entry)
         self._leave(entry, Trigger.ACKNOWLEDGE)
         self._delivered += 1
         self._delivered_since_empty += 1
@@ -564,9 +564,9 @@ class Outbox:
             self._events.append(Misdirected(entry.encoded, error))
         may_pass = error.retryable or error.hint is not None  # what is not the API's word ends no signal
         if may_pass or verdict is not Verdict.WORKS:
-            entry.suspect = self._evidence.fail(entry.suspect, outages=self._outages)
+            entry.suspect = self._evidence.fail(entry.suspect, attempts=entry.attempts, outages=self._outages)
         else:
-            self._serve()
+            self._serve(entry)
         if self._is_held_after(entry) if may_pass else self._outlives(entry, error):
             self._retries += 1
             delay = self._delay(entry, error)

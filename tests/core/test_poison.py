@@ -36,13 +36,13 @@ POISONS: dict[str, Answer] = {
 
 def failed_with(evidence: Evidence, good: int, times: int = 5, *, failing: int = 0) -> Suspect:
     """Have a signal fail some times, and others be served and fail in between."""
-    suspect = evidence.fail(None, outages=0)
+    suspect = evidence.fail(None, outages=0, attempts=1)
     for _ in range(1, times):
         for _ in range(good):
-            evidence.serve()
+            evidence.serve(attempts=1)
         for _ in range(failing):
-            evidence.fail(None, outages=0)
-        suspect = evidence.fail(suspect, outages=0)
+            evidence.fail(None, outages=0, attempts=1)
+        suspect = evidence.fail(suspect, outages=0, attempts=2)
     return suspect
 
 
@@ -60,11 +60,11 @@ def test_the_likelihood_is_that_of_fishers_test() -> None:
     # 5 of 5 against 0 of 38: 5! · 38! / 43! is more than one in a million, and 0 of 39 is less.
     for others, is_conclusive in ((38, False), (39, True)):
         evidence = Evidence()
-        suspect = evidence.fail(None, outages=0)
+        suspect = evidence.fail(None, outages=0, attempts=1)
         for number in range(others):
-            evidence.serve()
+            evidence.serve(attempts=1)
             if number % 8 == 0 and suspect.count < 5:
-                suspect = evidence.fail(suspect, outages=0)
+                suspect = evidence.fail(suspect, outages=0, attempts=2)
         assert suspect.count == 5
         assert evidence.is_conclusive(suspect) is is_conclusive
     assert CHANCE == 1e-6
@@ -72,24 +72,24 @@ def test_the_likelihood_is_that_of_fishers_test() -> None:
 
 def test_one_in_a_million_is_chance_still_and_one_in_a_million_and_one_is_not() -> None:
     evidence = Evidence()
-    suspect = evidence.fail(None, outages=0)
+    suspect = evidence.fail(None, outages=0, attempts=1)
     for _ in range(999_999):
-        evidence.serve()
+        evidence.serve(attempts=1)
     assert not evidence.is_conclusive(suspect)
-    evidence.serve()
+    evidence.serve(attempts=1)
     assert evidence.is_conclusive(suspect)
 
 
 def test_a_failure_counts_if_another_signal_was_served_since_the_last_one() -> None:
     evidence = Evidence()
-    suspect = evidence.fail(None, outages=0)
-    evidence.serve()
+    suspect = evidence.fail(None, outages=0, attempts=1)
+    evidence.serve(attempts=1)
     counts: list[int] = []
     for _ in range(3):
-        suspect = evidence.fail(suspect, outages=0)
+        suspect = evidence.fail(suspect, outages=0, attempts=2)
         counts.append(suspect.count)
-    evidence.serve()
-    suspect = evidence.fail(suspect, outages=0)
+    evidence.serve(attempts=1)
+    suspect = evidence.fail(suspect, outages=0, attempts=2)
     assert [*counts, suspect.count] == [2, 2, 2, 3]
 
 
@@ -101,13 +101,34 @@ def test_failures_of_others_make_it_likelier_to_be_chance() -> None:
     assert evidence.is_conclusive(suspect)
 
 
+def test_poison_signals_do_not_excuse_each_other() -> None:
+    evidence = Evidence()
+    suspects = [evidence.fail(None, outages=0, attempts=1) for _ in range(10)]
+    for _ in range(7):
+        for _ in range(12):
+            evidence.serve(attempts=1)
+        suspects = [evidence.fail(suspect, outages=0, attempts=2) for suspect in suspects]
+    assert [evidence.is_conclusive(suspect) for suspect in suspects] == [True] * 10
+
+
+def test_first_attempts_that_fail_as_often_make_it_likelier_to_be_chance() -> None:
+    evidence = Evidence()
+    suspect = evidence.fail(None, outages=0, attempts=1)
+    for _ in range(12):
+        for _ in range(10):
+            evidence.serve(attempts=1)
+            evidence.fail(None, outages=0, attempts=1)
+        suspect = evidence.fail(suspect, outages=0, attempts=2)
+    assert not evidence.is_conclusive(suspect)
+
+
 def test_failures_between_which_no_other_was_served_count_as_one() -> None:
     evidence = Evidence()
     for _ in range(1000):
-        evidence.serve()
-    suspect = evidence.fail(None, outages=0)
+        evidence.serve(attempts=1)
+    suspect = evidence.fail(None, outages=0, attempts=1)
     for _ in range(1000):
-        suspect = evidence.fail(suspect, outages=0)
+        suspect = evidence.fail(suspect, outages=0, attempts=2)
     assert suspect.count == 1
     assert not evidence.is_conclusive(suspect)
 
@@ -116,8 +137,8 @@ def test_an_outage_that_a_probe_confirms_begins_the_count_anew() -> None:
     evidence = Evidence()
     suspect = failed_with(evidence, 100, times=4)
     for _ in range(100):
-        evidence.serve()
-    again = evidence.fail(suspect, outages=1)
+        evidence.serve(attempts=1)
+    again = evidence.fail(suspect, outages=1, attempts=2)
     assert (again.count, evidence.is_conclusive(again)) == (1, False)
 
 
