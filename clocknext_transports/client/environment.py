@@ -4,6 +4,7 @@ import logging
 import os
 from importlib.util import find_spec
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Final
 from urllib.parse import urlsplit
 
 from clocknext_core import ClockNextError, Origin, ValidationError
@@ -121,6 +122,10 @@ def httpx_is_missing() -> ClockNextError:
     )
 
 
+_LONGEST_PROXY: Final = 4096
+"""Most characters of a proxy's URL: httpx refuses a part of 65,536."""
+
+
 def _checked(variable: str, value: str) -> str:
     """Return the value as the URL of a proxy; without a scheme it is `http`."""
 
@@ -130,12 +135,16 @@ def _checked(variable: str, value: str) -> str:
             "the host in NO_PROXY."
         )
 
+    if len(value) > _LONGEST_PROXY:
+        raise unusable("it is too long")
     if not value.isascii() or not value.isprintable() or any(character in " \"'<>\\" for character in value):
         raise unusable("it holds blanks, quotes or other characters that no URL may hold")
     url = value if "://" in value else f"http://{value}"
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
+        if "[" in parts.netloc:
+            ip_address(host or "")  # brackets are for IPv6; httpx takes nothing else in them
     except ValueError:
         raise unusable("it is not a URL") from None
     if parts.scheme not in ("http", "https", "socks5", "socks5h"):

@@ -90,6 +90,8 @@ UNUSABLE = {
     "a large port": "proxy.example:99999",
     "a path": "http://proxy.example/proxy.pac",
     "a bracket": "http://[::1",
+    "an address of the future": "http://[v1.x]:3128",
+    "a long name": f"http://{'u' * 70_000}@proxy.example:3128",
     "not ASCII": "http://pröxy.example",
 }
 
