@@ -298,8 +298,12 @@ class Gatherer:
         """
         if self._has_ended:
             return Gathered(None, None)
+        gathered = self._conclude(how)
+        self._has_ended = True  # not before: what a handler raises may strike, and the stream ends again
+        return gathered
+
+    def _conclude(self, how: Ending) -> Gathered:
         self._read_last()
-        self._has_ended = True
         reading = self._named(self._reading)
         if reading is not None and (reading.is_final or (how == "completed" and self._is_whole(reading))):
             return Gathered(replace(reading, is_final=True), None)

@@ -108,7 +108,7 @@ class Calls(driver.Driver[Threads]):
     def _check_may_wait(self) -> None:
         if self._serving.hook_runner is threading.current_thread():
             raise RuntimeError(
-                "A hook must not wait for room, the spool, flush or close: it would deadlock. See client.nowait."
+                "A hook must not wait for room, the spool, flush or close: it would deadlock. See nowait."
             )
 
     # The spool

@@ -177,13 +177,17 @@ def test_a_ctrl_c_while_a_stream_is_drained_ends_it_and_closes_what_it_reads_fro
 
 
 def test_what_strikes_the_users_own_functions_goes_on() -> None:
-    def estimate(partial: Partial) -> NoReturn:
-        raise StruckError
+    handler = Handler(1)
+
+    def estimate(partial: Partial) -> None:
+        handler.look()
 
     client = Client(let_pass=let_pass)
     stream = client.signals.from_stream(iter(STREAM[:1]), on_abort=estimate, **WHO)
     with pytest.raises(StruckError), stream:
         next(stream)
+    del stream
+    assert client.reasons == ["partial"]  # told when it was collected
 
     def report(unbilled: Unbilled) -> NoReturn:
         raise StruckError
