@@ -14,6 +14,7 @@ from clocknext_core import BatchPolicy, ClockNextError, Retrying, RetryPolicy
 from clocknext_transports import ClockNext, TrioClockNext
 from clocknext_transports.cli.errors import CallFailedError, CannotStartError
 from clocknext_transports.cli.progress import retry_note
+from clocknext_transports.client import environment
 from clocknext_transports.client.hooks import OnRetry
 
 R = TypeVar("R")
@@ -31,13 +32,28 @@ class Connection:
     max_attempts: int
 
     def client(
-        self, kind: type[ClientT], *, concurrency: int = 1, max_queue_size: int = 10_000, on_retry: OnRetry
+        self,
+        kind: type[ClientT],
+        *,
+        concurrency: int = 1,
+        max_queue_size: int = 10_000,
+        on_retry: OnRetry,
+        may_be_disabled: bool = False,
     ) -> ClientT:
         """Make a client.
 
+        Args:
+            kind: Its class.
+            concurrency: Most attempts in flight.
+            max_queue_size: Most signals held.
+            on_retry: Its hook.
+            may_be_disabled: Whether the command has something to say of a client that sends nothing.
+
         Raises:
-            CannotStartError: There is no key, or an option has a bad value.
+            CannotStartError: There is no key, an option has a bad value, or the client is switched off.
         """
+        if not may_be_disabled:
+            check_switched_on()
         try:
             return kind(
                 self.api_key,
@@ -74,6 +90,25 @@ class Connection:
                 yield client
             except ClockNextError as error:
                 raise CallFailedError(error) from None
+
+
+def check_switched_on() -> None:
+    """Refuse to begin a command that sends where the environment says to send nothing.
+
+    A disabled client takes each signal and drops it, which no file or outbox is read for.
+
+    Raises:
+        CannotStartError: `CLOCKNEXT_DISABLED` is set, or is neither 1 nor 0.
+    """
+    try:
+        is_disabled = environment.flag(environment.DISABLED)
+    except ClockNextError as error:
+        raise CannotStartError(error.message) from None
+    if is_disabled:
+        raise CannotStartError(
+            f"The client is switched off: {environment.DISABLED} is set, so nothing is sent. Unset it to run "
+            "this command."
+        )
 
 
 def with_connection(*, max_attempts: int = 5) -> Callable[[Callable[..., R]], Callable[..., R]]:

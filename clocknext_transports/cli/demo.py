@@ -31,6 +31,7 @@ from clocknext_core import (
 )
 from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext
 from clocknext_transports.asyncio import NativeTransport as AsyncioTransport
+from clocknext_transports.cli.connection import check_switched_on
 from clocknext_transports.cli.tally import describe
 from clocknext_transports.emulator import EmulatorServer, Fault, Ledger, emulator
 from clocknext_transports.sync import NativeTransport
@@ -309,6 +310,7 @@ def demo(*, open_page: bool) -> None:
     Needs no account, no network and no settings, and takes a few seconds. Exit status 0 only if every signal
     was billed exactly once.
     """
+    check_switched_on()
     console = Console(highlight=False)
     with emulator() as server:
         console.print(Text(f"A ClockNext emulator runs at {server.url}."))

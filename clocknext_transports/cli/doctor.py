@@ -31,7 +31,7 @@ def doctor(connection: Connection, *, as_json: bool) -> None:
     1  something is
     2  wrong usage, such as no key
     """  # noqa: D301 - click's mark of a block to leave as it is
-    with connection.client(ClockNext, on_retry=_ignore) as client:
+    with connection.client(ClockNext, on_retry=_ignore, may_be_disabled=True) as client:
         report = client.check()
         proxy = _proxy(client)
     if as_json:

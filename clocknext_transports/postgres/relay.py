@@ -35,12 +35,17 @@ class Relay(Generic[C]):
 
     Raises:
         ClockNextError: The client has a spool or has been used.
-        ValidationError: A bad argument.
+        ValidationError: A bad argument, such as a client that is disabled.
     """
 
     def __init__(self, url: str, client: C, *, window: float = WINDOW, lease: float = LEASE_SECONDS) -> None:
         check_instance("url", url, str)
         check_instance("client", client, ClientBase)
+        if client.config.disabled:
+            raise invalid(
+                "client",
+                "must not be disabled (disabled=True, or CLOCKNEXT_DISABLED is set): a relay has to send",
+            )
         self.client: C = client
         if check_seconds("lease", lease) < LEAST_LEASE:
             raise invalid("lease", f"must be at least {LEAST_LEASE:.0f} second")

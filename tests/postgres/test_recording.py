@@ -124,3 +124,36 @@ def test_a_run_completes_with_its_last_step(surface: Surface, database: Database
 
     surface(database, work, True)
     assert database.keys() == ["run/ticket.triage/1", "run/ticket.answer/1/complete"]
+
+
+def test_switched_off_it_checks_the_arguments_and_writes_nothing(
+    surface: Surface, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLOCKNEXT_DISABLED", "1")
+
+    def work(box: Box, execute: Execute) -> Steps:
+        yield execute("INSERT INTO answers VALUES ('answer')")
+        result = yield box.signals.credit(**SIGNAL, idempotency_key="one")
+        assert (result.queued, result.idempotency_key, result.dropped) == (True, "one", "disabled")
+        for _ in range(2):  # it is not remembered as recorded
+            result = yield box.signals.from_response(RESPONSE, customer_id="cus_1", key="chat")
+            assert result.dropped == "disabled"
+        run = box.runs.start(customer_id="cus_1", run_id="run", model="gpt-4o")
+        if hasattr(run, "__aenter__"):
+            yield run.__aenter__()
+            yield run.step("triage")
+            yield run.__aexit__(None, None, None)
+        else:
+            with run:
+                run.step("triage")
+        for arguments, message in (
+            ({"customer_id": ""}, "customer_id"),
+            ({"idempotency_key": "a\0b"}, "NUL"),
+            ({"wait": True}, "a relay after the commit"),
+        ):
+            with pytest.raises(ValidationError, match=message):
+                yield box.signals.credit(**{**SIGNAL, **arguments})
+
+    surface(database, work, True)
+    assert database.keys() == []
+    assert database.execute("SELECT key FROM answers") == [("answer",)]

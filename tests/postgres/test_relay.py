@@ -167,6 +167,17 @@ def test_a_client_that_has_a_spool_or_was_used_is_refused(
         Relay(database.url, used, lease=0.5)
 
 
+@pytest.mark.parametrize("kind", [ClockNext, AsyncClockNext, TrioClockNext])
+def test_a_client_that_is_disabled_is_refused(
+    kind: Any, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValidationError, match=r"^client: must not be disabled .* a relay has to send$"):
+        Relay(database.url, kind(disabled=True))
+    monkeypatch.setenv("CLOCKNEXT_DISABLED", "1")
+    with pytest.raises(ValidationError, match="CLOCKNEXT_DISABLED is set"):
+        Relay(database.url, kind())
+
+
 # kill -9
 
 POINTS = (
