@@ -185,10 +185,18 @@ def invalid(argument: str, problem: str) -> ValidationError:
     return ValidationError(f"{argument}: {problem}")
 
 
-def unexpected(name: str, known: Iterable[str]) -> TypeError:
-    """Return the error for an unknown keyword argument, with the known one that is most like it."""
+def unexpected(name: str, known: Iterable[str], *, function: str = "") -> TypeError:
+    """Return the error for an unknown keyword argument, with the known one that is most like it.
+
+    Args:
+        name: The argument.
+        known: The names of those that are known; in a mapping, with what the hint says of each.
+        function: What was called. Default: it is not named.
+    """
     from difflib import get_close_matches  # most programs never need it
 
     near = get_close_matches(name, known, n=1, cutoff=0.7)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return TypeError(f"got an unexpected keyword argument {name!r}{hint}")
+    hint = ""
+    if near:
+        hint = f"; did you mean {known[near[0]] if isinstance(known, Mapping) else repr(near[0])}?"
+    return TypeError(f"{function}{' ' if function else ''}got an unexpected keyword argument {name!r}{hint}")

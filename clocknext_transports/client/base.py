@@ -49,6 +49,7 @@ from clocknext_core.usage.catalogue import ModelNames
 from clocknext_core.usage.meter import Meter
 from clocknext_core.usage.streams import AbortPolicy, check_abort_policy
 from clocknext_transports.client import environment
+from clocknext_transports.client.arguments import explained
 from clocknext_transports.client.billing import Billing, begun, call_around, open_scope
 from clocknext_transports.client.driver import Driver
 from clocknext_transports.client.hooks import Hooks, OnDrop, OnError, OnFlush, OnRetry, OnUnbilled, logged
@@ -103,6 +104,7 @@ class ClientBase(Completed, ABC, Generic[S, TransportT, D]):
     make_engine: ClassVar[EngineFactory] = Engine
     """What makes the engine of a new client: a trace recorder puts its own here."""
 
+    @explained
     def __init__(
         self,
         api_key: str | None = None,
@@ -174,19 +176,20 @@ class ClientBase(Completed, ABC, Generic[S, TransportT, D]):
         window, is_shared = (None, False) if spool is None else _checked_spool(spool)
         if is_disabled:
             window = spool = None  # nothing is stored either
-        self.config: Config = Config(
-            environment.api_key_or_default(api_key, disabled=is_disabled),
-            base_url=environment.base_url_or_default(base_url),
-            mode=mode,
-            timeout=timeout,
-            batch=BatchPolicy() if batch is None else batch,
-            retry=RetryPolicy() if retry is None else retry,
-            allow_insecure_http=check_bool("allow_insecure_http", allow_insecure_http)
-            or environment.flag(environment.ALLOW_INSECURE_HTTP),
-            disabled=is_disabled,
-            spool_window=window,
-            is_spool_shared=is_shared,
-        )
+        with environment.named(api_key=api_key, base_url=base_url):
+            self.config: Config = Config(
+                environment.api_key_or_default(api_key, disabled=is_disabled),
+                base_url=environment.base_url_or_default(base_url),
+                mode=mode,
+                timeout=timeout,
+                batch=BatchPolicy() if batch is None else batch,
+                retry=RetryPolicy() if retry is None else retry,
+                allow_insecure_http=check_bool("allow_insecure_http", allow_insecure_http)
+                or environment.flag(environment.ALLOW_INSECURE_HTTP),
+                disabled=is_disabled,
+                spool_window=window,
+                is_spool_shared=is_shared,
+            )
         self._meter = Meter(
             models=models,
             on_unbilled=logged(on_unbilled),

@@ -2,13 +2,19 @@
 
 import logging
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import cache
 from importlib.util import find_spec
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
 from urllib.parse import urlsplit
 
 from clocknext_core import ClockNextError, Origin, ValidationError
+from clocknext_core.checks import shown
 from clocknext_core.config import DEFAULT_BASE_URL, is_loopback
+from clocknext_core.errors import invalid
+from clocknext_transports.process.log import logger
 
 API_KEY = "CLOCKNEXT_API_KEY"
 BASE_URL = "CLOCKNEXT_BASE_URL"
@@ -18,32 +24,52 @@ LOG = "CLOCKNEXT_LOG"
 NO_KEY = "cnk_disabled"
 """Takes the place of the API key of a client that is disabled and has none."""
 
-_FLAGS = {"": False, "0": False, "false": False, "no": False, "1": True, "true": True, "yes": True}
-_LOG_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO}
+_FLAGS = {
+    "": False,
+    **dict.fromkeys(("0", "false", "no", "off"), False),
+    **dict.fromkeys(("1", "true", "yes", "on"), True),
+}
+_LOG_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+_AROUND = "must not begin or end with a quote, a blank or a line end"
 
 
 def flag(variable: str) -> bool:
-    """Return whether a variable is set to 1, true or yes.
+    """Return whether a variable is set to 1, true, yes or on.
 
     Raises:
-        ValidationError: It has another value than those and 0, false, no and nothing.
+        ValidationError: It has another value than those and 0, false, no, off and nothing.
     """
     value = os.environ.get(variable, "")
     if value.lower() not in _FLAGS:
-        raise ValidationError(f"{variable}: must be 1 or 0 in the environment, not {value!r}")
+        raise invalid(
+            variable,
+            "must be 1, true, yes or on, or else 0, false, no or off, in the environment, not "
+            f"{shown(value)}",
+        )
     return _FLAGS[value.lower()]
 
 
 def log_level() -> int | None:
-    """Return the level of `logging` that `CLOCKNEXT_LOG` names; `None` where it is not set.
+    """Return the level of `logging` that `CLOCKNEXT_LOG` names; `None` where it names none.
 
-    Raises:
-        ValidationError: It is neither debug nor info.
+    Another word is reported in the log, once, and is no error: no application should end over its log.
     """
     value = os.environ.get(LOG, "")
-    if value and value.lower() not in _LOG_LEVELS:
-        raise ValidationError(f"{LOG}: must be debug or info in the environment, not {value!r}")
-    return _LOG_LEVELS.get(value.lower())
+    return _level_of(value) if value else None
+
+
+@cache
+def _level_of(word: str) -> int | None:
+    level = _LOG_LEVELS.get(word.lower())
+    if level is None:
+        problem = "is ignored: it must be debug, info, warning or error, not"
+        logger.warning("%s: %s %s", LOG, problem, shown(word))
+    return level
 
 
 def api_key_or_default(api_key: str | None, *, disabled: bool = False) -> str:
@@ -52,9 +78,11 @@ def api_key_or_default(api_key: str | None, *, disabled: bool = False) -> str:
     A client that is disabled needs none.
 
     Raises:
-        ValidationError: There is neither, or the variable has quotes, blanks or line ends around its value.
+        ValidationError: There is neither, or there are quotes, blanks or line ends around it.
     """
     found = _bare(API_KEY) if api_key is None else api_key
+    if _is_wrapped(found):
+        raise invalid("api_key", _AROUND)
     if not found and disabled:
         return NO_KEY
     if not found and api_key is None:
@@ -77,12 +105,34 @@ def base_url_or_default(base_url: str | None) -> str:
 def _bare(variable: str) -> str:
     """Return the value of a variable, without quotes, blanks or line ends around it."""
     value = os.environ.get(variable, "")
-    if value != value.strip().strip("'\""):
-        raise ValidationError(
-            f"{variable}: must not begin or end with a quote, a blank or a line end in the environment: "
-            "Docker's --env-file keeps quotes, and a secret read from a file its line end"
+    if _is_wrapped(value):
+        raise invalid(
+            variable,
+            f"{_AROUND} in the environment: Docker's --env-file keeps quotes, and a secret read from a file "
+            "its line end",
         )
     return value
+
+
+def _is_wrapped(value: object) -> bool:
+    return isinstance(value, str) and value != value.strip().strip("'\"")
+
+
+@contextmanager
+def named(**given: object) -> Generator[None, None, None]:
+    """Name a variable in place of an argument, in an error over a value that was taken from it.
+
+    Args:
+        given: The arguments `api_key` and `base_url`, as they were given.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        argument, _, problem = error.message.partition(": ")
+        variable = {"api_key": API_KEY, "base_url": BASE_URL}.get(argument)
+        if variable is None or given[argument] is not None or not os.environ.get(variable):
+            raise
+        raise invalid(variable, problem) from None
 
 
 def new_key() -> str:

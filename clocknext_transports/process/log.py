@@ -23,4 +23,5 @@ def write_to_stderr(level: int) -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
     handler.setLevel(level)
     logger.addHandler(handler)
-    logger.setLevel(min(level, logger.level or level))
+    if level < logger.getEffectiveLevel():  # other handlers of the program get as much as they did
+        logger.setLevel(level)

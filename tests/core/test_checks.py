@@ -14,6 +14,7 @@ from clocknext_core.checks import (
     check_text,
     shown,
 )
+from clocknext_core.errors import unexpected
 from clocknext_core.signals import make_signal
 
 
@@ -61,3 +62,13 @@ def test_an_unknown_keyword_is_told_from_the_one_that_is_meant(given: str, meant
     with pytest.raises(TypeError) as caught:
         make_signal("wallet", {"customer_id": "c", "model": "m", given: "x"})
     assert str(caught.value) == f"got an unexpected keyword argument {given!r}{hint}"
+
+
+def test_the_hint_may_say_how_what_is_meant_is_given_and_to_what() -> None:
+    known = {"retries": "retry=…"}
+    assert str(unexpected("retires", known, function="f()")) == (
+        "f() got an unexpected keyword argument 'retires'; did you mean retry=…?"
+    )
+    assert (
+        str(unexpected("colour", known, function="f()")) == "f() got an unexpected keyword argument 'colour'"
+    )

@@ -46,16 +46,60 @@ def test_the_log_on_stderr(level: str, said: list[str]) -> None:
     assert server.api_key not in done.stderr
 
 
+@pytest.mark.parametrize("word", ["loud", "10"])
+def test_another_word_for_the_log_is_one_warning_and_no_error(word: str) -> None:
+    with emulator() as server:
+        settings = environment(
+            CLOCKNEXT_BASE_URL=server.url, CLOCKNEXT_API_KEY=server.api_key, CLOCKNEXT_LOG=word
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM * 2], env=settings, capture_output=True, text=True, check=True
+        )
+        assert len(server.ledger.signals) == 2
+    assert done.stderr == (
+        f"CLOCKNEXT_LOG: is ignored: it must be debug, info, warning or error, not {word!r}\n"
+    )
+
+
+HEARD = """
+import logging, sys
+theirs = logging.StreamHandler(sys.stdout)
+theirs.setFormatter(logging.Formatter("%(levelname)s"))
+logging.basicConfig(level=logging.INFO, handlers=[theirs])
+from clocknext_transports import ClockNext
+ClockNext("cnk_x")
+for level in ("info", "warning", "error"):
+    getattr(logging.getLogger("clocknext"), level)("said")
+"""
+
+
+@pytest.mark.parametrize(
+    ("level", "said"),
+    [("info", ["INFO", "WARNING", "ERROR"]), ("Warning", ["WARNING", "ERROR"]), ("error", ["ERROR"])],
+)
+def test_the_log_on_stderr_begins_at_its_level_and_takes_nothing_from_others(
+    level: str, said: list[str]
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HEARD],
+        env=environment(CLOCKNEXT_LOG=level),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert [line.split()[3] for line in done.stderr.splitlines()] == said
+    assert done.stdout.split() == ["INFO", "WARNING", "ERROR"]
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("CLOCKNEXT_LOG", "loud", "^CLOCKNEXT_LOG: must be debug or info in the environment, not 'loud'$"),
         (
             "CLOCKNEXT_DISABLED",
             "maybe",
-            "^CLOCKNEXT_DISABLED: must be 1 or 0 in the environment, not 'maybe'$",
+            "^CLOCKNEXT_DISABLED: must be 1, true, yes or on, or else 0, false, no or off, .*, not 'maybe'$",
         ),
-        ("CLOCKNEXT_ALLOW_INSECURE_HTTP", "2", "^CLOCKNEXT_ALLOW_INSECURE_HTTP: must be 1 or 0"),
+        ("CLOCKNEXT_ALLOW_INSECURE_HTTP", "2", "^CLOCKNEXT_ALLOW_INSECURE_HTTP: must be 1, true"),
     ],
 )
 def test_a_switch_with_another_value_is_an_error(
@@ -66,7 +110,9 @@ def test_a_switch_with_another_value_is_an_error(
         ClockNext(KEY)
 
 
-@pytest.mark.parametrize(("value", "is_on"), [("1", True), ("TRUE", True), ("0", False), ("", False)])
+@pytest.mark.parametrize(
+    ("value", "is_on"), [("1", True), ("TRUE", True), ("On", True), ("0", False), ("off", False), ("", False)]
+)
 def test_disabled_by_the_environment(value: str, is_on: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLOCKNEXT_DISABLED", value)
     assert ClockNext(KEY).config.disabled is is_on
@@ -150,6 +196,69 @@ def test_what_is_around_a_variable_is_said_with_its_name(
     with pytest.raises(ValidationError, match=rf"^{variable}: must not begin or end with a quote") as caught:
         client()
     assert value not in str(caught.value)
+
+
+@pytest.mark.parametrize("around", ['"{}"', "'{}'", "{}\n", " {}", '"{}'])
+@pytest.mark.parametrize("client", [ClockNext, AsyncClockNext, TrioClockNext])
+def test_so_is_what_is_around_a_key_that_is_given(client: Any, around: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        client(around.format(KEY), base_url=URL)
+    assert str(caught.value) == "api_key: must not begin or end with a quote, a blank or a line end"
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "problem"),
+    [
+        ("base_url", "localhost:8787", "must be an absolute https:// URL"),
+        ("base_url", "http://emulator:8787", "must use https"),
+        ("api_key", "cnk_\u00e9", "must consist of visible ASCII characters"),
+    ],
+)
+@pytest.mark.parametrize("client", [ClockNext, AsyncClockNext, TrioClockNext])
+def test_a_bad_value_is_told_with_the_name_of_where_it_came_from(
+    client: Any, argument: str, value: str, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"api_key": KEY, "base_url": URL}
+    with pytest.raises(ValidationError, match=f"^{argument}: {problem}"):
+        client(**given | {argument: value})
+    variable = f"CLOCKNEXT_{argument.upper()}"
+    monkeypatch.setenv(variable, value)
+    del given[argument]
+    with pytest.raises(ValidationError, match=f"^{variable}: {problem}"):
+        client(**given)
+    monkeypatch.setenv("CLOCKNEXT_API_KEY", KEY)
+    with pytest.raises(ValidationError, match=r"^base_url: must be an absolute"):
+        client(base_url="localhost:8787")  # given, so it is not the variable's
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ("apikey", "; did you mean api_key?"),
+        ("baseUrl", "; did you mean base_url?"),
+        ("batch_size", "; did you mean batch=BatchPolicy(max_size=…)?"),
+        ("key", "; did you mean api_key?"),
+        ("max_queue_size", "; did you mean batch=BatchPolicy(max_queue_size=…)?"),
+        ("max_retries", "; did you mean retry=RetryPolicy(max_attempts=…)?"),
+        ("time_out", "; did you mean timeout?"),
+        ("url", "; did you mean base_url?"),
+        ("colour", ""),
+    ],
+)
+@pytest.mark.parametrize("client", [ClockNext, AsyncClockNext, TrioClockNext])
+def test_an_unknown_argument_names_the_class_and_what_was_meant(client: Any, given: str, hint: str) -> None:
+    for kind in (client, type("Mine", (client,), {})):
+        with pytest.raises(TypeError) as caught:
+            kind(KEY, **{given: "x"})
+        assert str(caught.value) == f"{kind.__name__}() got an unexpected keyword argument {given!r}{hint}"
+
+
+@pytest.mark.parametrize("client", [ClockNext, AsyncClockNext, TrioClockNext])
+def test_a_second_argument_by_position_is_told_how_to_be_given(client: Any) -> None:
+    with pytest.raises(TypeError) as caught:
+        client(KEY, URL)
+    says = "takes one argument by position, api_key: give the others by name, such as base_url="
+    assert str(caught.value) == f"{client.__name__}() {says}"
 
 
 @pytest.mark.parametrize("client", [ClockNext, AsyncClockNext, TrioClockNext])
