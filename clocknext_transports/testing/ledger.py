@@ -20,6 +20,7 @@ from clocknext_transports.emulator import (
     Faults,
     RequestRecord,
 )
+from clocknext_transports.emulator.api.ingest import STATES
 from clocknext_transports.process import fork
 
 T = TypeVar("T")
@@ -29,6 +30,10 @@ WAIT = 5.0
 _PAUSE = 0.01
 _SIGNALS = "/api/v1/usage"
 _ALLOWED = ("held", "refused", "open")
+_AT_IMPORT = (
+    "such as by an import. Set `clocknext_session = true` in pytest's configuration: then clients made at "
+    "import use the emulator too."
+)
 _MEANING: Mapping[str, str] = {"input": "input_tokens", "output": "output_tokens", "cache": "cache_tokens"}
 _EXPECTED = (
     *("customer_id", "type", "model", "key", "input", "output", "cache", "member", "status", "custom"),
@@ -50,17 +55,55 @@ class Settings:
         """Return these settings with changes.
 
         Raises:
-            ValueError: A name or a value is unknown.
+            ValueError: A name is unknown, or a value is not what its name takes.
         """
         known = [each.name for each in fields(self)]
-        for name in changes:
+        for name, value in changes.items():
             if name not in known:
                 raise ValueError(f"The marker clocknext has no {name!r}. It has: {', '.join(known)}.")
-        changed = replace(self, **cast("dict[str, Any]", dict(changes)))
-        for name in changed.allow:
-            if name not in _ALLOWED:
-                raise ValueError(f"allow can't hold {name!r}. There are: {', '.join(_ALLOWED)}.")
-        return changed
+            is_right, takes = _TAKES[name]
+            if not is_right(value):
+                raise ValueError(f"The marker clocknext takes {name}={takes}; not {value!r}.")
+        return replace(self, **cast("dict[str, Any]", dict(changes)))
+
+
+def _is_each(value: object, is_right: Callable[[object], bool]) -> bool:
+    return (
+        isinstance(value, Collection)
+        and not isinstance(value, str | bytes | Mapping)
+        and all(map(is_right, cast("Collection[object]", value)))
+    )
+
+
+def _is_balances(value: object) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(customer_id, str)
+        and isinstance(amounts, Mapping)
+        and all(isinstance(key, str) for key in cast("Mapping[object, object]", amounts))
+        and all(
+            isinstance(amount, int | float) for amount in cast("Mapping[object, object]", amounts).values()
+        )
+        for customer_id, amounts in cast("Mapping[object, object]", value).items()
+    )
+
+
+_TAKES: Mapping[str, tuple[Callable[[object], bool], str]] = {
+    "catalogue": (lambda value: value is None or isinstance(value, Catalogue), "a Catalogue"),
+    "balances": (
+        lambda value: value is None or _is_balances(value),
+        "{customer: {'wallet' or the key of a credit, outcome or unit: amount}}",
+    ),
+    "mode": (lambda value: value is None or value in STATES, " or ".join(map(repr, STATES))),
+    "faults": (
+        lambda value: _is_each(value, lambda fault: fault is None or isinstance(fault, Fault)),
+        'a list of Fault, such as [Fault("lost")]',
+    ),
+    "allow": (
+        lambda value: _is_each(value, lambda name: name in _ALLOWED),
+        f"a set of {', '.join(map(repr, _ALLOWED))}",
+    ),
+}
+"""What tells whether a setting is right, and what to say where it is not."""
 
 
 @dataclass(slots=True)
@@ -85,16 +128,23 @@ class LedgerOfTest:
     Args:
         server: The server, whose ledger begins anew.
         settings: How.
+        api_key: What the clients of this test use. What later tests get with it is not in their ledgers.
+            Default: the server's own, which every test may use.
+
+    Raises:
+        ValueError: The balances name what the catalogue does not have.
     """
 
-    def __init__(self, server: EmulatorServer, settings: Settings) -> None:
+    def __init__(self, server: EmulatorServer, settings: Settings, api_key: str | None = None) -> None:
         self.server: EmulatorServer = server
-        """The emulator: `.url`, `.api_key`."""
+        """The emulator: `.url`."""
+        self.api_key: str = api_key or server.api_key
+        """The API key of this test."""
         self._allow = settings.allow
         self._asserted: set[int] = set()
         self._others = {id(client) for client in _clients()}
         """Clients that were there before the test."""
-        server.ledger.renew(settings.catalogue, accept_only=settings.mode)
+        server.ledger.renew(settings.catalogue, accept_only=settings.mode, further_key=api_key)
         server.faults.reset()
         for customer_id, amounts in (settings.balances or {}).items():
             server.ledger.add_customer(_customer(server, customer_id, amounts), now=time.time())
@@ -149,7 +199,7 @@ class LedgerOfTest:
         Raises:
             AssertionError: Some were; it shows them.
         """
-        _flush_all(WAIT)
+        self._flush(WAIT)
         if self.signals:
             shown = "\n".join(f"  {_shown(signal)}" for signal in self.signals[:10])
             raise AssertionError(f"Nothing should have been billed, but there are:\n{shown}")
@@ -193,11 +243,22 @@ class LedgerOfTest:
     # At the end
 
     def problems(self) -> list[str]:
-        """Return what should fail the test at its end, unless the marker allows it."""
+        """Return what should fail the test at its end, unless the marker allows it.
+
+        What older clients for threads hold is sent first: the next test would have it in its ledger.
+        """
+        self.faults.reset()
+        self._flush(WAIT, api_key=self.server.api_key)
         found = [
             f"open: {client!r} was not closed: use it in a `with` block."
             for client in _clients()
             if id(client) not in self._others and client.is_unclosed
+        ]
+        found += [
+            f"open: {client!r} holds {client.pending} of this test, which the next test would see: "
+            "`await cnk.flush()` at its end."
+            for client in _clients()
+            if id(client) in self._others and client.pending and self._why_elsewhere(client) is None
         ]
         held = self.server.ledger.held
         found += [f"held: {each.status} {each.message} ({each.body})" for each in held]
@@ -223,20 +284,54 @@ class LedgerOfTest:
             lines.append("None was billed at all.")
             lines += [f"Refused: {each}" for each in self._refusals()[:5]]
             lines.append("Was the client flushed or closed? Did it use CLOCKNEXT_BASE_URL?")
-            return "\n".join(lines)
+            return "\n".join([*lines, *self._clients_elsewhere()])
         nearest = min(self.signals, key=lambda each: len(_differences(each, expected)))
         lines.append(f"The nearest of {len(self.signals)} is: {_shown(nearest)}")
         lines += [
             f"  {name}: expected {expected[name]!r}, was {value!r}"
             for name, value in _differences(nearest, expected).items()
         ]
-        return "\n".join(lines)
+        return "\n".join([*lines, *self._clients_elsewhere()])
+
+    def _clients_elsewhere(self) -> list[str]:
+        """Name the clients in use whose signals can't be in this ledger, and say why."""
+        return [
+            f"{client!r} {why}"
+            for client in _clients()
+            if (client.is_unclosed or client.config.disabled)
+            and (why := self._why_elsewhere(client)) is not None
+        ]
+
+    def _why_elsewhere(self, client: ClientBase[Any, Any, Any]) -> str | None:
+        config, is_older = client.config, id(client) in self._others
+        if config.disabled:
+            return "is disabled, and drops its signals."
+        if config.base_url.rstrip("/") != self.server.url:
+            if not is_older:
+                return "does not bill to this ledger: it was given another base_url."
+            return f"does not bill to this ledger: it was made before the test, {_AT_IMPORT}"
+        if config.api_key not in (self.api_key, self.server.api_key):
+            if not is_older:
+                return "does not bill to this ledger: it was given another api_key."
+            return "bills to the test that it was made in: close it there, or set `clocknext_session = true`."
+        return None
+
+    def _flush(self, timeout: float, *, api_key: str | None = None) -> None:
+        """Have the clients for threads that bill to this ledger send what they hold."""
+        for client in _clients():
+            if (
+                isinstance(client, ClockNext)
+                and client.pending
+                and self._why_elsewhere(client) is None
+                and api_key in (None, client.config.api_key)
+            ):
+                client.flush(timeout)
 
     def _wait(self, look: Callable[[], T], timeout: float) -> T:
         give_up_at = time.monotonic() + timeout
         found = look()
         if not found:
-            _flush_all(timeout)
+            self._flush(timeout)
             found = look()
         while not found and time.monotonic() < give_up_at:
             time.sleep(_PAUSE)
@@ -246,13 +341,6 @@ class LedgerOfTest:
 
 def _clients() -> list[ClientBase[Any, Any, Any]]:
     return [each for each in fork.owners() if isinstance(each, ClientBase)]
-
-
-def _flush_all(timeout: float) -> None:
-    """Have the clients for threads send what they hold."""
-    for client in _clients():
-        if isinstance(client, ClockNext) and client.pending:
-            client.flush(timeout)
 
 
 def _customer(server: EmulatorServer, customer_id: str, amounts: Mapping[str, float]) -> Customer:
@@ -266,7 +354,10 @@ def _customer(server: EmulatorServer, customer_id: str, amounts: Mapping[str, fl
                 items[noun][item.id] = amount
                 break
         else:
-            raise ValueError(f"balances: the catalogue has no credit, outcome or unit {key!r}.")
+            raise ValueError(
+                f"The marker clocknext has balances of {key!r}, and the catalogue no such credit, outcome or "
+                "unit."
+            )
     return Customer(
         customer_id,
         wallet=amounts.get("wallet"),

@@ -4,6 +4,8 @@ Each process has a server of its own, so that the workers of pytest-xdist do not
 """
 
 from collections.abc import Generator
+from contextlib import ExitStack
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,18 +20,65 @@ _MARKER = (
     "'thick-queued', as the ingest; faults: hit the first requests; allow: what does not fail the test at "
     "its end, of 'held', 'refused' and 'open'."
 )
+_SESSION = "clocknext_session"
+_server_of_session = pytest.StashKey["EmulatorServer"]()
+_numbers = count(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the setting of the configuration."""
+    parser.addini(
+        _SESSION,
+        "Whether the environment names the emulator of ClockNext before anything is imported.",
+        type="bool",
+        default=False,
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Start the emulator of the session before any module of the tests, or of what they test, is imported."""
+    _begin_session(early_config)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker."""
     config.addinivalue_line("markers", _MARKER)
+    _begin_session(config)  # a worker of xdist loads a plugin that `-p` names after its conftests
+
+
+def _begin_session(config: pytest.Config) -> None:
+    if _server_of_session in config.stash or not config.getini(_SESSION):
+        return
+    from clocknext_transports.emulator import emulator
+
+    running = ExitStack()
+    try:
+        server = running.enter_context(emulator())
+    except ImportError as error:
+        raise pytest.UsageError(f"{_SESSION}: {error}") from None
+    config.add_cleanup(running.close)
+    config.stash[_server_of_session] = server
+    _name(server, server.api_key, running.enter_context(pytest.MonkeyPatch.context()))
+
+
+def _name(server: "EmulatorServer", api_key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the environment name a server."""
+    from clocknext_transports.client import environment
+
+    monkeypatch.setenv(environment.BASE_URL, server.url)
+    monkeypatch.setenv(environment.API_KEY, api_key)
+    monkeypatch.delenv(environment.DISABLED, raising=False)
 
 
 @pytest.fixture(scope="session")
-def clocknext_server() -> "Generator[EmulatorServer, None, None]":
+def clocknext_server(request: pytest.FixtureRequest) -> "Generator[EmulatorServer, None, None]":
     """A running emulator of ClockNext, one for the session. `.url` and `.api_key` are what a client needs."""
     from clocknext_transports.emulator import emulator
 
+    if _server_of_session in request.config.stash:
+        yield request.config.stash[_server_of_session]
+        return
     with emulator() as server:
         yield server
 
@@ -43,24 +92,22 @@ def clocknext_ledger(
     At the end the test fails on signals that are held, on refusals that it did not assert with `refused`, and
     on clients that it left open, unless the marker allows them.
     """
-    from clocknext_transports.client import environment
     from clocknext_transports.testing.ledger import LedgerOfTest, Settings
 
-    monkeypatch.setenv(environment.BASE_URL, clocknext_server.url)
-    monkeypatch.setenv(environment.API_KEY, clocknext_server.api_key)
-    monkeypatch.delenv(environment.DISABLED, raising=False)
+    # Where clients are made once for all tests, one key has to reach the ledger of each.
+    is_shared = _server_of_session in request.config.stash
+    api_key = None if is_shared else f"{clocknext_server.api_key}_{next(_numbers)}"
     marks = list(request.node.iter_markers("clocknext"))
     settings = Settings()
-    for mark in reversed(marks):  # the closest one last: it wins
-        if mark.args:
-            pytest.fail("The marker clocknext takes keywords only.", pytrace=False)
-        try:
+    try:
+        for mark in reversed(marks):  # the closest one last: it wins
+            if mark.args:
+                raise ValueError("The marker clocknext takes keywords only.")
             settings = settings.with_(mark.kwargs)
-        except ValueError as error:
-            pytest.fail(str(error), pytrace=False)
-    ledger = LedgerOfTest(clocknext_server, settings)
+        ledger = LedgerOfTest(clocknext_server, settings, api_key)
+    except ValueError as error:
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
+    _name(clocknext_server, ledger.api_key, monkeypatch)
     yield ledger
-    problems = ledger.problems()
-    clocknext_server.faults.reset()
-    if problems:
+    if problems := ledger.problems():
         pytest.fail("\n".join(problems), pytrace=False)

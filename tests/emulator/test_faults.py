@@ -94,6 +94,9 @@ def test_clearing_keeps_the_counts_and_resetting_starts_over() -> None:
         lambda: Fault("status", status=99),
         lambda: Faults().chance(1.1, Fault("lost")),
         lambda: Faults().chance(-0.1, Fault("lost")),
+        lambda: Faults().chance(0.1, "lost"),  # type: ignore[arg-type]
+        lambda: Faults().script(None, "lost"),  # type: ignore[arg-type]
+        lambda: Faults().script(["lost"]),  # type: ignore[arg-type]
     ],
 )
 def test_mistakes_raise_where_they_are_made(make: object) -> None:

@@ -16,6 +16,7 @@ import trio
 import trustme
 
 from clocknext_transports.emulator import (
+    AcceptOnly,
     EmulatorServer,
     Fault,
     Faults,
@@ -413,3 +414,26 @@ def test_importing_it_does_not_import_trio() -> None:
     code = "import sys, clocknext_transports.emulator; print('trio' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize("accept_only", [None, "thin", "thick"])
+def test_what_comes_late_with_a_key_of_before_is_taken_and_not_in_the_ledger(
+    server: EmulatorServer, connection: http.client.HTTPConnection, accept_only: AcceptOnly | None
+) -> None:
+    def send(api_key: str) -> int:
+        headers = {"authorization": f"Bearer {api_key}"}
+        return exchange(connection, "POST", USAGE, signal(), headers)[0]
+
+    billed = 200 if accept_only is None else 202
+    server.ledger.renew(EXAMPLE, accept_only=accept_only, further_key="cnk_first")
+    assert [send(key) for key in ("cnk_first", server.api_key)] == [billed] * 2
+    server.ledger.renew(EXAMPLE, accept_only=accept_only, further_key="cnk_second")
+    server.faults.script(Fault("status"))
+    assert send("cnk_first") == 202
+    assert not server.ledger.requests
+    assert not server.ledger.signals
+    assert send("cnk_second") == 503
+    assert [send(key) for key in ("cnk_second", server.api_key)] == [billed] * 2
+    server.ledger.renew(EXAMPLE, accept_only=accept_only, further_key="cnk_first")
+    assert [send(key) for key in ("cnk_first", "cnk_second")] == [billed, 202]
+    assert len(server.ledger.signals) == 1

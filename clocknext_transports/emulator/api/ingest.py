@@ -109,7 +109,7 @@ _CLIENT_ERROR: Mapping[str, object] = {"error": "Bad Request", "message": "Clien
 class Keys:
     """The API keys that the service knows."""
 
-    known: str
+    known: frozenset[str]
     expired: frozenset[str]
 
 
@@ -194,7 +194,7 @@ def _take(
             body = _normalised(cast("Mapping[str, object]", body))
         _refuse_if_any(list(_thick_issues(body)))
         check_custom(cast("Mapping[str, object]", body).get("custom"), body_size=len(request.body))
-        if token != keys.known:
+        if token not in keys.known:
             expired = token in keys.expired
             message = "This API key has expired." if expired else "Invalid API key."
             raise Refusal(401, message, reason="API_KEY_REJECTED")

@@ -5,7 +5,7 @@ bytes. One ledger is one organisation.
 """
 
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
@@ -197,9 +197,11 @@ class Ledger:
         if accept_only is not None and accept_only not in STATES:
             raise ValueError(f"accept_only must be one of {', '.join(STATES)}, or None; not {accept_only!r}.")
         self.api_key = api_key
-        self._keys = Keys(api_key, frozenset(expired_keys))
-        self._expired = frozenset(f"Bearer {key}" for key in expired_keys)
-        self._bearer = f"Bearer {api_key}"
+        self._keys = Keys(frozenset({api_key}), frozenset(expired_keys))
+        self._expired = _bearers(expired_keys)
+        self._known = _bearers({api_key})
+        self._retired: set[str] = set()
+        """The `Authorization` of the further keys of before."""
         self._catalogue = catalogue or Catalogue()
         self._ids = ids
         self.accept_only: AcceptOnly | None = accept_only
@@ -295,7 +297,7 @@ class Ledger:
 
     def _authorise(self, request: Received) -> None:
         authorization = request.headers.get("authorization")
-        if authorization == self._bearer:
+        if authorization in self._known:
             return
         if authorization is None:
             raise Refusal(401, "Invalid API key.", reason="API_KEY_MISSING")
@@ -457,12 +459,25 @@ class Ledger:
         with self.guard:
             self._books.plans.put(plan)
 
-    def renew(self, catalogue: Catalogue | None = None, *, accept_only: AcceptOnly | None = None) -> None:
+    def is_late(self, request: Received) -> bool:
+        """Return whether a request carries the further key of before a `renew`."""
+        with self.guard:
+            return request.headers.get("authorization") in self._retired
+
+    def renew(
+        self,
+        catalogue: Catalogue | None = None,
+        *,
+        accept_only: AcceptOnly | None = None,
+        further_key: str | None = None,
+    ) -> None:
         """Begin anew, with another catalogue and another state of the ingest.
 
         Args:
             catalogue: As for a new ledger.
             accept_only: As for a new ledger.
+            further_key: An API key that is let in beside `api_key`, until the ledger begins anew. A server
+                answers what comes with it later as taken, and nothing here shows it.
 
         Raises:
             ValueError: The ingest has no such state; nothing has changed.
@@ -472,12 +487,22 @@ class Ledger:
         with self.guard:
             self._catalogue = catalogue or Catalogue()
             self.accept_only = accept_only
+            known = {self.api_key, further_key or self.api_key}
+            self._retired |= self._known
+            self._known = _bearers(known)
+            self._retired -= self._known
+            self._keys = Keys(frozenset(known), self._keys.expired)
             self._start()
 
     def reset(self) -> None:
         """Restore the state of the start: the catalogue given, and nothing recorded."""
         with self.guard:
             self._start()
+
+
+def _bearers(keys: Iterable[str]) -> frozenset[str]:
+    """Return what `Authorization` is with each of these API keys."""
+    return frozenset(f"Bearer {key}" for key in keys)
 
 
 def _check_content_type(request: Received) -> None:

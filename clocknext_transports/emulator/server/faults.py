@@ -171,6 +171,11 @@ def _name(fault: Fault | None) -> str:
     return str(fault.status or 503) if fault.kind == "status" else fault.kind
 
 
+def _check_fault(fault: object) -> None:
+    if not isinstance(fault, Fault):
+        raise ValueError(f'A fault is a Fault, such as Fault("lost"); not {fault!r}.')
+
+
 class Faults:
     """Choose the faults of requests.
 
@@ -201,8 +206,11 @@ class Faults:
             path: Hit only requests with this path (without query); a trailing `*` matches any rest.
 
         Raises:
-            ValueError: There are 10,000 scripts and chances already.
+            ValueError: One is no `Fault`, or there are 10,000 scripts and chances already.
         """
+        for fault in faults:
+            if fault is not None:
+                _check_fault(fault)
         with self.guard:
             self._check_room()
             if faults and times > 0:
@@ -222,9 +230,10 @@ class Faults:
             path: As for `script`.
 
         Raises:
-            ValueError: Not a probability, or the chances with the same method and path add up to more than
-                1, or there are 10,000 scripts and chances already.
+            ValueError: No `Fault`, not a probability, or the chances with the same method and path add up to
+                more than 1, or there are 10,000 scripts and chances already.
         """
+        _check_fault(fault)
         where = _Where(method, path)
         with self.guard:
             self._check_room()

@@ -58,6 +58,8 @@ class Service:
         self._allow_hosts = frozenset(host.lower().removesuffix(".") for host in allow_hosts)
         self._on_signal = on_signal
         self._view = View(ledger)
+        self._late = Ledger(accept_only="thin")
+        """Takes what comes too late for the ledger, so that its sender is done with it."""
         self._is_watched = on_signal is not None
         """Whether there is a page or a terminal to keep up to date."""
 
@@ -75,6 +77,12 @@ class Service:
         return reply
 
     def _answer(self, request: Received, *, now: float) -> Reply:
+        with self.ledger.guard:  # it may begin anew meanwhile
+            if self.ledger.is_late(request):
+                return Reply(self._late.handle(request, now=now))
+            return self._answer_in_time(request, now=now)
+
+    def _answer_in_time(self, request: Received, *, now: float) -> Reply:
         fault = self.faults.decide(request.method, request.path)
         if fault is None:
             return Reply(self.ledger.handle(request, now=now))
