@@ -25,6 +25,7 @@ from clocknext_core.signals import (
 )
 from clocknext_core.usage.attribution import Attribution, Origin, Unbilled, belonging
 from clocknext_core.usage.exchange import exchange_key, is_trusted
+from clocknext_core.usage.lookup import check_awaited, get, is_http, is_model
 from clocknext_core.usage.meter import Meter, named, with_usage
 from clocknext_core.usage.reading import Reading, read
 from clocknext_core.usage.runs import readings
@@ -214,6 +215,7 @@ class Metering(Resource[S]):
             ValidationError: A bad argument, or the stream is none.
         """
         self._check_may_stream()
+        _check_stream(stream)
         given = _given(type, fields)
         # A bad argument is an error here, and not at the end of the stream.
         sample = "unknown" if model is None else model
@@ -231,6 +233,7 @@ class Metering(Resource[S]):
             return AsyncMeteredStream(chunks, gatherer, record, self._meter.clock)
         if isinstance(stream, Iterable):
             return MeteredStream(cast("Iterable[T]", stream), gatherer, record, self._meter.clock)
+        check_awaited("stream", stream)
         raise invalid("stream", "must be an iterator or an asynchronous one: give what the SDK returned")
 
     def start_call(
@@ -419,6 +422,27 @@ _LIKE_ANOTHER: Final = (
     "the response's id is one that other responses have too, and its counts are those of one that was "
     "recorded: if it is another response, give an idempotency_key of your own"
 )
+
+
+def _check_stream(stream: object) -> None:
+    """Refuse what can be iterated over and is no stream of chunks.
+
+    Raises:
+        ValidationError: It is a response, or text.
+    """
+    if isinstance(stream, (str, bytes, bytearray)):
+        raise invalid("stream", "is text: give what the SDK returned, or the lines one by one")
+    if is_http(stream):
+        raise invalid(
+            "stream",
+            "is the response of an HTTP client: give its lines, such as response.iter_lines(), or what its "
+            "json() returns to signals.from_response()",
+        )
+    if isinstance(stream, Mapping) or is_model(stream):
+        for name in ("stream", "body"):  # boto3's events
+            if hasattr(inner := get(stream, name), "__next__") or type(inner).__name__ == "EventStream":
+                raise invalid("stream", f"has the stream in it: give response[{name!r}]")
+        raise invalid("stream", "is a response: use signals.from_response()")
 
 
 def _given(signal_type: SignalType, fields: Mapping[str, object]) -> dict[str, object]:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, TypeGuard, cast
 
+from clocknext_core.errors import invalid
+
 _LEAVES: Final = (str, bytes, bytearray, bool, int, float, complex, list, tuple, set, frozenset, type)
 _MAPPINGS: Final = (dict, Mapping)  # the first is a mapping too, and quicker to tell
 _LISTS: Final = (list, tuple)
@@ -170,6 +172,30 @@ def fields_of(holder: object) -> dict[str, object]:
         fields = cast("list[object]", getattr(getattr(holder, "DESCRIPTOR", None), "fields", ()))
         names.update(dict.fromkeys(str(getattr(field, "name", "")) for field in fields))
     return {name: get(holder, name) for name in names if not name.startswith("_")}
+
+
+def is_model(value: object) -> bool:
+    """Return whether a value is a pydantic model."""
+    return _kind_of(type(value)).attributes is not None
+
+
+def is_http(value: object) -> bool:
+    """Return whether a value is the response of an HTTP client, such as httpx's or requests'."""
+    return (
+        not is_model(value)  # these have `json` too
+        and callable(get(value, "json"))
+        and first(value, "status_code", "status") is not None
+    )
+
+
+def check_awaited(name: str, value: object) -> None:
+    """Refuse a coroutine, a task or a future in the place of what it returns.
+
+    Raises:
+        ValidationError: It is one; the message names the argument.
+    """
+    if hasattr(type(value), "__await__"):
+        raise invalid(name, f"is a {type(value).__name__}, not what it returns: await it first")
 
 
 def names_of(holder: object) -> Iterable[str]:

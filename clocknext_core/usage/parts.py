@@ -5,7 +5,7 @@ from typing import Final, NamedTuple, cast
 
 from clocknext_core.errors import invalid
 from clocknext_core.usage.finding import usages_in
-from clocknext_core.usage.lookup import fields_of, get, is_list, text_of
+from clocknext_core.usage.lookup import check_awaited, fields_of, get, is_list, text_of
 from clocknext_core.usage.roles import role_of
 
 
@@ -48,6 +48,7 @@ def parts_of(result: object) -> list[Part]:
 def _parts(result: object, path: str, depth: int) -> Iterator[Part]:
     if depth == 0:
         return
+    check_awaited(path, result)
     if is_list(result):
         for place, item in enumerate(result):
             yield from _item(item, f"{path}[{place}]", depth - 1)

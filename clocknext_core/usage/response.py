@@ -7,11 +7,13 @@ from clocknext_core.usage.counts import IN_ANOTHER_UNIT, Counts, read_counts
 from clocknext_core.usage.finality import why_unfinished
 from clocknext_core.usage.finding import Found, unknown_usage, usages_in
 from clocknext_core.usage.lookup import (
+    check_awaited,
     describe,
     fields_of,
     first,
     get,
     is_holder,
+    is_http,
     is_list,
     items_of,
     may_have,
@@ -41,6 +43,7 @@ def count_tokens(response: object, *, must_be_final: bool = True) -> Counted:
         _check_one_request(response)
     found, counts = _counted(response)
     if found is None or counts is None:
+        check_awaited("response", response)
         parts = parts_of(response)
         if len(parts) == 1 and parts[0].value is not response:
             counted = count_tokens(parts[0].value, must_be_final=must_be_final)
@@ -170,10 +173,12 @@ def _without_usage(response: object) -> ValidationError:
         hint = "It is text: give what json.loads() makes of it"
     elif is_holder(names.get("error")):
         hint = "It is an error of the provider's, which costs nothing"
-    elif "stream" in names:
-        hint = "It is a stream: meter it with signals.from_stream()"
     elif callable(get(response, "parse")):
         hint = "It is a raw response: give what its parse() returns"
+    elif is_http(response):
+        hint = "It is the response of an HTTP client: give what its json() returns"
+    elif "stream" in names or hasattr(response, "__next__") or hasattr(response, "__anext__"):
+        hint = "It is a stream: meter it with signals.from_stream()"
     elif callable(get(response, "usage")):
         hint = f"It is a run: {_ALL}"
     else:

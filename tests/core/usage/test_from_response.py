@@ -1,5 +1,6 @@
 """`signals.from_response`: model and tokens from a response, the rest as the signal's own call has it."""
 
+from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Any, assert_type
 
 import pytest
@@ -132,3 +133,102 @@ def test_refusal(argument: str, response: object, arguments: dict[str, Any]) -> 
         client.signals.from_response(response, **arguments)
     assert caught.value.message.startswith(f"{argument}: ")
     assert client.recorded == []
+
+
+class Awaitable:
+    def __await__(self) -> Generator[None, None, object]:
+        raise AssertionError("nothing here awaits")
+
+
+class HttpResponse:
+    """As httpx and requests have it."""
+
+    status_code = 200
+    headers: dict[str, str] = {}  # noqa: RUF012
+    stream = b""
+
+    def json(self) -> object:
+        return CHAT
+
+    def __iter__(self) -> Iterator[bytes]:
+        raise AssertionError("the body is not read")
+
+
+class Model:
+    """As pydantic has it: iterating gives the fields."""
+
+    __pydantic_fields__: dict[str, object] = {}  # noqa: RUF012
+
+    def __init__(self) -> None:
+        self.usage = CHAT["usage"]
+        self.status = "completed"
+
+    def json(self) -> str:
+        raise AssertionError("it is deprecated")
+
+    def __iter__(self) -> Iterator[tuple[str, object]]:
+        yield from vars(self).items()
+
+
+class EventStream:
+    """As botocore has it."""
+
+    def __iter__(self) -> Iterator[object]:
+        yield from ()
+
+
+async def _chunks() -> AsyncIterator[object]:
+    yield CHAT
+
+
+def test_what_was_not_awaited_is_no_response() -> None:
+    async def answer() -> object:
+        return CHAT
+
+    signals = Recorder().signals
+    coroutine = answer()
+    says = "is a coroutine, not what it returns: await it first"
+    with pytest.raises(ValidationError, match=f"response: {says}"):
+        signals.from_response(coroutine, customer_id="cus_1", key="k")
+    with pytest.raises(ValidationError, match=f"result: {says}"):
+        signals.from_result(coroutine, customer_id="cus_1", key="k")
+    with pytest.raises(ValidationError, match=rf"result\[1\]: {says}"):
+        signals.from_result([CHAT, coroutine], customer_id="cus_1", key="k")
+    with pytest.raises(ValidationError, match=f"stream: {says}"):
+        signals.from_stream(coroutine, customer_id="cus_1", key="k")  # type: ignore[call-overload]
+    coroutine.close()
+    with pytest.raises(ValidationError, match="response: is a Awaitable, not what it returns"):
+        signals.from_response(Awaitable(), customer_id="cus_1", key="k")
+
+
+@pytest.mark.parametrize(
+    ("response", "says"),
+    [
+        (HttpResponse(), "response of an HTTP client: give what its json"),
+        (iter([CHAT]), "It is a stream: meter it with signals.from_stream"),
+        (aiter(_chunks()), "It is a stream: meter it with signals.from_stream"),
+    ],
+    ids=["http", "iterator", "asynchronous"],
+)
+def test_what_is_no_response_yet(response: object, says: str) -> None:
+    with pytest.raises(ValidationError, match=f"response: .*{says}"):
+        Recorder().signals.from_response(response, customer_id="cus_1", key="k")
+
+
+@pytest.mark.parametrize(
+    ("stream", "says"),
+    [
+        (CHAT, "is a response: use signals.from_response"),
+        (Model(), "is a response: use signals.from_response"),
+        ({"body": [1]}, "is a response: use signals.from_response"),
+        (HttpResponse(), "is the response of an HTTP client: give its lines"),
+        ("text", "is text: give what the SDK returned"),
+        (b"data: {}", "is text: give what the SDK returned"),
+        ({"stream": EventStream()}, r"has the stream in it: give response\['stream'\]"),
+        ({"body": iter(())}, r"has the stream in it: give response\['body'\]"),
+    ],
+    ids=["dict", "pydantic", "no-stream", "http", "text", "bytes", "boto3", "iterator"],
+)
+def test_what_is_no_stream(stream: Any, says: str) -> None:
+    with pytest.raises(ValidationError, match=f"stream: {says}"):
+        Recorder().signals.from_stream(stream, customer_id="cus_1", key="k")
