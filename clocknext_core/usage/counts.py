@@ -44,6 +44,8 @@ class Placement(NamedTuple):
     unexplained: int = 0
     """Tokens that the total has above all counts: reasoning that was not named."""
     by: Deciding = "names"
+    by_size: frozenset[str] = frozenset()
+    """Which of the four are not where their names say, because they are too large for it."""
 
 
 class Counts(NamedTuple):
@@ -61,6 +63,22 @@ class Counts(NamedTuple):
     placement: Placement
     total_alone: bool = False
     """Whether there was a total and nothing else, which is taken as input."""
+
+
+_IN_INPUT: Final = frozenset({"cache_write_tokens", "cache_write_1h_tokens"})
+
+
+def counted_in(name: str) -> str | None:
+    """Return which count has what `Counts.other` names: `input`, `prompt` (cached or not) or `output`.
+
+    `None`: it is in none, and not billed.
+    """
+    if name in _IN_INPUT:
+        return "input"
+    side, _, _ = name.partition("_")
+    if side not in {"input", "output"} or role_of(name).role != "flagged":
+        return None
+    return "prompt" if side == "input" else "output"
 
 
 COUNTED: Final = frozenset({"prompt", "output", "cached", "written", "reasoning", "tools", "total"})
@@ -463,7 +481,12 @@ def _placed(found: _Gathering, path: str, prompt: int, output: int, total: int |
         Placement(*besides) for besides in product((True, False), (True, False), (True, False), (True, False))
     ]
     possible = sorted(filter(is_possible, choices), key=departures)
-    best = possible[0]._replace(by="names" if is_possible(usual) else "size")
+    best = possible[0]
+    if not is_possible(usual):
+        moved = frozenset(
+            name for name, one, other in zip(best._fields, best[:4], usual[:4], strict=False) if one != other
+        )
+        best = best._replace(by="size", by_size=moved)
     if total is None:
         return best
     for placement in possible:

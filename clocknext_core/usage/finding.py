@@ -284,6 +284,8 @@ def provider_of(found: Found, nearest: Iterable[object], response_id: str | None
         return "bedrock"
     if get(found.holders[-1], "type") == "message":
         return "anthropic"
+    if get(found.usage, "predict_time") is not None:
+        return "replicate"
     for name in names_of(found.usage):
         family = _FAMILIES.get(plain_name(name))
         if family is not None:

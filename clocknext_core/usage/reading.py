@@ -126,8 +126,13 @@ _BECAUSE: Final = {
 def _reasons(reading: Reading, counts: Counts) -> list[str]:
     placement: Placement = counts.placement
     roles = {each.role for each in counts.fields if each.value}
+
+    def because(role: str) -> str:
+        by = placement.by
+        return _BECAUSE["names" if by == "size" and role not in placement.by_size else by]
+
     said = [
-        f"{beside if getattr(placement, role) else inside}: {_BECAUSE[placement.by]}"
+        f"{beside if getattr(placement, role) else inside}: {because(role)}"
         for role, (beside, inside) in _INSIDE.items()
         if role in roles
     ]

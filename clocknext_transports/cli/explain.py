@@ -7,8 +7,10 @@ from pathlib import Path
 import click
 
 from clocknext_core.usage.catalogue import without_date
+from clocknext_core.usage.counts import counted_in
 from clocknext_core.usage.reading import Explanation
 from clocknext_core.usage.runs import explanations
+from clocknext_core.usage.streams import Gatherer
 from clocknext_transports.cli.tables import Table, cell, print_json, show
 from clocknext_transports.cli.usage import usage
 
@@ -40,13 +42,18 @@ def usage_commands() -> None:
 def explain(ctx: click.Context, *, file: str, as_json: bool) -> None:
     """Read a model's response in JSON from FILE (- for standard input), and say what it would be billed as.
 
-    FILE may hold a response, the last chunk of a stream, the result of a run (a list is one), or a line for
-    each, as a batch's results have. Nothing is sent anywhere. Exit status: 0; 1 where something in it can't
-    be billed or is not JSON; 2 where there is no such file.
+    FILE may hold a response, a stream of events as curl saves it, the last chunk of a stream, the result of a
+    run (a list is one), or a line for each, as a batch's results have. Nothing is sent anywhere. Exit status:
+    0; 1 where something in it can't be billed or is not JSON; 2 where there is no such file.
     """
-    documents = _parsed(_read(file), "Standard input" if file == "-" else file)
-    # The line of each, where there are lines.
-    found = [(line, each) for line, document in documents for each in explanations(document)]
+    name = "Standard input" if file == "-" else file
+    text = _read(file, name)
+    found: list[tuple[int | None, Explanation]]
+    if text.lstrip().startswith(_EVENTS):
+        found = [(None, _of_stream(text, name))]
+    else:
+        # The line of each, where there are lines.
+        found = [(line, each) for line, document in _parsed(text, name) for each in explanations(document)]
     if as_json:
         print_json([_as_json(each, line) for line, each in found])
     else:
@@ -67,10 +74,17 @@ usage_commands.add_command(usage, "of")
 usage.hidden = True
 
 
-def _read(file: str) -> str:
+_EVENTS = ("data:", "event:", "id:", "retry:", ":")
+"""What the lines of a stream of events begin with."""
+
+
+def _read(file: str, name: str) -> str:
     """Read a file in UTF-8, -16 or -32, with or without a mark of its byte order."""
     try:
         raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        if raw.startswith(b"\x1f\x8b"):
+            remedy = "Give it unpacked: gunzip -c FILE | clocknext usage explain -"
+            raise click.ClickException(f"{name} is compressed with gzip. {remedy}")
         return raw.decode(json.detect_encoding(raw))
     except (OSError, UnicodeDecodeError) as error:
         raise click.FileError(file, str(error)) from None
@@ -80,10 +94,6 @@ def _parsed(text: str, file: str) -> list[tuple[int | None, object]]:
     """Parse a document, or several one after another, such as one a line; of several, each with its line."""
     if not text.strip():
         raise click.ClickException(f"{file} is empty: it must have a response as JSON.")
-    if text.lstrip().startswith(("data:", "event:")):
-        raise click.ClickException(
-            f"{file} is a stream of events: give the last one that has usage, as JSON and without `data:`."
-        )
     decoder, documents, line, at = json.JSONDecoder(), list[tuple[int | None, object]](), 1, 0
     while (begin := _begin(text, at)) < len(text) or not documents:
         line += text.count("\n", at, begin)
@@ -96,6 +106,27 @@ def _parsed(text: str, file: str) -> list[tuple[int | None, object]]:
         documents.append((line, document))
         line += text.count("\n", begin, at)
     return documents if len(documents) > 1 else [(None, documents[0][1])]
+
+
+def _of_stream(text: str, file: str) -> Explanation:
+    """Read a whole stream of events, as `signals.from_stream` does."""
+    gatherer = Gatherer()
+    for number, line in enumerate(text.splitlines(), 1):
+        name, _, data = line.partition(":")
+        if name.strip() != "data" or data.strip() in {"", "[DONE]"}:
+            continue
+        try:
+            gatherer.feed(json.loads(data))
+        except (ValueError, RecursionError):
+            raise click.ClickException(f"{file} has an event that is not JSON, in line {number}.") from None
+    reading, unbilled = gatherer.finish("completed")
+    if reading is None:
+        detail = None if unbilled is None else unbilled.detail
+        return Explanation(None, detail or "the stream had no usage", (), ())
+    return Explanation(reading, None, (), (_OF_STREAM,))
+
+
+_OF_STREAM = "the counts are the last that the events of the stream have, as signals.from_stream bills it"
 
 
 def _begin(text: str, at: int) -> int:
@@ -121,16 +152,26 @@ def _print(explanation: Explanation) -> None:
         ["response id", cell(reading.response_id)],
         ["provider", cell(reading.provider)],
         ["tier", cell(reading.tier)],
-        *([f"not billed: {name}", cell(count)] for name, count in reading.other.items()),
+        *([_label(name, has_cache=bool(tokens.cache)), cell(count)] for name, count in reading.other.items()),
     ]
     fields = [[cell(each.path), cell(each.value), each.role] for each in explanation.fields]
-    show(
-        Table({"What": "left", "Value": "left"}, rows, "Billed as"),
-        Table({"Field": "left", "Count": "right", "Role": "left"}, fields, "From"),
-    )
+    tables = [Table({"What": "left", "Value": "left"}, rows, "Billed as")]
+    if fields:
+        tables.append(Table({"Field": "left", "Count": "right", "Role": "left"}, fields, "From"))
+    show(*tables)
     click.echo()
     for reason in explanation.reasons:
         click.echo(f"Because {reason}.")
+
+
+def _label(name: str, *, has_cache: bool) -> str:
+    """Say of a count that has no field of its own whether it is billed within another."""
+    within = counted_in(name)
+    if within is None:
+        return f"not billed: {name}"
+    if within == "prompt":
+        within = "input and cache" if has_cache else "input"
+    return f"within {within}: {name}"
 
 
 def _as_json(explanation: Explanation, line: int | None) -> dict[str, object]:

@@ -1,13 +1,15 @@
 """`clocknext usage explain`: in this process, with files and standard input."""
 
+import gzip
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from clocknext_transports.cli.group import run
-from tests.core.usage.shapes import CHAT_USAGE, chat
+from tests.core.usage.shapes import CHAT_USAGE, chat, message
 
 
 def explained(
@@ -83,8 +85,8 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         (" \n ", "is empty"),
         ('{\n"usage": {\n', "is not JSON: Expecting property name enclosed in double quotes: line 3"),
         ("{}\n" + "[" * 200_000, "nested too deeply, in the JSON at line 2"),
-        ("event: a\ndata: {}\n\n", "is a stream of events: give the last one"),
-        ('data: {"usage": {}}\n\ndata: [DONE]\n', "is a stream of events: give the last one"),
+        ("event: a\ndata: {}\n\ndata: no\n", "has an event that is not JSON, in line 4"),
+        (f"data: {'[' * 200_000}\n", "has an event that is not JSON, in line 1"),
         (f'{{"usage": {{"prompt_tokens": {"9" * 5000}}}}}', "is not JSON"),
     ],
 )
@@ -170,3 +172,97 @@ def test_help_names_both(capsys: pytest.CaptureFixture[str]) -> None:
 def test_usage_still_asks_for_an_id(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["usage"]) == 2
     assert "Missing argument 'ID'" in capsys.readouterr().err
+
+
+AUDIO = {"audio_tokens": 14}
+
+
+def events(chunks: list[Any]) -> str:
+    """Write chunks as a provider's server sends them."""
+    return "".join(f"event: {chunk.get('type')}\r\ndata: {json.dumps(chunk)}\r\n\r\n" for chunk in chunks)
+
+
+@pytest.mark.parametrize("mark", ["", ": PROCESSING\n\n", "id: 1\n", "retry: 3\n"])
+def test_a_stream_of_events_is_read_whole(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, mark: str
+) -> None:
+    started = message({"input_tokens": 25, "output_tokens": 1}, stop_reason=None)
+    chunks = [
+        {"type": "message_start", "message": started},
+        {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "data: x"}},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 503}},
+        {"type": "message_stop"},
+    ]
+    status, out, errors = explained(capsys, tmp_path, mark + events(chunks))
+    assert (status, errors) == (0, "")
+    rows = [line.split() for line in out.splitlines()]
+    assert ["output", "503"] in rows
+    assert ["model", "in", "the", "response", started["model"]] in rows
+    assert "From" not in out
+    status, out, _ = explained(capsys, tmp_path, events(chunks) + "data: [DONE]\n\n", "--json")
+    (explanation,) = json.loads(out)
+    assert (status, explanation["tokens"]["output"], explanation["fields"]) == (0, 503, [])
+    assert explanation["tokens"]["input"] == 25
+
+
+@pytest.mark.parametrize(
+    ("chunks", "says"),
+    [
+        ([{"model": "gpt-4o"}], "Not billed: the stream had no usage; OpenAI has to be asked for it"),
+        (
+            [{"type": "message_start", "message": message({"input_tokens": 25}, stop_reason=None)}],
+            "Not billed: the stream ended early",
+        ),
+    ],
+)
+def test_a_stream_of_events_that_can_not_be_billed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, chunks: list[Any], says: str
+) -> None:
+    status, out, errors = explained(capsys, tmp_path, events(chunks))
+    assert (status, errors) == (1, "")
+    assert out.startswith(says)
+
+
+def test_a_compressed_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "response.json.gz"
+    file.write_bytes(gzip.compress(json.dumps(chat(CHAT_USAGE)).encode()))
+    assert run(["usage", "explain", str(file)]) == 1
+    assert "is compressed with gzip. Give it unpacked: gunzip -c FILE" in capsys.readouterr().err
+
+
+def test_what_is_billed_within_another_count_is_not_called_unbilled(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    usage = {
+        "input_tokens": 2095,
+        "output_tokens": 503,
+        "cache_read_input_tokens": 7,
+        "cache_creation_input_tokens": 2051,
+        "server_tool_use": {"web_search_requests": 1},
+        "cache_creation": {"ephemeral_5m_input_tokens": 1051, "ephemeral_1h_input_tokens": 1000},
+    }
+    _, out, _ = explained(capsys, tmp_path, json.dumps(message(usage)))
+    for row in (
+        "within input: cache_write_1h_tokens 1,000",
+        "within input: cache_write_tokens 2,051",
+        "not billed: web_search_requests 1",
+    ):
+        assert row.split() in [line.split() for line in out.splitlines()]
+    usage = {
+        "prompt_tokens": 14,
+        "completion_tokens": 45,
+        "total_tokens": 59,
+        "prompt_tokens_details": {"audio_tokens": 14, "cached_tokens": 3},
+        "completion_tokens_details": {"audio_tokens": 5},
+    }
+    tools = {"tool_usage": {"image_gen": {"input_tokens": 3, "output_tokens": 4}}}
+    _, out, _ = explained(capsys, tmp_path, json.dumps(chat(usage, **tools)))
+    for row in (
+        "within input and cache: input_audio_tokens 14",
+        "within output: output_audio_tokens 5",
+        "not billed: image_gen_input_tokens 3",
+        "not billed: image_gen_output_tokens 4",
+    ):
+        assert row.split() in [line.split() for line in out.splitlines()]
+    _, out, _ = explained(capsys, tmp_path, json.dumps({"usage": {**usage, "prompt_tokens_details": AUDIO}}))
+    assert ["within", "input:", "input_audio_tokens", "14"] in [line.split() for line in out.splitlines()]

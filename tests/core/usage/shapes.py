@@ -1829,6 +1829,7 @@ SHAPES = [
             "metrics": {"input_token_count": 11, "output_token_count": 7, "predict_time": 1.5},
         },
         tokens=Tokens(input=11, output=7),
+        provider="replicate",
         source="https://replicate.com/docs/topics/predictions",
     ),
     shape(

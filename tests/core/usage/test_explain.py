@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import pytest
 
 from clocknext_core import Tokens, ValidationError
-from clocknext_core.usage.counts import Field
+from clocknext_core.usage.counts import Field, counted_in
 from clocknext_core.usage.reading import explain, read
 from tests.core.usage.shapes import chat, message, response
 
@@ -52,6 +52,19 @@ def test_the_fields_that_were_read() -> None:
             {"prompt_tokens": 9, "completion_tokens": 4, "cached_tokens": 30},
             ["the cached tokens are beside the prompt: they are more than the count they would be in"],
         ),
+        (  # xAI's
+            {
+                "prompt_tokens": 32,
+                "completion_tokens": 9,
+                "total_tokens": 135,
+                "prompt_tokens_details": {"cached_tokens": 6},
+                "completion_tokens_details": {"reasoning_tokens": 94},
+            },
+            [
+                "the cached tokens are inside the prompt: that is what the provider's names mean",
+                "the reasoning tokens are beside the output: they are more than the count they would be in",
+            ],
+        ),
         (
             {
                 "prompt_tokens": 9,
@@ -75,6 +88,23 @@ def test_the_fields_that_were_read() -> None:
 )
 def test_the_reasons(usage: object, expected: list[str]) -> None:
     assert list(reasons(usage)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("cache_write_tokens", "input"),
+        ("cache_write_1h_tokens", "input"),
+        ("input_audio_tokens", "prompt"),
+        ("output_image_tokens", "output"),
+        ("input_characters", None),
+        ("image_gen_output_tokens", None),
+        ("web_search_requests", None),
+        ("citation_tokens", None),
+    ],
+)
+def test_which_count_has_what_has_no_field_of_its_own(name: str, count: str | None) -> None:
+    assert counted_in(name) == count
 
 
 def test_a_total_alone_is_explained() -> None:
