@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +14,8 @@ import clocknext
 import clocknext_core
 import clocknext_transports
 from tests.transports.support import PATIENCE
+
+ROOT = Path(__file__).parents[2]
 
 
 def loaded_by(program: str) -> set[str]:
@@ -48,6 +53,26 @@ def test_a_star_import_takes_all_but_the_client_that_needs_an_optional_package()
 
 def test_the_packages_have_one_version() -> None:
     assert clocknext.__version__ == clocknext_core.__version__ == clocknext_transports.__version__
+
+
+def test_extras_have_the_names_that_every_installer_knows_and_their_pages_give_them() -> None:
+    """Installers normalise what they are asked for, and pip 23 does not normalise what the package has."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    assert [name for name in extras if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name)] == []
+    named = {
+        extra
+        for dependencies in extras.values()
+        for each in dependencies
+        for extra in re.sub(r"^clocknext\[(.*)\]$|^.*$", r"\1", each).split(",")
+    }
+    rows = re.findall(
+        r"^\| \[.*\|(.*)\|$", (ROOT / "docs/integrations/index.md").read_text("utf-8"), re.MULTILINE
+    )
+    assert len(rows) == 18
+    told = {extra for row in rows for extra in re.findall(r"`(.*?)`", row)}
+    assert all("`" in row or "none" in row for row in rows)
+    assert (named - {""}) | told <= {*extras}
 
 
 def test_a_star_import_of_the_transports_needs_no_optional_package() -> None:
