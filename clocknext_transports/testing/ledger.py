@@ -291,7 +291,7 @@ class LedgerOfTest:
             f"  {name}: expected {expected[name]!r}, was {value!r}"
             for name, value in _differences(nearest, expected).items()
         ]
-        return "\n".join([*lines, *self._clients_elsewhere()])
+        return "\n".join(lines)
 
     def _clients_elsewhere(self) -> list[str]:
         """Name the clients in use whose signals can't be in this ledger, and say why."""
