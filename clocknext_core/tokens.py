@@ -90,7 +90,11 @@ def put_counts(body: dict[str, Any], tokens: TokensLike) -> None:
     for name, count in tokens.items():
         wire_name = WIRE_NAMES.get(name)
         if wire_name is None:
-            raise invalid("tokens", f"has the unknown key {shown(name)}; known are input, output and cache")
+            raise invalid(
+                "tokens",
+                f"has the unknown key {shown(name)}; known are input, output and cache. A model's response "
+                "is read by signals.from_response(response, …)",
+            )
         if type(count) is int and 0 <= count <= MAX_INT:  # without a call, which would cost as much again
             body[wire_name] = count
         elif count is not None:

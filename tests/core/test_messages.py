@@ -98,14 +98,17 @@ OPERATIONS: list[tuple[Callable[[], object], str]] = [
     ),
 ]
 
+KNOWN_COUNTS = (
+    "known are input, output and cache. A model's response is read by signals.from_response(response, …)"
+)
 SIGNAL: list[tuple[Callable[[], object], str]] = [
     (
         lambda: Tokens.of(unchecked({"inputs": 5})),
-        "tokens: has the unknown key 'inputs'; known are input, output and cache",
+        f"tokens: has the unknown key 'inputs'; {KNOWN_COUNTS}",
     ),
     (
         lambda: Tokens.of(unchecked({7: 5})),
-        "tokens: has the unknown key an object of type int; known are input, output and cache",
+        f"tokens: has the unknown key an object of type int; {KNOWN_COUNTS}",
     ),
     (lambda: Tokens.of(unchecked(7)), "tokens: must be a mapping, not int"),
     (lambda: Tokens(cache=-1), "tokens.cache: must be at least 0"),
