@@ -374,7 +374,7 @@ class Driver(ABC, Generic[B]):
             self._keeper.close()  # what is held is in the spool, for the next process
         elif held := self._serving.outbox.held:
             logger.warning(
-                "%d signals are held by a client that was dropped, and its event loop has ended. "
+                "ClockNext signals held by a client that was dropped, and whose event loop has ended: %d. "
                 "They are sent when the interpreter exits.",
                 held,
             )

@@ -139,7 +139,7 @@ class EventLog:
         if kept:
             with _harmless():
                 self._logger.warning(
-                    "ClockNext: %d signals were not delivered before the client was closed. They stay in the "
+                    "ClockNext signals not delivered before the client was closed: %d. They stay in the "
                     "spool, for the next process that opens it.",
                     kept,
                     extra={"event_name": "kept", "count": kept},
@@ -147,9 +147,9 @@ class EventLog:
         for kind, count in self._quota.take_all_left_out().items():
             with _harmless():
                 self._logger.warning(
-                    "ClockNext: %d more log records of %s were left out; they are at DEBUG.",
-                    count,
+                    "ClockNext log records of %s that were left out: %d. They are at DEBUG.",
                     kind,
+                    count,
                     extra={"event_name": "left_out", "count": count},
                 )
 
@@ -262,7 +262,7 @@ class EventLog:
             if not quota.admit(kind):
                 level = logging.DEBUG
             elif left_out := self._quota.take_left_out(kind):
-                message += " (%d more like it were left out before.)"
+                message += " (Left out before, of this kind: %d.)"
                 arguments = (*arguments, left_out)
         self._logger.log(level, message, *arguments, extra={"event_name": name, **(fields or {})})
 

@@ -2,12 +2,14 @@
 
 import asyncio
 import importlib
+import signal
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from inspect import isawaitable
-from typing import Any, TypeAlias, Unpack, cast
+from typing import Any, Literal, TypeAlias, Unpack, cast
 
+from clocknext_core import FlushReport
 from clocknext_transports.asyncio.tasks import running_loop
 from clocknext_transports.integrations.hosting import (
     AnyClient,
@@ -16,8 +18,8 @@ from clocknext_transports.integrations.hosting import (
     block_for,
     check_cnk,
     check_function,
-    log_undelivered,
 )
+from clocknext_transports.process.log import logger
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -30,8 +32,11 @@ class ClockNextMiddleware:
     """Wraps an application of ASGI, also one without a lifespan, as Django's is.
 
     When the server stops, and the application's own shutdown is over, what is held is delivered, for
-    `cnk.close_timeout` seconds at most. The client is not closed, so that an application can be started
-    again; only the block of a `TrioClockNext` is opened at the start and closed at the end.
+    `cnk.close_timeout` seconds at most. What is left stays held for the interpreter's exit. uvicorn ends by
+    SIGTERM without exit handlers: there it is dropped as `closed`, and each signal reported to `on_drop`.
+
+    The client is not closed otherwise, so that an application can be started again; only the block of a
+    `TrioClockNext` is opened at the start and closed at the end.
 
     Args:
         app: The application.
@@ -49,7 +54,8 @@ class ClockNextMiddleware:
         self, app: App, cnk: AnyClient, *, customer: CustomerOf | None = None, **details: Unpack[Details]
     ) -> None:
         check_cnk(cnk)
-        check_function("customer", customer)
+        if customer is not None:
+            check_function("customer", customer)
         self._app = app
         self._cnk = cnk
         self._customer = customer
@@ -123,14 +129,43 @@ def billed_to(
 
 
 async def deliver(cnk: AnyClient) -> None:
-    """Deliver what is held, for `cnk.close_timeout` seconds at most, and log what was not delivered."""
+    """Deliver what is held, for `cnk.close_timeout` seconds at most.
+
+    What is left stays held for the interpreter's exit, which delivers or reports it. Where that does not
+    come, the client is closed, which reports each signal.
+    """
+    report = await _call(cnk, "flush", cnk.close_timeout)
+    if not report.pending:
+        return
+    if _ends_by_signal():
+        await _call(cnk, "close", 0.0)
+        return
+    logger.warning(
+        "ClockNext signals not delivered when the server stopped: %d. They stay held: they are sent as the "
+        "process exits, or reported one by one.",
+        report.pending,
+    )
+
+
+async def _call(cnk: AnyClient, method: Literal["flush", "close"], timeout: float) -> FlushReport:
+    """Call a method of a client of any world, without blocking the loop of another one."""
+    call: Any = getattr(cnk, method)
     if cnk.is_async:
-        report = await cast("Any", cnk).flush(cnk.close_timeout)
-    elif running_loop() is not None:
-        report = await asyncio.to_thread(cast("Any", cnk).flush, cnk.close_timeout)
-    else:
-        report = cast("Any", cnk).flush(cnk.close_timeout)
-    log_undelivered(report)
+        return cast("FlushReport", await call(timeout))
+    if running_loop() is not None:
+        return cast("FlushReport", await asyncio.to_thread(call, timeout))
+    return cast("FlushReport", call(timeout))
+
+
+def _ends_by_signal() -> bool:
+    """Return whether uvicorn will end the process by the signal that stops it, without exit handlers.
+
+    From 0.29 on it catches signals, and raises them again when the lifespan is over, with the handlers that
+    were there before. After a SIGINT that is an ordinary exit. There is no public way to ask.
+    """
+    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    caught = cast("list[object]", getattr(server, "_captured_signals", []))
+    return any(number != signal.SIGINT for number in caught)
 
 
 def _block_of(cnk: AnyClient) -> AbstractAsyncContextManager[object]:

@@ -1,10 +1,10 @@
-"""What integrations of servers and queues share: who is billed for a request or a task, and delivery."""
+"""What integrations of servers and queues share: who is billed for a request or a task."""
 
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias, TypedDict, cast
 
-from clocknext_core import ClockNextError, FlushReport
+from clocknext_core import ClockNextError
 from clocknext_core.errors import invalid
 from clocknext_core.signals import SignalType
 from clocknext_transports.client.base import ClientBase
@@ -26,12 +26,12 @@ class Details(TypedDict, total=False):
 
 
 def check_function(name: str, function: object) -> None:
-    """Require a function, or `None`.
+    """Require a function.
 
     Raises:
         ValidationError: It is something else.
     """
-    if function is not None and not callable(function):
+    if not callable(function):
         raise invalid(name, f"must be a function, not an object of type {type(function).__name__}")
 
 
@@ -60,15 +60,6 @@ def block_for(cnk: AnyClient, customer: Customer, details: Details) -> AbstractC
     except (ClockNextError, TypeError) as error:
         logger.error("The customer of a request can't be billed, and no one is billed for it: %s", error)
         return nullcontext()
-
-
-def log_undelivered(report: FlushReport) -> None:
-    """Log how many signals a flush at the end of a process has left, which the process then loses."""
-    if report.pending:
-        logger.warning(
-            "%d signals were not delivered before the process stopped. Without a spool they are lost.",
-            report.pending,
-        )
 
 
 class Streamed:

@@ -193,14 +193,26 @@ class Calls(driver.Driver[B], Generic[B]):
         if not held or self._reach(partial(self._begin_close, departure, timeout)):
             self._departure = departure if held else None
             return
-        logger.warning("%d signals were held when their event loop ended: the client was not closed.", held)
         with serving.lock:
             self.background.take_back()
-        if self.owns_transport:  # another one can't be used outside its loop
+        if self.owns_transport:
             from clocknext_transports.loops.takeover import take_over
 
+            logger.warning(
+                "ClockNext signals held when their event loop ended: %d. Threads send them now, as the "
+                "process exits. Close the client before its loop ends.",
+                held,
+            )
             self._takeover = take_over(serving.engine, self._hooks, self.transport, ahead=self._ahead)
             self._takeover.begin_exit(timeout)
+            return
+        logger.warning(
+            "ClockNext signals held when their event loop ended: %d. They are dropped, for a transport of "
+            "your own can't be used without its loop. Close the client before its loop ends.",
+            held,
+        )
+        self._departure = departure
+        self._begin_close(departure, 0.0)
 
     def end_exit(self) -> int:
         """Wait until the time is up; return the number of signals that were not delivered."""

@@ -160,7 +160,7 @@ class Keeper:
                 adopted.append(Adopted(signal, max(0.0, self._wall() - stored.recorded_at)))
         if unreadable:
             logger.warning(
-                "%d signals of dead processes can't be read by this version: they were put in quarantine.",
+                "Signals of dead processes that this version can't read: %d. They were put in quarantine.",
                 unreadable,
             )
         self._put(partial(_tell_adopted, adopted, not found, left_behind))

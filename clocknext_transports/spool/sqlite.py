@@ -319,8 +319,8 @@ class SqliteSpool:
             raise
         aside = claim.set_aside()
         self._say(
-            f"The spool's file {claim.path} is damaged ({error}). {count} signals could be read and are"
-            f" sent; it is kept as {aside.name}."
+            f"The spool's file {claim.path} is damaged ({error}) and kept as {aside.name}. Signals that "
+            f"could be read, and are sent: {count}."
         )
         if count == 0:
             new.remove()
@@ -354,7 +354,7 @@ class SqliteSpool:
         except (SpoolError, DamagedError):
             claim.shut()
         if damaged:
-            self._say(f"{len(damaged)} signals in {claim.path} are damaged. They were put in quarantine.")
+            self._say(f"Damaged signals in {claim.path}: {len(damaged)}. They were put in quarantine.")
         for row in expired:
             message = (
                 f"A signal is older than {self._window / 3600:g} h, after which the service may bill its key "

@@ -154,6 +154,7 @@ class Calls(driver.Driver[Threads]):
             held = self._serving.outbox.held
         self._serving.run_hooks(in_background=True)
         self.halt()
+        self._has_ended()  # threads that it started have registered it once more
         if waiter.settled is None:
             return held
         report = waiter.report()

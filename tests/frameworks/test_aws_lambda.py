@@ -1,8 +1,9 @@
 """A function of AWS Lambda: what is recorded is delivered before it is frozen, and billed once."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -69,7 +70,7 @@ def test_a_delivery_takes_no_more_than_the_time_left_and_says_what_it_left(
 
     server.faults.chance(1.0, Fault("status", 503))
     handler({}, context(left=0.6))
-    assert "1 signals were not delivered" in caplog.text
+    assert "ClockNext signals not delivered before the invocation ended: 1. They stay held" in caplog.text
     server.faults.clear()
     assert cnk.flush(20.0).pending == 0
     assert len(server.ledger.signals) == 1
@@ -89,6 +90,62 @@ def test_a_message_that_comes_again_in_another_batch_is_billed_once(
     handler({"Records": [one, two]}, context("req-1"))
     handler({"Records": [two]}, context("req-2"))
     assert sorted(each.customer_id for each in server.ledger.signals) == ["cus_123", "cus_456"]
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        None,
+        SimpleNamespace(),
+        SimpleNamespace(aws_request_id=None, get_remaining_time_in_millis=None),
+        MagicMock(),
+    ],
+)
+def test_a_context_that_is_not_lambdas_is_no_error(
+    server: EmulatorServer, cnk: ClockNext, context: Any
+) -> None:
+    @delivers(cnk)
+    def handler(event: Any, context: Any) -> None:
+        credit(cnk)
+
+    for _ in range(2):
+        handler({}, context)
+    assert len(server.ledger.signals) == 2, "no id, so that none of the two repeats the other"
+
+
+@pytest.mark.parametrize("left", [0.4, 0.0, -5.0])
+def test_without_time_an_invocation_leaves_its_signals_to_the_next(
+    server: EmulatorServer, cnk: ClockNext, caplog: pytest.LogCaptureFixture, left: float
+) -> None:
+    @delivers(cnk)
+    def handler(event: Any, context: Any) -> None:
+        credit(cnk)
+
+    server.faults.chance(1.0, Fault("status", 503))
+    handler({}, context("req-1", left))
+    assert "the next one in this environment sends them. If there is none, they are lost." in caplog.text
+    server.faults.clear()
+    handler({}, context("req-2"))
+    assert cnk.flush(20.0).pending == 0
+    assert len(server.ledger.signals) == 2
+
+
+async def in_coroutine(event: Any, context: Any) -> None:
+    """Be a handler that Lambda does not call so."""
+
+
+def in_parts(event: Any, context: Any) -> Iterator[int]:
+    yield 1
+
+
+async def in_awaited_parts(event: Any, context: Any) -> AsyncIterator[int]:
+    yield 1
+
+
+@pytest.mark.parametrize("handler", [in_coroutine, in_parts, in_awaited_parts, None])
+def test_a_handler_that_is_no_plain_function_is_refused(handler: Any) -> None:
+    with pytest.raises(ValidationError, match=r"^handler: must be a (plain )?function"):
+        delivers(ClockNext("cnk_test"))(handler)
 
 
 def test_a_client_of_a_loop_is_refused() -> None:

@@ -114,7 +114,7 @@ def test_what_could_not_be_delivered_is_logged(caplog: pytest.LogCaptureFixture)
         app = ClockNextMiddleware(application(cnk), cnk)
         asyncio.run(live(app, HTTP))
         cnk.close(0.0)
-    assert "1 signals were not delivered before the process stopped." in caplog.text
+    assert "ClockNext signals not delivered when the server stopped: 1. They stay held" in caplog.text
 
 
 def by_query(scope: Message) -> Any:

@@ -232,7 +232,10 @@ trio.run(leave)
         assert keys(peer) == {"one": 1}
     assert (ended.code, ended.output) == (0, "collected\n")
     assert "ResourceWarning: unclosed <" in ended.errors
-    assert "1 signals are held by a client that was dropped, and its event loop has ended." in ended.errors
+    assert (
+        "ClockNext signals held by a client that was dropped, and whose event loop has ended: 1."
+        in ended.errors
+    )
     assert "Traceback" not in ended.errors
 
 

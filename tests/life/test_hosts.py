@@ -104,9 +104,9 @@ class Host:
         if self.process.poll() is None:
             self.process.send_signal(number)
 
-    def stop(self) -> None:
+    def stop(self, number: int = signal.SIGTERM) -> None:
         """Ask it to stop, and wait for its end."""
-        self.ask_to_stop()
+        self.ask_to_stop(number)
         try:
             self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:

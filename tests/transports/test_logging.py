@@ -311,7 +311,7 @@ def test_beyond_a_number_of_records_of_a_kind_the_others_are_counted(keeper: Kee
     clock.now = WINDOW
     log.note(Dropped(encoded, "closed"))
     assert keeper.records[-1].levelname == "WARNING"
-    assert keeper.records[-1].getMessage().endswith("(3 more like it were left out before.)")
+    assert keeper.records[-1].getMessage().endswith("(Left out before, of this kind: 3.)")
     log.finish()
     assert "left_out" not in [told(record)["event_name"] for record in keeper.records], "all were counted"
     for _ in range(MOST):

@@ -149,9 +149,7 @@ def test_a_block_that_an_exception_ends_waits_for_seconds_and_names_what_is_left
 @each_kind
 def test_what_stays_in_the_spool_is_counted(kind: Native, tmp_path: Path) -> None:
     lines = told_by(start(kind, NOWHERE, how=str(tmp_path / "spool"), count=3))
-    assert lines[-1].startswith(
-        "ClockNext: 3 signals were not delivered before the client was closed. They stay"
-    )
+    assert lines[-1].startswith("ClockNext signals not delivered before the client was closed: 3. They stay")
 
 
 @each_kind
@@ -161,7 +159,7 @@ def test_many_refusals_are_few_lines_and_a_count(kind: Native) -> None:
     assert len(lines) == MOST + 1
     assert all("PlanError, status 422" in line for line in lines[:-1])
     assert lines[-1].startswith(
-        f"ClockNext: {300 - MOST} more log records of rejected PlanError were left out"
+        f"ClockNext log records of rejected PlanError that were left out: {300 - MOST}."
     )
 
 

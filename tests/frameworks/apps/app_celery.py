@@ -7,12 +7,12 @@
 import os
 
 from celery import Celery
-from noted import BATCH, note
+from noted import HELD, note
 
 from clocknext import ClockNext
 from clocknext_transports.integrations.celery import bill_tasks
 
-cnk = ClockNext(batch=BATCH)
+cnk = ClockNext(**HELD)
 folder = os.environ["FOLDER"]
 app = Celery("app_celery", broker="filesystem://")
 app.conf.broker_transport_options = {

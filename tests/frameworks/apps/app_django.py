@@ -8,7 +8,7 @@ import django
 from django.conf import settings
 from django.http import HttpResponse, StreamingHttpResponse
 from django.urls import path
-from noted import BATCH, note
+from noted import HELD, note
 
 settings.configure(
     ALLOWED_HOSTS=["*"],
@@ -18,7 +18,7 @@ settings.configure(
     MIDDLEWARE=["clocknext_transports.integrations.django.BillingMiddleware"],
     CLOCKNEXT={
         "client": {
-            "batch": BATCH,
+            **HELD,
             "on_unbilled": lambda unbilled: print("unbilled", unbilled.reason, flush=True),
         },
         "customer": "app_django.customer_of",
@@ -34,7 +34,7 @@ from clocknext import AsyncClockNext, BatchPolicy  # noqa: E402
 from clocknext_transports.integrations.asgi import ClockNextMiddleware  # noqa: E402
 from clocknext_transports.integrations.django import client  # noqa: E402
 
-acnk = AsyncClockNext(batch=BATCH)
+acnk = AsyncClockNext(**HELD)
 eager = AsyncClockNext(batch=BatchPolicy(max_size=5))
 USAGE = {"prompt_tokens": 8, "completion_tokens": 5, "total_tokens": 13}
 

@@ -4,15 +4,18 @@
 # mypy: ignore-errors
 # pyright: basic, reportMissingImports=false
 
+import signal
+import sys
+
 from fastapi import FastAPI
-from noted import BATCH, note
+from noted import HELD, note
 
 from clocknext import AsyncClockNext, ClockNext
 from clocknext_transports.integrations.asgi import ClockNextMiddleware
 
 app = FastAPI()
-cnk = ClockNext(batch=BATCH)
-acnk = AsyncClockNext(batch=BATCH)
+cnk = ClockNext(**HELD)
+acnk = AsyncClockNext(**HELD)
 app.add_middleware(ClockNextMiddleware, cnk=cnk)
 app.add_middleware(ClockNextMiddleware, cnk=acnk)
 
@@ -31,3 +34,11 @@ async def arecord(key: str) -> str:
     await acnk.signals.wallet(customer_id="cus_123", model="gpt-4o", idempotency_key=key)
     note(key)
     return key
+
+
+def serve(port: int) -> None:
+    """Serve, in a program whose own handler of SIGTERM exits."""
+    import uvicorn
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    uvicorn.run(app, port=port, log_level="error")

@@ -5,13 +5,13 @@
 # pyright: basic, reportMissingImports=false
 
 from flask import Flask, Response, request
-from noted import BATCH, note
+from noted import HELD, note
 
 from clocknext import AsyncClockNext, BatchPolicy, ClockNext
 from clocknext_transports.integrations import flask as integration
 
-cnk = ClockNext(batch=BATCH, on_unbilled=lambda unbilled: print("unbilled", unbilled.reason, flush=True))
-acnk = AsyncClockNext(batch=BATCH)
+cnk = ClockNext(**HELD, on_unbilled=lambda unbilled: print("unbilled", unbilled.reason, flush=True))
+acnk = AsyncClockNext(**HELD)
 eager = AsyncClockNext(batch=BatchPolicy(max_size=5))
 app = Flask(__name__)
 integration.init_app(app, cnk, customer=lambda: request.args.get("as"), key="chat_credit")

@@ -4,13 +4,13 @@
 # mypy: ignore-errors
 # pyright: basic, reportMissingImports=false
 
-from noted import BATCH, note
+from noted import HELD, note
 from quart_trio import QuartTrio
 
 from clocknext import TrioClockNext
 from clocknext_transports.integrations.asgi import ClockNextMiddleware
 
-cnk = TrioClockNext(batch=BATCH)
+cnk = TrioClockNext(**HELD)
 app = QuartTrio(__name__)
 app.asgi_app = ClockNextMiddleware(app.asgi_app, cnk)
 

@@ -6,14 +6,14 @@
 
 import os
 
-from noted import BATCH, note
+from noted import HELD, note
 from redis import Redis
 from rq import Queue, Retry
 
 from clocknext import ClockNext
 from clocknext_transports.integrations.rq import ClockNextWorker
 
-cnk = ClockNext(batch=BATCH)
+cnk = ClockNext(**HELD)
 queue = Queue(connection=Redis.from_url(os.environ["BROKER"]))
 
 
