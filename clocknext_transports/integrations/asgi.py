@@ -6,8 +6,8 @@ import signal
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
 from contextlib import AbstractAsyncContextManager, nullcontext
-from inspect import isawaitable
-from typing import Any, Literal, TypeAlias, Unpack, cast
+from inspect import Parameter, Signature, isawaitable
+from typing import Any, Literal, NoReturn, TypeAlias, Unpack, cast
 
 from clocknext_core import FlushReport
 from clocknext_transports.asyncio.tasks import running_loop
@@ -17,6 +17,7 @@ from clocknext_transports.integrations.hosting import (
     Details,
     block_for,
     check_cnk,
+    check_details,
     check_function,
 )
 from clocknext_transports.process.log import logger
@@ -47,7 +48,8 @@ class ClockNextMiddleware:
         details: What else the `billing` block says.
 
     Raises:
-        ValidationError: `cnk` is no client, or `customer` no function.
+        TypeError: A detail is none of `billing`.
+        ValidationError: `cnk` is no client, `customer` no function, or a detail of the wrong kind.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class ClockNextMiddleware:
         check_cnk(cnk)
         if customer is not None:
             check_function("customer", customer)
+        check_details(details)
         self._app = app
         self._cnk = cnk
         self._customer = customer
@@ -115,17 +118,33 @@ def billed_to(
         details: What else the `billing` block says.
 
     Raises:
-        ValidationError: `cnk` is no client, or `customer` no function.
+        TypeError: A detail is none of `billing`.
+        ValidationError: `cnk` is no client, `customer` no function, or a detail of the wrong kind.
     """
     check_cnk(cnk)
     check_function("customer", customer)
-    depends: Any = importlib.import_module("fastapi").Depends
+    check_details(details)
+    return _Dependency(cnk, importlib.import_module("fastapi").Depends(customer), details)
 
-    async def open_block(customer: Any = depends(customer)) -> AsyncGenerator[None, None]:  # noqa: B008
-        with block_for(cnk, customer, details):
+
+class _Dependency:
+    """What `billed_to` makes: FastAPI reads its signature, and calls it with the customer."""
+
+    def __init__(self, cnk: AnyClient, customer: object, details: Details) -> None:
+        self._cnk = cnk
+        self._details = details
+        parameter = Parameter("customer", Parameter.KEYWORD_ONLY, default=customer)
+        self.__signature__ = Signature([parameter])
+
+    async def __call__(self, *, customer: Customer) -> AsyncGenerator[None, None]:
+        """Open the block of a request."""
+        with block_for(self._cnk, customer, self._details):
             yield
 
-    return open_block
+    @property
+    def dependency(self) -> NoReturn:
+        """What FastAPI asks of `Depends(…)`, and so of this where that was forgotten."""
+        raise TypeError("billed_to(…) is given to FastAPI within Depends: Depends(billed_to(…))")
 
 
 async def deliver(cnk: AnyClient) -> None:

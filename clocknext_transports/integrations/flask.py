@@ -12,6 +12,7 @@ from clocknext_transports.integrations.hosting import (
     Streamed,
     block_for,
     check_cnk,
+    check_details,
     check_function,
 )
 
@@ -31,10 +32,12 @@ def init_app(
         details: What else the `billing` block says.
 
     Raises:
-        ValidationError: `cnk` is no client, or `customer` no function.
+        TypeError: A detail is none of `billing`.
+        ValidationError: `cnk` is no client, `customer` no function, or a detail of the wrong kind.
     """
     check_cnk(cnk)
     check_function("customer", customer)
+    check_details(details)
     flask: Any = importlib.import_module("flask")
 
     def open_block() -> None:

@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeAlias, TypedDict, cast
+from typing import Any, Final, TypeAlias, TypedDict, cast, get_args
 
 from clocknext_core import ClockNextError
+from clocknext_core.checks import check_choice, check_keywords
 from clocknext_core.errors import invalid
 from clocknext_core.signals import SignalType
+from clocknext_core.usage.attribution import Attribution
 from clocknext_transports.client.base import ClientBase
 from clocknext_transports.integrations.watching import Billed
 from clocknext_transports.process.log import logger
@@ -23,6 +25,27 @@ class Details(TypedDict, total=False):
     member: str
     custom: Mapping[str, object]
     type: SignalType
+
+
+_DETAILS: Final = frozenset(Details.__annotations__)
+_KEYWORDS: Final = _DETAILS | {"customer_id", "run"}
+"""Those of `billing`."""
+
+
+def check_details(details: Mapping[str, object]) -> None:
+    """Require keywords of `billing` that can be sent, where an integration is set up.
+
+    That one is missing shows at a request only: the function that says who is billed may give it.
+
+    Raises:
+        TypeError: One is unknown.
+        ValidationError: One is of the wrong kind.
+    """
+    check_keywords(details, _DETAILS)
+    if "type" in details:
+        check_choice("type", details["type"], get_args(SignalType))
+    values: Any = {"key": "any", **details, "type": "credit"}  # which takes all the others
+    Attribution(customer_id="any", **values)
 
 
 def check_function(name: str, function: object) -> None:
@@ -53,13 +76,35 @@ def block_for(cnk: AnyClient, customer: Customer, details: Details) -> AbstractC
     """
     if customer is None:
         return nullcontext()
-    named: Any = {"customer_id": customer} if isinstance(customer, str) else customer
     try:
-        keywords: Any = {**details, **named}
+        keywords: Any = {**details, **_named(customer)}
+        if keywords.get("key") is None and keywords.get("type") != "wallet":
+            raise invalid(
+                "key",
+                "is required, but for type='wallet': give it where the integration is set up, or return it "
+                "with the customer",
+            )
         return cnk.billing(**keywords)
     except (ClockNextError, TypeError) as error:
         logger.error("The customer of a request can't be billed, and no one is billed for it: %s", error)
         return nullcontext()
+
+
+def _named(customer: object) -> Mapping[str, object]:
+    """Return what a function has said of who is billed, as keywords of `billing`."""
+    if isinstance(customer, str):
+        return {"customer_id": customer}
+    if not isinstance(customer, Mapping):
+        raise invalid(
+            "customer",
+            "must return a customer's id, which is a string, a mapping with keywords of billing, or None, "
+            f"not an object of type {type(customer).__name__}",
+        )
+    named = cast("Mapping[str, object]", customer)
+    if "customer_id" not in named:
+        raise invalid("customer", "must return a mapping with customer_id, which says who is billed")
+    check_keywords(named, _KEYWORDS)
+    return named
 
 
 class Streamed:

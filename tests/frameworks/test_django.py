@@ -65,7 +65,7 @@ import django
 from django.conf import settings
 from django.core import checks
 settings.configure(
-    INSTALLED_APPS=["clocknext_transports.integrations.django.ClockNextConfig"], {}
+    INSTALLED_APPS=["clocknext_transports.integrations.@"], {}
 )
 django.setup()
 for each in checks.run_checks():
@@ -77,6 +77,7 @@ AUTHENTICATION = "django.contrib.auth.middleware.AuthenticationMiddleware"
 
 
 @needs("django")
+@pytest.mark.parametrize("app", ["django", "django.ClockNextConfig", "django.apps.ClockNextConfig"])
 @pytest.mark.parametrize(
     ("settings", "found"),
     [
@@ -85,6 +86,7 @@ AUTHENTICATION = "django.contrib.auth.middleware.AuthenticationMiddleware"
         ("CLOCKNEXT={'client': {'api_key': 'cnk_test'}, 'customer': 'shop.nothing'}", "clocknext.E002 "),
         ("CLOCKNEXT={'client': {'api_key': 'cnk_test'}, 'customer': 7}", "clocknext.E002 "),
         ("CLOCKNEXT={'client': {'api_key': 'cnk_test'}, 'billing': {'keys': 'a'}}", "clocknext.E003 "),
+        ("CLOCKNEXT={'client': {'api_key': 'cnk_test'}, 'billing': {'key': 5}}", "clocknext.E003 "),
         ("CLOCKNEXT={}", "clocknext.E004 "),
         ("CLOCKNEXT={'client': {'api_key': 'cnk_test', 'time_out': 1}}", "clocknext.E004 "),
         (
@@ -93,10 +95,10 @@ AUTHENTICATION = "django.contrib.auth.middleware.AuthenticationMiddleware"
         ),
     ],
 )
-def test_the_system_check_says_what_is_wrong_with_the_settings(settings: str, found: str) -> None:
+def test_the_system_check_says_what_is_wrong_with_the_settings(settings: str, found: str, app: str) -> None:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("CLOCKNEXT_")}
     done = subprocess.run(
-        [sys.executable, "-c", CHECKING.replace("{}", settings, 1)],
+        [sys.executable, "-c", CHECKING.replace("{}", settings, 1).replace("@", app)],
         env={**clean, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

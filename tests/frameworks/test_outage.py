@@ -1,5 +1,6 @@
 """An outage at the end of a process: whatever host it has, each signal that is given up is reported, once."""
 
+import re
 import signal
 import sys
 from pathlib import Path
@@ -50,6 +51,8 @@ def check_all_reported(host: Host, keys: list[str]) -> None:
     for key in keys:
         assert host.log.count(f"dropped {key} closed\n") == 1, (key, host.log)
         assert host.log.count(f"ClockNext signal '{key}' was dropped") == 1, (key, host.log)
+    counted = re.findall(r"not delivered before the interpreter's exit: (\d+)\.", host.log)
+    assert sum(map(int, counted)) in {0, len(keys)}, "0: it ended without an exit"
     assert "Traceback" not in host.log, host.log
 
 

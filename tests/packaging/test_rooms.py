@@ -47,7 +47,7 @@ A room is a folder or a file; a module belongs to the innermost one. `spool/prot
 below the spool and its files.
 """
 
-INNER = {"clocknext_core.usage"}
+INNER = {"clocknext_core.usage", "clocknext_transports.integrations.django"}
 """Folders that belong to the room around them: it imports from them, and they import from it."""
 
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}

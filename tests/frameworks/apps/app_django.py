@@ -14,7 +14,7 @@ settings.configure(
     ALLOWED_HOSTS=["*"],
     ROOT_URLCONF=__name__,
     SECRET_KEY="test",
-    INSTALLED_APPS=["clocknext_transports.integrations.django.ClockNextConfig"],
+    INSTALLED_APPS=["clocknext_transports.integrations.django"],
     MIDDLEWARE=["clocknext_transports.integrations.django.BillingMiddleware"],
     CLOCKNEXT={
         "client": {

@@ -1,7 +1,7 @@
 """Django: a client from the settings, a `billing` block for each request, and checks of the settings.
 
 ```text
-INSTALLED_APPS = [..., "clocknext_transports.integrations.django.ClockNextConfig"]
+INSTALLED_APPS = [..., "clocknext_transports.integrations.django"]
 MIDDLEWARE = [..., "clocknext_transports.integrations.django.BillingMiddleware"]
 CLOCKNEXT = {"client": {"api_key": ...}, "customer": "shop.billing.customer_of", "billing": {"key": "chat"}}
 ```
@@ -15,7 +15,7 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, cast
 
 from clocknext_core import ClockNextError
-from clocknext_transports.integrations.hosting import AsyncStreamed, Details, Streamed, block_for
+from clocknext_transports.integrations.hosting import AsyncStreamed, Streamed, block_for, check_details
 from clocknext_transports.sync import ClockNext
 
 if TYPE_CHECKING:  # checked without the package
@@ -67,6 +67,7 @@ class BillingMiddleware:
         self._get_response = get_response
         self._customer = cast("Callable[[Any], Any] | None", _customer())
         self._details: Any = _setting("billing")
+        check_details(self._details)
         self._is_async = bool(_sync.iscoroutinefunction(get_response))
         if self._is_async:
             _sync.markcoroutinefunction(self)
@@ -104,7 +105,7 @@ def _kept_open(response: Any, open_block: Callable[[], Any]) -> Any:
 
 
 class ClockNextConfig(AppConfig):
-    """The application, for `INSTALLED_APPS`: it checks the settings."""
+    """The application, for `INSTALLED_APPS`: it checks the settings. Django finds it in `apps`."""
 
     name = "clocknext_transports.integrations.django"
     label = "clocknext_integration"
@@ -127,9 +128,11 @@ def check_settings(app_configs: object = None, **details: object) -> list[Any]:
     except (ImportError, TypeError) as error:
         text = f"CLOCKNEXT['customer'] can't be used: {error}"
         found.append(checks.Error(text, hint="Name a function of a request.", id="clocknext.E002"))
-    if unknown := {*_setting("billing")} - {*Details.__annotations__}:
-        text = f"CLOCKNEXT['billing'] has unknown keys: {', '.join(sorted(unknown))}"
-        hint = f"Its keys are {', '.join(Details.__annotations__)}."
+    try:
+        check_details(_setting("billing"))
+    except (ClockNextError, TypeError) as error:
+        text = f"CLOCKNEXT['billing'] can't be used: {error}"
+        hint = "Its keys are key, member, custom and type, as cnk.billing has them."
         found.append(checks.Error(text, hint=hint, id="clocknext.E003"))
     try:
         arguments: Any = {**_setting("client"), "spool": None}

@@ -1,0 +1,97 @@
+"""Mistakes in setting up an integration of a server: refused at once, or told in words that help."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+
+from clocknext import ClockNext, ValidationError
+from clocknext_transports.integrations.asgi import ClockNextMiddleware, billed_to
+from clocknext_transports.integrations.flask import init_app
+from clocknext_transports.integrations.hosting import block_for
+from tests.frameworks.support import needs
+
+
+@pytest.fixture
+def cnk() -> Iterator[ClockNext]:
+    with ClockNext(disabled=True) as client:
+        yield client
+
+
+def by_middleware(cnk: ClockNext, **details: Any) -> object:
+    app: Any = print
+    return ClockNextMiddleware(app, cnk, customer=lambda scope: "cus_123", **details)
+
+
+def by_dependency(cnk: ClockNext, **details: Any) -> object:
+    return billed_to(cnk, lambda: "cus_123", **details)
+
+
+def by_flask(cnk: ClockNext, **details: Any) -> None:
+    flask = pytest.importorskip("flask")
+    init_app(flask.Flask("shop"), cnk, customer=lambda: "cus_123", **details)
+
+
+@pytest.mark.parametrize("set_up", [by_middleware, by_dependency, by_flask])
+@pytest.mark.parametrize(
+    ("details", "error", "said"),
+    [
+        ({"credit": "chat"}, TypeError, "unexpected keyword argument 'credit'"),
+        ({"keys": "chat"}, TypeError, "unexpected keyword argument 'keys'; did you mean 'key'?"),
+        ({"key": 5}, ValidationError, "^key: "),
+        ({"type": "wallets"}, ValidationError, "^type: "),
+        ({"key": "chat", "custom": {"__proto__": 1}}, ValidationError, "^custom"),
+    ],
+)
+def test_details_that_no_request_could_be_billed_by_are_refused_at_once(
+    cnk: ClockNext, set_up: Callable[..., object], details: Any, error: type[Exception], said: str
+) -> None:
+    pytest.importorskip("fastapi")
+    with pytest.raises(error, match=said):
+        set_up(cnk, **details)
+    set_up(cnk, type="wallet", member="a@b.c")
+    set_up(cnk, key="chat.step", type="outcome", custom={"a": 1})
+    set_up(cnk)  # the customer's function may give the key
+
+
+@pytest.mark.parametrize(
+    ("customer", "details", "said"),
+    [
+        (5, {"key": "chat"}, "customer: must return a customer's id, which is a string, a mapping"),
+        ({"customer": "cus_123"}, {"key": "chat"}, "customer: must return a mapping with customer_id"),
+        ({"customer_id": "cus_123", "keys": "chat"}, {}, "'keys'; did you mean 'key'?"),
+        ("cus_123", {}, "key: is required, but for type='wallet': give it where the integration is set up"),
+        ({"customer_id": "cus_123", "type": "credit"}, {}, "key: is required"),
+    ],
+)
+def test_what_a_function_says_of_the_customer_is_refused_in_words_that_name_it(
+    cnk: ClockNext, caplog: pytest.LogCaptureFixture, customer: Any, details: Any, said: str
+) -> None:
+    with block_for(cnk, customer, details):
+        assert cnk.billed_here() is None
+    assert said in caplog.text
+    assert "billing()" not in caplog.text
+
+
+@pytest.mark.parametrize("customer", ["cus_123", {"customer_id": "cus_123", "key": "chat"}])
+def test_a_function_that_says_who_is_billed_is_believed(cnk: ClockNext, customer: Any) -> None:
+    with block_for(cnk, customer, {"key": "chat"}):
+        billed = cnk.billed_here()
+    assert billed is not None
+    assert (billed.customer_id, billed.key) == ("cus_123", "chat")
+
+
+@needs("fastapi")
+def test_a_dependency_without_depends_says_so(cnk: ClockNext) -> None:
+    fastapi: Any = pytest.importorskip("fastapi")
+    app = fastapi.FastAPI()
+    with pytest.raises(TypeError, match=r"Depends\(billed_to\(…\)\)"):
+        app.get("/chat", dependencies=[billed_to(cnk, lambda: "cus_123", key="chat")])(print)
+
+
+def test_a_function_that_is_none_is_refused(cnk: ClockNext) -> None:
+    nothing: Any = None
+    for set_up in (partial(init_app, None), billed_to):
+        with pytest.raises(ValidationError, match=r"^customer: must be a function"):
+            set_up(cnk, customer=nothing)
