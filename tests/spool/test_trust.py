@@ -251,7 +251,7 @@ def test_a_key_that_is_not_text_goes_into_quarantine(path: Path) -> None:
     )(file)
     signals, problems = adopted(opened(path))
     assert keys(signals) == ["key-a"]
-    assert ["1 signals" in problem.message and "damaged" in problem.message for problem in problems] == [True]
+    assert [problem.message.endswith(": 1. They were put in quarantine.") for problem in problems] == [True]
 
 
 def test_a_query_that_has_no_end_is_interrupted(path: Path) -> None:
