@@ -9,11 +9,14 @@ from pathlib import Path
 from clocknext_transports.emulator import EmulatorServer
 from tests.life.test_hosts import PATIENCE, ROOT, Host, needs
 
-__all__ = ["PATIENCE", "Host", "Load", "keys_billed", "keys_recorded", "needs", "start"]
+__all__ = ["PATIENCE", "START", "Host", "Load", "keys_billed", "keys_recorded", "needs", "start"]
 
 HERE = Path(__file__).parent
 MOST = 4000
 """Requests of one load at most."""
+
+START = 60.0
+"""Seconds for a worker or a sender that starts, and what it does first, on a busy machine."""
 
 
 def start(command: Sequence[str], server: EmulatorServer, folder: Path, **more: str) -> Host:

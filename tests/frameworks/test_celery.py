@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from clocknext_transports.emulator import emulator
-from tests.frameworks.support import keys_recorded, needs, start
+from tests.frameworks.support import START, keys_recorded, needs, start
 from tests.life.support import wait_until
 
 PYTHON = [sys.executable, "-m"]
@@ -46,9 +46,9 @@ def test_tasks_are_billed_once_to_whom_they_were_sent_for(pool: str, tmp_path: P
 
         # A task that is retried goes to the end of the queue: the load comes after it.
         try:
-            assert wait_until(has_retried), (worker.log, keys_recorded(tmp_path))
+            assert wait_until(has_retried, START), (worker.log, keys_recorded(tmp_path))
             sender = start([*send, "send_many"], server, tmp_path, **surroundings)
-            assert wait_until(lambda: len(keys()) > 40), (worker.log, sender.log)
+            assert wait_until(lambda: len(keys()) > 40, START), (worker.log, sender.log)
         finally:
             worker.stop()
             sender.stop()

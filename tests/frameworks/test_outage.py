@@ -9,7 +9,7 @@ import pytest
 
 from clocknext_transports.emulator import EmulatorServer, Fault, emulator
 from tests.frameworks.fake_redis import redis_server
-from tests.frameworks.support import Host, keys_billed, keys_recorded, needs, start
+from tests.frameworks.support import START, Host, keys_billed, keys_recorded, needs, start
 from tests.life.support import wait_until
 
 PYTHON = [sys.executable, "-m"]
@@ -114,7 +114,7 @@ def test_what_an_outage_leaves_is_reported_by_a_worker_of_celery(pool: str, tmp_
         assert start(send, server, tmp_path, **surroundings).process.wait(60) == 0
         host = start(worker, server, tmp_path, **surroundings)
         try:
-            assert wait_until(lambda: len(keys_recorded(tmp_path)) == 3), host.log
+            assert wait_until(lambda: len(keys_recorded(tmp_path)) == 3, START), host.log
         finally:
             host.stop()
         check_all_reported(host, keys_recorded(tmp_path))
@@ -134,7 +134,7 @@ def test_what_an_outage_leaves_is_reported_by_a_job_of_rq(tmp_path: Path) -> Non
             return [key for key in keys_recorded(tmp_path) if key != "key-retried"]
 
         try:
-            assert wait_until(lambda: len(keys()) >= 2), host.log
+            assert wait_until(lambda: len(keys()) >= 2, START), host.log
         finally:
             host.stop()
         for key in keys():

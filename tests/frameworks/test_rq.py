@@ -6,7 +6,7 @@ from pathlib import Path
 
 from clocknext_transports.emulator import emulator
 from tests.frameworks.fake_redis import redis_server
-from tests.frameworks.support import keys_recorded, needs, start
+from tests.frameworks.support import START, keys_recorded, needs, start
 from tests.life.support import wait_until
 
 
@@ -24,7 +24,7 @@ def test_jobs_are_billed_once_and_nothing_is_lost_on_sigterm(tmp_path: Path) -> 
             return len(noted) > 3 or "key-retried" in noted
 
         try:
-            assert wait_until(is_under_load), worker.log
+            assert wait_until(is_under_load, START), worker.log
         finally:
             worker.stop()
         noted = [key for key in keys_recorded(tmp_path) if key != "key-retried"]
