@@ -92,7 +92,7 @@ def _is_written(url: str, keys: list[str]) -> bool:
         with psycopg.connect(url, prepare_threshold=None) as connection:
             for key in keys:
                 outbox(connection).signals.credit(**SIGNAL, idempotency_key=key)
-    except psycopg.OperationalError:
+    except (psycopg.OperationalError, psycopg.InternalError):  # or told with an answer
         return False
     return True
 
