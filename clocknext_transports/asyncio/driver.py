@@ -9,6 +9,9 @@ from clocknext_transports.client.serving import Serving
 from clocknext_transports.loops.calls import Calls
 from clocknext_transports.process.clock import monotonic
 
+FROZEN = 1.0
+"""Seconds that a loop's clock is behind the one before it, where that was frozen: all others agree."""
+
 
 class Driver(Calls[Tasks]):
     """Carries calls out in the caller's task, and has tasks of its own serve the outbox."""
@@ -26,6 +29,9 @@ class Driver(Calls[Tasks]):
         loop = running_loop()
         if loop is None:
             return monotonic() + self._ahead
+        if self._loop not in (None, loop):  # a clock that was frozen is far ahead of the others
+            behind = self._behind(loop.time())
+            self._shift = behind if behind > FROZEN else 0.0
         self._loop = loop
         return self._note_time(loop.time())
 
@@ -35,7 +41,7 @@ class Driver(Calls[Tasks]):
     # The background
 
     def _make_event(self) -> Event:
-        return Event()
+        return Event(self._shift)
 
     def _make_background(self, serving: Serving) -> Tasks:
         return Tasks(serving, self._exchange, self._make_event, self._has_started, self._end)

@@ -18,9 +18,14 @@ from clocknext_transports.loops import tasks
 
 
 class Event:
-    """Wakes one coroutine of the loop that runs when it is made; any thread may set it."""
+    """Wakes one coroutine of the loop that runs when it is made; any thread may set it.
 
-    def __init__(self) -> None:
+    Args:
+        shift: Seconds by which the driver's time is ahead of the loop's clock.
+    """
+
+    def __init__(self, shift: float) -> None:
+        self._shift = shift
         self._loop = asyncio.get_running_loop()
         self._is_set = False
         self._ring: asyncio.Future[None] | None = None
@@ -39,7 +44,7 @@ class Event:
         if self._is_set:
             return
         ring = self._ring = self._loop.create_future()
-        timer = None if until is None else self._loop.call_at(until, _wake, ring)
+        timer = None if until is None else self._loop.call_at(until - self._shift, _wake, ring)
         try:
             await ring
         finally:

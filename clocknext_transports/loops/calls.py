@@ -52,7 +52,9 @@ class Calls(driver.Driver[B], Generic[B]):
 
     def _begin(self, engine: Engine) -> None:
         self._ahead = 0.0
-        """Seconds by which the loop's clock is ahead of `time.monotonic`, when it was read last."""
+        """Seconds by which the driver's time was ahead of `time.monotonic`, when it was read last."""
+        self._shift = 0.0
+        """Seconds by which the driver's time is ahead of the loop's clock."""
         self._departure: _Departure | None = None
         """At the interpreter's exit: the end of a loop that still runs in another thread."""
         self._takeover: process_exit.Driver | None = None
@@ -74,7 +76,8 @@ class Calls(driver.Driver[B], Generic[B]):
         if config is None or connect is None:
             return False
         try:
-            await connect(config.origin, deadline_at=self._now() + config.timeout)
+            deadline_at = self._now() + config.timeout
+            await connect(config.origin, deadline_at=deadline_at - self._shift)
         except OSError as error:
             let_pass(error)
             return False
@@ -133,7 +136,7 @@ class Calls(driver.Driver[B], Generic[B]):
 
     async def _exchange(self, request: Request, deadline_at: float) -> Answer:
         try:
-            return await self.transport.exchange(request, deadline_at=deadline_at)
+            return await self.transport.exchange(request, deadline_at=deadline_at - self._shift)
         except self.cancellations:
             raise
         except Exception as error:  # noqa: BLE001 - a transport's bug must not lose a signal
@@ -154,10 +157,15 @@ class Calls(driver.Driver[B], Generic[B]):
         # To a loop that has ended nothing is brought: the next one looks for it.
         self._reach(self._bring)
 
-    def _note_time(self, now: float) -> float:
-        """Remember how the loop's clock stands to the system's, for when there is no loop."""
+    def _note_time(self, clock: float) -> float:
+        """Return the driver's time by the loop's clock, and remember it for when there is no loop."""
+        now = clock + self._shift
         self._ahead = now - monotonic()
         return now
+
+    def _behind(self, clock: float) -> float:
+        """Return by how many seconds the clock of another loop is behind the driver's time."""
+        return monotonic() + self._ahead - clock
 
     async def _end(self, was_cancelled: bool) -> None:
         """End with the serving task: everything, or what its loop can't take along."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import trio
 
-from clocknext_core import Answer, Engine, Request
+from clocknext_core import Engine
 from clocknext_transports.client.serving import Serving
 from clocknext_transports.loops.calls import Calls
 from clocknext_transports.process.clock import monotonic
@@ -19,8 +19,6 @@ class Driver(Calls[Tasks]):
     def _begin(self, engine: Engine) -> None:
         self._clock: trio.abc.Clock | None = None
         """What read the time last."""
-        self._shift = 0.0
-        """Seconds by which the driver's time is ahead of that clock."""
         super()._begin(engine)
 
     # The clock
@@ -30,17 +28,14 @@ class Driver(Calls[Tasks]):
             return monotonic() + self._ahead
         clock = trio.lowlevel.current_clock()
         if self._clock not in (None, clock):  # each run counts from a random zero; this time goes on
-            self._shift = monotonic() + self._ahead - clock.current_time()
+            self._shift = self._behind(clock.current_time())
         self._clock = clock
         if not self.background.is_working:
             self.background.token = trio.lowlevel.current_trio_token()
-        return self._note_time(clock.current_time() + self._shift)
+        return self._note_time(clock.current_time())
 
     async def _sleep_until(self, at: float) -> None:
         await trio.sleep_until(at - self._shift)
-
-    async def _exchange(self, request: Request, deadline_at: float) -> Answer:
-        return await super()._exchange(request, deadline_at - self._shift)
 
     # The background
 

@@ -150,3 +150,30 @@ print(client.flush(timeout=10).delivered, client.close(timeout=10).pending)
     with Peer(keep_answering()) as peer:
         ended = run(program, peer.url)
     assert (ended.code, ended.output) == (0, "1 0\n"), ended.errors
+
+
+AFTER = """
+client = AsyncClockNext(KEY, base_url=URL, batch=BatchPolicy(max_interval=0.1), on_drop=print)
+class Frozen(asyncio.SelectorEventLoop):
+    def time(self):
+        return 4e9
+async def first():
+    await client.signals.wallet(**WALLET)
+async def then():
+    print(await client.connect(), (await client.flush(timeout=10)).delivered)
+    await client.signals.wallet(**WALLET)
+    while client.pending:  # sent by its interval
+        await asyncio.sleep(0.01)
+    await client.signals.wallet(**WALLET)
+    print((await client.close(timeout=10)).pending)
+with asyncio.Runner(loop_factory=Frozen) as runner:
+    runner.run(first())
+asyncio.run(then())
+"""
+
+
+def test_a_client_of_a_loop_whose_clock_was_frozen_goes_on_in_the_next_one() -> None:
+    with Peer(keep_answering()) as peer:
+        ended = run(AFTER, peer.url)
+    assert (ended.code, ended.output) == (0, "True 1\n0\n"), ended.errors
+    assert sum(keys(peer).values()) == 3
