@@ -121,7 +121,7 @@ def test_a_preloaded_client_adapts_in_the_child_with_its_spool(
 
 @any_library
 @pytest.mark.parametrize("rest", ["time.sleep(1)\n", ""], ids=["as the program goes on", "at the exit"])
-def test_what_a_client_held_before_the_patch_is_delivered(library: str, rest: str) -> None:
+def test_what_a_client_held_before_the_patch_is_delivered_or_told(library: str, rest: str) -> None:
     program = f"""{IMPORT}
 client = ClockNext(os.environ["KEY"], base_url=os.environ["URL"], batch=BatchPolicy(max_interval=0.2))
 client.signals.wallet(**WALLET, idempotency_key="first")
@@ -131,4 +131,6 @@ client.signals.wallet(**WALLET, idempotency_key="first")
     with Peer(keep_answering()) as peer:
         ended = run(program, peer.url, "import os, time\n", PYTHONWARNINGS="ignore::DeprecationWarning")
         assert ended.code == 0, ended.errors
-        assert keys(peer) == {"first": 1}
+        # As Python exits, gevent can't load its pool of threads any more, without which a thread can't send.
+        is_told = library == "gevent" and not rest and "'first' was dropped" in ended.errors
+        assert keys(peer) == ({} if is_told else {"first": 1}), ended.errors
