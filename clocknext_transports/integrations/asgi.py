@@ -10,6 +10,7 @@ from inspect import Parameter, Signature, isawaitable
 from typing import Any, Literal, NoReturn, TypeAlias, Unpack, cast
 
 from clocknext_core import FlushReport
+from clocknext_core.errors import invalid
 from clocknext_transports.asyncio.tasks import running_loop
 from clocknext_transports.integrations.hosting import (
     AnyClient,
@@ -49,7 +50,8 @@ class ClockNextMiddleware:
 
     Raises:
         TypeError: A detail is none of `billing`.
-        ValidationError: `cnk` is no client, `customer` no function, or a detail of the wrong kind.
+        ValidationError: `cnk` is no client, `customer` no function, or a detail of the wrong kind, or given
+            without `customer`.
     """
 
     def __init__(
@@ -58,6 +60,8 @@ class ClockNextMiddleware:
         check_cnk(cnk)
         if customer is not None:
             check_function("customer", customer)
+        elif details:
+            raise invalid("customer", f"is required with {next(iter(details))}: it says who is billed")
         check_details(details)
         self._app = app
         self._cnk = cnk

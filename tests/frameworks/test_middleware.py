@@ -150,7 +150,10 @@ def test_each_request_is_billed_to_its_customer(server: EmulatorServer, customer
     ]
 
 
-@pytest.mark.parametrize(("name", "arguments"), [("cnk", {"cnk": 7}), ("customer", {"customer": "cus_1"})])
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("cnk", {"cnk": 7}), ("customer", {"customer": "cus_1"}), ("customer", {"key": "chat_credit"})],
+)
 def test_a_wrong_argument_is_an_error_at_once(name: str, arguments: Any) -> None:
     cnk = ClockNext("cnk_test")
     made: Any = {"cnk": cnk, **arguments}
