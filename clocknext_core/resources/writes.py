@@ -27,11 +27,12 @@ from clocknext_core.checks import (
     check_email,
     check_instance,
     check_int,
+    check_keywords,
     check_mapping,
     check_number,
     check_text,
 )
-from clocknext_core.errors import invalid, unexpected
+from clocknext_core.errors import invalid
 
 
 def check_agent_key(name: str, value: object) -> None:
@@ -60,9 +61,7 @@ def checked(kind: type[object], fields: Mapping[str, object], *, closed: bool = 
         ValidationError: A value is not what its field is declared to be; it names the field.
     """
     if closed:
-        for name in fields:
-            if name not in kind.__annotations__:
-                raise unexpected(name, kind.__annotations__)
+        check_keywords(fields, frozenset(kind.__annotations__))
     _check_fields(kind, fields)
     return dict(fields)
 

@@ -43,7 +43,7 @@ class Meter:
         on_unbilled: OnUnbilled | None = None,
         clock: Callable[[], float] | None = None,
         seed: Callable[[], Seed | None] | None = None,
-        let_pass: Callable[[BaseException], None] | None = None,
+        let_pass: Callable[[BaseException], None] = keep,
     ) -> None:
         self._models: ModelNames = check_model_names(models)
         self._known: tuple[str, ...] | None = None
@@ -51,7 +51,7 @@ class Meter:
         self._counts: Counter[Reason] = Counter()
         self.clock: Callable[[], float] = clock if clock is not None else _stopped
         self.seed: Callable[[], Seed | None] = seed if seed is not None else _unseeded
-        self.let_pass: Callable[[BaseException], None] = let_pass if let_pass is not None else keep
+        self.let_pass: Callable[[BaseException], None] = let_pass
         self.seen: Seen = Seen()
         self._client_id: dict[str, str] = {}
         self._running: dict[str, Origin] = {}

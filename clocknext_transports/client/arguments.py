@@ -1,4 +1,4 @@
-"""The arguments of a client's class: a mistake is told with the name of that class, and what was meant."""
+"""The arguments of a client's class: an error names the class that was called, and the argument meant."""
 
 from collections.abc import Callable
 from dataclasses import fields
