@@ -43,6 +43,13 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LANGSMITH_TRACING", "false")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _collected_where_its_warnings_are_expected() -> Iterator[None]:
+    """Collect what the packages leave behind while their module's filters hold: else the next module is blamed."""
+    yield
+    gc.collect()
+
+
 @pytest.fixture
 def service() -> Iterator[EmulatorServer]:
     with emulator(Ledger(Catalogue(models=(*DEFAULT_MODELS, *OF_OTHERS)))) as running:

@@ -684,6 +684,10 @@ def _without_hooks() -> Generator[None, None, None]:
 def test_everywhere_a_handler_of_langchain_is_called_without_being_named(
     langchain: LangChainSync, models: ModelServer, billed: Billed, reports: list[Unbilled]
 ) -> None:
+    async def asked_and_closed() -> None:
+        await langchain.chat.ainvoke("Hello?")
+        await langchain.chat.root_async_client.close()
+
     langchain.chat.callbacks = None
     models.script(answer(langchain), answer(langchain), answer(langchain))
     langchain.complete()
@@ -691,7 +695,7 @@ def test_everywhere_a_handler_of_langchain_is_called_without_being_named(
     with _without_hooks():
         langchain.handler.everywhere()
         langchain.complete()
-        asyncio.run(langchain.chat.ainvoke("Hello?"))
+        asyncio.run(asked_and_closed())
     assert counts(billed) == [(12, 7, 0), (12, 7, 0)]
     assert reports == []
 
