@@ -190,11 +190,13 @@ def unknown_usage(response: object) -> Found | None:
     return None
 
 
-_MODELS: Final = (
-    # watsonx and OCI have the version of the model beside its id; Gemini's version is the name.
-    *("model", "model_id", "modelId", "model_name", "modelName", "model_version", "modelVersion"),
+MODEL_NAMES: Final = (
+    # Pydantic AI has what was asked for as the id, and what answered as the name. watsonx and OCI have the
+    # version of the model beside its id; Gemini's version is the name.
+    *("model", "model_name", "modelName", "model_id", "modelId", "model_version", "modelVersion"),
     *("gen_ai.response.model", "gen_ai.request.model", "llm.model_name"),
 )
+"""What a field that names the model is called, the best first."""
 _IDS: Final = (
     *("id", "response_id", "responseId", "provider_response_id", "gen_ai.response.id", "generation_id"),
     *("message_id", "request_id", "requestId", "RequestId"),
@@ -224,7 +226,7 @@ def _with_what_is_beside(found: Found) -> Iterator[object]:
 def model_of(found: Found, nearest: Iterable[object]) -> str | None:
     """Return which model answered, as the nearest envelope names it; `None` where none does."""
     for holder in nearest:
-        model = text_of(holder, *_MODELS)
+        model = text_of(holder, *MODEL_NAMES)
         if model is not None:
             return model
     router = get(get(found.holders[0], "trace"), "promptRouter")

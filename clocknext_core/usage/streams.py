@@ -11,7 +11,7 @@ from clocknext_core.errors import ValidationError, invalid
 from clocknext_core.tokens import Tokens, TokensLike
 from clocknext_core.usage.attribution import Unbilled
 from clocknext_core.usage.counts import COUNTED
-from clocknext_core.usage.finding import provider_of_id
+from clocknext_core.usage.finding import MODEL_NAMES, provider_of_id
 from clocknext_core.usage.lookup import fields_of, first, get, is_holder, is_list, items_of, may_have, text_of
 from clocknext_core.usage.reading import Reading, read_so_far
 from clocknext_core.usage.roles import role_of
@@ -229,9 +229,7 @@ class Gatherer:
     def _note_names(self, chunk: object) -> None:
         for holder in (chunk, get(chunk, "message"), get(chunk, "response"), get(chunk, "data")):
             if holder is not None:
-                self._model = self._model or text_of(
-                    holder, "model", "model_id", "model_version", "modelVersion", "model_name"
-                )
+                self._model = self._model or text_of(holder, *MODEL_NAMES)
                 self._response_id = self._response_id or text_of(holder, "id", "response_id", "responseId")
         # Events that follow the first few have no names either.
         self._knows_names = (self._model is not None and self._response_id is not None) or self._chunks > _FEW

@@ -45,7 +45,7 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _collected_where_its_warnings_are_expected() -> Iterator[None]:
-    """Collect what the packages leave behind while their module's filters hold: else the next module is blamed."""
+    """Collect what packages leave behind while their module's filters hold: else the next is blamed."""
     yield
     gc.collect()
 

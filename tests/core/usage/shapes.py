@@ -1591,6 +1591,18 @@ SHAPES = [
         source="https://ai.pydantic.dev/api/usage/",
     ),
     shape(
+        "pydantic-ai-response-with-the-id-of-what-was-asked-for",
+        {
+            "model_name": "gpt-4o-2024-08-06",
+            "model_id": "openai:gpt-4o",
+            "provider_name": "openai",
+            "usage": {"input_tokens": 2006, "cache_read_tokens": 1920, "output_tokens": 300},
+        },
+        tokens=Tokens(input=86, output=300, cache=1920),
+        model="gpt-4o-2024-08-06",
+        source="https://ai.pydantic.dev/api/messages/",
+    ),
+    shape(
         "pydantic-ai-unmeasured",
         {"input_tokens": 220, "output_tokens": 20, "requests": 2, "unmeasured_requests": 1},
         says="unmeasured_requests: says that",
