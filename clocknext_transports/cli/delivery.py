@@ -7,7 +7,7 @@ from typing import Generic, TypeAlias, TypeVar
 import trio
 
 from clocknext_core import ClockNextError, Signal
-from clocknext_transports.cli.lines import Line, NotLinesError, Splitter, check_beginning, parse
+from clocknext_transports.cli.lines import Line, NotSignalsError, Splitter, check_beginning, parse
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ class Source:
 
         Raises:
             OSError: The input can't be read.
-            NotLinesError: It is no JSON Lines.
+            NotSignalsError: It is no JSON Lines of signals.
         """
         async with self._lock:
             while not self._lines and not self._has_ended:
@@ -128,7 +128,7 @@ class Delivery(Generic[T]):
         try:
             while (line := await self._source.next()) is not None:
                 await self._deliver(line)
-        except (OSError, NotLinesError) as error:
+        except (OSError, NotSignalsError) as error:
             self.fail(error)
 
     async def _deliver(self, line: Line) -> None:

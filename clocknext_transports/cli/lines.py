@@ -87,24 +87,33 @@ class Splitter:
 
 
 def check_beginning(content: bytes) -> None:
-    """Check that an input is JSON Lines, by its first line that is not blank.
+    """Check that an input is JSON Lines of signals, by its first line that is not blank.
 
     Raises:
-        NotLinesError: It can't be: one message says so, instead of a refusal for each line.
+        NotSignalsError: It can't be: one message says so, instead of a refusal for each line.
     """
+    if content.startswith(REFUSED_MARK):
+        raise NotSignalsError(
+            "The input lists lines that were refused. Mend them in the file they are of, and send that "
+            "again: what was delivered of it is not billed again"
+        )
     if content.startswith(b"{") and content != b"{":
         return
     for mark, problem, remedy in _OTHER_FORMATS:
         if content.startswith(mark):
-            raise NotLinesError(f"{problem}. {remedy}")
+            raise NotSignalsError(f"{_NOT_LINES}{problem}. {remedy}")
     start = content[:_MAX_NAME_SHOWN].decode("utf-8", "backslashreplace")
     comma = " CSV has to be converted first." if b"," in content else ""
-    raise NotLinesError(f"it begins with {start!r}. Give one JSON object a line.{comma}")
+    raise NotSignalsError(f"{_NOT_LINES}it begins with {start!r}. Give one JSON object a line.{comma}")
 
 
-class NotLinesError(ClockNextError):
-    """An input is no JSON Lines at all."""
+class NotSignalsError(ClockNextError):
+    """An input is no JSON Lines of signals at all."""
 
+
+REFUSED_MARK = b'{"line": '
+"""What each line of a file of refused lines begins with."""
+_NOT_LINES = "The input is not JSON Lines: "
 
 _OTHER_FORMATS = (
     (b"\x1f\x8b", "it is compressed with gzip", "Give it unpacked: gunzip -c FILE | clocknext send -"),

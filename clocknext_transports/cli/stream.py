@@ -18,7 +18,7 @@ from clocknext_transports import TrioClockNext
 from clocknext_transports.cli.decorator import Decorator
 from clocknext_transports.cli.delivery import GRACE, Delivery, Read
 from clocknext_transports.cli.errors import WHOSE_KEY, CannotStartError
-from clocknext_transports.cli.lines import NotLinesError
+from clocknext_transports.cli.lines import NotSignalsError
 from clocknext_transports.cli.tables import say
 from clocknext_transports.cli.tally import describe
 
@@ -87,8 +87,8 @@ def conclude(delivery: Delivery[T], *, refused: bool, stopped: str) -> int:
     match delivery.error:
         case None:
             status, why = EXIT_INTERRUPTED, "Interrupted."
-        case NotLinesError() as error:
-            status, why, stopped = EXIT_STOPPED, f"The input is not JSON Lines: {error.message}", ""
+        case NotSignalsError() as error:
+            status, why, stopped = EXIT_STOPPED, error.message, ""
         case AuthError() as error:
             status, why = EXIT_STOPPED, f"Stopped: {describe(error)} {WHOSE_KEY}"
         case ClockNextError() as error:

@@ -25,6 +25,17 @@ def check_hooks(**hooks: object) -> None:
         _check_hook(name, hook)
 
 
+def check_returned(value: object) -> None:
+    """Refuse what a hook returned if it is a coroutine, as of a lambda around a coroutine function.
+
+    Raises:
+        TypeError: It is one. It is closed: nothing is to warn of it later.
+    """
+    if inspect.iscoroutine(value):
+        value.close()
+        raise TypeError("The hook returned a coroutine: hooks are plain functions, and are not awaited.")
+
+
 def _check_hook(name: str, hook: object) -> None:
     if hook is None:
         return

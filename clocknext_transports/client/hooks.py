@@ -24,7 +24,7 @@ from clocknext_core import (
 )
 from clocknext_core.states import DropReason
 from clocknext_transports.client.events_log import EventLog
-from clocknext_transports.client.hook_checks import check_hooks
+from clocknext_transports.client.hook_checks import check_hooks, check_returned
 from clocknext_transports.process.interrupts import let_pass
 from clocknext_transports.process.log import logger
 
@@ -47,7 +47,7 @@ def logged(on_unbilled: OnUnbilled | None) -> OnUnbilled | None:
 
     def call(unbilled: Unbilled) -> None:
         try:
-            on_unbilled(unbilled)
+            check_returned(on_unbilled(unbilled))
         except Exception as error:  # noqa: BLE001 - the user's request must not break over a report
             let_pass(error)
             logger.exception("The hook on_unbilled raised on %s.", unbilled.reason)
@@ -94,7 +94,7 @@ class Hooks:
         finally:  # a signal handler may raise where it is logged
             for hook in self._hooks_of(event):
                 try:
-                    hook()
+                    check_returned(hook())
                 except BaseException as error:
                     let_pass(error)
                     if not (in_background or isinstance(error, Exception)):

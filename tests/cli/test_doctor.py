@@ -29,6 +29,14 @@ def test_what_is_wrong_and_what_to_do() -> None:
     assert EXPIRED_API_KEY not in done.stdout
 
 
+def test_the_address_of_the_emulators_page_is_not_the_apis() -> None:
+    with emulator() as server:
+        done = clocknext("doctor", env=connected(f"{server.url}/_emulator/"))
+    assert done.returncode == 1
+    assert "PROBLEM with the address: Status 404: No such endpoint: GET /_emulator/api/v1/me." in done.stdout
+    assert "check base_url" in done.stdout
+
+
 def test_for_machines() -> None:
     done = clocknext("doctor", "--json", env=connected("http://127.0.0.1:1"))
     assert done.returncode == 1

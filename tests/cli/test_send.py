@@ -266,6 +266,20 @@ def test_another_kind_of_file_is_one_message(
     assert [path.name for path in usage.parent.iterdir()] == ["usage.jsonl"]
 
 
+def test_a_file_of_refused_lines_is_one_message(server: EmulatorServer, usage: Path) -> None:
+    usage.write_bytes(b'{"customerId": "nobody", "type": "wallet", "model": "gpt-4o", "inputTokens": 1}\n')
+    assert clocknext("send", usage, env=connected(server.url)).returncode == 1
+    refused = usage.with_name("usage.jsonl.refused.jsonl")
+    before = len(server.ledger.requests)
+    for command in ("send", "verify"):
+        done = clocknext(command, refused, env=connected(server.url))
+        assert done.returncode == 2
+        assert "The input lists lines that were refused. Mend them in the file they are of" in done.stderr
+        assert done.stderr.count("\n") == 1
+    assert len(server.ledger.requests) == before
+    assert {path.name for path in usage.parent.iterdir()} == {usage.name, refused.name}
+
+
 class NoApi(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.send_response(302)

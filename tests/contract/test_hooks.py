@@ -148,6 +148,30 @@ async def test_hooks_that_raise_are_logged_and_stop_nothing(world: World, log: L
     assert not any(KEY in line for line in lines)
 
 
+async def test_a_coroutine_that_a_hook_returns_is_told_and_closed(world: World, log: LogKeeper) -> None:
+    async def told(*_: object) -> None:
+        raise AssertionError("Nothing awaits a hook.")
+
+    answers: dict[str, Answer] = {"poor": refused(422), "busy": in_turn(refused(500), priced())}
+    with scripted([by_key(answers)]) as server:
+        async with world.open(
+            server.url,
+            batch=ONE_BY_ONE,
+            on_error=lambda error, signal: told(error, signal),  # noqa: PLW0108 - a coroutine function is refused
+            on_drop=lambda signal, reason: told(signal, reason),  # noqa: PLW0108
+            on_retry=lambda event: told(event),  # noqa: PLW0108
+            on_flush=lambda count: told(count),  # noqa: PLW0108
+        ) as client:
+            await record_all(client, ["poor", "busy", "a"])
+            report = await client.flush()
+            assert (report.delivered, len(report.failed), report.pending) == (2, 1, 0)
+    lines = log.take()
+    assert [line.partition(";")[0] for line in lines] == [
+        f"A hook raised on {event}" for event in ("Rejected", "Rejected", "Retrying", "Emptied")
+    ]
+    assert all("TypeError: The hook returned a coroutine" in line for line in lines)
+
+
 async def test_a_hook_that_raises_does_not_reach_an_awaited_call(world: World, log: LogKeeper) -> None:
     def broken(_: object) -> None:
         raise LookupError("This hook is broken.")

@@ -37,6 +37,14 @@ def cnk(server: EmulatorServer) -> Iterator[ClockNext]:
         yield client
 
 
+def test_at_the_address_of_the_page_a_signal_is_held(server: EmulatorServer) -> None:
+    retry = RetryPolicy(max_attempts=1)
+    with ClockNext(server.api_key, base_url=f"{server.url}/_emulator/", retry=retry, close_timeout=0) as cnk:
+        cnk.signals.wallet(customer_id="cus_123", model=MODEL, tokens=Tokens(input=1, output=1))
+        report = cnk.flush(timeout=5)
+        assert (report.failed, report.pending, cnk.stats().misdirected) == ([], 1, 1)
+
+
 def test_workspace(cnk: ClockNext) -> None:
     assert cnk.workspace.me().raw["environment"] == "sandbox"
     models = cnk.workspace.models(active=True)

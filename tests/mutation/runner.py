@@ -58,6 +58,10 @@ NEAR_FILES = 3
 """Files of tests that are run first for a mutant that is imported anew."""
 
 
+_NOT_SHARED = ("clocknext", "tests", "_hypothesis_pytestplugin")
+"""What a mutant that is imported anew imports itself; pytest refuses a plugin that is there before it."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What became of a mutant."""
@@ -248,7 +252,7 @@ def measure() -> Measured:
     tracer.stop()
     if code != 0:
         raise RuntimeError(f"The tests do not pass without a mutant: pytest ended with {code}.")
-    measured.imports = [name for name in sys.modules if not name.startswith(("clocknext", "tests"))]
+    measured.imports = [name for name in sys.modules if not name.startswith(_NOT_SHARED)]
     data = tracer.get_data()
     for path in map(Path, data.measured_files()):
         module = path.relative_to(CORE).with_suffix("").as_posix()

@@ -84,13 +84,22 @@ def test_each_exchange_is_billed_once_and_the_rest_is_reported(
     assert {reason: count for reason, count in unbilled.items() if count} == {"seen_already": 1, "partial": 1}
 
 
+def _raising(_: Unbilled) -> None:
+    raise RuntimeError("the hook's own")
+
+
+async def _awaited(_: Unbilled) -> None:
+    raise AssertionError("Nothing awaits a hook.")
+
+
+@pytest.mark.parametrize("hook", [_raising, lambda unbilled: _awaited(unbilled)])  # noqa: PLW0108
 @WORLDS
 def test_a_hook_that_raises_is_logged_and_stops_nothing(
-    metered: Metered, server: EmulatorServer, caplog: pytest.LogCaptureFixture
+    metered: Metered,
+    hook: Callable[[Unbilled], object],
+    server: EmulatorServer,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def hook(_: Unbilled) -> None:
-        raise RuntimeError("the hook's own")
-
     with caplog.at_level(logging.ERROR, "clocknext"):
         metered(server, {"on_unbilled": hook})
     assert len(server.ledger.signals) == 2

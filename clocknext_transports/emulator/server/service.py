@@ -139,7 +139,11 @@ class Service:
                 self.ledger.reset()
                 self.faults.reset()
             case _:
-                raise Refusal(404, f"No such endpoint: {request.method} {request.path}")
+                # As the API's router does, for clients whose base_url is the address of the page.
+                unknown = Refusal(
+                    404, f"No such endpoint: {request.method} {request.path}", reason="NOT_FOUND"
+                )
+                return Reply(refuse(Envelope.NEW, unknown, now=now))
         return {"ok": True}
 
     def _around(self) -> dict[str, object]:
