@@ -33,10 +33,10 @@ def init_app(
 
     Raises:
         TypeError: A detail is none of `billing`.
-        ValidationError: `cnk` is no client, `customer` no function, or a detail of the wrong kind.
+        ValidationError: `cnk` is no client, `customer` no plain function, or a detail of the wrong kind.
     """
     check_cnk(cnk)
-    check_function("customer", customer)
+    check_function("customer", customer, is_awaited=False)
     check_details(details)
     flask: Any = importlib.import_module("flask")
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from inspect import iscoroutinefunction
 from typing import Any, Final, TypeAlias, TypedDict, cast, get_args
 
 from clocknext_core import ClockNextError
@@ -48,14 +49,16 @@ def check_details(details: Mapping[str, object]) -> None:
     Attribution(customer_id="any", **values)
 
 
-def check_function(name: str, function: object) -> None:
-    """Require a function.
+def check_function(name: str, function: object, *, is_awaited: bool = True) -> None:
+    """Require a function; a coroutine function only where its result is awaited.
 
     Raises:
         ValidationError: It is something else.
     """
     if not callable(function):
         raise invalid(name, f"must be a function, not an object of type {type(function).__name__}")
+    if not is_awaited and iscoroutinefunction(function):
+        raise invalid(name, "must be a plain function: it is not awaited")
 
 
 def check_cnk(cnk: object) -> None:

@@ -3,7 +3,7 @@
 import ast
 import copy
 import pickle
-from dataclasses import FrozenInstanceError, asdict, fields, is_dataclass, replace
+from dataclasses import FrozenInstanceError, asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args, get_origin
 
@@ -32,6 +32,7 @@ from clocknext_core.outputs import GivenUp, Rejected, WaitReason
 from clocknext_core.resources.payloads import nothing
 from clocknext_core.signals import WalletSignal
 from clocknext_core.spooled import SpooledOutput
+from clocknext_core.values import Value
 from tests.core.support import KEY
 
 PUBLIC = {
@@ -241,3 +242,17 @@ def test_no_dataclass_of_the_client_has_methods_compiled_that_are_written_once(r
                 if text.startswith("dataclass") and "eq=False, repr=False" not in text:
                     compiled.add(cast("ast.ClassDef", node).name)
     assert compiled <= UNSHARED
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class _Pair(Value):
+    one: int
+    other: int = field(hash=False)
+    note: str = field(default="", compare=False)
+
+
+def test_a_value_is_compared_and_hashed_by_what_its_fields_say() -> None:
+    assert _Pair(1, 2) == _Pair(1, 2, "x")
+    assert _Pair(1, 2) != _Pair(1, 3)
+    assert hash(_Pair(1, 2)) == hash(_Pair(1, 3)) == hash(_Pair(1, 2, "x"))
+    assert len({hash(_Pair(number, 2)) for number in range(100)}) == 100

@@ -95,3 +95,13 @@ def test_a_function_that_is_none_is_refused(cnk: ClockNext) -> None:
     for set_up in (partial(init_app, None), billed_to):
         with pytest.raises(ValidationError, match=r"^customer: must be a function"):
             set_up(cnk, customer=nothing)
+
+
+def test_a_coroutine_function_is_refused_where_nothing_awaits_it(cnk: ClockNext) -> None:
+    async def customer() -> str:
+        return "cus_123"
+
+    awaited: Any = customer
+    with pytest.raises(ValidationError, match=r"^customer: must be a plain function"):
+        init_app(None, cnk, customer=awaited)
+    billed_to(cnk, customer)

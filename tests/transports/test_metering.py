@@ -88,11 +88,14 @@ def _raising(_: Unbilled) -> None:
     raise RuntimeError("the hook's own")
 
 
-async def _awaited(_: Unbilled) -> None:
-    raise AssertionError("Nothing awaits a hook.")
+def _returning_a_coroutine(_: Unbilled) -> object:
+    async def told() -> None:
+        raise AssertionError("Nothing awaits a hook.")
+
+    return told()
 
 
-@pytest.mark.parametrize("hook", [_raising, lambda unbilled: _awaited(unbilled)])  # noqa: PLW0108
+@pytest.mark.parametrize("hook", [_raising, _returning_a_coroutine])
 @WORLDS
 def test_a_hook_that_raises_is_logged_and_stops_nothing(
     metered: Metered,
