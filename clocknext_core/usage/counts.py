@@ -86,6 +86,7 @@ IN_ANOTHER_UNIT: Final = (
     "is a count in another unit than tokens, with a price of its own: "
     "record it with signals.unit, under a unit of your plan"
 )
+_CACHE: Final[tuple[Role, ...]] = ("cached", "written")
 _MODALITIES: Final = frozenset({"text", "audio", "image", "video"})
 _PROMPT_WORDS: Final = frozenset({"prompt", "input"})
 _OUTPUT_WORDS: Final = frozenset({"output", "completion", "candidates", "response"})
@@ -219,7 +220,7 @@ def _gather(found: _Gathering, usage: object, path: str) -> None:
     """Sort the fields of a usage by role."""
     found.usages.append(usage)
     for name, value in fields_of(usage).items():
-        if value is None or type(value).__name__ == "Unset":
+        if value is None:
             continue
         meaning, where = role_of(name), f"{path}.{name}"
         role = meaning.role
@@ -276,14 +277,17 @@ def _gather_native(found: _Gathering, usage: object, path: str) -> None:
 def _take_count(found: _Gathering, meaning: Name, where: str, value: object) -> None:
     """Take a count: a number, a group with a total and its parts, or a list by modality."""
     role = meaning.role
-    if is_list(value) and role in {"cached", "written"}:
+    is_several = type(value) is not int and (
+        is_holder(value) or (role in {"cached", "written"} and is_list(value))
+    )
+    if not is_several:
+        found.put(where, meaning, as_count(where, value))
+    elif is_list(value):
         for place, entry in enumerate(items_of(value)):
             at = f"{where}[{place}]"
             count = first(entry, "token_count", "tokenCount", "inputTokens", "input_tokens")
             if count is not None:
                 found.put(at, meaning._replace(part=True), as_count(at, count))
-    elif not is_holder(value):
-        found.put(where, meaning, as_count(where, value))
     elif role in {"prompt", "output"}:
         # The AI SDK's providers and Vertex: {"total": 10, "cacheRead": 4}.
         for name in ("total", "totalTokens", "total_tokens"):
@@ -305,7 +309,7 @@ def _gather_details(found: _Gathering, side: Role, where: str, details: object) 
     """Take what the details of the prompt or of the output say; modalities are parts of a number counted."""
     prefix = "input_" if side == "prompt_details" else "output_"
     for name, value in fields_of(details).items():
-        if value is None or type(value).__name__ == "Unset":
+        if value is None:
             continue
         meaning = role_of(name)
         role = meaning.role
@@ -375,6 +379,17 @@ def _modal(found: _Gathering) -> dict[str, float]:
     }
 
 
+class _Sizes(NamedTuple):
+    """The counts as they are, 0 where there is none."""
+
+    prompt: int
+    output: int
+    cached: int
+    written: int
+    reasoning: int
+    tools: int
+
+
 def _settled(found: _Gathering, path: str) -> Counts:
     """Decide which counts are inside which, and make the three counts."""
     for where, name, value in found.instead:
@@ -384,6 +399,7 @@ def _settled(found: _Gathering, path: str) -> Counts:
     prompt, output, total = found.get("prompt"), found.get("output"), found.get("total") or None
     cached, written = found.get("cached"), found.get("written") or 0
     reasoning, tools = found.get("reasoning") or 0, found.get("tools") or 0
+    sizes = _Sizes(prompt or 0, output or 0, cached or 0, written, reasoning, tools)
     if found.unmeasured is not None:
         raise invalid(
             found.unmeasured,
@@ -413,13 +429,13 @@ def _settled(found: _Gathering, path: str) -> Counts:
             "final message (Anthropic: stream.get_final_message()), the last chunk (Gemini, Mistral), or the "
             "provider's own response where a gateway or a framework lost the count",
         )
-    placement = _placed(found, path, prompt or 0, output or 0, total)
-    _check_flagged(found, prompt or 0, output or 0, exact=total is not None and not placement.unexplained)
+    placement = _placed(found, path, sizes, total)
+    _check_flagged(found, sizes, exact=total is not None and not placement.unexplained)
     if written:
         found.other["cache_write_tokens"] = written
-    fresh = (prompt or 0) - (0 if placement.cached else cached or 0)
+    fresh = sizes.prompt - (0 if placement.cached else sizes.cached)
     fresh += (written if placement.written else 0) + (tools if placement.tools else 0)
-    made = (output or 0) + (reasoning if placement.reasoning else 0) + placement.unexplained
+    made = sizes.output + (reasoning if placement.reasoning else 0) + placement.unexplained
     # Where what is billed is given, Cohere has no price for cached tokens.
     return Counts(fresh, made, cached, found.other, tuple(found.fields), placement)
 
@@ -441,13 +457,12 @@ def _unread(where: str) -> ValidationError:
     )
 
 
-def _placed(found: _Gathering, path: str, prompt: int, output: int, total: int | None) -> Placement:
+def _placed(found: _Gathering, path: str, sizes: _Sizes, total: int | None) -> Placement:
     """Decide what is inside the prompt and the output: by size, then by the total, then by names."""
-    cached, written = found.get("cached") or 0, found.get("written") or 0
-    reasoning, tools = found.get("reasoning") or 0, found.get("tools") or 0
+    prompt, output, cached, written, reasoning, tools = sizes
     # A name of Anthropic's means their convention only beside their name for the prompt.
     own = "prompt" in found.besides or (
-        bool({"cached", "written"} & found.besides)
+        not found.besides.isdisjoint(_CACHE)
         and not any(
             each.role == "prompt" and "input" not in plain_name(each.path).split("_") for each in found.fields
         )
@@ -514,8 +529,9 @@ def _placed(found: _Gathering, path: str, prompt: int, output: int, total: int |
     )
 
 
-def _check_flagged(found: _Gathering, prompt: int, output: int, *, exact: bool) -> None:
+def _check_flagged(found: _Gathering, sizes: _Sizes, *, exact: bool) -> None:
     """Refuse a sibling that may be tokens that no count has."""
+    prompt, output = sizes.prompt, sizes.output
     for where, value in found.flagged:
         words = set(plain_name(where.rpartition(".")[2]).split("_"))
         if "cache" in words or "cached" in words:

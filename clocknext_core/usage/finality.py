@@ -45,8 +45,9 @@ def _of_one(holder: object) -> str | None:
     if isinstance(status, str) and status in _RUNNING:
         return f"its status is {status}"
     for name in ("choices", "candidates"):
-        if any(is_holder(choice) and _is_open(choice) for choice in items_of(get(holder, name))):
-            return f"{name} has one without a finish reason"
+        for choice in items_of(get(holder, name)):
+            if is_holder(choice) and _is_open(choice):
+                return f"{name} has one without a finish reason"
     if not may_have(holder, _ENDS):
         return None
     if get(holder, "done") is False:

@@ -341,7 +341,7 @@ def tier_of(found: Found, nearest: Iterable[object]) -> str | None:
         return "fast"
     for holder in (found.usage, *nearest):
         tier = first(holder, "service_tier", "serviceTier", "traffic_type", "trafficType")
-        name = tier if isinstance(tier, str) else text_of(tier, "type", "value")
+        name = tier if tier is None or isinstance(tier, str) else text_of(tier, "type", "value")
         if name:
             return str(name)
     return None

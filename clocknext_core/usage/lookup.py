@@ -66,9 +66,10 @@ def get(holder: Any, name: str) -> object:
         value = holder.get(name)
     else:
         kind = _kind_of(cls)
-        if kind.is_mapping:
-            value = holder.get(name)
-        elif kind.attributes is None or name in kind.attributes:
+        attributes = kind.attributes
+        if attributes is None:
+            value = holder.get(name) if kind.is_mapping else getattr(holder, name, None)
+        elif name in attributes:
             value = getattr(holder, name, None)
         else:
             value = holder.__dict__.get(name)
