@@ -21,11 +21,9 @@ class Backlog:
         self._max_concurrency = max_concurrency
         self.looks_at: float = -math.inf
         """When `observe` is to be called next: after the first delivery from then on."""
-        self._since: float | None = None
-        """When the number began to grow; `None`: it does not."""
         self._held = 0
-        self._recorded = 0
-        self._delivered = 0
+        self._began: tuple[float, int, int] | None = None
+        """When the number began to grow, and the counts of that time; `None`: it does not."""
 
     def observe(
         self, *, held: int, recorded: int, delivered: int, is_well: bool, now: float
@@ -42,16 +40,12 @@ class Backlog:
         is_growing = is_well and held > self._held
         self._held, self.looks_at = held, now + LOOK_EVERY
         if not is_growing:
-            self._since = None
-        elif self._since is None:
-            self._since, self._recorded, self._delivered = now, recorded, delivered
-        elif now - self._since >= OVER:
-            self.looks_at = math.inf
-            return FallingBehind(
-                held,
-                now - self._since,
-                recorded - self._recorded,
-                delivered - self._delivered,
-                self._max_concurrency,
-            )
-        return None
+            self._began = None
+            return None
+        since, recorded_before, delivered_before = self._began = self._began or (now, recorded, delivered)
+        if now - since < OVER:
+            return None
+        self.looks_at = math.inf
+        return FallingBehind(
+            held, now - since, recorded - recorded_before, delivered - delivered_before, self._max_concurrency
+        )

@@ -267,13 +267,13 @@ def looks(subject: Backlog, held: list[int], *, is_well: bool = True) -> list[Fa
     return [
         subject.observe(
             held=count,
-            recorded=count + 50 * number,
-            delivered=50 * number,
+            recorded=9000 + count + 50 * number,
+            delivered=9000 + 50 * number,
             is_well=is_well,
-            now=LOOK_EVERY * number,
+            now=1000 + LOOK_EVERY * number,
         )
         for number, count in enumerate(held)
-        if LOOK_EVERY * number >= subject.looks_at
+        if 1000 + LOOK_EVERY * number >= subject.looks_at
     ]
 
 
@@ -282,6 +282,13 @@ def test_a_minute_of_growing_is_reported_once() -> None:
     events = looks(subject, [*range(100, 1000, 100)])
     assert [event for event in events if event is not None] == [FallingBehind(700, OVER, 900, 300, 5)]
     assert subject.looks_at == math.inf
+
+
+def test_the_first_signal_held_is_growth_and_looks_are_ten_seconds_apart() -> None:
+    subject = Backlog(5)
+    assert looks(subject, [1]) == [None]
+    assert subject.looks_at == 1000 + LOOK_EVERY
+    assert len([each for each in looks(Backlog(5), [*range(1, 8)]) if each is not None]) == 1
 
 
 def test_what_shrinks_or_meets_a_bad_service_is_not_reported() -> None:
