@@ -39,7 +39,7 @@ with the server's clock.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias, final
+from typing import NamedTuple, TypeAlias, final
 
 from clocknext_core.backoff import RandomSource, backoff_delay
 from clocknext_core.config import RetryPolicy
@@ -169,6 +169,25 @@ class Row(Value):
     """Seconds since it was recorded, by the server's clock."""
 
 
+class _Term(NamedTuple):
+    """What is known of a lease that is registered."""
+
+    rotates_at: float
+    """When it is replaced by a new one."""
+    beat: int
+    renewed_at: float
+    settled: int
+    """Signals that had been settled then."""
+
+    def renewed(self, now: float, settled: int) -> "_Term":
+        return self._replace(beat=self.beat + 1, renewed_at=now, settled=settled)
+
+    def rate(self, now: float, settled: int) -> float:
+        """Return how many signals have been settled in a second since it was renewed."""
+        seconds = now - self.renewed_at
+        return (settled - self.settled) / seconds if seconds > 0 else 0.0
+
+
 class Claims:
     """The claims of one relay.
 
@@ -191,14 +210,10 @@ class Claims:
         self._now = -math.inf
         self.lease: Lease = make_lease()
         """The lease that is used, or will be once it is registered."""
-        self._old_lease: Lease | None = None
-        """The lease that is to be replaced by `lease`."""
-        self._ends_old = False
-        self._beat = 0
-        self._is_registered = False
-        self._renews_at = -math.inf
-        self._renewed_at = -math.inf
-        self._rotates_at = -math.inf
+        self._old: tuple[Lease, bool] | None = None
+        """The lease that was replaced by `lease`, and whether that is to end it."""
+        self._term: _Term | None = None
+        """`None` before the lease is registered."""
         self._ids: dict[str, int] = {}
         """What is held, by idempotency key."""
         self._settling: set[int] = set()
@@ -209,14 +224,12 @@ class Claims:
         self._mark = 0
         """The highest id claimed, since the claims went on from the last full look."""
         self._full_look_at = -math.inf
-        self._is_full_look = False
         self._is_closing = False
         self._is_closed = False
         self._failures = 0
         self._retry_at = -math.inf
         self.settled: int = 0
         """Signals settled so far."""
-        self._settled_before = 0
 
     @property
     def held(self) -> int:
@@ -249,23 +262,20 @@ class Claims:
             self._settles_at = self._now + SETTLE_AFTER
         self._settling |= ids
 
-    def set_aside(self, keys: Sequence[str], reason: str, *, now: float) -> None:
+    def set_aside(self, keys: Sequence[str], reason: str) -> None:
         """Have signals moved into quarantine. An unknown key is a no-op."""
-        self._advance(now)
         for row_id in self._let_go(keys):
             self._aside[row_id] = reason
 
-    def give_back(self, keys: Sequence[str], *, now: float) -> None:
+    def give_back(self, keys: Sequence[str]) -> None:
         """Have signals given back, for other relays to claim. An unknown key is a no-op."""
-        self._advance(now)
         ids = self._let_go(keys)
         self._giving_back |= ids
         if ids:
             self._mark = min(self._mark, min(ids) - 1)
 
-    def close(self, *, now: float) -> None:
+    def close(self) -> None:
         """Have everything settled and the lease ended: all that is held can be claimed by others at once."""
-        self._advance(now)
         self._is_closing = True
         self._retry_at = -math.inf
 
@@ -276,11 +286,7 @@ class Claims:
         self._succeed()
         match statement:
             case Register() | Replace():
-                self._is_registered = True
-                self._old_lease = None
-                self._beat = 0
-                self._rotates_at = self._now + LEASE_LIFE
-                self._note_renewal()
+                self._term = _Term(self._now + LEASE_LIFE, 0, self._now, self.settled)
             case Settle():
                 self._settling -= {*statement.ids}
                 self.settled += len(statement.ids)
@@ -296,9 +302,8 @@ class Claims:
     def handle_renewed(self, *, is_ours: bool) -> None:
         """Take the answer to a renewal; `is_ours`: the beat was the one expected."""
         self._succeed()
-        if is_ours:
-            self._beat += 1
-            self._note_renewal()
+        if is_ours and self._term is not None:
+            self._term = self._term.renewed(self._now, self.settled)
         else:
             self._change_lease(ends_old=False)
 
@@ -309,7 +314,8 @@ class Claims:
         """
         self._succeed()
         self._wanted = None
-        if self._is_full_look:
+        is_full_look = statement.above == 0
+        if is_full_look:
             self._full_look_at = self._now + FULL_LOOK_EVERY
         held = self._all_ids()
         fresh = [row for row in rows if row.id not in held]
@@ -317,7 +323,7 @@ class Claims:
             self._ids[row.key] = row.id
         highest = max((row.id for row in rows), default=0)
         # A full look that found all it asked for has more to find behind it.
-        goes_on_from_here = self._is_full_look and len(rows) == statement.limit
+        goes_on_from_here = is_full_look and len(rows) == statement.limit
         self._mark = highest if goes_on_from_here else max(self._mark, highest)
         return fresh
 
@@ -343,21 +349,21 @@ class Claims:
             return Wait(None)
         if self._now < self._retry_at and self._wanted is None:
             return Wait(self._retry_at)
-        if self._is_registered and self._now >= self._rotates_at and not self._is_closing:
+        if self._term is not None and self._now >= self._term.rotates_at and not self._is_closing:
             self._change_lease(ends_old=True)
-        if not self._is_registered:
+        if self._term is None:
             return self._first_statement()
-        if self._now >= self._renews_at:
-            return Renew(self.lease, self._beat, self._rate())
-        return self._next_statement() or Wait(min(self._renews_at, self._settles_at))
+        renews_at = self._term.renewed_at + self._renew_every
+        if self._now >= renews_at:
+            return Renew(self.lease, self._term.beat, self._term.rate(self._now, self.settled))
+        return self._next_statement() or Wait(min(renews_at, self._settles_at))
 
     def _first_statement(self) -> Statement | Wait:
-        if self._old_lease is not None:
-            return Replace(self._old_lease, self.lease, sorted(self._all_ids()), self._ends_old)
-        if self._is_closing:  # nothing was ever claimed under it
-            self._is_closed = True
-            return Wait(None)
-        return Register(self.lease)
+        if self._old is not None:
+            old, ends_old = self._old
+            return Replace(old, self.lease, sorted(self._all_ids()), ends_old)
+        # At the end, nothing was ever claimed under it.
+        return Wait(None) if self._is_closing else Register(self.lease)
 
     def _next_statement(self) -> Statement | None:
         is_settle_due = self._now >= self._settles_at or len(self._settling) >= SETTLE_BATCH
@@ -372,8 +378,8 @@ class Claims:
             return Release(self.lease)
         if self._wanted is None:
             return None
-        self._is_full_look = self._now >= self._full_look_at
-        return Claim(self.lease, 0 if self._is_full_look else max(0, self._mark - OVERLAP), self._wanted)
+        is_full_look = self._now >= self._full_look_at
+        return Claim(self.lease, 0 if is_full_look else max(0, self._mark - OVERLAP), self._wanted)
 
     # Within
 
@@ -387,20 +393,10 @@ class Claims:
         return {self._ids.pop(key) for key in keys if key in self._ids}
 
     def _change_lease(self, *, ends_old: bool) -> None:
-        self._old_lease = self.lease
-        self._ends_old = ends_old
+        self._old = self.lease, ends_old
         self.lease = self._make_lease()
-        self._is_registered = False
+        self._term = None
         self._full_look_at = -math.inf  # what is freed lies below the mark
-
-    def _note_renewal(self) -> None:
-        self._renewed_at = self._now
-        self._renews_at = self._now + self._renew_every
-        self._settled_before = self.settled
-
-    def _rate(self) -> float:
-        seconds = self._now - self._renewed_at
-        return (self.settled - self._settled_before) / seconds if seconds > 0 else 0.0
 
     def _succeed(self) -> None:
         self._failures = 0

@@ -194,7 +194,7 @@ class ClaimingSpool:
             if row.age < self._window:
                 found.append(stored)
             else:
-                self._claims.set_aside([row.key], "too old to be sent", now=self._clock())
+                self._claims.set_aside([row.key], "too old to be sent")
                 self._problems.append(
                     Problem(
                         f"The signal {row.key!r} is too old to be sent: it was put in quarantine.", stored
@@ -207,11 +207,11 @@ class ClaimingSpool:
 
     def quarantine(self, keys: Sequence[str], reason: str) -> None:
         """Have signals set aside; see `Spool.quarantine`. A failure is repeated by `tend`."""
-        self._claims.set_aside(keys, reason.replace("\0", "\\0"), now=self._clock())
+        self._claims.set_aside(keys, reason.replace("\0", "\\0"))
 
     def give_back(self, keys: Sequence[str]) -> None:
         """Leave signals to other relays; see `SharedSpool.give_back`. A failure is repeated by `tend`."""
-        self._claims.give_back(keys, now=self._clock())
+        self._claims.give_back(keys)
 
     def tend(self) -> float | None:
         """Run what is due; see `SharedSpool.tend`."""
@@ -246,7 +246,7 @@ class ClaimingSpool:
             SpoolError: The database can't be reached. What was not settled may be sent once more, under its
                 key, when the lease is over.
         """
-        self._claims.close(now=self._clock())
+        self._claims.close()
         try:
             self._run()
         finally:

@@ -195,9 +195,9 @@ class Relay:
         if what < 0.8:
             self.claims.settle(ended, now=self.now)
         elif what < 0.9:
-            self.claims.set_aside(ended, "refused", now=self.now)
+            self.claims.set_aside(ended, "refused")
         else:
-            self.claims.give_back(ended, now=self.now)
+            self.claims.give_back(ended)
             self.table.seen["given back"] += bool(ended)
 
 
