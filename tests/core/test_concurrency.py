@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from random import Random
 
 import pytest
 
@@ -26,6 +27,7 @@ from clocknext_core.concurrency import (
 from clocknext_core.gate import OUTAGE_AFTER, Gate
 from clocknext_core.verdicts import Verdict
 from tests.core.bench import Bench as OutboxBench
+from tests.core.concurrency_model import Model
 from tests.core.support import Dice, config, success
 
 NEVER = -math.inf
@@ -202,6 +204,28 @@ def test_the_width_keeps_a_fraction_on_average() -> None:
         widths.append(bench.subject.width)
     assert {*widths} == {4, 5}
     assert sum(widths) / 100 == pytest.approx(START * REFUSED, abs=0.02)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_it_is_what_the_documentation_says(seed: int) -> None:
+    rng, subject, model, now = Random(seed), Concurrency(), Model(), 100.0
+    is_calm, opened_at, base = True, NEVER, 0.1
+    for step in range(1500):
+        if step % 100 == 0:
+            is_calm, base = rng.random() < 0.7, rng.choice((0.05, 0.1, 0.1, 0.112, 0.12, 0.2, 0.4))
+        spread = 0.001 if is_calm else rng.choice((0.001, 0.1, 0.5))
+        now += rng.choice((0.004, 0.01, 0.01, 0.05))
+        sent_at = now - base * math.exp(spread * rng.gauss(0.0, 1.0))
+        if rng.random() < (0.002 if seed % 3 else 0.02):
+            opened_at, is_rate = rng.choice((opened_at, now - 1.0)), rng.random() < 0.5
+            subject.handle_refusal(sent_at=sent_at, now=now, opened_at=opened_at, is_rate=is_rate)
+            model.refused(sent_at, now, opened_at=opened_at, is_rate=is_rate)
+            now += rng.choice((0.0, 0.5, 1.5, 3.0, 30.0))
+        else:
+            is_used = rng.random() < (0.2 if seed % 2 else 0.9)
+            subject.handle_answer(sent_at=sent_at, now=now, is_used=is_used)
+            model.answered(sent_at, now, met=is_used)
+        assert (subject.limit, subject.width) == (pytest.approx(model.limit, rel=1e-9), model.width), step
 
 
 # In the gate
