@@ -225,7 +225,8 @@ def test_it_is_what_the_documentation_says(seed: int) -> None:
             is_used = rng.random() < (0.2 if seed % 2 else 0.9)
             subject.handle_answer(sent_at=sent_at, now=now, is_used=is_used)
             model.answered(sent_at, now, met=is_used)
-        assert (subject.limit, subject.width) == (pytest.approx(model.limit, rel=1e-9), model.width), step
+        assert subject.limit == pytest.approx(model.limit, rel=1e-9), step
+        assert subject.width == model.width, step
 
 
 # In the gate
@@ -259,6 +260,25 @@ def test_a_429_lowers_the_width_and_other_errors_do_not() -> None:
     assert subject.width == START
     observe(subject, Verdict.BUSY, now=1.0)
     assert subject.width == START - 1
+
+
+@pytest.mark.parametrize("verdict", [Verdict.BUSY, Verdict.DOWN, Verdict.WORKS, Verdict.UNCLEAR])
+def test_the_gate_tells_the_limit_what_an_answer_showed(verdict: Verdict) -> None:
+    policy = RetryPolicy(base_delay=1.0)
+    gated, alone = Gate(config(BatchPolicy(max_concurrency="auto", outage="drop"), policy)), Concurrency()
+    for number in range(300):
+        sent_at, now = 1.0 + number, 1.1 + number
+        others = gated.width - 1 - number % 2
+        gated.observe(verdict, Dice(0.0), sent_at=sent_at, now=now, others=others)
+        match verdict:
+            case Verdict.WORKS:
+                alone.handle_answer(sent_at=sent_at, now=now, is_used=number % 2 == 0)
+            case Verdict.BUSY | Verdict.DOWN:
+                is_rate = verdict is Verdict.BUSY
+                alone.handle_refusal(sent_at=sent_at, now=now, opened_at=NEVER, is_rate=is_rate)
+            case _:
+                pass
+        assert gated.width == alone.width
 
 
 def test_what_an_answer_waits_in_the_process_for_others_is_not_the_service_s_latency() -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import FrozenInstanceError
 from html.entities import codepoint2name
+from random import Random
 from typing import Any, get_args
 from urllib.parse import quote
 
@@ -237,6 +238,16 @@ def test_redaction_of_a_beginning_finds_keys_that_go_on_behind_it() -> None:
     assert made_of.redact("abcdef", limit=2) == "abc"
 
 
+def test_a_redacted_beginning_is_that_of_the_whole_and_hardly_longer_than_asked_for() -> None:
+    made_of, rng = config(), Random(1)
+    for _ in range(300):
+        text = "".join(rng.choice((KEY, "x", "yy", " ", "/" * 20)) for _ in range(rng.randrange(20)))
+        whole, limit = made_of.redact(text), rng.randrange(1, 60)
+        redacted = made_of.redact(text, limit=limit)
+        assert whole.startswith(redacted)
+        assert min(len(whole), limit + 1) <= len(redacted) <= limit + len(REDACTED)
+
+
 HOSTILE = [
     "\\",
     "%",
@@ -268,6 +279,11 @@ def test_redaction_takes_linear_time(key: str, unit: str) -> None:
     made_of.redact(key[:-1] + unit * (size // len(unit)))
     # Quadratic time would be minutes.
     assert time.perf_counter() - began < 3.0
+
+
+def test_a_concurrency_of_another_word_is_shown() -> None:
+    with pytest.raises(ValidationError, match=r"must be an integer or \"auto\", not 'Auto'$"):
+        BatchPolicy(max_concurrency="Auto")  # type: ignore[arg-type]
 
 
 def test_patience_is_what_a_call_might_have_taken_by_its_own_policy() -> None:
@@ -415,6 +431,18 @@ def test_bad_base_urls(base_url: str) -> None:
         ({"api_key": b"cnk_x"}, "api_key: must be a string, not bytes"),
         ({"base_url": "https://" + "ü" * 64 + ".example"}, "base_url: has no valid host name"),
         ({"base_url": "https://x,y.example"}, "base_url: has no valid host name"),
+        *(
+            ({"base_url": base_url}, f"base_url: {why}")
+            for base_url, why in {
+                "https://x.example\x7f": "must not hold blanks, tabs, line ends or other control characters",
+                "https://x.example\t": "must not hold blanks, tabs, line ends or other control characters",
+                "https://[::1]x": "must have an IPv6 address in its brackets, and nothing but a port behind",
+                "https://x.example/a/../b": "must not have a segment . or .. in its path",
+                "https://1.2.3.999": "has no valid IPv4 address: four numbers of 0 to 255",
+                "https://faß.de": "must have its host name in ASCII (xn--…): IDNA 2003 and 2008 differ on it",
+            }.items()
+        ),
+        ({"is_spool_shared": 1}, "is_spool_shared: must be True or False, not int"),
     ],
 )
 def test_what_is_wrong_is_said(arguments: Mapping[str, object], message: str) -> None:

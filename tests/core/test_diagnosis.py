@@ -44,6 +44,12 @@ def test_a_name_is_printable_short_and_without_the_key() -> None:
     assert len(report.organisation) == 200
 
 
+@pytest.mark.parametrize("name", ["", None, 5, ["Acme"]])
+def test_an_organisation_whose_name_is_no_text_is_shown_by_its_id(name: object) -> None:
+    report = answered(200, {"ok": True, "organization": {"id": "org_1", "name": name}})
+    assert report.organisation == "org_1"
+
+
 @pytest.mark.parametrize(
     ("status", "body", "subject", "what"),
     [
@@ -65,9 +71,11 @@ def test_the_remedies_name_what_to_change() -> None:
         status: answered(status, body).problems[0].remedy
         for status, body in ((401, {"ok": False}), (404, {}), (200, {"ok": True}))
     }
-    assert "CLOCKNEXT_API_KEY" in remedies[401]
+    assert remedies[401] == (
+        "It is that of api_key, else of CLOCKNEXT_API_KEY: check that it belongs to this address."
+    )
     assert "https://api.example/api/v1/me: check base_url" in remedies[404]
-    assert "CLOCKNEXT_BASE_URL" in remedies[200]
+    assert remedies[200] == "Check that base_url (CLOCKNEXT_BASE_URL) is the address of the ClockNext API."
     assert answered(503, {"ok": False}).problems[0].remedy == "Try again later."
 
 
@@ -81,13 +89,13 @@ def test_no_answer() -> None:
 
 def test_a_disabled_client() -> None:
     report = judge(None, CONFIG)
-    assert not report.ok
+    assert (report.ok, report.base_url) == (False, "https://api.example")
     (problem,) = report.problems
     assert (problem.subject, problem.what) == (
         "client",
         "The client is disabled: it sends nothing, and drops every signal.",
     )
-    assert "CLOCKNEXT_DISABLED" in problem.remedy
+    assert problem.remedy == "Unset CLOCKNEXT_DISABLED, and leave disabled=True away, to bill."
 
 
 @pytest.mark.parametrize(
@@ -103,7 +111,9 @@ def test_the_clock(at: float, what: str | None) -> None:
     report = answered(200, ME, DATE, at=at)
     assert report.clock_offset == at - 1000
     assert [problem.what for problem in report.problems] == ([] if what is None else [what])
-    assert [problem.subject for problem in report.problems] == ([] if what is None else ["clock"])
+    remedy = "Set it, by NTP for example: times of signals in a spool are measured with it."
+    told = [(problem.subject, problem.remedy) for problem in report.problems]
+    assert told == ([] if what is None else [("clock", remedy)])
 
 
 @pytest.mark.parametrize(("headers", "at"), [((DATE,), None), ((), 1000.0), ((("Date", "soon"),), 1000.0)])

@@ -30,8 +30,12 @@ def test_no_signal_is_awaited_and_a_bad_wait_is_an_error() -> None:
 
 def test_a_call_is_an_error_that_says_why() -> None:
     listing: Operation[None] = Operation("GET", "/api/v1/plans", nothing)
-    with pytest.raises(ClockNextError, match="disabled=True, or CLOCKNEXT_DISABLED is set"):
+    with pytest.raises(ClockNextError) as caught:
         engine().call(listing)
+    assert caught.value.message == (
+        "The client is disabled (disabled=True, or CLOCKNEXT_DISABLED is set): it sends nothing, so there is "
+        "no answer to this call."
+    )
 
 
 def test_the_setting_is_a_bool() -> None:

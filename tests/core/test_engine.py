@@ -3,6 +3,7 @@
 import pytest
 
 from clocknext_core import (
+    Adopt,
     BatchPolicy,
     ClockNextError,
     Config,
@@ -12,8 +13,10 @@ from clocknext_core import (
     Retrying,
     RetryPolicy,
     Settled,
+    SpooledOutbox,
     Transmit,
     ValidationError,
+    Wait,
 )
 from clocknext_core.resources.payloads import nothing
 from tests.core.support import KEY, Dice, config, counting_keys, encoded, refusal
@@ -54,6 +57,19 @@ def test_the_jitter_of_buffered_signals_is_the_engines() -> None:
         assert isinstance(retrying, Retrying)
         delays.append(retrying.delay)
     assert delays == [1.0, 1.5]
+
+
+def test_with_a_spool_a_failed_look_is_repeated_by_the_engines_jitter() -> None:
+    looks_at: list[float | None] = []
+    for luck in (0.0, 0.5):
+        outbox = engine(Config(KEY, spool_window=60.0), luck).outbox
+        assert isinstance(outbox, SpooledOutbox)
+        assert isinstance(outbox.poll(now=0.0), Adopt)
+        outbox.handle_adoption_failed(now=0.0)
+        waiting = outbox.poll(now=0.0)
+        assert isinstance(waiting, Wait)
+        looks_at.append(waiting.until)
+    assert looks_at == [0.1, pytest.approx(0.15)]
 
 
 def test_a_closed_client_says_so() -> None:
