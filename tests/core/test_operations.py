@@ -216,7 +216,8 @@ BAD_PATHS: list[object] = [
 
 @pytest.mark.parametrize("path", BAD_PATHS)
 def test_a_path_that_some_transport_would_take_for_another_is_refused(path: Any) -> None:
-    with pytest.raises(ValidationError, match=r"^path: "):
+    why = "must begin with a single / and be percent-encoded|must not be blank|must be a string"
+    with pytest.raises(ValidationError, match=rf"^path: ({why})"):
         Operation("GET", path, read)
 
 
@@ -329,7 +330,7 @@ def test_ever_new_cursors_end_with_an_error() -> None:
     pages = Pages(Shelf({}).fetch)
     for number in range(MAX_PAGES - 1):
         assert pages.items(([number], f"cursor-{number}")) == [number]
-    with pytest.raises(ClockNextError, match="100000 pages and more: narrow the search"):
+    with pytest.raises(ClockNextError, match=r"^The server sent 100000 pages and more: narrow the search"):
         pages.items(([1], "another"))
     followed: set[int] = vars(pages)["_followed"]
     assert sum(map(sys.getsizeof, followed)) < 10_000_000
@@ -342,12 +343,12 @@ def test_ever_new_cursors_of_empty_pages_end_soon() -> None:
     assert pages.items(([1], "a")) == [1]
     for number in range(999):
         assert pages.items(([], f"other-{number}")) == []
-    with pytest.raises(ClockNextError, match="1000 empty pages in a row"):
+    with pytest.raises(ClockNextError, match=r"^The server sent 1000 empty pages in a row"):
         pages.items(([], "b"))
 
 
 def test_a_cursor_has_a_greatest_length() -> None:
     pages = Pages(Shelf({}).fetch)
     assert pages.items(([1], "x" * 4096)) == [1]
-    with pytest.raises(ClockNextError, match="a cursor of 4097 characters"):
+    with pytest.raises(ClockNextError, match=r"^The server sent a cursor of 4097 characters"):
         pages.items(([1], "y" * 4097))

@@ -508,6 +508,22 @@ def test_brackets_in_strings_and_side_by_side_make_nothing_deep() -> None:
     assert json.loads(text_of(make(custom=custom)))["custom"] == custom
 
 
+def test_what_ends_in_between_is_not_counted_twice_nor_forgotten() -> None:
+    def within(depth: int) -> object:
+        value: object = [*[[]] * 60, nested(depth)]
+        for _ in range(50):
+            value = [value]
+        return value
+
+    custom = {"a": within(48)}
+    assert json.loads(text_of(make(custom=custom)))["custom"] == custom
+    with pytest.raises(ValidationError, match=r"^custom: must be nested"):
+        text_of(make(custom={"a": within(49)}))
+    beside = {"ref": "x", "value": nested(101)}
+    with pytest.raises(ValidationError, match=r"^metric: must be nested"):
+        text_of(make(metric=beside, custom={"a": nested(99)}))
+
+
 REFUSED_NAMES: list[dict[str, object]] = [
     {"__proto__": 1},
     {"a": [1, {"b": {"__proto__": {}}}]},
