@@ -1,8 +1,10 @@
 """The limit of attempts at once, and the warning about one that is too low."""
 
 import math
+from collections import deque
 from itertools import pairwise
 from random import Random
+from typing import Literal
 
 import pytest
 
@@ -340,15 +342,26 @@ def test_what_shrinks_or_meets_a_bad_service_is_not_reported() -> None:
     assert not any(looks(Backlog(5), [*range(100, 2000, 100)], is_well=False))
 
 
-def test_the_outbox_reports_that_it_falls_behind() -> None:
-    bench = OutboxBench(BatchPolicy(max_size=1, max_concurrency=1, max_queue_size=1000))
+@pytest.mark.parametrize("concurrency", [1, "auto"])
+def test_the_outbox_reports_that_it_falls_behind_a_number(concurrency: Literal["auto"] | int) -> None:
+    bench = OutboxBench(BatchPolicy(max_size=1, max_concurrency=concurrency, max_queue_size=1000))
     outputs: list[object] = []
-    for number in range(10):
+    in_flight: deque[Transmit] = deque()
+    for number in range(20):
         now = LOOK_EVERY * number
         bench.record(*(f"{number}-{each}" for each in range(3)), now=now)
-        outputs += bench.drain(now)
-        sent = [each for each in outputs if isinstance(each, Transmit)][-1]
-        bench.outbox.handle_answer(sent.ticket, success(), now=now)
-        outputs += bench.drain(now)
-    (event,) = [each for each in outputs if isinstance(each, FallingBehind)]
-    assert (event.max_concurrency, event.seconds >= OVER, event.delivered < event.recorded) == (1, True, True)
+        new = bench.drain(now)
+        in_flight += [each for each in new if isinstance(each, Transmit)]
+        bench.outbox.handle_answer(in_flight.popleft().ticket, success(), now=now)
+        outputs += [*new, *(more := bench.drain(now))]
+        in_flight += [each for each in more if isinstance(each, Transmit)]
+    events = [each for each in outputs if isinstance(each, FallingBehind)]
+    if concurrency == "auto":
+        assert events == []
+    else:
+        (event,) = events
+        assert (event.max_concurrency, event.seconds >= OVER, event.delivered < event.recorded) == (
+            1,
+            True,
+            True,
+        )
