@@ -295,12 +295,12 @@ def _check_answer(service: Service, request: Received, *, spoilt: bool) -> None:
         return
     content = json.loads(response.body)
     assert isinstance(content, dict)
-    if request.target.startswith("/_emulator/"):
-        assert response.status == 200 or content["ok"] is False
-    elif "statusDetail" in content:
+    if "statusDetail" in content:
         assert content["statusCode"] == response.status
         assert content["statusDetail"]["status"] == ("SUCCESS" if response.status < 300 else "ERROR")
         assert isinstance(content["result"], dict)
+    elif request.target.startswith("/_emulator/"):
+        assert response.status == 200 or content["ok"] is False
     else:
         assert content["ok"] is (response.status < 300)
         assert content["ok"] or isinstance(content["error"], str)

@@ -13,11 +13,12 @@ def engine() -> Engine:
 
 def test_signals_are_dropped_as_disabled_and_counted() -> None:
     outbox = engine().outbox
-    receipt = outbox.record(encoded("a"), now=0.0)
+    outbox.record(encoded("a"), now=0.0)
+    receipt = outbox.record(encoded("b"), now=0.0)
     assert (receipt.result.dropped, receipt.result.queued, receipt.ticket) == ("disabled", True, None)
     assert outbox.poll(now=0.0) == Wait(None)
     stats = outbox.stats(now=0.0)
-    assert (stats.recorded, stats.held, stats.dropped["disabled"]) == (1, 0, 1)
+    assert (stats.recorded, stats.held, stats.dropped["disabled"]) == (2, 0, 2)
 
 
 def test_no_signal_is_awaited_and_a_bad_wait_is_an_error() -> None:

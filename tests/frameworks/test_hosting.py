@@ -97,6 +97,7 @@ def test_a_function_that_is_none_is_refused(cnk: ClockNext) -> None:
             set_up(cnk, customer=nothing)
 
 
+@needs("fastapi")
 def test_a_coroutine_function_is_refused_where_nothing_awaits_it(cnk: ClockNext) -> None:
     async def customer() -> str:
         return "cus_123"
