@@ -599,6 +599,13 @@ def test_a_full_queue_drops_the_newest_where_the_call_can_neither_wait_nor_fail(
     assert bench.outbox.stats(now=0.0).recorded == 2
 
 
+def test_a_call_that_can_not_wait_makes_room_by_dropping_the_oldest_as_others_do() -> None:
+    bench = Bench(BatchPolicy(max_queue_size=1, overflow="drop_oldest"))
+    bench.outbox.record(encoded("a"), now=0.0, may_wait=False)
+    assert bench.outbox.record(encoded("b"), now=0.0, may_wait=False).result.dropped is None
+    assert Dropped(encoded("a"), "queue_full") in bench.drain()
+
+
 def test_a_full_queue_may_raise_and_then_nothing_was_recorded() -> None:
     bench = Bench(BatchPolicy(max_queue_size=1, overflow="raise"))
     bench.record("a")
