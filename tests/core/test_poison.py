@@ -56,13 +56,15 @@ def test_five_failures_prove_something_if_forty_others_were_served(good: int, *,
     assert evidence.is_conclusive(suspect) is is_conclusive
 
 
-def test_the_likelihood_is_that_of_fishers_test() -> None:
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_the_likelihood_is_that_of_fishers_test(attempts: int) -> None:
     # 5 of 5 against 0 of 38: 5! · 38! / 43! is more than one in a million, and 0 of 39 is less.
+    # The signal's own failures are none of the others', whether those were served at once or later.
     for others, is_conclusive in ((38, False), (39, True)):
         evidence = Evidence()
         suspect = evidence.fail(None, outages=0, attempts=1)
         for number in range(others):
-            evidence.serve(attempts=1)
+            evidence.serve(attempts=attempts)
             if number % 8 == 0 and suspect.count < 5:
                 suspect = evidence.fail(suspect, outages=0, attempts=2)
         assert suspect.count == 5
