@@ -233,6 +233,17 @@ def test_a_poison_signal_among_good_ones_ends_within_its_attempts_and_a_minute(
         assert "poison" not in stream.erased
 
 
+def test_a_poison_signal_has_all_its_attempts_however_much_others_have_shown() -> None:
+    stream = Stream(
+        Bench(BatchPolicy(max_size=1), RetryPolicy(max_attempts=12, base_delay=0.2, max_delay=1.0)),
+        lambda key, _: refusal(502) if key == "poison" else success(),
+        every=0.01,
+    )
+    stream.record("poison")
+    stream.run(60.0, is_over=lambda: bool(stream.given_up))
+    assert (stream.given_up, stream.attempts["poison"]) == (["poison"], 12)
+
+
 @pytest.mark.parametrize(("good", "shortest", "longest"), [(9, 10.0, 10.0), (14, 0.0, 3.0)])
 def test_the_last_attempt_waits_longer_unless_others_have_shown_enough(
     good: int, shortest: float, longest: float
