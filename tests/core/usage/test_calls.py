@@ -85,6 +85,8 @@ def test_what_can_not_be_read_is_reported(response: object, reason: str) -> None
     started(client).answered(response)
     assert client.reasons == [reason]
     assert client.unbilled[0].customer_id == "cus_1"
+    said = "RuntimeError" if isinstance(response, Broken) else "response"
+    assert client.unbilled[0].detail.startswith(said)
     assert client.held == []
 
 
@@ -188,6 +190,9 @@ def test_answers_of_one_call_without_ids_have_keys_of_their_own() -> None:
         keys.append({each.idempotency_key for each in client.held})
     assert len(keys[0]) == 3
     assert keys[0] == keys[1]
+    client = Client()
+    started(client, Scope("scope_1", WHO).start_call()).answered(NAMELESS)
+    assert keys[0] > {each.idempotency_key for each in client.held}, "the first answer is the call's own"
     client = Client()
     call = started(client)
     for _ in range(2):
@@ -295,6 +300,26 @@ def test_what_another_call_cost_says_nothing_about_this_one() -> None:
     after.answered(chat(CHAT_USAGE, id="chatcmpl-another1"))
     assert len(client.held) == 3
     assert client.reasons == []
+
+
+def test_each_bill_within_a_call_is_taken_off_once() -> None:
+    client = Client()
+    outer = started(client)
+    for number in range(2):
+        inner = client.signals.start_call(Origin(attribution=WHO), outer=outer)
+        inner.answered(chat(CHAT_USAGE, id=f"chatcmpl-aabbcc0{number}"))
+    for number in range(3):
+        outer.answered(chat(CHAT_USAGE, id=f"run-{number}"))
+    assert (len(client.held), client.reasons) == (3, ["seen_already"] * 2)
+    assert all(each.reading is not None for each in client.unbilled)
+
+
+def test_a_call_within_that_nobody_is_billed_for_takes_nothing_off() -> None:
+    client = Client()
+    outer = started(client)
+    client.signals.start_call(Origin(customer_id="cus_1"), outer=outer).answered(RESPONSE)
+    outer.answered(chat(CHAT_USAGE, id="run-1"))
+    assert (len(client.held), client.reasons) == (1, ["unattributed"])
 
 
 def within(client: Client, outer: ModelCall | None, layer: str | None = None) -> ModelCall:
@@ -452,6 +477,7 @@ def test_a_whole_that_a_framework_assembled_is_billed_where_chunks_reported_its_
     client = Client()
     started(client).assembled(RESPONSE, chunks)
     assert client.reasons == ([] if reason is None else [reason])
+    assert all("the framework's estimate" in each.detail for each in client.unbilled)
     assert len(client.held) == (1 if reason is None else 0)
 
 
