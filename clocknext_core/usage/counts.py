@@ -271,6 +271,7 @@ def _gather_native(found: _Gathering, usage: object, path: str) -> None:
         value = get(usage, name)
         if value is not None:
             found.whole.pop(role, None)
+            found.whole.pop("total", None)  # it adds up the counts that these replace
             found.put(f"{path}.{name}", Name(role), as_count(f"{path}.{name}", value))
 
 
