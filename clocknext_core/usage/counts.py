@@ -535,7 +535,7 @@ def _check_flagged(found: _Gathering, sizes: _Sizes, *, exact: bool) -> None:
     prompt, output = sizes.prompt, sizes.output
     for where, value in found.flagged:
         words = set(plain_name(where.rpartition(".")[2]).split("_"))
-        if "cache" in words or "cached" in words:
+        if "cache" in words:
             raise _unread(where)
         of_prompt = bool(words & _PROMPT_WORDS)
         of_output = bool(words & _OUTPUT_WORDS)
