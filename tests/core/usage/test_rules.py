@@ -185,13 +185,12 @@ def test_a_rule(rule: str) -> None:
 
 
 UNKNOWN = (
-    "is not known, and the total does not tell whether it is part of a number beside it: give "
-    "tokens= with counts of "
-    "your own, or report the shape"
+    "is not known, and the total does not tell whether it is part of a number beside it: give tokens= with "
+    "counts of your own, or report the shape"
 )
 UNEXPLAINED = (
-    "is more than the counts beside it add up to, and nothing says what the rest is: give the provider's own "
-    "response, or tokens= with counts of your own"
+    "is more than the counts beside it add up to, and nothing says what the rest is: give the provider's "
+    "own response, or tokens= with counts of your own"
 )
 APART = (
     "is larger than the output, and the total leaves it out: the provider prices it apart (Perplexity's deep "
