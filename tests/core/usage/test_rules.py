@@ -193,12 +193,12 @@ UNEXPLAINED = (
     "own response, or tokens= with counts of your own"
 )
 APART = (
-    "is larger than the output, and the total leaves it out: the provider prices it apart (Perplexity's deep "
-    "research does): give tokens= with counts of your own"
+    "is larger than the output, and the total leaves it out: the provider prices it apart (Perplexity's "
+    "deep research does): give tokens= with counts of your own"
 )
 UNMEASURED = (
-    "says that requests were not measured or still run, so the counts are too low: record the response of each "
-    "request instead"
+    "says that requests were not measured or still run, so the counts are too low: record the response "
+    "of each request instead"
 )
 ZEROS = (
     "counts nothing but zeros, as servers do that can't count, and a prompt is never empty: ask the server for "
