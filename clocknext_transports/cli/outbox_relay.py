@@ -7,6 +7,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from queue import Empty, SimpleQueue
 from types import FrameType
 
 import click
@@ -94,9 +95,8 @@ def relay(
         raise CannotStartError(error.message) from None
     client.close_timeout = close_timeout
     running = Relay(url, client, window=window * 3600, lease=lease)
-    stop = threading.Event()
     is_empty = False
-    with _stopped_by_signals(stop), running, _served(running, health):
+    with stopped_by_signals() as stop, running, _served(running, health):
         say("Relaying.", err=True)
         line_at = time.monotonic() + LINE_EVERY
         while not is_empty and not stop.wait(GLANCE if drain else line_at - time.monotonic()):
@@ -138,15 +138,37 @@ def _is_empty(url: str) -> bool:
         return False
 
 
-@contextmanager
-def _stopped_by_signals(stop: threading.Event) -> Generator[None, None, None]:
-    def handle(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        stop.set()
+class Stop:
+    """Whether a signal has asked to stop.
 
-    previous = {number: signal.signal(number, handle) for number in _SIGNALS}
+    A queue, whose `put` may interrupt its own `get`: a handler runs in the midst of what the main thread
+    does, and there an event's lock would be waited for by the thread that holds it.
+    """
+
+    def __init__(self) -> None:
+        self._asked: SimpleQueue[int] = SimpleQueue()
+
+    def ask(self, number: int, frame: FrameType | None) -> None:
+        """Take a signal, as its handler."""
+        del frame
+        self._asked.put(number)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for so long at most, and return whether a signal came."""
+        try:
+            self._asked.get(timeout=max(0.0, seconds))
+        except Empty:
+            return False
+        return True
+
+
+@contextmanager
+def stopped_by_signals() -> Generator[Stop, None, None]:
+    """Have SIGTERM and SIGINT ask to stop for the length of the block."""
+    stop = Stop()
+    previous = {number: signal.signal(number, stop.ask) for number in _SIGNALS}
     try:
-        yield
+        yield stop
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

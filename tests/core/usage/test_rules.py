@@ -201,8 +201,8 @@ UNMEASURED = (
     "of each request instead"
 )
 ZEROS = (
-    "counts nothing but zeros, as servers do that can't count, and a prompt is never empty: ask the server for "
-    "usage (OpenAI's streams: stream_options={'include_usage': True}), or count yourself and give tokens="
+    "counts nothing but zeros, as servers do that can't count, and a prompt is never empty: ask the server "
+    "for usage (OpenAI's streams: stream_options={'include_usage': True}), or count yourself and give tokens="
 )
 REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     "characters": ({"inputCharacters": 20}, f"inputCharacters: {IN_ANOTHER_UNIT}"),
