@@ -164,10 +164,10 @@ def _without_usage(response: object) -> ValidationError:
     unknown = unknown_usage(response)
     if unknown is not None:
         return invalid("response", f"has token usage of an unknown shape: {describe(unknown.usage)}")
-    for holder in (response, get(response, "metadata")):
+    for path, holder in (("response", response), ("response.metadata", get(response, "metadata"))):
         for name in fields_of(holder) if is_holder(holder) else ():
             if role_of(name).role == "unit":
-                return invalid(f"response.{name}", IN_ANOTHER_UNIT)
+                return invalid(f"{path}.{name}", IN_ANOTHER_UNIT)
     names = fields_of(response) if is_holder(response) else {}
     if isinstance(response, (str, bytes, bytearray)):
         hint = "It is text: give what json.loads() makes of it"
