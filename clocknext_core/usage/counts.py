@@ -64,6 +64,20 @@ class Counts(NamedTuple):
     total_alone: bool = False
     """Whether there was a total and nothing else, which is taken as input."""
 
+    def plus(self, more: "Counts") -> "Counts":
+        """Add the counts of another usage of the same model."""
+        cache = None if self.cache is None is more.cache else (self.cache or 0) + (more.cache or 0)
+        other = {
+            name: self.other.get(name, 0) + more.other.get(name, 0) for name in {**self.other, **more.other}
+        }
+        return self._replace(
+            input=self.input + more.input,
+            output=self.output + more.output,
+            cache=cache,
+            other=other,
+            fields=(*self.fields, *more.fields),
+        )
+
 
 _IN_INPUT: Final = frozenset({"cache_write_tokens", "cache_write_1h_tokens"})
 
@@ -187,19 +201,7 @@ def read_counts(usage: object, path: str = "response.usage") -> Counts:
     for place, entry in enumerate(items_of(get(usage, "iterations"))):
         if get(entry, "type") != "compaction":
             continue
-        more = _of_one(entry, f"{path}.iterations[{place}]")
-        cache = None if counts.cache is None is more.cache else (counts.cache or 0) + (more.cache or 0)
-        other = {
-            name: counts.other.get(name, 0) + more.other.get(name, 0)
-            for name in {**counts.other, **more.other}
-        }
-        counts = counts._replace(
-            input=counts.input + more.input,
-            output=counts.output + more.output,
-            cache=cache,
-            other=other,
-            fields=(*counts.fields, *more.fields),
-        )
+        counts = counts.plus(_of_one(entry, f"{path}.iterations[{place}]"))
     return counts
 
 

@@ -107,10 +107,5 @@ def _by_model(response: object, model: str | None) -> dict[str | None, Counts]:
     for path, entry, used in entries:
         name = text_of(entry, "model") or model
         counts = read_counts(used, path)
-        shares[name] = _added(shares[name], counts) if name in shares else counts
+        shares[name] = shares[name].plus(counts) if name in shares else counts
     return shares
-
-
-def _added(one: Counts, more: Counts) -> Counts:
-    cache = None if one.cache is None is more.cache else (one.cache or 0) + (more.cache or 0)
-    return one._replace(input=one.input + more.input, output=one.output + more.output, cache=cache)

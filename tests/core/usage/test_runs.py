@@ -8,7 +8,7 @@ import pytest
 
 from clocknext_core import Tokens, ValidationError
 from clocknext_core.usage.parts import Part, parts_of
-from clocknext_core.usage.reading import Reading, read
+from clocknext_core.usage.reading import Explanation, Reading, read
 from clocknext_core.usage.runs import explanations, readings
 from tests.core.usage.shapes import CHAT_USAGE, chat, message, response
 from tests.core.usage.support import as_objects
@@ -225,7 +225,11 @@ def test_more_than_one_model_is_explained_as_one_response() -> None:
 def test_a_list_without_a_response_is_explained_as_a_run() -> None:
     for nothing in ([], [1, None, {"role": "user"}]):
         (explained,) = explanations(nothing)
-        assert explained.error == "result: has no response of a model in it"
+        why = "result: has no response of a model in it"
+        assert explained == Explanation(reading=None, error=why, fields=(), reasons=())
+        with pytest.raises(ValidationError) as caught:
+            readings(nothing)
+        assert caught.value.message == why
 
 
 def test_others_that_keep_a_list() -> None:
@@ -273,6 +277,7 @@ def test_the_advisor_of_anthropic_is_another_model() -> None:
             "input_tokens": given,
             "output_tokens": made,
             "cache_read_input_tokens": 1,
+            "cache_creation_input_tokens": 2,
             **named,
         }
 
@@ -283,8 +288,12 @@ def test_the_advisor_of_anthropic_is_another_model() -> None:
     ]
     usage = {"input_tokens": 100, "output_tokens": 50, "iterations": iterations, "service_tier": "standard"}
     first, second = readings(message(usage))
-    assert (first.model, first.tokens) == ("claude-sonnet-4-5", Tokens(input=107, output=53, cache=2))
-    assert (second.model, second.tokens) == ("claude-opus-4-5", Tokens(input=900, output=400, cache=1))
+    assert (first.model, first.tokens) == ("claude-sonnet-4-5", Tokens(input=111, output=53, cache=2))
+    assert (second.model, second.tokens) == ("claude-opus-4-5", Tokens(input=902, output=400, cache=1))
+    assert (first.other, second.other) == ({"cache_write_tokens": 4}, {"cache_write_tokens": 2})
+    assert first.provider == second.provider == "anthropic"
+    assert first.is_final
+    assert second.is_final
     assert (first.response_id, second.response_id) == ("msg_1/0", "msg_1/1")
     assert first.tier == second.tier == "standard"
 

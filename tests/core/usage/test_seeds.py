@@ -89,5 +89,25 @@ def test_a_seed_is_an_id(text: object) -> None:
         Seed(text)  # type: ignore[arg-type]
 
 
+def test_its_keys_are_those_of_every_version() -> None:
+    """An upgrade between two deliveries of a task must not bill it twice."""
+    seed = Seed("task-1")
+    body: dict[str, object] = {"customerId": "cus_1", "key": "api_credit", "model": "gpt-4o"}
+    assert [
+        seed.key("run"),
+        seed.key("run"),
+        seed.key_of("credit", body),
+        seed.key_of("wallet", body),
+    ] == KEYS
+
+
+KEYS = [
+    "x-c13e93248d5348f2f423ee8134c9d168be751db8",
+    "x-c17ba4368e3486945d6c5e6b02d0398ac1d9bf1b",
+    "x-430c2bd0564201a2d9774279cde527e9838642d1",
+    "x-b9c7b53029237608f99a36afd44b7bcd50a9f831",
+]
+
+
 def test_it_shows_its_text() -> None:
     assert repr(Seed("task-1")) == "<Seed 'task-1'>"
