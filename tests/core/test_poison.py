@@ -197,6 +197,7 @@ class Stream:
                 case GivenUp():
                     self.given_up.append(output.encoded.idempotency_key)
                 case Quarantine():
+                    assert output.reason == "failed each time while others were delivered"
                     self.put_aside.append(output.idempotency_key)
                 case Erase():
                     self.erased.append(output.idempotency_key)

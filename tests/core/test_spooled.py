@@ -75,17 +75,20 @@ def test_what_could_not_be_stored_is_not_recorded_and_its_call_fails() -> None:
 
 def test_what_no_call_waits_for_and_could_not_be_stored_is_reported_as_given_up() -> None:
     bench = spool_bench()
-    ticket = bench.outbox.record(encoded("a"), now=0.0, may_wait=False).ticket
-    assert ticket is not None
     error = SpoolError("The disk is full.")
-    bench.outbox.handle_stored(ticket, error, now=0.0)
-    assert GivenUp(encoded("a"), error) in bench.drain()
+    for key in "ab":
+        ticket = bench.outbox.record(encoded(key), now=0.0, may_wait=False).ticket
+        assert ticket is not None
+        bench.outbox.handle_stored(ticket, error, now=0.0)
+        assert GivenUp(encoded(key), error) in bench.drain()
     bench.outbox.flush(now=0.0)
     bench.drain()
     bench.adopt(is_last=True, now=0.0)
-    assert failed_keys(report_of(bench.drain())) == ["a"]
+    report = report_of(bench.drain())
+    assert failed_keys(report) == ["a", "b"]
+    assert [each.error for each in report.failed] == [error] * 2
     stats = bench.outbox.stats(now=0.0)
-    assert (stats.recorded, stats.held, stats.dropped["send_failed"]) == (1, 0, 1)
+    assert (stats.recorded, stats.held, stats.dropped["send_failed"]) == (2, 0, 2)
 
 
 def test_what_no_call_waits_for_is_dropped_by_a_full_queue() -> None:
