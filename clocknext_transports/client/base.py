@@ -52,7 +52,7 @@ from clocknext_transports.client import environment
 from clocknext_transports.client.arguments import explained
 from clocknext_transports.client.billing import Billing, begun, call_around, open_scope
 from clocknext_transports.client.driver import Driver
-from clocknext_transports.client.hooks import Hooks, OnDrop, OnError, OnFlush, OnRetry, OnUnbilled, logged
+from clocknext_transports.client.hooks import Hooks, OnDrop, OnError, OnFlush, OnRetry, OnUnbilled
 from clocknext_transports.client.nowait import NoWait
 from clocknext_transports.client.seeding import current_seed
 from clocknext_transports.process import fork, log
@@ -147,7 +147,7 @@ class ClientBase(Completed, ABC, Generic[S, TransportT, D]):
             on_drop: A function `(signal, reason)`: a buffered signal will not be sent; `"queue_full"`,
                 `"send_failed"` (after `on_error`), `"closed"`, or with a spool `"expired"`.
             on_unbilled: A function `(unbilled)`, with `.reason`, `.reading`, `.customer_id` and `.detail`: a
-                call to a model was not billed.
+                call to a model was not billed. Without it, a warning says so.
             models: How names of models in responses become names of the catalogue. `"undated"`, the default,
                 drops a date at the end, `"workspace"` asks the service once, a mapping or a function says it,
                 `None` leaves them as they are. A mapping may have names with a tier (`gpt-4o:batch`). A
@@ -190,14 +190,20 @@ class ClientBase(Completed, ABC, Generic[S, TransportT, D]):
                 spool_window=window,
                 is_spool_shared=is_shared,
             )
+        self._hooks = Hooks(
+            on_error=on_error,
+            on_flush=on_flush,
+            on_retry=on_retry,
+            on_drop=on_drop,
+            on_unbilled=on_unbilled,
+        )
         self._meter = Meter(
             models=models,
-            on_unbilled=logged(on_unbilled),
+            on_unbilled=self._hooks.report,
             clock=monotonic,
             seed=current_seed,
             let_pass=let_pass,
         )
-        self._hooks = Hooks(on_error=on_error, on_flush=on_flush, on_retry=on_retry, on_drop=on_drop)
         self.close_timeout: float = check_seconds("close_timeout", close_timeout)
         if transport is not None:
             _check_transport(transport, "aclose" if self.is_async else "close")

@@ -24,9 +24,11 @@ from clocknext_core import (
     Misdirected,
     Rejected,
     Retrying,
+    Unbilled,
 )
 from clocknext_core.gate import Gate
 from clocknext_core.states import DropReason
+from clocknext_core.usage.attribution import Reason
 from clocknext_transports.client.advice import advice, facts, path_shown
 from clocknext_transports.client.quota import Quota
 from clocknext_transports.process.interrupts import let_pass
@@ -69,6 +71,21 @@ _WHY_DROPPED: Mapping[DropReason, str] = {
     "expired": "It was older than the spool's window.",
     "send_failed": "It could not be delivered.",
 }
+
+
+_UNBILLED: Mapping[Reason, tuple[int, str]] = {
+    "no_usage": (logging.WARNING, "Its answer says nothing of what it used."),
+    "partial": (logging.WARNING, "It was left before its counts were final: see on_abort."),
+    "cache_hit": (logging.DEBUG, "A framework's cache answered."),
+    "unattributed": (
+        logging.WARNING,
+        "No customer was named: make the call within cnk.billing(…), or name one where the SDK is metered.",
+    ),
+    "scope_ended": (logging.WARNING, "The billing block that it was made in had ended."),
+    "unknown_shape": (logging.WARNING, "What it used can't be read: see `clocknext usage explain`."),
+    "seen_already": (logging.DEBUG, "It was recorded before."),
+}
+"""The level of the record about a call to a model that was not billed, and why it was not."""
 
 
 @contextmanager
@@ -121,6 +138,26 @@ class EventLog:
         if self._logger.isEnabledFor(LEVELS[type(event)]):
             with _harmless():
                 self._write(event)
+
+    def note_unbilled(self, unbilled: Unbilled) -> None:
+        """Write that a call to a model was not billed."""
+        level, why = _UNBILLED[unbilled.reason]
+        if not self._logger.isEnabledFor(level):
+            return
+        model = None if unbilled.reading is None else unbilled.reading.model
+        detail = f", {unbilled.detail.rstrip('.')}" if unbilled.detail else ""
+        with _harmless():
+            self._log(
+                level,
+                "unbilled",
+                "ClockNext does not bill a call to %s: %s%s. %s on_unbilled has what was seen of it.",
+                "a model" if model is None else repr(model),
+                unbilled.reason,
+                detail,
+                why,
+                kind=f"unbilled {unbilled.reason}",
+                fields={"reason": unbilled.reason, "model": model},
+            )
 
     def note_raised(self, event: HookEvent) -> None:
         """Write the traceback of the exception that a hook raised and that is being handled."""

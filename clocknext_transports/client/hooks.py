@@ -35,28 +35,8 @@ OnDrop: TypeAlias = Callable[[Signal, DropReason], object]
 OnUnbilled: TypeAlias = Callable[[Unbilled], object]
 
 
-def logged(on_unbilled: OnUnbilled | None) -> OnUnbilled | None:
-    """Check the hook `on_unbilled`, and return it so that its exceptions are logged and not raised.
-
-    Raises:
-        ValidationError: It can't be called with its argument, or would have to be awaited.
-    """
-    check_hooks(on_unbilled=on_unbilled)
-    if on_unbilled is None:
-        return None
-
-    def call(unbilled: Unbilled) -> None:
-        try:
-            check_returned(on_unbilled(unbilled))
-        except Exception as error:  # noqa: BLE001 - the user's request must not break over a report
-            let_pass(error)
-            logger.exception("The hook on_unbilled raised on %s.", unbilled.reason)
-
-    return call
-
-
 class Hooks:
-    """The hooks that report on buffered signals; each may be `None`.
+    """The hooks of a client; each may be `None`.
 
     Raises:
         ValidationError: A hook can't be called with its arguments, or would have to be awaited.
@@ -69,12 +49,16 @@ class Hooks:
         on_flush: OnFlush | None,
         on_retry: OnRetry | None,
         on_drop: OnDrop | None,
+        on_unbilled: OnUnbilled | None = None,
     ) -> None:
-        check_hooks(on_error=on_error, on_flush=on_flush, on_retry=on_retry, on_drop=on_drop)
+        check_hooks(
+            on_error=on_error, on_flush=on_flush, on_retry=on_retry, on_drop=on_drop, on_unbilled=on_unbilled
+        )
         self._on_error = on_error
         self._on_flush = on_flush
         self._on_retry = on_retry
         self._on_drop = on_drop
+        self._on_unbilled = on_unbilled
         self.log: EventLog = EventLog(logger)
 
     def admit(self, event: HookEvent) -> bool:
@@ -100,6 +84,20 @@ class Hooks:
                     if not (in_background or isinstance(error, Exception)):
                         raise
                     self.log.note_raised(event)
+
+    def report(self, unbilled: Unbilled) -> None:
+        """Run the hook for a call to a model that was not billed; where there is none, log it.
+
+        What the hook raises is logged: the user's request must not break over a report.
+        """
+        if self._on_unbilled is None:
+            self.log.note_unbilled(unbilled)
+            return
+        try:
+            check_returned(self._on_unbilled(unbilled))
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            let_pass(error)
+            logger.exception("The hook on_unbilled raised on %s.", unbilled.reason)
 
     def _hooks_of(self, event: HookEvent) -> list[Callable[[], object]]:
         """Return the hooks of an event, in order, each to be called without arguments."""

@@ -25,10 +25,14 @@ from clocknext_core import (
     RequestLine,
     Retrying,
     ServerError,
+    Tokens,
+    Unbilled,
     ValidationError,
 )
 from clocknext_core.gate import OUTAGE_AFTER, Gate
 from clocknext_core.signals import encode
+from clocknext_core.usage.attribution import Reason
+from clocknext_core.usage.reading import Reading
 from clocknext_core.verdicts import Verdict
 from clocknext_transports import ClockNext
 from clocknext_transports.client.events_log import LEVELS, MOST, RETRIES_WINDOW, WINDOW, EventLog
@@ -201,6 +205,24 @@ def test_an_outage_that_is_over_before_it_is_written_is_told_all_the_same(keeper
         log.note(event)
     names = [told(record)["event_name"] for record in keeper.records]
     assert names == ["outage_began", "emptied", "outage_ended", "emptied"]
+
+
+@pytest.mark.parametrize("reason", get_args(Reason))
+def test_a_call_that_is_not_billed_is_a_warning_unless_nothing_is_lost(
+    reason: Reason, keeper: Keeper
+) -> None:
+    log = EventLog(logging.getLogger("clocknext"))
+    reading = Reading(tokens=Tokens(input=1), model="gpt-4o")
+    for _ in range(MOST + 2):
+        log.note_unbilled(Unbilled(reason=reason, reading=reading, customer_id="cus_1", detail="why."))
+    levels = [record.levelname for record in keeper.records]
+    is_lost = reason not in {"cache_hit", "seen_already"}
+    assert levels == ["WARNING"] * MOST * is_lost + ["DEBUG"] * (2 if is_lost else MOST + 2)
+    message = keeper.records[0].getMessage()
+    assert message.startswith(f"ClockNext does not bill a call to 'gpt-4o': {reason}, why. ")
+    assert "cus_1" not in message
+    fields = {"event_name": "unbilled", "reason": reason, "model": "gpt-4o"}
+    assert told(keeper.records[0]) == {"level": levels[0], **fields}
 
 
 def test_a_client_that_falls_behind_is_warned_with_the_figures(keeper: Keeper) -> None:

@@ -113,6 +113,20 @@ def test_a_hook_that_raises_is_logged_and_stops_nothing(
 
 
 @WORLDS
+def test_without_a_hook_the_log_says_what_was_not_billed(
+    metered: Metered, server: EmulatorServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "clocknext"):
+        metered(server, {})
+    (record,) = caplog.records  # what was seen already is billed, and none
+    assert record.getMessage() == (
+        "ClockNext does not bill a call to a model: partial, the stream was broken off (break). It was left "
+        "before its counts were final: see on_abort. on_unbilled has what was seen of it."
+    )
+    assert (vars(record)["event_name"], vars(record)["reason"]) == ("unbilled", "partial")
+
+
+@WORLDS
 def test_the_workspaces_catalogue_names_the_model(metered: Metered, server: EmulatorServer) -> None:
     metered(server, {"models": "workspace"})
     asked = [
