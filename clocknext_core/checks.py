@@ -98,10 +98,10 @@ def check_instance(name: str, value: object, kind: type) -> None:
         raise invalid(name, f"must be a {kind.__name__}, not {type(value).__name__}")
 
 
-def check_mapping(name: str, value: object) -> None:
-    """Require a mapping."""
+def check_mapping(name: str, value: object, *, hint: str = "") -> None:
+    """Require a mapping; `hint` ends the message where it is none."""
     if not isinstance(value, _MAPPINGS):
-        raise invalid(name, f"must be a mapping, not {type(value).__name__}")
+        raise invalid(name, f"must be a mapping, not {type(value).__name__}{hint}")
 
 
 def check_keywords(given: Mapping[str, object], known: frozenset[str]) -> None:

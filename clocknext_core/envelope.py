@@ -128,8 +128,9 @@ def _error(
 
 def _hint(request: Request, config: Config) -> str:
     url = config.redact(request.url.partition("?")[0])
+    base_url = "base_url (without /api/v1)" if "/api/v1" in config.path_prefix else "base_url"
     return (
-        f"The answer did not come from the ClockNext API at {url}: check base_url, and the proxies, "
+        f"The answer did not come from the ClockNext API at {url}: check {base_url}, and the proxies, "
         "firewalls and load balancers on the way."
     )
 

@@ -70,6 +70,8 @@ class Tokens(Value):
 TokensLike: TypeAlias = Tokens | Mapping[str, int | None]
 """Tokens as the API methods take them: a mapping will do."""
 
+_READING = ". A model's response is read by signals.from_response(response, …)"
+
 WIRE_NAMES = {"input": "inputTokens", "output": "outputTokens", "cache": "cacheTokens"}
 
 
@@ -86,15 +88,12 @@ def put_counts(body: dict[str, Any], tokens: TokensLike) -> None:
             body["cacheTokens"] = tokens.cache
         return
     body["inputTokens"] = body["outputTokens"] = 0
-    check_mapping("tokens", tokens)
+    check_mapping("tokens", tokens, hint=_READING)
     for name, count in tokens.items():
         wire_name = WIRE_NAMES.get(name)
         if wire_name is None:
-            raise invalid(
-                "tokens",
-                f"has the unknown key {shown(name)}; known are input, output and cache. A model's response "
-                "is read by signals.from_response(response, …)",
-            )
+            known = "known are input, output and cache"
+            raise invalid("tokens", f"has the unknown key {shown(name)}; {known}{_READING}")
         if type(count) is int and 0 <= count <= MAX_INT:  # without a call, which would cost as much again
             body[wire_name] = count
         elif count is not None:

@@ -7,7 +7,7 @@ from clocknext_core.signals import BODY_FIELDS
 
 _REASON = r"[A-Z][A-Z0-9_]{0,63}"
 """What an `errorReason` of the API looks like; anything else may be some other text."""
-_RESOURCE = r".*?/api/v1/[a-z-]*"
+_RESOURCE = r".*/api/v1/[a-z-]*"  # the last, where base_url has it too
 """The part of a path before ids, which may name a customer."""
 _MOST_FIELDS = 5
 

@@ -59,7 +59,7 @@ class ClockNextMiddleware:
     ) -> None:
         check_cnk(cnk)
         if customer is not None:
-            check_function("customer", customer)
+            check_function("customer", customer, arguments=("scope",))
         elif details:
             raise invalid("customer", f"is required with {next(iter(details))}: it says who is billed")
         check_details(details)

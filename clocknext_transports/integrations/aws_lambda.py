@@ -41,7 +41,7 @@ def delivers(cnk: ClockNext) -> Callable[[Handler[T]], Handler[T]]:
         raise invalid("cnk", f"must be a ClockNext, not an object of type {type(cnk).__name__}")
 
     def decorate(handler: Handler[T]) -> Handler[T]:
-        check_function("handler", handler)
+        check_function("handler", handler, arguments=("event", "context"))
         if any(is_other(handler) for is_other in _NOT_PLAIN):
             raise invalid(
                 "handler",
@@ -89,7 +89,19 @@ def records(event: Any) -> Generator[Any, None, None]:
 
     Args:
         event: What Lambda gave to the handler.
+
+    Raises:
+        ValidationError: It is no event of SQS, or a record in it has no `messageId`.
     """
-    for record in event["Records"]:
-        with seeded(record["messageId"]):
+    try:
+        found: list[Any] = [*event["Records"]]
+    except (KeyError, TypeError):
+        raise invalid("event", "must be what SQS sends: a mapping with a list of Records") from None
+    for place, record in enumerate(found):
+        try:
+            message_id = record["messageId"]
+        except (KeyError, TypeError):
+            why = "must have a messageId, from which keys are made"
+            raise invalid(f"event.Records[{place}]", why) from None
+        with seeded(message_id):
             yield record

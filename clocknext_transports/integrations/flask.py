@@ -36,7 +36,7 @@ def init_app(
         ValidationError: `cnk` is no client, `customer` no plain function, or a detail of the wrong kind.
     """
     check_cnk(cnk)
-    check_function("customer", customer, is_awaited=False)
+    check_function("customer", customer, arguments=(), is_awaited=False)
     check_details(details)
     flask: Any = importlib.import_module("flask")
 

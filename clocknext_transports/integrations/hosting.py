@@ -1,6 +1,6 @@
 """What integrations of servers and queues share: who is billed for a request or a task."""
 
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from inspect import iscoroutinefunction
 from typing import Any, Final, TypeAlias, TypedDict, cast, get_args
@@ -11,6 +11,7 @@ from clocknext_core.errors import invalid
 from clocknext_core.signals import SignalType
 from clocknext_core.usage.attribution import Attribution
 from clocknext_transports.client.base import ClientBase
+from clocknext_transports.client.hook_checks import takes
 from clocknext_transports.integrations.watching import Billed
 from clocknext_transports.process.log import logger
 
@@ -49,16 +50,27 @@ def check_details(details: Mapping[str, object]) -> None:
     Attribution(customer_id="any", **values)
 
 
-def check_function(name: str, function: object, *, is_awaited: bool = True) -> None:
+def check_function(
+    name: str, function: object, *, arguments: Sequence[str] | None = None, is_awaited: bool = True
+) -> None:
     """Require a function; a coroutine function only where its result is awaited.
 
+    Args:
+        name: What errors call it.
+        function: The function.
+        arguments: What it is called with, by position. Default: that is not known.
+        is_awaited: Whether its result is awaited.
+
     Raises:
-        ValidationError: It is something else.
+        ValidationError: It is something else, or takes other arguments.
     """
     if not callable(function):
         raise invalid(name, f"must be a function, not an object of type {type(function).__name__}")
     if not is_awaited and iscoroutinefunction(function):
         raise invalid(name, "must be a plain function: it is not awaited")
+    if arguments is not None and not takes(function, arguments):
+        called = f"by position: ({', '.join(arguments)})" if arguments else "which is no argument"
+        raise invalid(name, f"must take what it is called with, {called}")
 
 
 def check_cnk(cnk: object) -> None:

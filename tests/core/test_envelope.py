@@ -87,8 +87,11 @@ def test_an_object_without_an_envelope_delivers_no_signal_and_is_a_success_elsew
         assert open_answer(what, request=request(method, target), config=CONFIG) == payload
 
 
-@pytest.mark.parametrize("base", ["", "/billing"])
-def test_an_answer_that_is_not_the_apis_hints_at_the_address(base: str) -> None:
+@pytest.mark.parametrize(
+    ("base", "checked"),
+    [("", "base_url"), ("/billing", "base_url"), ("/api/v1", "base_url (without /api/v1)")],
+)
+def test_an_answer_that_is_not_the_apis_hints_at_the_address(base: str, checked: str) -> None:
     settings = replace(CONFIG, base_url=f"https://gateway.example{base}")
     for method, target in (("POST", "/api/v1/usage"), ("GET", "/api/v1/customers/c?secret=1")):
         asked = Request(method, settings.path_prefix + target, settings.origin, settings.headers)
@@ -96,7 +99,7 @@ def test_an_answer_that_is_not_the_apis_hints_at_the_address(base: str) -> None:
         assert isinstance(error, NotFoundError)
         assert error.hint == (
             "The answer did not come from the ClockNext API at "
-            f"https://gateway.example{base}{target.partition('?')[0]}: check base_url, and the proxies, "
+            f"https://gateway.example{base}{target.partition('?')[0]}: check {checked}, and the proxies, "
             "firewalls and load balancers on the way."
         )
         spoken = open_answer(refusal(404), request=asked, config=settings)

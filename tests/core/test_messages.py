@@ -35,6 +35,8 @@ RUNS = Runs[Blocking](unchecked(SimpleNamespace(is_async=False, make_key=lambda:
 SIGNALS = unchecked(Signals[Blocking](FakeClient()))
 LEAST: dict[str, Any] = {"customer_id": "cus_1", "model": "m", "key": "k"}
 
+READ = "A model's response is read by signals.from_response(response, …)"
+
 
 def credit(**fields: Any) -> CreditSignal:
     return CreditSignal(**{**LEAST, **fields})
@@ -110,7 +112,7 @@ SIGNAL: list[tuple[Callable[[], object], str]] = [
         lambda: Tokens.of(unchecked({7: 5})),
         f"tokens: has the unknown key an object of type int; {KNOWN_COUNTS}",
     ),
-    (lambda: Tokens.of(unchecked(7)), "tokens: must be a mapping, not int"),
+    (lambda: Tokens.of(unchecked(7)), f"tokens: must be a mapping, not int. {READ}"),
     (lambda: Tokens(cache=-1), "tokens.cache: must be at least 0"),
     (lambda: credit(status="LOST"), "status: must be one of 'SUCCESS', 'FAILURE', 'PENDING', not 'LOST'"),
     (lambda: credit(key=None), "key: is required: give key or agent_key"),

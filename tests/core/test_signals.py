@@ -510,7 +510,8 @@ def test_brackets_in_strings_and_side_by_side_make_nothing_deep() -> None:
 
 def test_what_ends_in_between_is_not_counted_twice_nor_forgotten() -> None:
     def within(depth: int) -> object:
-        value: object = [*[[]] * 60, nested(depth)]
+        many: list[object] = [[]] * 60
+        value: object = [*many, nested(depth)]
         for _ in range(50):
             value = [value]
         return value

@@ -111,7 +111,7 @@ def test_tokens_are_taken_as_they_are_and_nothing_is_no_tokens() -> None:
     tokens = Tokens(input=1)
     assert Tokens.of(tokens) is tokens
     assert Tokens.of({"output": 2, "cache": 0}) == Tokens(output=2, cache=0)
-    with pytest.raises(ValidationError, match=r"^tokens: must be a mapping, not NoneType$"):
+    with pytest.raises(ValidationError, match=r"^tokens: must be a mapping, not NoneType\. A model"):
         Tokens.of(None)  # type: ignore[arg-type]
 
 

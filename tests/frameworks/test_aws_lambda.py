@@ -152,3 +152,18 @@ def test_a_client_of_a_loop_is_refused() -> None:
     cnk: Any = AsyncClockNext("cnk_test")
     with pytest.raises(ValidationError, match=r"^cnk: must be a ClockNext, not .* AsyncClockNext"):
         delivers(cnk)
+
+
+@pytest.mark.parametrize(
+    ("event", "place"),
+    [
+        (None, "event: must be what SQS sends"),
+        ({}, "event: must be what SQS sends"),
+        ({"Records": None}, "event: must be what SQS sends"),
+        ({"Records": [{"messageId": "m"}, {}]}, r"event.Records\[1\]: must have a messageId"),
+        ({"Records": ["m"]}, r"event.Records\[0\]: must have a messageId"),
+    ],
+)
+def test_what_is_no_event_of_sqs_is_refused(event: object, place: str) -> None:
+    with pytest.raises(ValidationError, match=f"^{place}"):
+        list(records(event))

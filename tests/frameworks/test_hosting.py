@@ -106,3 +106,21 @@ def test_a_coroutine_function_is_refused_where_nothing_awaits_it(cnk: ClockNext)
     with pytest.raises(ValidationError, match=r"^customer: must be a plain function"):
         init_app(None, cnk, customer=awaited)
     billed_to(cnk, customer)
+
+
+def of_a_request(request: Any) -> str:
+    return str(request.user)
+
+
+def of_nothing() -> str:
+    return "cus_123"
+
+
+def test_a_function_that_can_not_be_called_is_refused_where_it_is_given(cnk: ClockNext) -> None:
+    given: Any = of_a_request
+    called = "customer: must take what it is called with"
+    with pytest.raises(ValidationError, match=f"^{called}, which is no argument"):
+        init_app(None, cnk, customer=given)
+    nothing: Any = of_nothing
+    with pytest.raises(ValidationError, match=rf"^{called}, by position: \(scope\)"):
+        ClockNextMiddleware(nothing, cnk, customer=nothing)

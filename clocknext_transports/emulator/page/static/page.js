@@ -14,6 +14,10 @@ let server = null;
 let resets = 0;
 let opened = null; // the number of the entry in the dialog
 
+// Marks that can't be seen, or turn the direction of reading, are shown as escapes.
+const plain = (text) => text.replace(/[\p{Cc}\p{Cf}]/gu, (mark) =>
+  "\n\t".includes(mark) ? mark : `\\u{${mark.codePointAt(0).toString(16)}}`);
+
 function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -22,7 +26,7 @@ function make(tag, attributes = {}, ...children) {
     else element.setAttribute(name, value);
   }
   element.append(...children.filter((child) => child !== null && child !== undefined).map((child) =>
-    child instanceof Node ? child : document.createTextNode(String(child))));
+    child instanceof Node ? child : document.createTextNode(plain(String(child)))));
   return element;
 }
 
