@@ -2,12 +2,16 @@
 
 from collections import deque
 from collections.abc import Awaitable, Callable
+from hashlib import blake2b
 from typing import Generic, TypeAlias, TypeVar
 
 import trio
 
 from clocknext_core import ClockNextError, Signal
+from clocknext_core.errors import invalid
+from clocknext_core.signals import encode
 from clocknext_transports.cli.lines import Line, NotSignalsError, Splitter, check_beginning, parse
+from clocknext_transports.client.environment import new_key
 
 T = TypeVar("T")
 
@@ -59,6 +63,38 @@ class Source:
         self._reading.cancel()
 
 
+MOST_KEYS = 10_000
+"""Latest lines among which a key that comes twice is noticed."""
+
+
+class Keys:
+    """The idempotency keys of the latest lines: under each, the service bills one signal."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, tuple[int, bytes]] = {}
+        """For each key the number of the line, and a digest of what it says."""
+        self.repeated: set[int] = set()
+        """Numbers of lines that say what an earlier one says, under its key."""
+
+    def check(self, line: Line, signal: Signal) -> None:
+        """Take a line.
+
+        Raises:
+            ValidationError: An earlier line has the key, and says something else.
+        """
+        encoded = encode(signal, new_key)
+        said = blake2b(encoded.body, digest_size=16).digest()
+        number, earlier = self._lines.setdefault(encoded.idempotency_key, (line.number, said))
+        if earlier != said:
+            raise invalid(
+                "idempotencyKey", f"is that of line {number}, which says something else: one is billed"
+            )
+        if number != line.number:
+            self.repeated.add(line.number)
+        if len(self._lines) > MOST_KEYS:
+            del self._lines[next(iter(self._lines))]
+
+
 class Delivery(Generic[T]):
     """Read lines, send each as a signal, and report its result.
 
@@ -95,6 +131,7 @@ class Delivery(Generic[T]):
         self._source_name = source
         self._scope = trio.CancelScope()
         self._delivered = 0
+        self.keys: Keys = Keys()
         self.in_flight: int = 0
         """Lines in flight."""
         self.is_stopped: bool = False
@@ -136,6 +173,7 @@ class Delivery(Generic[T]):
         self.in_flight += 1
         try:
             signal = parse(line, source=self._source_name)
+            self.keys.check(line, signal)
             result = await self._track(signal)
         except ClockNextError as error:
             if _concerns_all(error) or (error.retryable and self._delivered == delivered_before):

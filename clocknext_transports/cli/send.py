@@ -90,7 +90,9 @@ def send(connection: Connection, *, file: str, concurrency: int, source: str, re
                     pending_file.add(line, mending_error(encode(one, new_key), result, client.config))
                 else:
                     log = result.usage_log
-                    tally.add_delivered(one, result, is_repeat=log is not None and repeats.includes(log))
+                    is_repeat = log is not None and repeats.includes(log)
+                    is_repeat |= line.number in delivery.keys.repeated
+                    tally.add_delivered(one, result, is_repeat=is_repeat)
                 progress.update(tally, line.end)
 
             def on_refused(line: Line, error: ClockNextError) -> None:

@@ -90,7 +90,7 @@ class Tally:
         return f"{self.delivered:,} delivered, {pending}{self.lines_refused:,} refused"
 
     def add_delivered(self, signal: Signal, result: TrackResult, *, is_repeat: bool = False) -> None:
-        """Count a delivered signal; `is_repeat`: it was billed by an earlier run."""
+        """Count a delivered signal; `is_repeat`: it was billed by an earlier run, or by an earlier line."""
         self.delivered += 1
         if is_repeat:
             self.billed_before += 1

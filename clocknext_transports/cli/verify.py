@@ -107,7 +107,8 @@ def verify(connection: Connection, *, file: str, concurrency: int, source: str) 
             if log is None:
                 stop_at(line)
                 return
-            estimate.add(signal, log)
+            if line.number not in delivery.keys.repeated:
+                estimate.add(signal, log)
             progress.update(estimate, line.end)
 
         def on_refused(line: Line, error: ClockNextError) -> None:

@@ -120,6 +120,23 @@ def test_sums_are_as_billed(server: EmulatorServer, usage: Path) -> None:
     assert ["total", "3", "3,000,000", "0", "6", "7.500008"] in rows
 
 
+@pytest.mark.parametrize("command", ["send", "verify"])
+def test_a_key_that_comes_twice_is_billed_and_summed_once(
+    server: EmulatorServer, usage: Path, command: str
+) -> None:
+    first = wire(idempotencyKey="inv-1")
+    usage.write_bytes(encoded([first, first, wire(idempotencyKey="inv-1", inputTokens=800_000)]))
+    done = clocknext(command, usage, "--concurrency", "1", env=connected(server.url))
+    assert done.returncode == 1
+    rows = [line.replace("│", " ").split() for line in done.stdout.splitlines()]
+    assert {(*row[1:4],) for row in rows if row[:1] == ["total"]} == {("1", "120", "30")}
+    said = usage.with_name("usage.jsonl.refused.jsonl").read_text() if command == "send" else done.stderr
+    assert "idempotencyKey: is that of line 1, which says something else: one is billed" in said
+    if command == "send":
+        assert "Billed before: 1." in done.stdout
+        assert len(server.ledger.signals) == 1
+
+
 def test_refused_lines_are_written_down_and_the_rest_delivered(server: EmulatorServer, usage: Path) -> None:
     usage.write_bytes(
         b"\xef\xbb\xbf"
