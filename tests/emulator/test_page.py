@@ -244,6 +244,15 @@ def test_mistakes_are_found_once_each_with_their_number() -> None:
     assert "The allowance of 'cus_1' ran out." in found
     assert "The API key was refused." in found
     assert len(found) == 9
+    post(one, idempotencyKey="7", inputTokens=7)
+    for tokens in (-1, 8, 8):  # what was refused and corrected is sent again
+        post(one, idempotencyKey="10", inputTokens=tokens)
+    view.update()
+    assert [*view.mistakes.found][9:10] == ["twice 7"]
+    assert view.mistakes.found["twice 7"].what == (
+        "Under the key '7' came another signal, which is not billed."
+    )
+    assert "twice 10" not in view.mistakes.found
     assert all(mistake.remedy for mistake in view.mistakes.found.values())
 
 

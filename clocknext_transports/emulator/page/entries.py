@@ -52,6 +52,7 @@ class Entry:
     key: str | None
     """The idempotency key; `None`: the signal had none, and each attempt is an entry."""
     body: dict[str, object]
+    """What was billed, or before that what came first."""
     attempts: list[Attempt] = field(default_factory=list[Attempt])
     count: int = 0
     """The number of attempts, those that are not kept included."""

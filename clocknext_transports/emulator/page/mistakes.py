@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from clocknext_transports.emulator.page.entries import Attempt, Entry, count_of, object_in, text_of
+from clocknext_transports.emulator.page.entries import Attempt, Entry, count_of, object_in, signal_of, text_of
 
 MAX_RESPONSES = 10_000
 """The most response ids that are remembered."""
@@ -43,6 +43,10 @@ class Mistakes:
             self._refused(entry, attempt)
         elif attempt.state in ("billed", "held"):
             self._taken(entry)
+        elif attempt.state == "repeat" and signal_of(attempt.record) != entry.body:
+            what = f"Under the key {text_of(entry.key)!r} came another signal, which is not billed."
+            remedy = "Give each signal a key of its own; only a repeat of the same signal has the same key."
+            self._note(entry, f"twice {entry.key}", what, remedy)
 
     def _refused(self, entry: Entry, attempt: Attempt) -> None:
         message, status = attempt.message, attempt.record.status

@@ -150,7 +150,10 @@ class View:
                 self._by_key[key] = entry
             if len(self._entries) > MAX_ENTRIES:
                 self._forget(next(iter(self._entries)))
+        before = entry.booked
         attempt = self._attempt(entry, record)
+        if attempt.state == "held" or (before is None and entry.booked is not None):
+            entry.body = body  # what was refused may have been corrected
         entry.add(attempt)
         self.mistakes.look_at(entry, attempt)
         self._changing.change(entry.number, entry, self.change)
