@@ -340,6 +340,33 @@ def test_a_flipped_bit_in_the_quarantine_releases_no_changed_signal(path: Path) 
     assert entry.reason == "damaged in quarantine"
 
 
+@pytest.mark.parametrize("statement", range(1, 12))
+def test_a_kill_while_a_file_is_made_is_no_damage(
+    path: Path, statement: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = database.SignalFile._query  # pyright: ignore[reportPrivateUsage]
+    asked = 0
+
+    def killed(file: database.SignalFile, statement_text: str, *values: int) -> list[tuple[object, ...]]:
+        nonlocal asked
+        found = query(file, statement_text, *values)
+        asked += 1
+        if asked == statement:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found
+
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr(database.SignalFile, "_query", killed)
+        opened(path).append([stored(1)])
+        os._exit(0)
+    os.waitpid(child, 0)
+    spool = opened(path)
+    assert adopted(spool)[1] == []
+    spool.close()
+    assert [*path.glob("*.damaged")] == []
+
+
 @pytest.mark.parametrize("size", [50, 1000])
 def test_a_commit_that_a_kill_cuts_short_is_no_damage(tmp_path: Path, size: int) -> None:
     rng = random.Random(size)
