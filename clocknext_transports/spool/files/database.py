@@ -621,11 +621,12 @@ def _sound(page: bytes, read_page: ReadPage) -> Iterator[Stored]:
 def _check_header(path: Path) -> None:
     with path.open("rb") as file:
         header = file.read(100)
+    # A file that is being made is shorter, or has its first page and no table in it.
+    if len(header) < 100 or (header[40:48] == bytes(8) and path.stat().st_size <= PAGE_SIZE):
+        return
     has_log = _companions(path)[0].exists()
-    # A file that is being made is shorter, or has its first page and no table yet.
-    is_begun = header[40:48] == bytes(8) and path.stat().st_size <= PAGE_SIZE
-    constants = _CONSTANTS if has_log or is_begun else (*_CONSTANTS, *_CONSTANTS_OF_TABLES)
-    if len(header) == 100 and any(not header.startswith(part, at) for at, part in constants):
+    constants = _CONSTANTS if has_log else (*_CONSTANTS, *_CONSTANTS_OF_TABLES)
+    if any(not header.startswith(part, at) for at, part in constants):
         raise DamagedError("its header is not as it was written")
 
 
