@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clocknext_transports.emulator import EmulatorServer
-from tests.life.test_hosts import PATIENCE, ROOT, Host, needs
+from tests.life.test_hosts import GUNICORN_SAYS, PATIENCE, READY, ROOT, Host, needs
 
 __all__ = ["PATIENCE", "START", "Host", "Load", "keys_billed", "keys_recorded", "needs", "start"]
 
@@ -20,14 +20,27 @@ START = 60.0
 
 
 def start(command: Sequence[str], server: EmulatorServer, folder: Path, **more: str) -> Host:
-    """Start a program that finds the applications of this folder, and the emulator in its environment."""
+    """Start a program that finds the applications of this folder, and the emulator in its environment.
+
+    Of gunicorn, each worker is waited for: one that has just begun loses a signal, and is killed half a
+    minute later.
+    """
     surroundings = {
         "CLOCKNEXT_API_KEY": server.api_key,
         "CLOCKNEXT_BASE_URL": server.url,
         "PYTHONPATH": f"{ROOT}:{HERE / 'apps'}",
         "RECORDED": str(folder / "recorded"),
     }
-    return Host(command, server, folder, **{**surroundings, **more})
+    if "gunicorn" in command:
+        (folder / "gunicorn.conf.py").write_text(GUNICORN_SAYS)
+    host = Host(command, server, folder, **{**surroundings, **more})
+    if "gunicorn" in command:
+        try:
+            host.wait_for(READY, 2 if "-w2" in command else 1)
+        except BaseException:
+            host.kill()
+            raise
+    return host
 
 
 def keys_recorded(folder: Path) -> list[str]:
