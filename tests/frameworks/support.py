@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clocknext_transports.emulator import EmulatorServer
-from tests.life.test_hosts import GUNICORN_SAYS, PATIENCE, READY, ROOT, Host, needs
+from tests.life.test_hosts import PATIENCE, ROOT, Host, needs, started
 
 __all__ = ["PATIENCE", "START", "Host", "Load", "keys_billed", "keys_recorded", "needs", "start"]
 
@@ -31,16 +31,8 @@ def start(command: Sequence[str], server: EmulatorServer, folder: Path, **more: 
         "PYTHONPATH": f"{ROOT}:{HERE / 'apps'}",
         "RECORDED": str(folder / "recorded"),
     }
-    if "gunicorn" in command:
-        (folder / "gunicorn.conf.py").write_text(GUNICORN_SAYS)
-    host = Host(command, server, folder, **{**surroundings, **more})
-    if "gunicorn" in command:
-        try:
-            host.wait_for(READY, 2 if "-w2" in command else 1)
-        except BaseException:
-            host.kill()
-            raise
-    return host
+    workers = 0 if "gunicorn" not in command else 2 if "-w2" in command else 1
+    return started(command, server, folder, workers, **{**surroundings, **more})
 
 
 def keys_recorded(folder: Path) -> list[str]:

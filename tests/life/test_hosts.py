@@ -181,8 +181,15 @@ SERVERS: dict[str, tuple[Sequence[str], Sequence[str], int]] = {
 def serve(name: str, server: EmulatorServer, folder: Path) -> Host:
     """Start a server, and wait for its workers."""
     _, command, workers = SERVERS[name]
+    return started(command, server, folder, workers)
+
+
+def started(
+    command: Sequence[str], server: EmulatorServer, folder: Path, workers: int, **surroundings: str
+) -> Host:
+    """Start a program, and wait for so many of its workers, in the way that gunicorn says it."""
     (folder / "gunicorn.conf.py").write_text(GUNICORN_SAYS)
-    host = Host(command, server, folder)
+    host = Host(command, server, folder, **surroundings)
     try:
         host.wait_for(READY, workers)
     except BaseException:

@@ -47,6 +47,7 @@ from clocknext_transports.emulator.books.envelopes import (
     refuse,
     succeed,
     timestamp,
+    unknown_endpoint,
 )
 from clocknext_transports.emulator.books.pricing import ZERO, add, sum_of
 from clocknext_transports.emulator.books.records import Booked, Counters, Held, Totals, UnitEvent
@@ -244,7 +245,7 @@ class Ledger:
             try:
                 if found is None:
                     envelope = Envelope.NEW
-                    raise Refusal(404, f"No such endpoint: {method} {path}", reason="NOT_FOUND")
+                    raise unknown_endpoint(method, path)
                 routes, ids = found
                 route = routes.get(method)
                 if route is None:

@@ -113,6 +113,11 @@ def refuse(envelope: Envelope, refusal: Refusal, *, now: float) -> Response:
     return json_response(refusal.status, content, now=now)
 
 
+def unknown_endpoint(method: str, path: str) -> Refusal:
+    """Return what a router says of a path that it does not know; it goes into the new envelope."""
+    return Refusal(404, f"No such endpoint: {method} {path}", reason="NOT_FOUND")
+
+
 def new_envelope(status: int, message: str, result: Mapping[str, object]) -> dict[str, object]:
     """Wrap a result in the new envelope."""
     detail = {"status": "SUCCESS" if status < 400 else "ERROR", "message": message}

@@ -12,6 +12,7 @@ from clocknext_transports.emulator.books.envelopes import (
     json_response,
     plain_response,
     refuse,
+    unknown_endpoint,
 )
 from clocknext_transports.emulator.books.validation import parse_body, query_limit, query_number
 from clocknext_transports.emulator.page.feed import Feed
@@ -140,9 +141,7 @@ class Service:
                 self.faults.reset()
             case _:
                 # As the API's router does, for clients whose base_url is the address of the page.
-                unknown = Refusal(
-                    404, f"No such endpoint: {request.method} {request.path}", reason="NOT_FOUND"
-                )
+                unknown = unknown_endpoint(request.method, request.path)
                 return Reply(refuse(Envelope.NEW, unknown, now=now))
         return {"ok": True}
 
