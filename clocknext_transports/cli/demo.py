@@ -1,11 +1,9 @@
 """`clocknext demo`: the whole story against an emulator in this process, and the proof from its ledger."""
 
 import asyncio
-import threading
 import time
 import webbrowser
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -32,6 +30,7 @@ from clocknext_core import (
 from clocknext_transports import AsyncClockNext, ClockNext, TrioClockNext
 from clocknext_transports.asyncio import NativeTransport as AsyncioTransport
 from clocknext_transports.cli.connection import check_switched_on
+from clocknext_transports.cli.stop import stopped_by_signals
 from clocknext_transports.cli.tally import describe
 from clocknext_transports.emulator import EmulatorServer, Fault, Ledger, emulator
 from clocknext_transports.sync import NativeTransport
@@ -297,9 +296,9 @@ def _show_page(server: EmulatorServer, console: Console) -> None:
 
 def _keep_page(console: Console, server: EmulatorServer) -> None:
     """Wait for Ctrl-C: the page is gone with the server."""
-    console.print(Text(f"The ledger is at {server.page_url} until Ctrl-C."), soft_wrap=True)
-    with suppress(KeyboardInterrupt):
-        threading.Event().wait()
+    with stopped_by_signals() as stop:
+        console.print(Text(f"The ledger is at {server.page_url} until Ctrl-C."), soft_wrap=True)
+        stop.wait()
 
 
 @click.command(short_help="See it work: no account, no network, no settings.")

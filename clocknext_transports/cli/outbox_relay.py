@@ -1,14 +1,11 @@
 """`clocknext outbox relay`: a relay as a process."""
 
 import json
-import signal
 import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from queue import Empty, SimpleQueue
-from types import FrameType
 
 import click
 
@@ -17,6 +14,7 @@ from clocknext_core.claims import LEASE_SECONDS
 from clocknext_transports import ClockNext
 from clocknext_transports.cli.connection import Connection, with_connection
 from clocknext_transports.cli.errors import CannotStartError
+from clocknext_transports.cli.stop import stopped_by_signals
 from clocknext_transports.cli.stream import concurrency_option
 from clocknext_transports.cli.tables import say
 from clocknext_transports.postgres import Relay, schema, survey
@@ -136,45 +134,6 @@ def _is_empty(url: str) -> bool:
         return survey.is_empty(url)
     except SpoolError:  # it is being restarted
         return False
-
-
-class Stop:
-    """Whether a signal has asked to stop.
-
-    A queue, whose `put` may interrupt its own `get`: a handler runs in the midst of what the main thread
-    does, and there an event's lock would be waited for by the thread that holds it.
-    """
-
-    def __init__(self) -> None:
-        self._asked: SimpleQueue[int] = SimpleQueue()
-
-    def ask(self, number: int, frame: FrameType | None) -> None:
-        """Take a signal, as its handler."""
-        del frame
-        self._asked.put(number)
-
-    def wait(self, seconds: float) -> bool:
-        """Wait for so long at most, and return whether a signal came."""
-        try:
-            self._asked.get(timeout=max(0.0, seconds))
-        except Empty:
-            return False
-        return True
-
-
-@contextmanager
-def stopped_by_signals() -> Generator[Stop, None, None]:
-    """Have SIGTERM and SIGINT ask to stop for the length of the block."""
-    stop = Stop()
-    previous = {number: signal.signal(number, stop.ask) for number in _SIGNALS}
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 # Health
