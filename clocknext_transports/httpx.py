@@ -20,9 +20,9 @@ from typing import Any, Protocol, cast
 from clocknext_core import Answer, Failure, Origin, Request, Response
 from clocknext_core.errors import invalid
 from clocknext_transports.http11 import MAX_ANSWER_BYTES
-from clocknext_transports.http11.sockets import MAX_WAIT, SocketLike, end
+from clocknext_transports.http11.sockets import SocketLike, end
 from clocknext_transports.http11.tls import default_context, explained
-from clocknext_transports.process.clock import monotonic
+from clocknext_transports.process.clock import MAX_WAIT, monotonic
 
 try:
     import anyio  # which both packages depend on

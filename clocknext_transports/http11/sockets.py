@@ -9,9 +9,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from clocknext_transports.http11.race import Address
-
-MAX_WAIT = 86400.0
-"""Most seconds of one wait: the system's calls count in milliseconds, and overflow beyond some weeks."""
+from clocknext_transports.process.clock import MAX_WAIT
 
 
 class SocketLike(Protocol):

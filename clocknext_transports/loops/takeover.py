@@ -10,9 +10,10 @@ from clocknext_core import Answer, Config, Engine, Request
 from clocknext_transports.client import environment
 from clocknext_transports.client.hooks import Hooks
 from clocknext_transports.process.clock import monotonic
+from clocknext_transports.sync.calls import Transport
 from clocknext_transports.sync.clock import Clock
 from clocknext_transports.sync.driver import Driver
-from clocknext_transports.sync.transport import NativeTransport, Transport
+from clocknext_transports.sync.transport import NativeTransport
 
 
 class LoopClock(Clock):

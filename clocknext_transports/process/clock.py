@@ -9,3 +9,6 @@ from functools import partial
 
 monotonic: Callable[[], float] = partial(time.monotonic)  # the function itself would be replaced here too
 """Returns the time in seconds; only differences mean anything."""
+
+MAX_WAIT = 86400.0
+"""Most seconds of one wait: the system's calls count in milliseconds, and overflow beyond some weeks."""

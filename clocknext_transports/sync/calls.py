@@ -3,7 +3,7 @@
 import math
 import threading
 from abc import abstractmethod
-from typing import TypeVar, assert_never, cast
+from typing import Protocol, TypeVar, assert_never, cast
 
 from clocknext_core import Answer, Call, CheckReport, EncodedSignal, Engine, FlushReport, Request, TrackResult
 from clocknext_transports.client import driver
@@ -14,12 +14,31 @@ from clocknext_transports.process.exit import GRACE
 from clocknext_transports.process.interrupts import let_pass
 from clocknext_transports.sync.looped import warn_in_loop
 from clocknext_transports.sync.threads import Event, Threads
-from clocknext_transports.sync.transport import Transport
 
 T = TypeVar("T")
 
 JOIN_TIMEOUT = 1.0
 """Seconds that closing waits for threads whose sockets were closed. A look-up or a hook may outlast it."""
+
+
+class Transport(Protocol):
+    """Carries requests. Used by several threads at a time.
+
+    A `restart()`, if there is one, is called first in a forked child, and leaves the parent's connections be.
+    """
+
+    def exchange(self, request: Request, *, deadline_at: float) -> Answer:
+        """Send a request and return its answer, or the failure to get one, before the deadline.
+
+        Args:
+            request: The request; redirects are not followed, and nothing is repeated.
+            deadline_at: When to give up, in seconds on the clock of `time.monotonic`.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close every connection, also those in use: their exchanges fail."""
+        ...
 
 
 class Calls(driver.Driver[Threads]):

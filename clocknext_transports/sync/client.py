@@ -9,9 +9,9 @@ from clocknext_core.delivery import signal_operation
 from clocknext_core.resources.binding import Blocking
 from clocknext_transports.client.base import ClientBase, checked_timeout
 from clocknext_transports.process import fork
+from clocknext_transports.sync.calls import Transport
 from clocknext_transports.sync.clock import Clock
 from clocknext_transports.sync.driver import Driver
-from clocknext_transports.sync.transport import NativeTransport, Transport
 
 T = TypeVar("T")
 
@@ -140,6 +140,8 @@ class ClockNext(ClientBase[Blocking, Transport, Driver]):
         return Driver(engine, transport, self._hooks, Clock())
 
     def _native_transport(self) -> Transport:
+        from clocknext_transports.sync.transport import NativeTransport
+
         return NativeTransport(max_idle=self.config.batch.most_concurrency)
 
     def _proxied_transport(self, proxy: str) -> Transport:

@@ -3,8 +3,7 @@
 import threading
 import time
 
-from clocknext_transports.http11.sockets import MAX_WAIT
-from clocknext_transports.process.clock import monotonic
+from clocknext_transports.process.clock import MAX_WAIT, monotonic
 
 
 def capped(seconds: float) -> float:

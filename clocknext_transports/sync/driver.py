@@ -5,10 +5,9 @@ from collections.abc import Callable
 from clocknext_core import Engine
 from clocknext_transports.client.hooks import Hooks
 from clocknext_transports.client.serving import Serving
-from clocknext_transports.sync.calls import Calls
+from clocknext_transports.sync.calls import Calls, Transport
 from clocknext_transports.sync.clock import Clock
 from clocknext_transports.sync.threads import Event, Threads
-from clocknext_transports.sync.transport import Transport
 
 
 class Driver(Calls):

@@ -5,7 +5,7 @@ import socket
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from clocknext_core import Answer, Origin, Request
 from clocknext_transports.http11 import (
@@ -20,8 +20,9 @@ from clocknext_transports.http11 import (
     Send,
 )
 from clocknext_transports.http11.race import Race
-from clocknext_transports.http11.sockets import MAX_WAIT, Poller, check_connected, end, start_connecting
+from clocknext_transports.http11.sockets import Poller, check_connected, end, start_connecting
 from clocknext_transports.http11.tls import Context, Sessions, has_only_tickets
+from clocknext_transports.process.clock import MAX_WAIT
 from clocknext_transports.process.interrupts import let_pass
 from clocknext_transports.sync.clock import Clock
 from clocknext_transports.sync.resolver import Resolver
@@ -30,27 +31,6 @@ if TYPE_CHECKING:
     import ssl
 
 CHUNK = 65536
-
-
-class Transport(Protocol):
-    """Carries requests. Used by several threads at a time.
-
-    A method `restart()`, where there is one, is called in a forked child before anything else: it must leave
-    the parent's connections alone and start again without them.
-    """
-
-    def exchange(self, request: Request, *, deadline_at: float) -> Answer:
-        """Send a request and return its answer, or the failure to get one, before the deadline.
-
-        Args:
-            request: The request; redirects are not followed, and nothing is repeated.
-            deadline_at: When to give up, in seconds on the clock of `time.monotonic`.
-        """
-        ...
-
-    def close(self) -> None:
-        """Close every connection, also those in use: their exchanges fail."""
-        ...
 
 
 class Stream:
