@@ -1,8 +1,9 @@
 """Checks of arguments. Each raises a `ValidationError` that names the argument and says what is wrong."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isfinite
+from typing import cast
 
 from clocknext_core.errors import invalid, unexpected
 
@@ -10,6 +11,9 @@ MAX_ID_LENGTH = 255
 MAX_INT = 2**53 - 1
 MAX_SHOWN = 60
 """Most characters of a bad value that a message shows."""
+
+_MAX_STEPS = 10
+"""Most steps from an argument to the part of it that a message names."""
 
 _MAPPINGS = (dict, Mapping)  # the first is a mapping too, and quicker to tell
 _EMAIL = re.compile(r"[^@\s]+@\S+")
@@ -90,6 +94,32 @@ def shown(value: object) -> str:
     if not isinstance(value, str):
         return f"an object of type {type(value).__name__}"
     return repr(value if len(value) <= MAX_SHOWN else value[: MAX_SHOWN - 1] + "…")
+
+
+def place(value: object, encode: Callable[[object], object]) -> str:
+    """Return where in a value is what can't be encoded: `, at ['a'][0]`; empty if it is all of it.
+
+    Args:
+        value: What `encode` refuses with a `ValueError`.
+        encode: Called with each part, until one is refused.
+    """
+    path = ""
+    for _ in range(_MAX_STEPS):
+        parts: Iterable[tuple[object, object]] = ()
+        if isinstance(value, dict):
+            parts = list(cast("dict[object, object]", value).items())  # another thread may change it
+        elif isinstance(value, (list, tuple)):
+            parts = enumerate(cast("Sequence[object]", value))
+        for name, part in parts:
+            try:
+                encode(part)
+            except ValueError:
+                path += f"[{name if isinstance(name, int) else shown(name)}]"
+                value = part
+                break
+        else:
+            return path and f", at {path}"
+    return ""  # a cycle has no end
 
 
 def check_instance(name: str, value: object, kind: type) -> None:

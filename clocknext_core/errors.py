@@ -185,6 +185,17 @@ def invalid(argument: str, problem: str) -> ValidationError:
     return ValidationError(f"{argument}: {problem}")
 
 
+_NO_TIME = ("customer_id", "a signal has no time of its own: the service records when it arrives")
+_SAID_FOR = {
+    "customer": ("customer_id", "did you mean 'customer_id'?"),
+    "input_tokens": ("tokens", "did you mean tokens={'input': …}?"),
+    "output_tokens": ("tokens", "did you mean tokens={'output': …}?"),
+    "cache_tokens": ("tokens", "did you mean tokens={'cache': …}?"),
+    **dict.fromkeys(("timestamp", "time", "date", "created_at", "occurred_at"), _NO_TIME),
+}
+"""Arguments that others have, what stands for each here, and the hint: they are too unlike to be guessed."""
+
+
 def unexpected(name: str, known: Iterable[str], *, function: str = "") -> TypeError:
     """Return the error for an unknown keyword argument, with the known one that is most like it.
 
@@ -195,8 +206,10 @@ def unexpected(name: str, known: Iterable[str], *, function: str = "") -> TypeEr
     """
     from difflib import get_close_matches  # most programs never need it
 
-    near = get_close_matches(name, known, n=1, cutoff=0.7)
+    near = get_close_matches(name, known, n=1, cutoff=0.65)
     hint = ""
-    if near:
+    if name in _SAID_FOR and _SAID_FOR[name][0] in known:
+        hint = f"; {_SAID_FOR[name][1]}"
+    elif near:
         hint = f"; did you mean {known[near[0]] if isinstance(known, Mapping) else repr(near[0])}?"
     return TypeError(f"{function}{' ' if function else ''}got an unexpected keyword argument {name!r}{hint}")

@@ -22,6 +22,7 @@ from clocknext_core.checks import (
     check_instance,
     check_mapping,
     check_text,
+    place,
 )
 from clocknext_core.errors import ValidationError, invalid, unexpected
 from clocknext_core.limits import check_limits
@@ -452,14 +453,13 @@ def encode_body(body: Body) -> bytes:
 
 def _first_culprit(body: Body, error: ValueError) -> ValidationError:
     """Find which argument can't be encoded, to name it."""
-    culprit = "signal"  # stays so where another thread has changed the culprit since
     for name, value in body.items():
         try:
             encode_json({name: value})
         except ValueError as found:
-            culprit, error = ARGUMENTS.get(name, "metric"), found
-            break
-    return invalid(culprit, f"can't be encoded as JSON: {error}")
+            reason = f"can't be encoded as JSON: {found}{place(value, encode_json)}"
+            return invalid(ARGUMENTS.get(name, "metric"), reason)
+    return invalid("signal", f"can't be encoded as JSON: {error}")  # another thread has changed the culprit
 
 
 def decode(body: bytes) -> EncodedSignal:

@@ -148,6 +148,8 @@ BASE = {"customerId": "c", "model": "m", "idempotencyKey": "k"}
         ({"type": "wallet", "inputTokens": 1, "outputTokens": 2, "cacheTokens": 3}, WALLET),
         ({"type": "wallet", "input_tokens": 1, "output_tokens": 2, "cache_tokens": 3}, WALLET),
         ({"type": "wallet", "tokens": {"input": 1, "output": 2, "cache": 3}}, WALLET),
+        ({"type": "wallet", "inputTokens": 1.0, "outputTokens": 2, "cacheTokens": 3.0}, WALLET),
+        ({"type": "wallet", "tokens": {"input": 1.0, "output": 2.0, "cache": 3}}, WALLET),
         ({"type": "wallet", "tokens": {"input": 1, "output": 2, "cache": 3}, "key": None}, WALLET),
         (
             {
@@ -204,6 +206,11 @@ def test_a_single_count_leaves_the_others_at_their_defaults() -> None:
         (wire(inputTokens="1"), "tokens.input: must be an integer"),
         (wire(inputTokens=-1), "tokens.input: must be at least 0"),
         (wire(inputTokens=True), "tokens.input: must be an integer"),
+        (wire(inputTokens=2.0**60), "tokens.input: must be at most"),
+        (
+            b'{"customerId": "c", "type": "wallet", "model": "m", "inputTokens": 1e999}',
+            "tokens.input: must be an int",
+        ),
         (wire(inputTokens=2**53), "tokens.input: must be at most"),
         (wire(inputTokens=None, outputTokens=None, tokens=[1]), "tokens: must be a mapping"),
         (wire(key="api_credit"), "key: is not a field of wallet signals"),

@@ -35,6 +35,12 @@ def test_the_version() -> None:
     assert (done.returncode, done.stdout) == (0, f"clocknext, version {__version__}\n")
 
 
+def test_the_package_is_the_command() -> None:
+    command = [sys.executable, "-m", "clocknext", "--version"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"clocknext, version {__version__}\n")
+
+
 def test_the_help_names_the_commands() -> None:
     done = clocknext("--help", env=environment())
     assert done.returncode == 0

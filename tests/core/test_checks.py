@@ -55,13 +55,34 @@ def test_a_bad_value_is_shown_if_it_is_a_text_and_cut_if_it_is_long(value: objec
 
 @pytest.mark.parametrize(
     ("given", "meant"),
-    [("idempotency", "idempotency_key"), ("token", "tokens"), ("memeber", "member"), ("colour", None)],
+    [
+        ("idempotency", "idempotency_key"),
+        ("token", "tokens"),
+        ("memeber", "member"),
+        ("costum", "custom"),
+        ("colour", None),
+    ],
 )
 def test_an_unknown_keyword_is_told_from_the_one_that_is_meant(given: str, meant: str | None) -> None:
     hint = f"; did you mean {meant!r}?" if meant else ""
     with pytest.raises(TypeError) as caught:
         make_signal("wallet", {"customer_id": "c", "model": "m", given: "x"})
     assert str(caught.value) == f"got an unexpected keyword argument {given!r}{hint}"
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ("customer", "did you mean 'customer_id'?"),
+        ("output_tokens", "did you mean tokens={'output': …}?"),
+        ("timestamp", "a signal has no time of its own: the service records when it arrives"),
+    ],
+)
+def test_an_argument_that_others_have_is_told_what_stands_for_it(given: str, hint: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        make_signal("wallet", {"customer_id": "c", "model": "m", given: "x"})
+    assert str(caught.value) == f"got an unexpected keyword argument {given!r}; {hint}"
+    assert str(unexpected(given, ["retry"])) == f"got an unexpected keyword argument {given!r}"
 
 
 def test_the_hint_may_say_how_what_is_meant_is_given_and_to_what() -> None:

@@ -58,6 +58,12 @@ def nested(depth: int) -> list[Any]:
     return value
 
 
+def cycle() -> list[Any]:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
 CHECKS: list[tuple[Callable[[], object], str]] = [
     (lambda: check_text("name", 7), "name: must be a string, not int"),
     (lambda: check_text("name", " "), "name: must not be blank"),
@@ -133,7 +139,7 @@ SIGNAL: list[tuple[Callable[[], object], str]] = [
     (lambda: encode(unchecked({}), no_key), "signal: must be a Signal, not dict"),
     (
         lambda: encoded(custom={"a": object()}),
-        "custom: can't be encoded as JSON: Object of type object is not JSON serializable",
+        "custom: can't be encoded as JSON: Object of type object is not JSON serializable, at ['a']",
     ),
     (
         lambda: encoded(member="\ud800@b.c"),
@@ -142,6 +148,18 @@ SIGNAL: list[tuple[Callable[[], object], str]] = [
     (
         lambda: encoded(metric={"ref": "pages", "value": nested(100_000)}),
         "metric: can't be encoded as JSON: is nested too deeply",
+    ),
+    (
+        lambda: encoded(metric={"ref": "r", "value": [1, {"x": float("nan")}]}),
+        "metric: can't be encoded as JSON: Out of range float values are not JSON compliant, at [1]['x']",
+    ),
+    (
+        lambda: encoded(custom={"a": 1, "b": ({"c": cycle()},)}),
+        "custom: can't be encoded as JSON: is nested too deeply",
+    ),
+    (
+        lambda: encoded(custom={"b": {(1, 2): 3}}),
+        "custom: can't be encoded as JSON: keys must be str, int, float, bool or None, not tuple, at ['b']",
     ),
     (lambda: encoded(custom={"a": "x" * 32_768}), "custom: must be at most 32768 bytes once encoded"),
     (
@@ -161,7 +179,7 @@ SIGNAL: list[tuple[Callable[[], object], str]] = [
 RUN: list[tuple[Callable[[], object], str]] = [
     (
         lambda: step(custom={"a": {1, 2}}),
-        "custom: can't be encoded as JSON: Object of type set is not JSON serializable",
+        "custom: can't be encoded as JSON: Object of type set is not JSON serializable, at ['a']",
     ),
     (
         lambda: step("a" * 60),

@@ -40,6 +40,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("clocknext_transports.emulator.models",),
     ("clocknext_transports.emulator",),
     ("clocknext_transports.cli", "clocknext_transports.testing"),
+    ("clocknext.__main__",),
 )
 """The rooms by floor, the lowest first. A room imports from itself and from lower floors only.
 
