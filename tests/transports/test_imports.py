@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from clocknext_transports import spool
+from clocknext_transports import spool, sync
 from tests.transports.support import PATIENCE
 
 
@@ -65,7 +65,7 @@ def test_the_package_alone_loads_next_to_nothing() -> None:
 @pytest.mark.parametrize(
     ("name", "needs"),
     [
-        ("ClockNext", {"h11"}),
+        ("ClockNext", set[str]()),
         ("AsyncClockNext", {"h11", "asyncio", "ssl"}),
         ("TrioClockNext", {"h11", "trio", "ssl"}),
     ],
@@ -74,6 +74,26 @@ def test_each_client_loads_only_its_own_world(name: str, needs: set[str]) -> Non
     loaded = loaded_by(f"from clocknext_transports import {name}")
     worlds = {"h11", "ssl", "asyncio", "trio", "httpx", "httpx2", "httpcore", "anyio", "click", "rich"}
     assert loaded & worlds == needs
+
+
+@pytest.mark.parametrize(
+    ("transport", "needs"), [("None", {"h11"}), ("SimpleNamespace(exchange=print, close=print)", set[str]())]
+)
+def test_threads_load_the_native_transport_when_a_client_is_made_without_another_one(
+    transport: str, needs: set[str]
+) -> None:
+    loaded = loaded_by(
+        "from types import SimpleNamespace\n"
+        "from clocknext_transports import ClockNext\n"
+        f"ClockNext('cnk_test_1', transport={transport}).close()"
+    )
+    assert third_party(loaded) - {"clocknext_core", "clocknext_transports"} == needs
+
+
+def test_the_native_transport_is_there_for_the_asking() -> None:
+    assert third_party(loaded_by("from clocknext_transports.sync import NativeTransport")) >= {"h11"}
+    with pytest.raises(AttributeError, match="NoSuchTransport"):
+        getattr(sync, "NoSuchTransport")  # noqa: B009 - the checkers know that there is none
 
 
 def test_the_names_are_listed_and_kept() -> None:
