@@ -2,7 +2,7 @@
 
 import click
 
-from clocknext_core import AuthError, ClockNextError
+from clocknext_core import AuthError, ClockNextError, NetworkError
 from clocknext_core.text import printable
 from clocknext_transports.cli.tally import describe
 
@@ -27,12 +27,20 @@ class CallFailedError(click.ClickException):
 
     Args:
         error: How it failed.
-        hint: What to do about it, a sentence. A key that is not accepted has a hint of its own.
+        hint: What to do after that, a sentence; it is left out where the key is not accepted.
     """
 
     exit_code = 2
 
     def __init__(self, error: ClockNextError, hint: str = "") -> None:
-        if isinstance(error, AuthError):
-            hint = WHOSE_KEY
-        super().__init__(" ".join(filter(None, (describe(error), hint))))
+        after = "" if isinstance(error, AuthError) else hint
+        super().__init__(" ".join(filter(None, (describe(error), what_to_do(error), after))))
+
+
+def what_to_do(error: ClockNextError) -> str:
+    """Return what to do about an error in a sentence; empty where that is not known."""
+    if isinstance(error, AuthError):
+        return WHOSE_KEY
+    if isinstance(error, NetworkError):
+        return "Check --base-url, else CLOCKNEXT_BASE_URL, the network and the proxies."
+    return error.hint or ""

@@ -184,7 +184,8 @@ def _read_object(line: Line) -> dict[str, object]:
     except UnicodeDecodeError as error:
         raise invalid("line", f"is not UTF-8 at byte {error.start + 1}") from None
     except json.JSONDecodeError as error:
-        raise invalid("line", f"is not JSON: {error.msg} at character {error.pos + 1}") from None
+        what = error.msg.removesuffix(" at")
+        raise invalid("line", f"is not JSON: {what} at character {error.pos + 1}") from None
     except ValueError:
         raise invalid(
             "line", "is not JSON that can be read: it holds a number of thousands of digits"

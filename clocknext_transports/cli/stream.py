@@ -13,11 +13,11 @@ from typing import TypeVar, cast
 import click
 import trio
 
-from clocknext_core import AuthError, ClockNextError
+from clocknext_core import ClockNextError
 from clocknext_transports import TrioClockNext
 from clocknext_transports.cli.decorator import Decorator
 from clocknext_transports.cli.delivery import GRACE, Delivery, Read
-from clocknext_transports.cli.errors import WHOSE_KEY, CannotStartError
+from clocknext_transports.cli.errors import CannotStartError, what_to_do
 from clocknext_transports.cli.lines import NotSignalsError
 from clocknext_transports.cli.tables import say
 from clocknext_transports.cli.tally import describe
@@ -89,10 +89,8 @@ def conclude(delivery: Delivery[T], *, refused: bool, stopped: str) -> int:
             status, why = EXIT_INTERRUPTED, "Interrupted."
         case NotSignalsError() as error:
             status, why, stopped = EXIT_STOPPED, error.message, ""
-        case AuthError() as error:
-            status, why = EXIT_STOPPED, f"Stopped: {describe(error)} {WHOSE_KEY}"
         case ClockNextError() as error:
-            status, why = EXIT_STOPPED, f"Stopped: {describe(error)}"
+            status, why = EXIT_STOPPED, f"Stopped: {describe(error)} {what_to_do(error)}".rstrip()
         case error:
             status, why = EXIT_STOPPED, f"Stopped: {error}."
     say(f"{why} {stopped}".rstrip(), err=True)

@@ -142,6 +142,8 @@ class EventLog:
     def note_unbilled(self, unbilled: Unbilled) -> None:
         """Write that a call to a model was not billed."""
         level, why = _UNBILLED[unbilled.reason]
+        if unbilled.detail:  # what looks like a repeat may be none, and a bill is lost
+            level = logging.WARNING
         if not self._logger.isEnabledFor(level):
             return
         model = None if unbilled.reading is None else unbilled.reading.model

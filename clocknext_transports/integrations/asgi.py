@@ -17,10 +17,10 @@ from clocknext_transports.integrations.hosting import (
     Customer,
     Details,
     block_for,
-    check_cnk,
     check_details,
     check_function,
 )
+from clocknext_transports.integrations.watching import check_cnk
 from clocknext_transports.process.log import logger
 
 Message: TypeAlias = MutableMapping[str, Any]

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from clocknext_core.errors import invalid
 from clocknext_transports.client.seeding import seeded
-from clocknext_transports.integrations.hosting import check_cnk, check_function
+from clocknext_transports.integrations.hosting import check_function
+from clocknext_transports.integrations.watching import check_cnk
 from clocknext_transports.process.log import logger
 from clocknext_transports.sync import ClockNext
 

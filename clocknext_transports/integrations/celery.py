@@ -6,7 +6,8 @@ from typing import Any
 
 from clocknext_core.usage.attribution import Attribution
 from clocknext_transports.client.seeding import seeded
-from clocknext_transports.integrations.hosting import AnyClient, block_for, check_cnk
+from clocknext_transports.integrations.hosting import AnyClient, block_for
+from clocknext_transports.integrations.watching import check_cnk
 from clocknext_transports.process import exit as process_exit
 
 HEADER = "clocknext"

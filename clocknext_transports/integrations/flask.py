@@ -11,10 +11,10 @@ from clocknext_transports.integrations.hosting import (
     Details,
     Streamed,
     block_for,
-    check_cnk,
     check_details,
     check_function,
 )
+from clocknext_transports.integrations.watching import check_cnk
 
 
 def init_app(

@@ -73,16 +73,6 @@ def check_function(
         raise invalid(name, f"must take what it is called with, {called}")
 
 
-def check_cnk(cnk: object) -> None:
-    """Require a client of ClockNext.
-
-    Raises:
-        ValidationError: It is something else.
-    """
-    if not isinstance(cnk, ClientBase):
-        raise invalid("cnk", f"must be a client of ClockNext, not an object of type {type(cnk).__name__}")
-
-
 def block_for(cnk: AnyClient, customer: Customer, details: Details) -> AbstractContextManager[object]:
     """Return the `billing` block of a request or a task.
 

@@ -50,6 +50,7 @@ def starting(
     Raises:
         ValidationError: `customer_id` is missing, or an argument is wrong.
     """
+    check_cnk(cnk)
     if billed and "customer_id" not in billed:
         raise invalid("customer_id", "is required together with the other arguments")
     attribution, policy = Attribution(**billed) if billed else None, check_abort_policy(on_abort)
@@ -58,6 +59,16 @@ def starting(
         return cnk.start_call(attribution, on_abort=policy, model=model, layer=layer)
 
     return start
+
+
+def check_cnk(cnk: object) -> None:
+    """Require a client of ClockNext.
+
+    Raises:
+        ValidationError: It is something else.
+    """
+    if not isinstance(cnk, ClientBase):
+        raise invalid("cnk", f"must be a client of ClockNext, not an object of type {type(cnk).__name__}")
 
 
 class Callbacks:

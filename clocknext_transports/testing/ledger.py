@@ -144,6 +144,9 @@ class LedgerOfTest:
         self._asserted: set[int] = set()
         self._others = {id(client) for client in _clients()}
         """Clients that were there before the test."""
+        if api_key is None:
+            server.faults.reset()
+            self._flush(WAIT, api_key=server.api_key)  # what tests without a ledger have left behind
         server.ledger.renew(settings.catalogue, accept_only=settings.mode, further_key=api_key)
         server.faults.reset()
         for customer_id, amounts in (settings.balances or {}).items():
@@ -283,7 +286,10 @@ class LedgerOfTest:
         if not self.signals:
             lines.append("None was billed at all.")
             lines += [f"Refused: {each}" for each in self._refusals()[:5]]
-            lines.append("Was the client flushed or closed? Did it use CLOCKNEXT_BASE_URL?")
+            lines.append(
+                "Was the client flushed (for asyncio and trio: `await cnk.flush()`) or closed? "
+                "Did it use CLOCKNEXT_BASE_URL?"
+            )
             return "\n".join([*lines, *self._clients_elsewhere()])
         nearest = min(self.signals, key=lambda each: len(_differences(each, expected)))
         lines.append(f"The nearest of {len(self.signals)} is: {_shown(nearest)}")

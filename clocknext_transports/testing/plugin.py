@@ -71,6 +71,16 @@ def _name(server: "EmulatorServer", api_key: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv(environment.DISABLED, raising=False)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Fail a test that has the marker of its own, and no ledger that it could be about."""
+    fixtures: list[str] = getattr(item, "fixturenames", [])
+    if "clocknext_ledger" not in fixtures and any(mark.name == "clocknext" for mark in item.own_markers):
+        raise pytest.fail.Exception(
+            "The marker clocknext is about the fixture clocknext_ledger: take that as an argument.",
+            pytrace=False,
+        )
+
+
 @pytest.fixture(scope="session")
 def clocknext_server(request: pytest.FixtureRequest) -> "Generator[EmulatorServer, None, None]":
     """A running emulator of ClockNext, one for the session. `.url` and `.api_key` are what a client needs."""

@@ -181,6 +181,7 @@ def test_a_single_count_leaves_the_others_at_their_defaults() -> None:
     [
         (b"{", "line: is not JSON: Expecting property name enclosed in double quotes at character 2"),
         (b'{"customerId": "cus_123"', "line: is not JSON: "),
+        (b'{"model": "m', "line: is not JSON: Unterminated string starting at character 11"),
         (b"{} {}", "line: is not JSON: Extra data at character 4"),
         (b"\xff\xfe{}", "line: is not UTF-8 at byte 1"),
         (b"[1]", "line: is not a JSON object"),

@@ -248,6 +248,20 @@ def test_a_key_that_is_not_accepted(
         assert errors == f"Error: AuthError 401: {says}\n"
 
 
+@pytest.mark.parametrize("arguments", [("whoami",), ("models",), ("balances", "cus_123")], ids=" ".join)
+def test_an_address_that_can_not_be_right_is_told_from_one_that_is_not_there(
+    arguments: tuple[str, ...], invoke: Invoke
+) -> None:
+    with emulator() as server:
+        url = server.url
+        status, _, errors = invoke(f"{url}/api/v1", *arguments)
+    assert (status, errors.count("\n")) == (2, 1)
+    assert "without /api/v1" in errors
+    status, _, errors = invoke(url, *arguments)
+    assert (status, errors.count("\n")) == (2, 1)
+    assert errors.endswith("Check --base-url, else CLOCKNEXT_BASE_URL, the network and the proxies.\n")
+
+
 def test_the_key_is_taken_from_the_option_first(server: EmulatorServer, invoke: Invoke) -> None:
     assert invoke(server.url, "whoami", "--api-key", KEY, key="cnk_wrong_key")[0] == 0
 

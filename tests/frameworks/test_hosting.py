@@ -10,6 +10,7 @@ from clocknext import ClockNext, ValidationError
 from clocknext_transports.integrations.asgi import ClockNextMiddleware, billed_to
 from clocknext_transports.integrations.flask import init_app
 from clocknext_transports.integrations.hosting import block_for
+from clocknext_transports.integrations.watching import starting
 from tests.frameworks.support import needs
 
 
@@ -31,6 +32,19 @@ def by_dependency(cnk: ClockNext, **details: Any) -> object:
 def by_flask(cnk: ClockNext, **details: Any) -> None:
     flask = pytest.importorskip("flask")
     init_app(flask.Flask("shop"), cnk, customer=lambda: "cus_123", **details)
+
+
+def start_calls(cnk: ClockNext) -> object:
+    """Every integration of an SDK begins its calls with this."""
+    return starting(cnk, {}, "openai")
+
+
+@pytest.mark.parametrize("set_up", [by_middleware, by_dependency, by_flask, start_calls])
+@pytest.mark.parametrize("given", [None, "cnk_key", ClockNext])
+def test_what_is_no_client_is_refused_at_once(set_up: Callable[..., object], given: object) -> None:
+    pytest.importorskip("fastapi")
+    with pytest.raises(ValidationError, match=r"^cnk: must be a client of ClockNext, not an object of type "):
+        set_up(given)
 
 
 @pytest.mark.parametrize("set_up", [by_middleware, by_dependency, by_flask])

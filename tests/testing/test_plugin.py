@@ -340,13 +340,20 @@ def test_all_use_the_same_server(clocknext_server, clocknext_ledger, number):
     cnk.signals.wallet(customer_id="cus_123", model="gpt-4o", tokens={"input": number + 1})
     clocknext_ledger.billed(input=number + 1)
     assert len(clocknext_ledger.signals) == 1
+
+@pytest.mark.parametrize("number", range(2))
+def test_without_a_ledger(number):
+    chat()
+
+def test_what_that_left_is_not_in_this_one(clocknext_ledger):
+    clocknext_ledger.nothing_billed()
 """,
         *("-o", "clocknext_session=true", *arguments),
         CLOCKNEXT_API_KEY="cnk_live",
         CLOCKNEXT_BASE_URL="http://127.0.0.1:9",
         CLOCKNEXT_DISABLED="1",
     )
-    assert "7 passed" in done.stdout, done.stdout + done.stderr
+    assert "10 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_with_a_server_from_the_start_conftests_find_it(tmp_path: Path) -> None:
@@ -382,6 +389,26 @@ async def record():
     )
     assert "1 passed, 1 error" in done.stdout, done.stdout + done.stderr
     assert "holds 1 of this test, which the next test would see" in done.stdout
+
+
+def test_a_marker_without_the_ledger_it_is_about_fails_its_test_alone(tmp_path: Path) -> None:
+    done = run(
+        tmp_path,
+        """
+@pytest.mark.clocknext(allow={"open"})
+def test_alone(): pass
+
+@pytest.mark.clocknext(allow={"open"})
+class TestClass:
+    def test_one(self): pass
+    def test_two(self, clocknext_ledger): pass
+""",
+        "-rE",
+    )
+    assert "2 passed, 1 error" in done.stdout, done.stdout + done.stderr
+    assert (
+        "The marker clocknext is about the fixture clocknext_ledger: take that as an argument." in done.stdout
+    )
 
 
 MISTAKES = (

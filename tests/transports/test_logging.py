@@ -207,19 +207,22 @@ def test_an_outage_that_is_over_before_it_is_written_is_told_all_the_same(keeper
     assert names == ["outage_began", "emptied", "outage_ended", "emptied"]
 
 
+@pytest.mark.parametrize("detail", ["", "why."])
 @pytest.mark.parametrize("reason", get_args(Reason))
-def test_a_call_that_is_not_billed_is_a_warning_unless_nothing_is_lost(
-    reason: Reason, keeper: Keeper
+def test_a_call_that_is_not_billed_is_a_warning_unless_nothing_can_be_lost(
+    reason: Reason, detail: str, keeper: Keeper
 ) -> None:
     log = EventLog(logging.getLogger("clocknext"))
     reading = Reading(tokens=Tokens(input=1), model="gpt-4o")
     for _ in range(MOST + 2):
-        log.note_unbilled(Unbilled(reason=reason, reading=reading, customer_id="cus_1", detail="why."))
+        log.note_unbilled(Unbilled(reason=reason, reading=reading, customer_id="cus_1", detail=detail))
     levels = [record.levelname for record in keeper.records]
-    is_lost = reason not in {"cache_hit", "seen_already"}
+    is_lost = reason not in {"cache_hit", "seen_already"} or detail != ""
     assert levels == ["WARNING"] * MOST * is_lost + ["DEBUG"] * (2 if is_lost else MOST + 2)
     message = keeper.records[0].getMessage()
-    assert message.startswith(f"ClockNext does not bill a call to 'gpt-4o': {reason}, why. ")
+    assert message.startswith(
+        f"ClockNext does not bill a call to 'gpt-4o': {reason}{detail and ', '}{detail.rstrip('.')}. "
+    )
     assert "cus_1" not in message
     fields = {"event_name": "unbilled", "reason": reason, "model": "gpt-4o"}
     assert told(keeper.records[0]) == {"level": levels[0], **fields}

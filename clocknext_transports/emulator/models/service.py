@@ -4,7 +4,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import count
+from secrets import token_hex
 from threading import RLock
 from typing import Literal, TypeAlias, cast
 from urllib.parse import unquote
@@ -74,7 +74,6 @@ class ModelService:
         self._script: deque[Completion] = deque()
         self._requests: deque[ModelRequest] = deque(maxlen=_MAX_KEPT)
         self._stored: dict[str, Document] = {}
-        self._numbers = count(1)
 
     def script(self, *completions: Completion, times: int = 1) -> None:
         """Give the next requests these answers, in order; later ones get `Completion()`.
@@ -121,7 +120,7 @@ class ModelService:
         model = named or str(fields.get("model", ""))
         if not model:
             return _plain(400, error(400, "model is required."), now=now)
-        asked = Asked(model, fields, f"{next(self._numbers):08d}", now)
+        asked = Asked(model, fields, token_hex(6), now)
         if api == "other":
             return _reply(handler(asked, Completion()), Completion(), now=now)
         completion = self._script.popleft() if self._script else Completion()
