@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -53,7 +54,7 @@ def explain(ctx: click.Context, *, file: str, as_json: bool) -> None:
         found = [(None, _of_stream(text, name))]
     else:
         # The line of each, where there are lines.
-        found = [(line, each) for line, document in _parsed(text, name) for each in explanations(document)]
+        found = [(line, each) for line, explained in _explained(text, name) for each in explained]
     if as_json:
         print_json([_as_json(each, line) for line, each in found])
     else:
@@ -90,22 +91,39 @@ def _read(file: str, name: str) -> str:
         raise click.FileError(file, str(error)) from None
 
 
-def _parsed(text: str, file: str) -> list[tuple[int | None, object]]:
-    """Parse a document, or several one after another, such as one a line; of several, each with its line."""
+def _explained(text: str, file: str) -> list[tuple[int | None, Sequence[Explanation]]]:
+    """Explain a document, or several one after another, such as one a line; of several, each with its line.
+
+    A line that is not JSON is skipped, and explained as that, if others have responses.
+    """
     if not text.strip():
         raise click.ClickException(f"{file} is empty: it must have a response as JSON.")
-    decoder, documents, line, at = json.JSONDecoder(), list[tuple[int | None, object]](), 1, 0
-    while (begin := _begin(text, at)) < len(text) or not documents:
+    decoder, found, line, at = json.JSONDecoder(), list[tuple[int | None, Sequence[Explanation]]](), 1, 0
+    failed: ValueError | None = None
+    has_response = False
+    while (begin := _begin(text, at)) < len(text):
         line += text.count("\n", at, begin)
         try:
             document, at = decoder.raw_decode(text, begin)
         except ValueError as error:
-            raise click.ClickException(f"{file} is not JSON: {error}.") from None
+            failed, at = failed or error, _end_of_line(text, begin)
+            if isinstance(error, json.JSONDecodeError) and error.pos > at:  # it goes over several lines
+                break
+            found.append((line, [Explanation(None, f"the line is not JSON: {error}", (), ())]))
+            continue
         except RecursionError:
             raise click.ClickException(f"{file} is nested too deeply, in the JSON at line {line}.") from None
-        documents.append((line, document))
+        has_response |= isinstance(document, dict | list)
+        found.append((line, explanations(document)))
         line += text.count("\n", begin, at)
-    return documents if len(documents) > 1 else [(None, documents[0][1])]
+    if failed is not None and (not has_response or at < len(text.rstrip())):
+        raise click.ClickException(f"{file} is not JSON: {failed}.")
+    return found if len(found) > 1 else [(None, found[0][1])]
+
+
+def _end_of_line(text: str, at: int) -> int:
+    end = text.find("\n", at)
+    return len(text) if end < 0 else end
 
 
 def _of_stream(text: str, file: str) -> Explanation:

@@ -64,6 +64,18 @@ def test_a_line_for_each_response(capsys: pytest.CaptureFixture[str], tmp_path: 
     assert (status, out.count("Billed as")) == (0, 2)
 
 
+def test_a_line_that_is_not_json_is_told_and_the_others_are_explained(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    text = f'no\n\n{json.dumps(chat(CHAT_USAGE))}\n{{"a": "b\n'
+    status, out, _ = explained(capsys, tmp_path, text, "--json")
+    told = json.loads(out)
+    assert (status, [each["line"] for each in told]) == (1, [1, 3, 4])
+    assert told[0]["error"] == "the line is not JSON: Expecting value: line 1 column 1 (char 0)"
+    assert told[1]["tokens"] == {"input": 86, "output": 300, "cache": 1920}
+    assert told[2]["error"].startswith("the line is not JSON: ")
+
+
 def test_standard_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     given = json.dumps(chat(CHAT_USAGE, model=None))
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given.encode())))
@@ -80,7 +92,8 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     ("text", "says"),
     [
         ("no", "is not JSON: Expecting value: line 1 column 1"),
-        ("{}\n\nno\n", "is not JSON: Expecting value: line 3 column 1"),
+        ('{}\n\n{"a":\nno}', "is not JSON: Expecting value: line 4 column 1"),
+        ("1\nno\n", "is not JSON: Expecting value: line 2 column 1"),
         ("", "is empty"),
         (" \n ", "is empty"),
         ('{\n"usage": {\n', "is not JSON: Expecting property name enclosed in double quotes: line 3"),
