@@ -65,6 +65,15 @@ def unattended(task: AnyTask) -> AnyTask:
     return task
 
 
+def wake(future: "asyncio.Future[None]") -> None:
+    """End a wait, unless it has ended.
+
+    A Ctrl-C may cancel the task that waits between any two steps, so the future is not asked first.
+    """
+    with suppress(asyncio.InvalidStateError):
+        future.set_result(None)
+
+
 def in_thread(function: Callable[[], T], *, name: str) -> "asyncio.Future[T]":
     """Call a function in a thread that the end of the loop and of the process does not wait for.
 
@@ -81,13 +90,12 @@ def in_thread(function: Callable[[], T], *, name: str) -> "asyncio.Future[T]":
     future: asyncio.Future[T] = loop.create_future()
 
     def settle(result: T | None, error: BaseException | None) -> None:
-        if future.done():
-            return  # cancelled
-        if error is not None:
-            future.set_exception(error)
-            future.exception()  # asyncio would report it where the caller has gone
-        else:
-            future.set_result(cast(T, result))
+        with suppress(asyncio.InvalidStateError):  # cancelled
+            if error is None:
+                future.set_result(cast(T, result))
+            else:
+                future.set_exception(error)
+                future.exception()  # asyncio would report it where the caller has gone
 
     def work() -> None:
         result, failed = None, None

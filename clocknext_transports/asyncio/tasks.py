@@ -12,7 +12,7 @@ from functools import partial
 from typing import cast
 
 from clocknext_core import Answer, Closed, Request, Ticket, Transmit
-from clocknext_transports.asyncio.endings import Unstarted, unattended
+from clocknext_transports.asyncio.endings import Unstarted, unattended, wake
 from clocknext_transports.client.serving import Serving
 from clocknext_transports.loops import tasks
 
@@ -44,7 +44,7 @@ class Event:
         if self._is_set:
             return
         ring = self._ring = self._loop.create_future()
-        timer = None if until is None else self._loop.call_at(until - self._shift, _wake, ring)
+        timer = None if until is None else self._loop.call_at(until - self._shift, wake, ring)
         try:
             await ring
         finally:
@@ -54,7 +54,7 @@ class Event:
     def _set(self) -> None:
         self._is_set = True
         if self._ring is not None:
-            _wake(self._ring)
+            wake(self._ring)
 
 
 class Tasks(tasks.Tasks):
@@ -187,11 +187,6 @@ class Tasks(tasks.Tasks):
             with self._serving.lock:
                 self._serving.outbox.abandon(ticket)
                 self.wake()
-
-
-def _wake(ring: asyncio.Future[None]) -> None:
-    if not ring.done():
-        ring.set_result(None)
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

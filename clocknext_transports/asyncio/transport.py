@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 from weakref import WeakSet
 
 from clocknext_core import Answer, Origin, Request
-from clocknext_transports.asyncio.endings import Unstarted, in_thread, unattended
+from clocknext_transports.asyncio.endings import Unstarted, in_thread, unattended, wake
 from clocknext_transports.http11 import (
     MAX_ANSWER_BYTES,
     Age,
@@ -60,8 +60,8 @@ class Alarm:
 
     def wake(self, _: object = None) -> None:
         """Wake the task that waits, if one does."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self._waiter is not None:
+            wake(self._waiter)
 
 
 CHUNK = 16384
@@ -111,8 +111,7 @@ class Stream(asyncio.Protocol):
         self._has_ended = True
         if exc is not None:
             self._error = exc if isinstance(exc, OSError) else ConnectionError(str(exc))
-        if not self.closed.done():
-            self.closed.set_result(None)
+        wake(self.closed)
         self._alarm.wake()
 
     def send(self, data: memoryview) -> None:

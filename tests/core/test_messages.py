@@ -150,8 +150,8 @@ SIGNAL: list[tuple[Callable[[], object], str]] = [
         "metric: can't be encoded as JSON: is nested too deeply",
     ),
     (
-        lambda: encoded(metric={"ref": "r", "value": [1, {"x": float("nan")}]}),
-        "metric: can't be encoded as JSON: Out of range float values are not JSON compliant, at [1]['x']",
+        lambda: encoded(metric={"ref": "r", "value": [1, {"x": object()}]}),
+        "metric: can't be encoded as JSON: Object of type object is not JSON serializable, at [1]['x']",
     ),
     (
         lambda: encoded(custom={"a": 1, "b": ({"c": cycle()},)}),
