@@ -54,7 +54,7 @@ def explain(ctx: click.Context, *, file: str, as_json: bool) -> None:
         found = [(None, _of_stream(text, name))]
     else:
         # The line of each, where there are lines.
-        found = [(line, each) for line, explained in _explained(text, name) for each in explained]
+        found = [(line, each) for line, document in _parsed(text, name) for each in _explained(document)]
     if as_json:
         print_json([_as_json(each, line) for line, each in found])
     else:
@@ -91,34 +91,41 @@ def _read(file: str, name: str) -> str:
         raise click.FileError(file, str(error)) from None
 
 
-def _explained(text: str, file: str) -> list[tuple[int | None, Sequence[Explanation]]]:
-    """Explain a document, or several one after another, such as one a line; of several, each with its line.
+def _parsed(text: str, file: str) -> list[tuple[int | None, object]]:
+    """Parse a document, or several one after another, such as one a line; of several, each with its line.
 
-    A line that is not JSON is skipped, and explained as that, if others have responses.
+    In the place of a line that is not JSON stands the error, if others have responses.
     """
     if not text.strip():
         raise click.ClickException(f"{file} is empty: it must have a response as JSON.")
-    decoder, found, line, at = json.JSONDecoder(), list[tuple[int | None, Sequence[Explanation]]](), 1, 0
-    failed: ValueError | None = None
-    has_response = False
+    decoder, documents, line, at = json.JSONDecoder(), list[tuple[int | None, object]](), 1, 0
     while (begin := _begin(text, at)) < len(text):
         line += text.count("\n", at, begin)
+        document: object
         try:
             document, at = decoder.raw_decode(text, begin)
         except ValueError as error:
-            failed, at = failed or error, _end_of_line(text, begin)
-            if isinstance(error, json.JSONDecodeError) and error.pos > at:  # it goes over several lines
-                break
-            found.append((line, [Explanation(None, f"the line is not JSON: {error}", (), ())]))
-            continue
+            document, at = error, _end_of_line(text, begin)
+            if isinstance(error, json.JSONDecodeError) and error.pos > at:  # it is no line of its own
+                raise _not_json(file, error) from None
         except RecursionError:
             raise click.ClickException(f"{file} is nested too deeply, in the JSON at line {line}.") from None
-        has_response |= isinstance(document, dict | list)
-        found.append((line, explanations(document)))
+        documents.append((line, document))
         line += text.count("\n", begin, at)
-    if failed is not None and (not has_response or at < len(text.rstrip())):
-        raise click.ClickException(f"{file} is not JSON: {failed}.")
-    return found if len(found) > 1 else [(None, found[0][1])]
+    errors = [each for _, each in documents if isinstance(each, ValueError)]
+    if errors and not any(isinstance(each, dict | list) for _, each in documents):
+        raise _not_json(file, errors[0])
+    return documents if len(documents) > 1 else [(None, documents[0][1])]
+
+
+def _not_json(file: str, error: ValueError) -> click.ClickException:
+    return click.ClickException(f"{file} is not JSON: {error}.")
+
+
+def _explained(document: object) -> Sequence[Explanation]:
+    if isinstance(document, ValueError):
+        return [Explanation(None, f"the line is not JSON: {document}", (), ())]
+    return explanations(document)
 
 
 def _end_of_line(text: str, at: int) -> int:

@@ -93,6 +93,7 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     [
         ("no", "is not JSON: Expecting value: line 1 column 1"),
         ('{}\n\n{"a":\nno}', "is not JSON: Expecting value: line 4 column 1"),
+        ('{}\n{"a":\n', "is not JSON: Expecting value: line 3 column 1"),
         ("1\nno\n", "is not JSON: Expecting value: line 2 column 1"),
         ("", "is empty"),
         (" \n ", "is empty"),
