@@ -1,11 +1,12 @@
 """Checks of arguments. Each raises a `ValidationError` that names the argument and says what is wrong."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from typing import cast
 
 from clocknext_core.errors import invalid, unexpected
+from clocknext_core.wire import encode_json
 
 MAX_ID_LENGTH = 255
 MAX_INT = 2**53 - 1
@@ -96,13 +97,8 @@ def shown(value: object) -> str:
     return repr(value if len(value) <= MAX_SHOWN else value[: MAX_SHOWN - 1] + "…")
 
 
-def place(value: object, encode: Callable[[object], object]) -> str:
-    """Return where in a value is what can't be encoded: `, at ['a'][0]`; empty if it is all of it.
-
-    Args:
-        value: What `encode` refuses with a `ValueError`.
-        encode: Called with each part, until one is refused.
-    """
+def place(value: object) -> str:
+    """Return where in a value is what can't be encoded as JSON: `, at ['a'][0]`; empty if it is all of it."""
     path = ""
     for _ in range(_MAX_STEPS):
         parts: Iterable[tuple[object, object]] = ()
@@ -112,7 +108,7 @@ def place(value: object, encode: Callable[[object], object]) -> str:
             parts = enumerate(cast("Sequence[object]", value))
         for name, part in parts:
             try:
-                encode(part)
+                encode_json(part)
             except ValueError:
                 path += f"[{name if isinstance(name, int) else shown(name)}]"
                 value = part

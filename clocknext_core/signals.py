@@ -457,7 +457,7 @@ def _first_culprit(body: Body, error: ValueError) -> ValidationError:
         try:
             encode_json({name: value})
         except ValueError as found:
-            reason = f"can't be encoded as JSON: {found}{place(value, encode_json)}"
+            reason = f"can't be encoded as JSON: {found}{place(value)}"
             return invalid(ARGUMENTS.get(name, "metric"), reason)
     return invalid("signal", f"can't be encoded as JSON: {error}")  # another thread has changed the culprit
 

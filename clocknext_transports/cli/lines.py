@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from hashlib import sha256
-from typing import NoReturn, TypeAlias, cast, get_args
+from typing import NoReturn, cast, get_args
 
 from clocknext_core import ClockNextError, Signal, ValidationError
 from clocknext_core.checks import check_choice
@@ -23,8 +23,6 @@ from clocknext_core.wire import camel_case
 
 MAX_LINE_BYTES = 4 * MAX_BODY_BYTES
 """Most bytes of a line that are kept. By blanks and escapes it may be longer than the body made of it."""
-
-Counts: TypeAlias = dict[str, object]
 
 _BOM = b"\xef\xbb\xbf"
 _MAX_NAME_SHOWN = 60
@@ -245,7 +243,7 @@ def _arguments(found: Mapping[str, object]) -> dict[str, object]:
             raise invalid("tokens", "must not be given together with a count of its own")
         fields["tokens"] = counts
     if isinstance(tokens := fields.get("tokens"), dict):
-        fields["tokens"] = {name: _whole(count) for name, count in cast("Counts", tokens).items()}
+        fields["tokens"] = {name: _whole(count) for name, count in cast("dict[str, object]", tokens).items()}
     return fields
 
 

@@ -24,7 +24,7 @@ JOIN_TIMEOUT = 1.0
 class Transport(Protocol):
     """Carries requests. Used by several threads at a time.
 
-    A `restart()`, if there is one, is called first in a forked child, and leaves the parent's connections be.
+    A `restart()`, if there is one, is called first in a forked child: it starts without the parent's sockets.
     """
 
     def exchange(self, request: Request, *, deadline_at: float) -> Answer:

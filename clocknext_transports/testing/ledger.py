@@ -144,11 +144,10 @@ class LedgerOfTest:
         self._asserted: set[int] = set()
         self._others = {id(client) for client in _clients()}
         """Clients that were there before the test."""
+        server.faults.reset()
         if api_key is None:
-            server.faults.reset()
             self._flush(WAIT, api_key=server.api_key)  # what tests without a ledger have left behind
         server.ledger.renew(settings.catalogue, accept_only=settings.mode, further_key=api_key)
-        server.faults.reset()
         for customer_id, amounts in (settings.balances or {}).items():
             server.ledger.add_customer(_customer(server, customer_id, amounts), now=time.time())
         if settings.faults:

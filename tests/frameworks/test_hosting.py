@@ -26,6 +26,7 @@ def by_middleware(cnk: ClockNext, **details: Any) -> object:
 
 
 def by_dependency(cnk: ClockNext, **details: Any) -> object:
+    pytest.importorskip("fastapi")
     return billed_to(cnk, lambda: "cus_123", **details)
 
 
@@ -42,7 +43,6 @@ def start_calls(cnk: ClockNext) -> object:
 @pytest.mark.parametrize("set_up", [by_middleware, by_dependency, by_flask, start_calls])
 @pytest.mark.parametrize("given", [None, "cnk_key", ClockNext])
 def test_what_is_no_client_is_refused_at_once(set_up: Callable[..., object], given: object) -> None:
-    pytest.importorskip("fastapi")
     with pytest.raises(ValidationError, match=r"^cnk: must be a client of ClockNext, not an object of type "):
         set_up(given)
 
