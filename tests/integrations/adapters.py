@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from functools import partial
 from threading import Semaphore
 from typing import Any, ClassVar, TypeAlias
 
@@ -23,6 +24,14 @@ LIMIT = 10.0
 MESSAGES = [{"role": "user", "content": "Hello?"}]
 ASKED: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
 OPENAI_MODEL, ANTHROPIC_MODEL = "gpt-4o", "claude-sonnet-4"
+FORGED = dict.fromkeys(("customer_id", "user_id", "user", "member", "key"), "cus_456")
+FORGED_HEADERS = {f"x-{name}": "cus_456" for name in ("customer-id", "clocknext-customer", "user-id")}
+OPENAI_FORGED: dict[str, Any] = {
+    "user": "cus_456",
+    "metadata": FORGED,
+    "extra_headers": FORGED_HEADERS,
+    "extra_body": {"customer_id": "cus_456"},
+}
 
 
 class Adapter(ABC):
@@ -42,6 +51,8 @@ class Adapter(ABC):
     """Ways to leave a stream: `break`, `close`, `collected`, `cancelled`."""
     pace: ClassVar[int | None] = None
     """Bytes that the model sends in a second of a stream that is left. `None`: as fast as it can."""
+    forged: ClassVar[dict[str, Any]]
+    """Keywords of a request in which the user's own client names a customer, as `FORGED` has it."""
 
     def __init__(self, url: str, cnk: ClockNext) -> None:
         self.url = url
@@ -53,8 +64,8 @@ class Adapter(ABC):
         return pytest.importorskip(cls.package, exc_type=ImportError)
 
     @abstractmethod
-    def complete(self) -> str:
-        """Ask for an answer in one piece, and return its text."""
+    def complete(self, **more: Any) -> str:
+        """Ask for an answer in one piece, with further keywords of the package, and return its text."""
 
     @abstractmethod
     def read(self) -> str:
@@ -126,8 +137,8 @@ class AsyncAdapter(Adapter):
     ways_out: ClassVar[tuple[str, ...]] = ("break", "close", "collected", "cancelled")
 
     @abstractmethod
-    async def acomplete(self) -> str:
-        """Ask for an answer in one piece."""
+    async def acomplete(self, **more: Any) -> str:
+        """Ask for an answer in one piece, with further keywords of the package."""
 
     @abstractmethod
     def astream(self) -> AsyncIterator[str]:
@@ -147,8 +158,8 @@ class AsyncAdapter(Adapter):
 
         return asyncio.run(worked())
 
-    def complete(self) -> str:
-        text: str = self.run(self.acomplete)
+    def complete(self, **more: Any) -> str:
+        text: str = self.run(partial(self.acomplete, **more))
         return text
 
     def read(self) -> str:
@@ -206,17 +217,18 @@ class AsyncAdapter(Adapter):
 
 class OpenAISync(SyncAdapter):
     package = "openai"
+    forged = OPENAI_FORGED
 
     def __init__(self, url: str, cnk: ClockNext, on_abort: AbortPolicy = "partial") -> None:
         super().__init__(url, cnk)
         openai = self.imported()
         from clocknext_transports.integrations.openai import metered
 
-        client = openai.OpenAI(api_key="sk-test", base_url=f"{url}/v1")
-        self.client: Any = metered(client, cnk, on_abort=on_abort)
+        self.plain: Callable[[], Any] = lambda: openai.OpenAI(api_key="sk-test", base_url=f"{url}/v1")
+        self.client: Any = metered(self.plain(), cnk, on_abort=on_abort)
 
-    def complete(self) -> str:
-        answer = self.client.chat.completions.create(model=self.model, messages=MESSAGES)
+    def complete(self, **more: Any) -> str:
+        answer = self.client.chat.completions.create(model=self.model, messages=MESSAGES, **more)
         return str(answer.choices[0].message.content)
 
     def stream(self) -> Any:
@@ -226,23 +238,23 @@ class OpenAISync(SyncAdapter):
 
 class OpenAIAsync(AsyncAdapter):
     package = "openai"
+    forged = OPENAI_FORGED
 
     def __init__(self, url: str, cnk: ClockNext) -> None:
         super().__init__(url, cnk)
         openai = self.imported()
         from clocknext_transports.integrations.openai import metered
 
-        self.make: Callable[[], Any] = lambda: metered(
-            openai.AsyncOpenAI(api_key="sk-test", base_url=f"{url}/v1"), cnk
-        )
+        self.plain: Callable[[], Any] = lambda: openai.AsyncOpenAI(api_key="sk-test", base_url=f"{url}/v1")
+        self.make: Callable[[], Any] = lambda: metered(self.plain(), cnk)
         self.client: Any = self.make()
 
     async def aclose(self) -> None:
         await self.client.close()
         self.client = self.make()
 
-    async def acomplete(self) -> str:
-        answer = await self.client.chat.completions.create(model=self.model, messages=MESSAGES)
+    async def acomplete(self, **more: Any) -> str:
+        answer = await self.client.chat.completions.create(model=self.model, messages=MESSAGES, **more)
         return str(answer.choices[0].message.content)
 
     async def astream(self) -> AsyncIterator[str]:
@@ -257,8 +269,8 @@ class OpenAIResponses(OpenAISync):
 
     prefix = "resp_"
 
-    def complete(self) -> str:
-        return str(self.client.responses.create(model=self.model, input="Hello?").output_text)
+    def complete(self, **more: Any) -> str:
+        return str(self.client.responses.create(model=self.model, input="Hello?", **more).output_text)
 
     def stream(self) -> Any:
         stream = self.client.responses.create(model=self.model, input="Hello?", stream=True)
@@ -269,17 +281,23 @@ class AnthropicSync(SyncAdapter):
     package = "anthropic"
     model = ANTHROPIC_MODEL
     prefix = "msg_"
+    forged: ClassVar[dict[str, Any]] = {
+        "metadata": {"user_id": "cus_456"},
+        "extra_headers": FORGED_HEADERS,
+        "extra_body": {"customer_id": "cus_456"},
+    }
 
     def __init__(self, url: str, cnk: ClockNext) -> None:
         super().__init__(url, cnk)
         anthropic = self.imported()
         from clocknext_transports.integrations.anthropic import metered
 
-        self.client: Any = metered(anthropic.Anthropic(api_key="sk-test", base_url=url), cnk)
+        self.plain: Callable[[], Any] = lambda: anthropic.Anthropic(api_key="sk-test", base_url=url)
+        self.client: Any = metered(self.plain(), cnk)
         self.call = {"model": self.model, "messages": MESSAGES, "max_tokens": 100}
 
-    def complete(self) -> str:
-        return str(self.client.messages.create(**self.call).content[0].text)
+    def complete(self, **more: Any) -> str:
+        return str(self.client.messages.create(**self.call, **more).content[0].text)
 
     def stream(self) -> Any:
         return Texts(self.client.messages.create(**self.call, stream=True), _text_of_event)
@@ -289,15 +307,19 @@ class AnthropicAsync(AsyncAdapter):
     package = "anthropic"
     model = ANTHROPIC_MODEL
     prefix = "msg_"
+    forged: ClassVar[dict[str, Any]] = {
+        "metadata": {"user_id": "cus_456"},
+        "extra_headers": FORGED_HEADERS,
+        "extra_body": {"customer_id": "cus_456"},
+    }
 
     def __init__(self, url: str, cnk: ClockNext) -> None:
         super().__init__(url, cnk)
         anthropic = self.imported()
         from clocknext_transports.integrations.anthropic import metered
 
-        self.make: Callable[[], Any] = lambda: metered(
-            anthropic.AsyncAnthropic(api_key="sk-test", base_url=url), cnk
-        )
+        self.plain: Callable[[], Any] = lambda: anthropic.AsyncAnthropic(api_key="sk-test", base_url=url)
+        self.make: Callable[[], Any] = lambda: metered(self.plain(), cnk)
         self.client: Any = self.make()
         self.call = {"model": self.model, "messages": MESSAGES, "max_tokens": 100}
 
@@ -305,8 +327,8 @@ class AnthropicAsync(AsyncAdapter):
         await self.client.close()
         self.client = self.make()
 
-    async def acomplete(self) -> str:
-        return str((await self.client.messages.create(**self.call)).content[0].text)
+    async def acomplete(self, **more: Any) -> str:
+        return str((await self.client.messages.create(**self.call, **more)).content[0].text)
 
     async def astream(self) -> AsyncIterator[str]:
         async with await self.client.messages.create(**self.call, stream=True) as stream:
@@ -318,6 +340,7 @@ class LiteLLM(Adapter):
     """What both worlds of LiteLLM share: it calls back later, in a thread or a task of its own."""
 
     package = "litellm"
+    forged = OPENAI_FORGED
 
     def prepare(self) -> dict[str, Any]:
         self.litellm = self.imported()
@@ -345,8 +368,8 @@ class LiteLLMSync(LiteLLM, SyncAdapter):
         super().__init__(url, cnk)
         self.call = self.prepare()
 
-    def complete(self) -> str:
-        answer = self.litellm.completion(**self.call, num_retries=2)
+    def complete(self, **more: Any) -> str:
+        answer = self.litellm.completion(**self.call, num_retries=2, **more)
         return str(answer.choices[0].message.content)
 
     def stream(self) -> Any:
@@ -358,8 +381,8 @@ class LiteLLMAsync(LiteLLM, AsyncAdapter):
         super().__init__(url, cnk)
         self.call = self.prepare()
 
-    async def acomplete(self) -> str:
-        answer = await self.litellm.acompletion(**self.call, num_retries=2)
+    async def acomplete(self, **more: Any) -> str:
+        answer = await self.litellm.acompletion(**self.call, num_retries=2, **more)
         await asyncio.to_thread(self.settle, 1)
         self._ended.release()
         return str(answer.choices[0].message.content)
@@ -375,6 +398,11 @@ class LangChain(Adapter):
     """What both worlds of LangChain share."""
 
     package = "langchain_openai"
+    forged: ClassVar[dict[str, Any]] = {
+        "user": "cus_456",
+        "extra_headers": FORGED_HEADERS,
+        "config": {"metadata": FORGED, "tags": ["cus_456"], "configurable": FORGED},
+    }
 
     def __init__(self, url: str, cnk: ClockNext) -> None:
         super().__init__(url, cnk)
@@ -396,8 +424,8 @@ class LangChain(Adapter):
 
 
 class LangChainSync(LangChain, SyncAdapter):
-    def complete(self) -> str:
-        return str(self.chat.invoke("Hello?").content)
+    def complete(self, **more: Any) -> str:
+        return str(self.chat.invoke("Hello?", **more).content)
 
     def stream(self) -> Any:
         return Texts(self.chat.stream("Hello?"), lambda chunk: chunk.content)
@@ -408,8 +436,8 @@ class LangChainAsync(LangChain, AsyncAdapter):
         await self.chat.root_async_client.close()
         self.chat = self.make()
 
-    async def acomplete(self) -> str:
-        return str((await self.chat.ainvoke("Hello?")).content)
+    async def acomplete(self, **more: Any) -> str:
+        return str((await self.chat.ainvoke("Hello?", **more)).content)
 
     async def astream(self) -> AsyncIterator[str]:
         async with aclosing(self.chat.astream("Hello?")) as stream:
@@ -421,7 +449,7 @@ class Texts:
     """The pieces of text of a stream, which is left as this is left."""
 
     def __init__(self, stream: Any, text_of: Callable[[Any], object]) -> None:
-        self._stream = stream
+        self.whole = stream
         self._chunks = iter(stream)
         self._text_of = text_of
 
@@ -432,7 +460,7 @@ class Texts:
         return str(self._text_of(next(self._chunks)) or "")
 
     def close(self) -> None:
-        self._stream.close()
+        self.whole.close()
 
 
 def _text_of_chunk(chunk: Any) -> object:

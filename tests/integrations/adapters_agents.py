@@ -1,5 +1,6 @@
 """The adapters of agent frameworks, Google's SDK, boto3 and OpenTelemetry."""
 
+import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from typing import Any, ClassVar
@@ -7,7 +8,16 @@ from typing import Any, ClassVar
 import pytest
 
 from clocknext_transports import ClockNext
-from tests.integrations.adapters import ASKED, MESSAGES, Adapter, AsyncAdapter, SyncAdapter, Texts
+from tests.integrations.adapters import (
+    ASKED,
+    FORGED,
+    FORGED_HEADERS,
+    MESSAGES,
+    Adapter,
+    AsyncAdapter,
+    SyncAdapter,
+    Texts,
+)
 
 GEMINI_MODEL, BEDROCK_MODEL = "gemini-2.5-flash", "anthropic.claude-sonnet-4"
 
@@ -16,6 +26,11 @@ class OpenAIAgents(AsyncAdapter):
     package = "agents"
     prefix = "resp_"
     pace = 20_000  # a task of its own reads ahead of the user
+    forged: ClassVar[dict[str, Any]] = {
+        "model_settings": {"metadata": FORGED, "extra_headers": FORGED_HEADERS},
+        "trace_metadata": FORGED,
+        "group_id": "cus_456",
+    }
 
     def __init__(self, url: str, cnk: ClockNext) -> None:
         super().__init__(url, cnk)
@@ -30,22 +45,24 @@ class OpenAIAgents(AsyncAdapter):
             name="Helper", model=self.model, tools=[look_up], tool_use_behavior="stop_on_first_tool"
         )
 
-    @property
-    def config(self) -> Any:
+    def config(self, *, model_settings: Any = None, **more: Any) -> Any:
         from clocknext_transports.integrations.openai_agents import metered
 
         provider = self.agents.OpenAIProvider(openai_client=self.client)
-        return self.agents.RunConfig(model_provider=metered(provider, self.cnk))
+        if model_settings is not None:
+            more["model_settings"] = self.agents.ModelSettings(**model_settings)
+        return self.agents.RunConfig(model_provider=metered(provider, self.cnk), **more)
 
     async def aclose(self) -> None:
         await self.client.close()
         self.client = self.make()
 
-    async def acomplete(self) -> str:
-        return str((await self.agents.Runner.run(self.agent, "Hello?", run_config=self.config)).final_output)
+    async def acomplete(self, **more: Any) -> str:
+        run = await self.agents.Runner.run(self.agent, "Hello?", run_config=self.config(**more))
+        return str(run.final_output)
 
     async def astream(self) -> AsyncIterator[str]:
-        run = self.agents.Runner.run_streamed(self.agent, "Hello?", run_config=self.config)
+        run = self.agents.Runner.run_streamed(self.agent, "Hello?", run_config=self.config())
         async with aclosing(run.stream_events()) as events:
             try:
                 async for event in events:
@@ -60,6 +77,10 @@ class PydanticAI(AsyncAdapter):
     package = "pydantic_ai"
     # Its cancel scopes belong to a task, so test_agents.py cancels it within one.
     ways_out: ClassVar[tuple[str, ...]] = ("break", "close", "collected")
+    forged: ClassVar[dict[str, Any]] = {
+        "metadata": FORGED,
+        "model_settings": {"openai_user": "cus_456", "extra_headers": FORGED_HEADERS},
+    }
 
     def __init__(self, url: str, cnk: ClockNext) -> None:
         super().__init__(url, cnk)
@@ -91,8 +112,8 @@ class PydanticAI(AsyncAdapter):
         await self.client.close()
         self.prepare()
 
-    async def acomplete(self) -> str:
-        return str((await self.agent.run("Hello?")).output)
+    async def acomplete(self, **more: Any) -> str:
+        return str((await self.agent.run("Hello?", **more)).output)
 
     async def astream(self) -> AsyncIterator[str]:
         async with self.agent.run_stream("Hello?") as run:
@@ -107,6 +128,18 @@ class OpenTelemetry(SyncAdapter):
     """Spans as the GenAI conventions say, around OpenAI's SDK; test_agents.py has those of Pydantic AI."""
 
     package = "openai"
+    forged: ClassVar[dict[str, Any]] = {
+        f"{prefix}{name}": value
+        for prefix in (
+            "",
+            "user.",
+            "enduser.",
+            "gen_ai.",
+            "langfuse.user.",
+            "traceloop.association.properties.",
+        )
+        for name, value in {"id": "cus_456", **FORGED}.items()
+    }
 
     def __init__(self, url: str, cnk: ClockNext) -> None:
         super().__init__(url, cnk)
@@ -124,8 +157,9 @@ class OpenTelemetry(SyncAdapter):
         attributes = {"gen_ai.operation.name": "chat", "gen_ai.request.model": self.model}
         return self.tracer.start_as_current_span(f"chat {self.model}", attributes=attributes)
 
-    def complete(self) -> str:
+    def complete(self, **more: Any) -> str:
         with self.span() as span:
+            span.set_attributes(more)
             answer = self.client.chat.completions.create(model=self.model, messages=MESSAGES)
             _describe(span, answer)
             return str(answer.choices[0].message.content)
@@ -141,6 +175,7 @@ class GoogleSync(SyncAdapter):
     package = "google.genai"
     model = GEMINI_MODEL
     prefix = ""
+    forged: ClassVar[dict[str, Any]] = {"config": {"http_options": {"headers": FORGED_HEADERS}}}
 
     def __init__(self, url: str, cnk: ClockNext) -> None:
         super().__init__(url, cnk)
@@ -155,8 +190,8 @@ class GoogleSync(SyncAdapter):
         self.client: Any = self.make()
         self.call = {"model": self.model, "contents": "Hello?"}
 
-    def complete(self) -> str:
-        return _text_of(self.client.models.generate_content(**self.call))
+    def complete(self, **more: Any) -> str:
+        return _text_of(self.client.models.generate_content(**self.call, **more))
 
     def stream(self) -> Any:
         return Texts(self.client.models.generate_content_stream(**self.call), _text_of)
@@ -166,6 +201,7 @@ class GoogleAsync(AsyncAdapter):
     package = "google.genai"
     model = GEMINI_MODEL
     prefix = ""
+    forged: ClassVar[dict[str, Any]] = {"config": {"http_options": {"headers": FORGED_HEADERS}}}
 
     def __init__(self, url: str, cnk: ClockNext) -> None:
         super().__init__(url, cnk)
@@ -176,8 +212,8 @@ class GoogleAsync(AsyncAdapter):
         await self.client.aio.aclose()
         self.client = self.make()
 
-    async def acomplete(self) -> str:
-        return _text_of(await self.client.aio.models.generate_content(**self.call))
+    async def acomplete(self, **more: Any) -> str:
+        return _text_of(await self.client.aio.models.generate_content(**self.call, **more))
 
     async def astream(self) -> AsyncIterator[str]:
         async with aclosing(await self.client.aio.models.generate_content_stream(**self.call)) as stream:
@@ -189,6 +225,7 @@ class BedrockSync(SyncAdapter):
     package = "boto3"
     model = BEDROCK_MODEL
     prefix = ""
+    forged: ClassVar[dict[str, Any]] = {"requestMetadata": FORGED}
 
     def __init__(self, url: str, cnk: ClockNext) -> None:
         super().__init__(url, cnk)
@@ -206,8 +243,8 @@ class BedrockSync(SyncAdapter):
         messages = [{"role": "user", "content": [{"text": "Hello?"}]}]
         self.call: dict[str, Any] = {"modelId": self.model, "messages": messages}
 
-    def complete(self) -> str:
-        content = self.client.converse(**self.call)["output"]["message"]["content"]
+    def complete(self, **more: Any) -> str:
+        content = self.client.converse(**self.call, **more)["output"]["message"]["content"]
         return "".join(part.get("text", "") for part in content)
 
     def stream(self) -> Any:
@@ -221,23 +258,24 @@ class BedrockInvoke(BedrockSync):
     """The models' own requests and answers, here Anthropic's."""
 
     prefix = "msg_"
+    forged: ClassVar[dict[str, Any]] = {"metadata": {"user_id": "cus_456"}}
 
     def __init__(self, url: str, cnk: ClockNext) -> None:
         super().__init__(url, cnk)
-        import json
+        self.call = {"modelId": self.model, "body": self.body()}
 
-        self.json = json
-        body = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 100, "messages": MESSAGES}
-        self.call = {"modelId": self.model, "body": json.dumps(body)}
+    def body(self, **more: Any) -> str:
+        asked = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 100, "messages": MESSAGES}
+        return json.dumps({**asked, **more})
 
-    def complete(self) -> str:
-        body = self.json.load(self.client.invoke_model(**self.call)["body"])
+    def complete(self, **more: Any) -> str:
+        body = json.load(self.client.invoke_model(**{**self.call, "body": self.body(**more)})["body"])
         return "".join(part.get("text", "") for part in body["content"])
 
     def stream(self) -> Any:
         stream = self.client.invoke_model_with_response_stream(**self.call)["body"]
         return Texts(
-            stream, lambda event: self.json.loads(event["chunk"]["bytes"]).get("delta", {}).get("text", "")
+            stream, lambda event: json.loads(event["chunk"]["bytes"]).get("delta", {}).get("text", "")
         )
 
 

@@ -1,7 +1,9 @@
 """Every integration: what a model charges for is billed once, or reported; the user notices nothing."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from contextvars import copy_context
+from copy import deepcopy
 from itertools import count
 
 import pytest
@@ -75,14 +77,34 @@ def test_a_stream_that_is_read_while_another_is_open_is_not_taken_for_a_part_of_
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_cached_tokens_are_counted_once(
+def test_trap_6_and_7_cached_tokens_and_reasoning_are_counted_once(
     streamed: bool, adapter: Adapter, models: ModelServer, cnk: ClockNext, billed: Billed
 ) -> None:
-    models.script(answer(adapter, cached_tokens=5))
+    models.script(answer(adapter, output_tokens=20, cached_tokens=5, reasoning_tokens=8))
     with cnk.billing(**WHO):  # type: ignore[arg-type]
         adapter.read() if streamed else adapter.complete()
         adapter.settle(1)
-    assert counts(billed) == [(7, 7, 5)]
+    assert counts(billed) == [(7, 20, 5)]
+
+
+@pytest.mark.parametrize("has_scope", [False, True])
+def test_trap_13_a_customer_that_the_request_names_is_not_billed(
+    has_scope: bool,
+    adapter: Adapter,
+    models: ModelServer,
+    cnk: ClockNext,
+    billed: Billed,
+    reports: list[Unbilled],
+) -> None:
+    models.script(answer(adapter))
+    with cnk.billing(**WHO) if has_scope else nullcontext():  # type: ignore[arg-type]
+        adapter.complete(**deepcopy(adapter.forged))  # LiteLLM adds to what it is given
+        adapter.settle(1)
+    found = [(log.customer_id, log.key, log.member) for log in billed()]
+    assert found == ([("cus_123", "chat_credit", None)] if has_scope else [])
+    assert [(each.reason, each.customer_id) for each in reports] == (
+        [] if has_scope else [("unattributed", None)]
+    )
 
 
 @pytest.mark.parametrize(
