@@ -201,9 +201,8 @@ class Metering(Resource[S]):
 
         Args:
             stream: What a provider's SDK returned for `stream=True`: of OpenAI (chat completions, which have
-            to
-                be asked for usage, and Responses), Anthropic, Gemini, Mistral, Cohere, Bedrock, LiteLLM and
-                what speaks like them.
+                to be asked for usage, and Responses), Anthropic, Gemini, Mistral, Cohere, Bedrock, LiteLLM
+                and what speaks like them.
             customer_id: Who is billed.
             type: `credit`, `wallet` or `outcome`.
             model: Catalogue id of the model, sent as given. Default: the stream's.

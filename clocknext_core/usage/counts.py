@@ -193,8 +193,7 @@ def read_counts(usage: object, path: str = "response.usage") -> Counts:
 
     Raises:
         ValidationError: The usage has no count, one that is no count, one in another unit or one whose
-        meaning
-            the numbers do not tell. The message names the field and shows no contents.
+            meaning the numbers do not tell. The message names the field and shows no contents.
     """
     counts = _of_one(usage, path)
     # Of Anthropic's iterations, compactions alone are not in the counts beside them.
@@ -428,9 +427,8 @@ def _settled(found: _Gathering, path: str) -> Counts:
         raise invalid(
             path,
             "has no prompt count (input_tokens, prompt_tokens), so the whole prompt would go unbilled: "
-            "give the "
-            "final message (Anthropic: stream.get_final_message()), the last chunk (Gemini, Mistral), or the "
-            "provider's own response where a gateway or a framework lost the count",
+            "give the final message (Anthropic: stream.get_final_message()), the last chunk (Gemini, "
+            "Mistral), or the provider's own response where a gateway or a framework lost the count",
         )
     placement = _placed(found, path, sizes, total)
     _check_flagged(found, sizes, exact=total is not None and not placement.unexplained)

@@ -26,7 +26,7 @@ class Meter:
         models: How names from responses become names of the catalogue. Default: a date suffix is dropped.
         on_unbilled: Called with each `Unbilled`; what it raises is dropped. Default: they are only counted.
         clock: Seconds on a monotonic clock, which bound how long a stream is drained. Default: chunks alone
-        do.
+            do.
         seed: Returns what makes the keys of the work that is being done, such as a task's. Default: they are
             random.
         let_pass: Raises an exception again that was caught here and is not metering's, such as a signal

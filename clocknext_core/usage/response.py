@@ -106,11 +106,10 @@ def _check_one_request(response: object) -> None:
     if any(_has_call(content) for content in history):
         raise invalid(
             "response",
-            "is the last of several requests that google-genai made (automatic function calling), and "
-            "their usage is "
-            "not in it: switch that off "
-            "(automatic_function_calling=AutomaticFunctionCallingConfig(disable=True)) and "
-            "record each response, or stream and record each",
+            "is the last of several requests that google-genai made (automatic function calling), and their "
+            "usage is not in it: switch that off "
+            "(automatic_function_calling=AutomaticFunctionCallingConfig(disable=True)) and record each "
+            "response, or stream and record each",
         )
     called = items_of(get(response, "tool_calls"))
     if get(response, "current_agent_name") is not None and any(get(call, "tool_output") for call in called):

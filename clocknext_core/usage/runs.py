@@ -20,8 +20,7 @@ def readings(result: object) -> list[Reading]:
 
     Args:
         result: What the framework returned. A state that has the messages of earlier runs gives their
-        readings
-            too; their ids tell `signals.from_result` that it has recorded them.
+            readings too; their ids tell `signals.from_result` that it has recorded them.
 
     Returns:
         One reading a request, in the order of the run; never empty.

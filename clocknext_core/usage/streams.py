@@ -27,8 +27,7 @@ class Partial(NamedTuple):
     ending: Ending
     reading: Reading | None
     """The counts so far, which are too low: Anthropic has the prompt at the start, Gemini all so far. `None`
-    where
-    nothing was seen, as of OpenAI's streams, whose usage is in the last chunk."""
+    where nothing was seen, as of OpenAI's streams, whose usage is in the last chunk."""
     chunks: int
     """How many chunks were passed on."""
 
