@@ -138,6 +138,11 @@ def _whole(value: object) -> object:
     return value
 
 
+def is_number(value: object) -> bool:
+    """Return whether a value is a number, also as databases give it back."""
+    return isinstance(_whole(value), (int, float))
+
+
 def _number(value: object) -> float | None:
     """Return a number that is no count to be checked; `None` for anything else, and for 0."""
     if type(value) is int:
@@ -226,10 +231,14 @@ def _gather(found: _Gathering, usage: object, path: str) -> None:
         meaning, where = role_of(name), f"{path}.{name}"
         role = meaning.role
         if role in COUNTED:
-            if is_short(name) and not is_holder(value) and _number(value) is None:
+            if is_short(name) and not is_holder(value):
+                if not is_number(value) or not _whole(value):
+                    continue
+                if isinstance(value, str):  # a count from a database, or a prompt of digits
+                    found.instead.append((where, meaning, value))
+                    continue
+            if _says_no_count(role, where, value) or _means_another(name, usage):
                 continue
-            if plain_name(name) == "tokens_cached" and get(usage, "tokens_evaluated") is not None:
-                continue  # llama.cpp's cache holds the whole context, the answer included
             _take_count(found, meaning, where, value)
         elif role in {"prompt_details", "output_details"}:
             if is_holder(value):
@@ -255,6 +264,33 @@ def _gather(found: _Gathering, usage: object, path: str) -> None:
             if made is not None:
                 where = f"{path}.results[{place}].tokenCount"
                 found.put(where, Name("output", part=True), as_count(where, made))
+
+
+def _says_no_count(role: Role, where: str, value: object) -> bool:
+    """Return whether a name of a part has a text or a flag: what was thought, how hard, if a cache was hit.
+
+    Raises:
+        ValidationError: It says that a cache answered.
+    """
+    if role not in _PARTS or not isinstance(_whole(value), (bool, str)):
+        return False
+    if role == "cached" and str(value).casefold() == "true":
+        raise invalid(where, "says that the answer came from a cache, which costs nothing")
+    return True
+
+
+_PARTS: Final = frozenset({"cached", "written", "reasoning"})
+_ONLY_BESIDE: Final = {"tool_token_count": "cached_content_token_count", "tool": "thoughts"}
+"""Names that are a count beside another one only: Codex has a running total under the Gemini CLI's name."""
+
+
+def _means_another(name: str, usage: object) -> bool:
+    """Return whether a name is not the count that it says, by what is beside it."""
+    plain = plain_name(name)
+    if plain == "tokens_cached":  # llama.cpp's cache holds the whole context, the answer included
+        return get(usage, "tokens_evaluated") is not None
+    beside = _ONLY_BESIDE.get(plain)
+    return beside is not None and get(usage, beside) is None
 
 
 _NATIVES: Final[dict[str, Role]] = {
@@ -291,15 +327,16 @@ def _take_count(found: _Gathering, meaning: Name, where: str, value: object) -> 
             if count is not None:
                 found.put(at, meaning._replace(part=True), as_count(at, count))
     elif role in {"prompt", "output"}:
-        # The AI SDK's providers and Vertex: {"total": 10, "cacheRead": 4}.
-        for name in ("total", "totalTokens", "total_tokens"):
+        # The AI SDK's providers and Vertex: {"total": 10, "cacheRead": 4}. Bedrock's log has the others.
+        for name in ("total", "totalTokens", "total_tokens", "inputTokenCount", "outputTokenCount"):
             total = get(value, name)
             if total is not None:
                 found.put(f"{where}.{name}", meaning, as_count(f"{where}.{name}", total))
         _gather_details(found, "prompt_details" if role == "prompt" else "output_details", where, value)
     elif role in {"cached", "written"}:
         for name, inner in fields_of(value).items():
-            if inner is not None and not is_holder(inner) and role_of(name).role in COUNTED | {"flagged"}:
+            is_part = role_of(name).role in COUNTED | {"flagged"} or "text" in plain_name(name).split("_")
+            if inner is not None and not is_holder(inner) and is_part:
                 at = f"{where}.{name}"
                 count = as_count(at, inner)
                 found.put(at, meaning._replace(part=True), count)
@@ -344,6 +381,12 @@ def _note_modalities(found: _Gathering, side: Role, details: object) -> None:
 def _take_other(found: _Gathering, meaning: Name, where: str, name: str, value: object) -> None:
     """Note what is no count of tokens, where it is there: units, searches, requests without a count."""
     role = meaning.role
+    if name == "cache" and is_holder(value) and may_have(value, frozenset(_READ_AND_WRITTEN)):
+        for inner, part in _READ_AND_WRITTEN.items():
+            if (count := get(value, inner)) is not None:
+                at = f"{where}.{inner}"
+                found.put(at, Name(part, beside=True), as_count(at, count))
+        return
     if name == "unit" and isinstance(value, str) and value.casefold() not in {"token", "tokens"}:
         found.unit = where  # Langfuse's, which says what input and output count
     if role == "search" and is_holder(value):
@@ -359,8 +402,8 @@ def _take_other(found: _Gathering, meaning: Name, where: str, name: str, value: 
     if role == "search":
         found.other[plain_name(name)] = int(number)
         found.places[plain_name(name)] = where
-    elif role == "unit" and "characters" in plain_name(name).split("_"):
-        # Genkit counts the same text in tokens too.
+    elif role == "unit" and (_IN_TOKENS & {*plain_name(name).split("_")} or name == "inputImages"):
+        # Genkit and Databricks count the same text in tokens too, and Genkit the images of a prompt.
         found.other[plain_name(name)] = int(number)
         found.characters = where
     elif role == "unit":
@@ -369,6 +412,11 @@ def _take_other(found: _Gathering, meaning: Name, where: str, name: str, value: 
         found.unmeasured = where
     elif role == "flagged":
         found.flagged.append((where, number))
+
+
+_IN_TOKENS: Final = frozenset({"character", "characters"})
+_READ_AND_WRITTEN: Final[dict[str, Role]] = {"read": "cached", "write": "written"}
+"""Opencode's names for the cache, which it counts beside the prompt."""
 
 
 def _modal(found: _Gathering) -> dict[str, float]:
@@ -395,7 +443,7 @@ class _Sizes(NamedTuple):
 def _settled(found: _Gathering, path: str) -> Counts:
     """Decide which counts are inside which, and make the three counts."""
     for where, name, value in found.instead:
-        is_last = name.role == "prompt" or not (found.whole or found.parts)
+        is_last = name.role != "total" or not (found.whole or found.parts)
         if is_last and found.get(name.role) is None:
             found.put(where, name, as_count(where, value))
     prompt, output, total = found.get("prompt"), found.get("output"), found.get("total") or None
@@ -469,7 +517,7 @@ def _placed(found: _Gathering, path: str, sizes: _Sizes, total: int | None) -> P
         )
     )
     usual = Placement(own, own, "reasoning" in found.besides)
-    if found.never_in_total:
+    if found.never_in_total and not (total is not None and _is_counted_by_google(found)):
         return usual._replace(cached=True, written=True)
 
     def is_possible(placement: Placement) -> bool:
@@ -528,6 +576,12 @@ def _placed(found: _Gathering, path: str, sizes: _Sizes, total: int | None) -> P
         "is more than the counts beside it add up to, and nothing says what the rest is: "
         "give the provider's own response, or tokens= with counts of your own",
     )
+
+
+def _is_counted_by_google(found: _Gathering) -> bool:
+    """Return whether the prompt has such a name as Google's, beside whose total Nova's rule does not hold."""
+    names = (each.path.rpartition(".")[2] for each in found.fields if each.role == "prompt")
+    return any(plain_name(name).endswith("_token_count") for name in names)
 
 
 def _check_flagged(found: _Gathering, sizes: _Sizes, *, exact: bool) -> None:

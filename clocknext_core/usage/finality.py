@@ -3,15 +3,36 @@
 from collections.abc import Iterable
 from typing import Final
 
-from clocknext_core.usage.lookup import fields_of, first, get, is_holder, items_of, may_have
+from clocknext_core.usage.lookup import (
+    fields_of,
+    first,
+    get,
+    is_holder,
+    items_of,
+    may_have,
+    names_of,
+    present,
+)
 
 _RUNNING: Final = frozenset(
-    {"in_progress", "queued", "running", "requires_action", "pending", "validating", "finalizing"}
+    {
+        *("in_progress", "queued", "running", "requires_action", "pending", "validating", "finalizing"),
+        *("processing", "starting"),
+    }
 )
+_FLAGS: Final = ("done", "stop", "is_end", "is_finished")
+"""Flags of Ollama, llama.cpp, ERNIE and Cohere that are false while an answer goes on."""
 _ENDS: Final = frozenset(
-    {"done", "partial", "output", "message_id", "stop_reason", "completionReason", "delta"}
+    {
+        *("partial", "output", "message_id", "stop_reason", "completionReason", "delta", "finish_reason"),
+        *("results", "alternatives", *_FLAGS),
+    }
 )
 """Names that say, besides choices, whether a response goes on."""
+_CHOICES: Final = ("choices", "candidates", "Choices")
+_ENDED: Final = frozenset({"native_finish_reason", "messages"})
+"""Names in a choice without a finish reason that has ended: OpenRouter sends the usage once, after the chunk
+that stops, and Snowflake's function gives none."""
 _UNFINISHED: Final = ("", "null", 0, "FINISH_REASON_UNSPECIFIED")
 
 
@@ -44,20 +65,27 @@ def _of_one(holder: object) -> str | None:
         return "it is the first event of a stream, whose output count has only begun"
     if isinstance(status, str) and status in _RUNNING:
         return f"its status is {status}"
-    for name in ("choices", "candidates"):
+    for name in present(holder, _CHOICES):
         for choice in items_of(get(holder, name)):
             if is_holder(choice) and _is_open(choice):
                 return f"{name} has one without a finish reason"
     if not may_have(holder, _ENDS):
         return None
-    if get(holder, "done") is False:
-        return "done is false"
+    for name in present(holder, _FLAGS):
+        if get(holder, name) is False:
+            return f"{name} is false"
+    if any(get(each, "stop_reason") == "not_finished" for each in items_of(get(holder, "results"))):
+        return "results has one that is not finished"  # watsonx
+    if any("PARTIAL" in str(get(each, "status")) for each in items_of(get(holder, "alternatives"))):
+        return "alternatives has one that is partial"  # Yandex
     if get(holder, "partial") is True:
         return "partial is true"
     output = get(holder, "output")  # DashScope's answer
     if get(output, "finish_reason") == "null" or any(map(_is_open, items_of(get(output, "choices")))):
         return "its output has no finish reason"
     names = fields_of(holder)
+    if "completion_tokens" in names and names.get("finish_reason", "") is None:  # SGLang's meta_info
+        return "finish_reason is null"
     if "content" in names and "message_id" in names and "usage" in names:
         return "it is a step of the Claude Agent SDK, whose counts are placeholders: give the ResultMessage"
     for reason, beside in (
@@ -72,5 +100,7 @@ def _of_one(holder: object) -> str | None:
 
 
 def _is_open(choice: object) -> bool:
-    reason = first(choice, "finish_reason", "finishReason")
-    return reason is None or (isinstance(reason, (str, int)) and reason in _UNFINISHED)
+    reason = first(choice, "finish_reason", "finishReason", "FinishReason")
+    if reason is None:
+        return _ENDED.isdisjoint(names_of(choice)) if is_holder(choice) else True
+    return isinstance(reason, (str, int)) and reason in _UNFINISHED

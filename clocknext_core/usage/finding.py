@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from clocknext_core.checks import MAX_INT
-from clocknext_core.usage.counts import COUNTED
+from clocknext_core.usage.counts import COUNTED, is_number
 from clocknext_core.usage.lookup import (
     fields_of,
     first,
@@ -40,6 +40,8 @@ _USAGES: Final = (
     "meta",  # Cohere's; Haystack's has the usage in it
     "metrics",  # Replicate
     "amazon-bedrock-invocationMetrics",
+    "inference_status",  # DeepInfra
+    "nativeUsage",  # Spring AI's: what the provider said
 )
 """What usage is called."""
 
@@ -72,6 +74,7 @@ _ENVELOPES: Final = (
     "info",
     "modelInvocationOutput",  # the trace of a Bedrock agent
     "additional_kwargs",  # LlamaIndex
+    "details",  # LoRAX
     "ResponseMetadata",  # boto3
     "HTTPHeaders",
     "headers",
@@ -141,9 +144,11 @@ def has_counts(value: object, *, is_named: bool = False) -> bool:
             continue
         inner = get(value, name)
         if is_short(name):
-            shows = is_named and (isinstance(inner, (int, float)) or is_holder(inner))
+            shows = is_named and (is_number(inner) or is_holder(inner))
+            shows = shows or (is_holder(inner) and has_counts(inner))  # Bedrock's log
         elif role == "tokens":
-            shows = has_counts(inner) if is_holder(inner) else is_named and inner is not None
+            # Opencode's and the Gemini CLI's have short names in it.
+            shows = has_counts(inner, is_named=True) if is_holder(inner) else is_named and inner is not None
         elif role in _STARTS:
             shows = is_named or not isinstance(inner, list)
         else:

@@ -16,7 +16,14 @@ _MOST_NAMES: Final = 20
 _COUNTING: Final = re.compile("token|count|usage|cache")
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _SEPARATORS: Final = re.compile(r"[^a-z0-9]+")
-_PREFIXES: Final = ("x_amzn_bedrock_", "gen_ai_usage_details_", "gen_ai_usage_", "llm_usage_", "llm_")
+_PREFIXES: Final = (
+    "x_amzn_bedrock_",
+    "gen_ai_usage_details_",
+    "gen_ai_usage_",
+    "llm_usage_",
+    "llm_",
+    "ai_usage_",
+)
 
 
 class _Kind:
@@ -95,7 +102,7 @@ def may_have(holder: Any, names: frozenset[str]) -> bool:
     )
 
 
-def _present(holder: Any, names: tuple[str, ...]) -> Iterable[str]:
+def present(holder: Any, names: tuple[str, ...]) -> Iterable[str]:
     """Leave out the names that a dict or a pydantic model does not have; others have to be asked."""
     cls = _type_of(holder)
     if cls is dict:
@@ -112,7 +119,7 @@ def _present(holder: Any, names: tuple[str, ...]) -> Iterable[str]:
 
 def known(holder: object, names: tuple[str, ...]) -> Iterator[tuple[str, object]]:
     """Yield those of some names that a holder has, in their order, where they may have names in them."""
-    for name in _present(holder, names):
+    for name in present(holder, names):
         value = get(holder, name)
         if value is not None and is_holder(value):
             yield name, value
@@ -120,7 +127,7 @@ def known(holder: object, names: tuple[str, ...]) -> Iterator[tuple[str, object]
 
 def first(holder: object, *names: str) -> object:
     """Look up several names; the first value that is not `None`."""
-    for name in _present(holder, names):
+    for name in present(holder, names):
         value = get(holder, name)
         if value is not None:
             return value
@@ -129,7 +136,7 @@ def first(holder: object, *names: str) -> object:
 
 def text_of(holder: object, *names: str) -> str | None:
     """Look up several names; the first value that is a string and not blank."""
-    for name in _present(holder, names):
+    for name in present(holder, names):
         value = get(holder, name)
         if isinstance(value, str) and value.strip():
             return value

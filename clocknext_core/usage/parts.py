@@ -5,7 +5,7 @@ from typing import Final, NamedTuple, cast
 
 from clocknext_core.errors import invalid
 from clocknext_core.usage.finding import usages_in
-from clocknext_core.usage.lookup import check_awaited, fields_of, get, is_list, text_of
+from clocknext_core.usage.lookup import check_awaited, fields_of, get, is_list, items_of, text_of
 from clocknext_core.usage.roles import role_of
 
 
@@ -81,6 +81,12 @@ def _inner_of(result: object) -> _Inner | None:
         items = get(result, name)
         if is_list(items):
             return _Inner(items, f".{name}", levels=0)
+    results = items_of(get(result, "results"))
+    if sum(map(_has_usage, results)) > 1:  # OpenAI's and Anthropic's reports of usage
+        return _Inner(results, ".results", levels=0)
+    models = items_of(get(get(result, "usage"), "models"))
+    if models:  # an application of DashScope's
+        return _Inner(models, ".usage.models")
     for name in ("memory", "dest"):  # smolagents' agent, google-genai's batch job
         inner = get(result, name)
         if inner is not None:
@@ -116,7 +122,8 @@ def _is_answer(message: object) -> bool:
 
 
 def _by_model(result: object) -> list[Part]:
-    for holder in (*(get(result, name) for name in _BY_MODEL), result):
+    of_gemini_cli = get(get(result, "stats"), "models")
+    for holder in (*(get(result, name) for name in _BY_MODEL), of_gemini_cli, result):
         # A usage in an envelope, such as Codex's `last_token_usage`, is no model's.
         if isinstance(holder, Mapping) and not (holder is result and _has_usage(cast("object", holder))):
             usages = fields_of(cast("Mapping[str, object]", holder))
@@ -130,4 +137,4 @@ def _has_usage(response: object) -> bool:
 
 
 def _is_usage(value: object) -> bool:
-    return any(role_of(name).role == "prompt" for name in fields_of(value))
+    return any(role_of(name).role == "prompt" for name in fields_of(get(value, "tokens") or value))

@@ -3,9 +3,10 @@
 from typing import Final, NamedTuple
 
 from clocknext_core.errors import ValidationError, invalid
-from clocknext_core.usage.counts import IN_ANOTHER_UNIT, Counts, read_counts
+from clocknext_core.usage.beside import read_all
+from clocknext_core.usage.counts import IN_ANOTHER_UNIT, Counts
 from clocknext_core.usage.finality import why_unfinished
-from clocknext_core.usage.finding import Found, unknown_usage, usages_in
+from clocknext_core.usage.finding import Found, has_counts, unknown_usage, usages_in
 from clocknext_core.usage.lookup import (
     check_awaited,
     describe,
@@ -70,27 +71,12 @@ def count_tokens(response: object, *, must_be_final: bool = True) -> Counted:
 
 
 def _counted(response: object) -> tuple[Found, Counts] | tuple[None, None]:
-    """Find the nearest usage and read it; the provider's replaces a framework's where that says less."""
+    """Find the nearest usage and read it."""
     usages = usages_in(response)
     found = next(usages, None)
     if found is None:
         return None, None
-    counts = read_counts(found.usage, found.path)
-    if counts.cache is None and not found.path.endswith(".usage"):
-        # LangChain over Mistral and LiteLLM's logging object drop the cache from one usage and keep it in
-        # another.
-        for other in usages:
-            try:
-                more = read_counts(other.usage, other.path)
-            except ValidationError:
-                continue
-            if more.cache is not None and _is_same(counts, more):
-                return other._replace(holders=found.holders), more
-    return found, counts
-
-
-def _is_same(counts: Counts, more: Counts) -> bool:
-    return (counts.input, counts.output) == (more.input + (more.cache or 0), more.output)
+    return read_all(found, usages)
 
 
 def _check_one_request(response: object) -> None:
@@ -121,6 +107,9 @@ def _check_one_request(response: object) -> None:
     steps = [step for step in items_of(get(response, "steps")) if get(step, "usage") is not None]
     if len(steps) > 1 and first(response, "totalUsage", "token_usage") is None:
         raise invalid("response", f"is the result of {len(steps)} requests: {_ALL}")
+    of_bucket = [each for each in items_of(get(response, "results")) if has_counts(each)]
+    if len(of_bucket) > 1:  # a report of usage, by model or by project
+        raise invalid("response", f"is the result of {len(of_bucket)} requests: {_ALL}")
     ended = get(get(response, "result"), "type")
     if get(response, "custom_id") is not None and isinstance(ended, str) and ended != "succeeded":
         raise invalid("response", "is a line of a batch that did not succeed, which costs nothing")
@@ -134,7 +123,7 @@ def _check_one_request(response: object) -> None:
 _TELLING: Final = frozenset(
     {
         *("automatic_function_calling_history", "automaticFunctionCallingHistory", "current_agent_name"),
-        *("steps", "custom_id", "type"),
+        *("steps", "results", "custom_id", "type"),
     }
 )
 """Names of what may be of several requests, or of none that costs anything."""
@@ -189,13 +178,17 @@ def _without_usage(response: object) -> ValidationError:
 
 
 def _is_embedding(found: Found) -> bool:
-    names = ("data", "embeddings", "embedding", "results")
+    holders = [inner for outer in found.holders for inner in (outer, get(outer, "output"))]  # DashScope's
     return any(
-        get(holder, name) is not None
-        for outer in found.holders
-        for holder in (outer, get(outer, "output"))  # DashScope's
-        for name in names
+        is_list(get(holder, "data"))
+        or first(holder, "embeddings", "embedding") is not None
+        or _are_ranks(get(holder, "results"))
+        for holder in holders
     )
+
+
+def _are_ranks(results: object) -> bool:
+    return is_list(results) and all(get(result, "generated_text") is None for result in results)
 
 
 def _is_bare_prompt(found: Found, counts: Counts) -> bool:

@@ -30,40 +30,29 @@ _PROMPT: Final = frozenset(
         *("prompt_tokens", "input_tokens", "prompt_token_count", "input_token_count", "total_input_tokens"),
         *("total_prompt_tokens", "input_text_token_count", "input_text_tokens", "prompt_eval_count"),
         *("prompt_llm_token_count", "token_count_prompt", "tokens_prompt", "tokens_evaluated"),
-        "prompt_tokens_count",
+        *("prompt_tokens_count", "request_tokens", "tokens_in", "tokens_input", "num_input_tokens"),
         *(
-            "request_tokens",
-            "tokens_in",
-            "num_input_tokens",
             "num_prompt_tokens",
             "num_tokens_prompt_total",
+            "input_token_len",
             "input",
             "prompt",
+            "input_count",
         ),
+        "input_length",
     }
 )
 _OUTPUT: Final = frozenset(
     {
         *("completion_tokens", "output_tokens", "output_token_count", "completion_token_count"),
-        *(
-            "candidates_token_count",
-            "response_token_count",
-            "generation_token_count",
-            "generated_token_count",
-        ),
-        *("generated_tokens", "generation_tokens", "eval_count", "total_output_tokens"),
-        "predicted_tokens_count",
+        *("candidates_token_count", "response_token_count", "generation_token_count"),
+        *("generated_token_count", "generated_tokens", "generation_tokens", "eval_count"),
+        *("total_output_tokens", "predicted_tokens_count", "tokens_generated", "generate_token_len"),
         *("total_completion_tokens", "output_text_tokens", "total_output_text_token_count"),
         *("completion_llm_token_count", "token_count_completion", "tokens_completion", "tokens_predicted"),
-        *(
-            "response_tokens",
-            "tokens_out",
-            "num_output_tokens",
-            "num_completion_tokens",
-            "num_generated_tokens",
-            "num_tokens_generated",
-        ),
-        *("output", "completion"),
+        *("response_tokens", "tokens_out", "num_output_tokens", "num_completion_tokens"),
+        *("num_generated_tokens", "num_tokens_generated", "output", "completion", "output_count"),
+        "candidates",
     }
 )
 _TOTAL: Final = frozenset(
@@ -72,10 +61,27 @@ _TOTAL: Final = frozenset(
         "total_tokens_count",
     }
 )
-_UNCACHED: Final = frozenset({"uncached_input_tokens", "prompt_cache_miss_tokens"})
-"""Anthropic's reports of usage, and DeepSeek's."""
-_SHORT: Final = frozenset({"input", "prompt", "output", "completion", "total"})
-_TOOLS: Final = frozenset({"tool_use_prompt_token_count", "total_tool_use_tokens", "connector_tokens"})
+_UNCACHED: Final = frozenset(
+    {
+        *("uncached_input_tokens", "uncached_prompt_tokens", "prompt_cache_miss_tokens"),
+        *("non_cached_input_tokens", "non_cached_prompt_tokens"),
+    }
+)
+"""Anthropic's reports of usage, DeepSeek's, and Datadog's."""
+_SHORT: Final = frozenset(
+    {
+        *("input", "prompt", "output", "completion", "total"),
+        *("input_count", "output_count"),  # Coze's
+        *("candidates", "tool"),  # the Gemini CLI's
+        "input_length",  # of the server TGI
+    }
+)
+_TOOLS: Final = frozenset(
+    {
+        *("tool_use_prompt_token_count", "total_tool_use_tokens", "connector_tokens"),
+        *("tool_token_count", "tool"),
+    }
+)
 _PROMPT_DETAILS: Final = frozenset(
     {
         *("prompt_tokens_details", "prompt_token_details", "input_tokens_details", "input_token_details"),
@@ -117,7 +123,7 @@ _IDLE: Final = frozenset(
     {
         *("cost", "costs", "price", "prices", "usd", "savings", "saved", "discount", "per", "rate", "ratio"),
         *("percent", "max", "limit", "budget", "duration", "latency", "ttl", "hash", "id", "key", "enabled"),
-        *("hint", "time", "miss", "uncached", "bytes", "ms", "window", "context", "no"),
+        *("hint", "time", "miss", "uncached", "bytes", "ms", "window", "context", "no", "non"),
     }
 )
 """Words of names that are no count of tokens, whatever else they say."""

@@ -558,7 +558,7 @@ AMAZON: list[Shape] = [
     shape(
         "sagemaker-tgi",
         {"generated_text": "Hi", "details": {"finish_reason": "length", "generated_tokens": 20}},
-        says="no token usage that is known",
+        says="response.details: has no prompt count",
         source="https://huggingface.co/docs/text-generation-inference/reference/api_reference",
     ),
     shape(
@@ -569,7 +569,7 @@ AMAZON: list[Shape] = [
             "generated_text": "Hi",
             "details": {"finish_reason": "length", "generated_tokens": 20, "input_length": 5},
         },
-        says="no token usage that is known",
+        tokens=Tokens(input=5, output=20),
         source="https://huggingface.co/docs/text-generation-inference/reference/api_reference",
     ),
 ]

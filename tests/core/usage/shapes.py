@@ -2343,7 +2343,7 @@ SHAPES = [
     shape(
         "opencode",
         {"usage": {"input": 86, "output": 300, "reasoning": 0, "cache": {"read": 1920, "write": 0}}},
-        says="response.usage.cache: is not known",
+        tokens=Tokens(input=86, output=300, cache=1920),
         source="https://opencode.ai/docs/sdk/",
     ),
     shape(

@@ -474,3 +474,36 @@ def test_a_usage_for_each_model_is_told_from_a_mapping_of_other_things() -> None
     assert parts_of(Thing(agent={"messages": [ai(10, 2)]})) == []
     for no_sums in ({**both, "note": {"x": 1}}, {**both, "note": 3}, Thing(**both)):
         assert parts_of({"model_usage": no_sums}) == []
+
+
+def test_a_bucket_of_a_report_has_a_reading_for_each_model() -> None:
+    results = [
+        {"input_tokens": 1000, "output_tokens": 500, "input_cached_tokens": 800, "model": "gpt-4o"},
+        {"input_tokens": 3000, "output_tokens": 700, "input_cached_tokens": 0, "model": "o3"},
+    ]
+    assert counts({"object": "bucket", "results": results}) == [("gpt-4o", 200, 500), ("o3", 3000, 700)]
+
+
+def test_the_models_of_an_application_of_dashscopes() -> None:
+    models = [
+        {"model_id": "qwen-max", "input_tokens": 900, "output_tokens": 120},
+        {"model_id": "qwen-turbo", "input_tokens": 30, "output_tokens": 7},
+    ]
+    response = {"output": {"text": "Hi", "finish_reason": "stop"}, "usage": {"models": models}}
+    assert counts(response) == [("qwen-max", 900, 120), ("qwen-turbo", 30, 7)]
+    with pytest.raises(ValidationError, match="is the result of 2 requests"):
+        read(response)
+
+
+def test_the_models_of_the_gemini_cli() -> None:
+    def tokens(**counted: int) -> dict[str, object]:
+        return {"api": {"totalRequests": 1}, "tokens": counted}
+
+    pro = tokens(prompt=24939, candidates=20, total=25213, cached=21263, thoughts=154, tool=100)
+    flash = tokens(prompt=8965, candidates=10, total=9033, cached=0, thoughts=30, tool=28)
+    result = {"response": "Hi", "stats": {"models": {"gemini-2.5-pro": pro, "gemini-2.5-flash": flash}}}
+    found = [(each.model, each.tokens.input, each.tokens.output) for each in readings(result)]
+    assert found == [
+        ("gemini-2.5-pro", 24939 + 100 - 21263, 174),
+        ("gemini-2.5-flash", 8993, 40),
+    ]

@@ -14,10 +14,11 @@ from clocknext_core.usage.reading import explain, read
 from clocknext_core.usage.runs import explanations
 from tests.core.usage.further_shapes import FURTHER
 from tests.core.usage.shapes import SHAPES, Shape
+from tests.core.usage.shapes_of_layers import OF_LAYERS
 from tests.core.usage.support import as_objects
 from tests.core.usage.test_from_response import Recorder
 
-ALL = [*SHAPES, *FURTHER]
+ALL = [*SHAPES, *FURTHER, *OF_LAYERS]
 
 
 def ways(shape: Shape) -> list[object]:
