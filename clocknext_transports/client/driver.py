@@ -7,16 +7,14 @@ A driver is a client without its resources. It carries calls out, and has a back
 
 import _thread
 import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, assert_never
 
 from clocknext_core import (
     Call,
-    CheckReport,
-    ClockNextError,
     Closed,
-    Config,
     EncodedSignal,
     Engine,
     FlushReport,
@@ -28,7 +26,6 @@ from clocknext_core import (
     Transmit,
     Wait,
 )
-from clocknext_core.diagnosis import check_request, judge
 from clocknext_core.outputs import queued
 from clocknext_transports.client.hooks import Hooks
 from clocknext_transports.client.script import Await, Event, Exchange, Halt, Script, Sleep
@@ -69,6 +66,7 @@ class Driver(ABC, Generic[B]):
         self._hooks = hooks
         self._keeper: Keeper | None = None
         self._begin(engine)
+        process_exit.know(self)
 
     def _begin(self, engine: Engine) -> None:
         """Start from nothing: in a new driver, or in a forked child."""
@@ -140,20 +138,6 @@ class Driver(ABC, Generic[B]):
                 case _:
                     assert_never(output)
 
-    def _connecting(self) -> Config | None:
-        """Return the configuration to connect by, unless the client is closed; `None`: it is disabled."""
-        engine = self._serving.engine
-        if engine.outbox.is_closing:
-            raise ClockNextError("The client is closed: make another one.")
-        return None if engine.config.disabled else engine.config
-
-    def _checking(self) -> Script[CheckReport]:
-        """Send one request, and say what its answer shows."""
-        config, answer = self._connecting(), None
-        if config is not None:
-            answer = yield Exchange(check_request(config), self._now() + config.timeout)
-        return judge(answer, self._serving.engine.config)
-
     def _admit(self, encoded: EncodedSignal) -> TrackResult | Script[TrackResult]:
         """Hand a signal to the outbox; return the result, or the script of a call that has to wait."""
         serving = self._serving
@@ -192,6 +176,10 @@ class Driver(ABC, Generic[B]):
                 serving.lock.release()
         if not is_attended:
             self._have_attended()
+        if has_lock and sys.is_finalizing():  # no other thread runs any more, and none can be started
+            with serving.lock:
+                serving.serve_here()
+            serving.run_hooks(in_background=True)
         return queued(encoded) if result is None else result
 
     def _have_attended(self) -> None:
@@ -394,6 +382,12 @@ class Driver(ABC, Generic[B]):
     def held(self) -> int:
         """Signals recorded and not yet ended."""
         return self._serving.outbox.held
+
+    def refuse(self) -> None:
+        """Refuse new signals from now on, at the end of the interpreter's exit."""
+        with self._serving.lock:
+            if not self._serving.outbox.is_closing:
+                self._serving.outbox.close(now=self._now(), deadline_at=self._now())
 
     @abstractmethod
     def begin_exit(self, timeout: float) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, assert_never,
 from clocknext_core import Answer, Call, CheckReport, EncodedSignal, Engine, FlushReport, Request, TrackResult
 from clocknext_core.errors import invalid
 from clocknext_transports.client import driver
+from clocknext_transports.client.checking import checking, config_to_connect_by
 from clocknext_transports.client.failures import broken_transport
 from clocknext_transports.client.script import Await, Exchange, Halt, Sleep, Step, carry_out_async
 from clocknext_transports.client.serving import Waiter
@@ -67,11 +68,11 @@ class Calls(driver.Driver[B], Generic[B]):
 
     async def check(self) -> CheckReport:
         """Find out what is wrong with key, address and clock."""
-        return await carry_out_async(self._checking(), self._take)
+        return await carry_out_async(checking(self.engine, self._now()), self._take)
 
     async def connect(self) -> bool:
         """Open a connection, if the transport is one that can."""
-        config = self._connecting()
+        config = config_to_connect_by(self.engine)
         connect = getattr(self.transport, "connect", None)
         if config is None or connect is None:
             return False

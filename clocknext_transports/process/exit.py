@@ -1,8 +1,11 @@
 """Deliver held signals when the process ends and their client was not closed.
 
-They are delivered if that takes no longer than `EXIT_TIMEOUT`, all clients together, and reported if not. One
-handler serves all clients. Python 3.12 starts no more threads by then, so the thread that runs the handlers
-does its part of the work.
+They are delivered if that takes no longer than `EXIT_TIMEOUT`, all clients together, and reported if not.
+Python 3.12 starts no more threads by then, so the thread that runs the handlers does its part of the work.
+
+Two handlers serve all clients. One runs early: before handlers that may end what a hook uses. The other was
+registered at the import, for what handlers record that run between the two: none that is registered while
+they run is ever called. After it all clients refuse signals, for no thread can be started any more.
 """
 
 import atexit
@@ -10,9 +13,11 @@ import os
 import sys
 from collections.abc import Callable
 from typing import Protocol, cast
+from weakref import WeakSet
 
 from clocknext_transports.process import fork as forks
 from clocknext_transports.process import lookups
+from clocknext_transports.process.clock import monotonic
 from clocknext_transports.process.log import logger
 
 EXIT_TIMEOUT = 5.0
@@ -41,12 +46,24 @@ class Driver(Protocol):
         """Wait for them until the time-out is over; return how many were not delivered."""
         ...
 
+    def refuse(self) -> None:
+        """Refuse new signals from now on. Whatever was held has been delivered or reported."""
+        ...
+
 
 class _Registry:
     def __init__(self) -> None:
         self._drivers: dict[Driver, None] = {}
+        self._living: WeakSet[Driver] = WeakSet()
+        self._took = 0.0
+        """Seconds that the last delivery took."""
+        self._is_over = False
         self._child: int | None = None
         """The process in which multiprocessing calls `drain` at its end."""
+
+    def know(self, driver: Driver) -> None:
+        """Have a driver refuse signals when the exit is over, also if it holds none until then."""
+        self._living.add(driver)
 
     def register(self, driver: Driver, host: str) -> None:
         """Remember a driver, strongly: it may outlive its client.
@@ -56,6 +73,12 @@ class _Registry:
             host: Where it sends to.
         """
         self._drivers[driver] = None
+        if self._is_over:
+            logger.warning(
+                "A ClockNext client is used after the interpreter's exit has delivered what clients held: "
+                "close it, or what it holds is lost."
+            )
+            return
         lookups.stand_by(host)
         # Anew each time: before a handler that was registered earlier, which may end what a hook uses.
         atexit.unregister(self.drain)
@@ -77,10 +100,23 @@ class _Registry:
 
     def drain(self) -> None:
         """Deliver what is held, and report what can't be."""
+        self._drain(INTERRUPTED_TIMEOUT if _is_interrupted() else EXIT_TIMEOUT)
+
+    def finish(self) -> None:
+        """Deliver what was recorded since `drain`, and have all clients refuse what comes later."""
+        self._drain(max(0.0, (INTERRUPTED_TIMEOUT if _is_interrupted() else EXIT_TIMEOUT) - self._took))
+        self._is_over = True
+        for driver in list(self._living):
+            try:
+                driver.refuse()
+            except BaseException:  # noqa: BLE001 - the others must not suffer by it
+                logger.exception("A client could not be closed at the interpreter's exit.")
+
+    def _drain(self, timeout: float) -> None:
         forks.notice()  # a child that used no client exits, too
         drivers, self._drivers = list(self._drivers), {}
         lost = 0
-        timeout = INTERRUPTED_TIMEOUT if _is_interrupted() else EXIT_TIMEOUT
+        began_at = monotonic()
         for driver in drivers:
             try:
                 driver.begin_exit(timeout)
@@ -92,6 +128,7 @@ class _Registry:
             except BaseException:  # noqa: BLE001 - a hook's, or a Ctrl-C, which ends the wait for this one
                 logger.exception("The delivery at the interpreter's exit was broken off.")
                 lost += driver.held
+        self._took = monotonic() - began_at
         if lost:
             logger.warning("ClockNext signals not delivered before the interpreter's exit: %d.", lost)
 
@@ -115,11 +152,13 @@ def _is_interrupted() -> bool:
 
 
 _registry = _Registry()
+know: Callable[[Driver], None] = _registry.know
 register: Callable[[Driver, str], None] = _registry.register
 unregister: Callable[[Driver], None] = _registry.unregister
 drain: Callable[[], None] = _registry.drain
 """Delivers what all clients of this process hold, and closes them: for hosts that leave by `os._exit`."""
 forks.register_global(_registry.forget)
+atexit.register(_registry.finish)
 
 
 def registered() -> int:

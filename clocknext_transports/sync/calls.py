@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar, assert_never, cast
 
 from clocknext_core import Answer, Call, CheckReport, EncodedSignal, Engine, FlushReport, Request, TrackResult
 from clocknext_transports.client import driver
+from clocknext_transports.client.checking import checking, config_to_connect_by
 from clocknext_transports.client.failures import broken_transport
 from clocknext_transports.client.script import Await, Exchange, Halt, Sleep, Step, carry_out
 from clocknext_transports.client.serving import Waiter
@@ -59,11 +60,11 @@ class Calls(driver.Driver[Threads]):
 
     def check(self) -> CheckReport:
         """Find out what is wrong with key, address and clock."""
-        return carry_out(self._checking(), self._take)
+        return carry_out(checking(self.engine, self._now()), self._take)
 
     def connect(self) -> bool:
         """Open a connection, if the transport is one that can."""
-        config = self._connecting()
+        config = config_to_connect_by(self.engine)
         connect = getattr(self.transport, "connect", None)
         if config is None or connect is None:
             return False

@@ -8,6 +8,7 @@ buffered signal starts the first thread; closing ends them all.
 
 import _thread
 import math
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -164,6 +165,8 @@ class Threads(Background):
             return  # a greenlet of gevent's would wait for the lock in the thread that holds it
         if not self._threads:
             self._on_start()
+        if sys.is_finalizing():
+            return  # it would never run
         try:
             thread = threading.Thread(target=self._work, name="clocknext", daemon=True)
             thread.start()

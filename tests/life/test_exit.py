@@ -1,6 +1,8 @@
 """Row 28 of the fault matrix: the interpreter exits with signals held. Sent, or reported in bounded time."""
 
 import signal as signals
+import subprocess
+import sys
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -215,3 +217,77 @@ def test_sigterm_with_a_handler_that_raises_drains() -> None:
         assert keys(peer) == ALL
     assert ended.code == 143
     assert "Traceback" not in ended.errors
+
+
+# Handlers and finalizers that use a client themselves
+
+
+KINDS = ["ClockNext", "AsyncClockNext", "TrioClockNext"]
+IN_A_HANDLER = """
+import atexit
+first = ClockNext(KEY, base_url=URL, allow_insecure_http=True, batch=BatchPolicy(max_interval=3600.0))
+late = {kind}(KEY, base_url=URL, allow_insecure_http=True)
+first.signals.wallet(**WALLET, idempotency_key="first")
+@atexit.register
+def sum_up():
+    late.nowait.signals.wallet(**WALLET, idempotency_key="late")
+    with ClockNext(KEY, base_url=URL, allow_insecure_http=True) as client:
+        client.signals.wallet(**WALLET, idempotency_key="in a block")
+    left = ClockNext(KEY, base_url=URL, allow_insecure_http=True)
+    left.signals.wallet(**WALLET, idempotency_key="left open")
+"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_an_exit_handler_records_is_sent_with_what_was_held(kind: str) -> None:
+    """Handlers that are registered while they run are never called, so ours must not move then."""
+    with Peer(keep_answering()) as peer:
+        ended = run(IN_A_HANDLER.format(kind=kind), peer.url)
+        assert keys(peer) == dict.fromkeys(("first", "late", "in a block", "left open"), 1)
+    assert ended.code == 0
+    assert "not delivered" not in ended.errors
+    assert "Traceback" not in ended.errors
+
+
+IN_A_FINALIZER = """
+client = {kind}(KEY, base_url=URL, allow_insecure_http=True)
+class Answer:
+    def __del__(self):
+        print({records}.wallet(**WALLET, idempotency_key="last").dropped, flush=True)
+answer = Answer()
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "records"),
+    [("ClockNext", "client.signals"), *((kind, "client.nowait.signals") for kind in KINDS)],
+)
+def test_what_a_finalizer_records_when_no_thread_runs_any_more_is_dropped_and_said(
+    kind: str, records: str
+) -> None:
+    with Peer(keep_answering()) as peer:
+        ended = run(IN_A_FINALIZER.format(kind=kind, records=records), peer.url)
+        assert keys(peer) == {}
+    assert (ended.code, ended.output) == (0, "closed\n"), ended.errors
+    assert "ClockNext signal 'last' was dropped and is not billed (closed)." in ended.errors
+
+
+BEFORE_THE_IMPORT = """
+import atexit, sys
+@atexit.register
+def last_of_all():
+    left = ClockNext(KEY, base_url=URL, allow_insecure_http=True)
+    left.signals.wallet(customer_id="cus_123", model="gpt-4o")
+    left.close(timeout=10)
+from clocknext_transports import ClockNext
+KEY, URL = sys.argv[1:]
+"""
+
+
+def test_a_client_that_is_used_after_the_exit_says_that_it_has_to_be_closed() -> None:
+    with Peer(keep_answering()) as peer:
+        program = [sys.executable, "-c", BEFORE_THE_IMPORT, "cnk_test", peer.url]
+        ended = subprocess.run(program, capture_output=True, text=True, timeout=60, check=True)
+        assert sum(keys(peer).values()) == 1
+    assert "used after the interpreter's exit has delivered what clients held" in ended.stderr
+    assert "Traceback" not in ended.stderr
