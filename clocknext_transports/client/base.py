@@ -204,6 +204,7 @@ class ClientBase(Completed, ABC, Generic[S, TransportT, D]):
             seed=current_seed,
             let_pass=let_pass,
         )
+        self._meter.seen = self._hooks.seen
         self.close_timeout: float = check_seconds("close_timeout", close_timeout)
         if transport is not None:
             _check_transport(transport, "aclose" if self.is_async else "close")

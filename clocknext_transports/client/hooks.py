@@ -23,6 +23,7 @@ from clocknext_core import (
     Unbilled,
 )
 from clocknext_core.states import DropReason
+from clocknext_core.usage.exchange import Seen
 from clocknext_transports.client.events_log import EventLog
 from clocknext_transports.client.hook_checks import check_hooks, check_returned
 from clocknext_transports.process.interrupts import let_pass
@@ -33,6 +34,7 @@ OnFlush: TypeAlias = Callable[[int], object]
 OnRetry: TypeAlias = Callable[[Retrying], object]
 OnDrop: TypeAlias = Callable[[Signal, DropReason], object]
 OnUnbilled: TypeAlias = Callable[[Unbilled], object]
+_LOST = (Rejected, GivenUp, Dropped)
 
 
 class Hooks:
@@ -60,9 +62,12 @@ class Hooks:
         self._on_drop = on_drop
         self._on_unbilled = on_unbilled
         self.log: EventLog = EventLog(logger)
+        self.seen: Seen = Seen()  # the client's: what is lost is forgotten, so that it may be recorded again
 
     def admit(self, event: HookEvent) -> bool:
         """Take note of an event, with the lock held, and return whether `fire` would do anything."""
+        if isinstance(event, _LOST):
+            self.seen.forget(event.encoded.idempotency_key)
         return self.log.admit(event) or (not isinstance(event, Delivered) and bool(self._hooks_of(event)))
 
     def fire(self, event: HookEvent, *, in_background: bool = False) -> None:
@@ -104,14 +109,11 @@ class Hooks:
         on_error, on_drop, on_retry, on_flush = self._on_error, self._on_drop, self._on_retry, self._on_flush
         hooks: list[Callable[[], object]] = []
         match event:
-            case Rejected() | GivenUp():
+            case Rejected() | GivenUp() | Mending() | KeyRefused() | Misdirected():
                 if on_error is not None:
                     hooks.append(lambda: on_error(event.error, event.signal))
-                if on_drop is not None:
+                if on_drop is not None and isinstance(event, _LOST):
                     hooks.append(lambda: on_drop(event.signal, "send_failed"))
-            case Mending() | KeyRefused() | Misdirected():
-                if on_error is not None:
-                    hooks.append(lambda: on_error(event.error, event.signal))
             case Dropped():
                 if on_drop is not None:
                     hooks.append(lambda: on_drop(event.signal, event.reason))

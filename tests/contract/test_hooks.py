@@ -12,7 +12,7 @@ from clocknext_core import (
     ServerError,
     Signal,
 )
-from clocknext_transports.emulator import Hold, scripted
+from clocknext_transports.emulator import Hold, Reply, scripted
 from tests.contract.answers import (
     Answer,
     by_key,
@@ -246,3 +246,35 @@ async def test_a_hook_of_an_awaited_call_runs_before_it_returns(world: World) ->
             await client.customers.get("cus_1")
             assert world.hooks.seen == [("on_retry", 1, None)]
             assert isinstance(world, Threads) or client.pending == 0
+
+
+RESPONSE = {
+    "id": "chatcmpl-9Xk2mPq7Lw",
+    "model": "gpt-4o",
+    "usage": {"prompt_tokens": 2006, "completion_tokens": 300, "total_tokens": 2306},
+}
+
+
+@pytest.mark.parametrize(
+    ("first", "lost"),
+    [
+        ([refused(422, "Insufficient balance.")], 1),
+        ([refused(400)], 1),
+        ([refused(500)] * 3, 1),
+        ([], 0),
+    ],
+    ids=["refused", "bad", "given up", "billed"],
+)
+async def test_a_response_whose_signal_was_lost_can_be_recorded_again(
+    world: World, first: list[Reply], lost: int
+) -> None:
+    """Under the key that it had, so that what was billed after all is billed once."""
+    retry = RetryPolicy(max_attempts=3, base_delay=0.001, max_delay=0.001)
+    with scripted([in_turn(*first, priced())]) as server:
+        async with world.open(server.url, batch=GIVING_UP, retry=retry) as client:
+            for again in (False, True):
+                await client.signals.from_response(RESPONSE, customer_id="cus_123", key="chat_credit")
+                report = await client.flush()
+                assert len(report.failed) == (0 if again else lost)
+                assert report.delivered == (1 if again == bool(lost) else 0)
+            assert client.stats().unbilled["seen_already"] == 1 - lost
