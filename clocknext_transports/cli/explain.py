@@ -88,7 +88,7 @@ def _read(file: str, name: str) -> str:
             raise click.ClickException(f"{name} is compressed with gzip. {remedy}")
         return raw.decode(json.detect_encoding(raw))
     except (OSError, UnicodeDecodeError) as error:
-        raise click.FileError(file, str(error)) from None
+        raise click.FileError(name, str(error)) from None
 
 
 def _parsed(text: str, file: str) -> list[tuple[int | None, object]]:

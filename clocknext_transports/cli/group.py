@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 import click
 
@@ -27,6 +28,8 @@ from clocknext_transports.cli.verify import verify
 from clocknext_transports.cli.whoami import whoami
 from clocknext_transports.process.log import logger
 
+_HELP: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
+"""How click, from 8.2 on, shows the help of a group that is called without a command."""
 _QUIET = logging.NullHandler()
 """Keeps Python from printing the client's warnings on stderr: the commands say the same in their own way."""
 INTERRUPTED = 130
@@ -88,8 +91,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         # Without standalone mode, the argument of `Context.exit` is returned.
         status: object = cli.main(arguments, prog_name="clocknext", standalone_mode=False)
     except click.ClickException as error:
-        # It may quote an argument, such as the name of a file. Its type is final, its value is not.
-        vars(error)["message"] = printable(error.message)
+        if not isinstance(error, _HELP):
+            # It may quote an argument, such as the name of a file. Its type is final, its value is not.
+            vars(error)["message"] = printable(error.message)
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):

@@ -149,7 +149,8 @@ def kind_of(error: ClockNextError) -> str:
 
 def describe(error: ClockNextError) -> str:
     """Return in a sentence what went wrong, fit for a terminal."""
-    return printable(f"{kind_of(error)}: {error.message.rstrip('.')}.")
+    said = error.message.rstrip(".")
+    return printable(f"{kind_of(error)}: {said}{'' if said.endswith('?') else '.'}")
 
 
 def billed_rows(rows: Mapping[tuple[str, ...], Billed], unpriced: int = 0) -> list[list[str]]:

@@ -48,6 +48,14 @@ def test_the_help_names_the_commands() -> None:
         assert f"\n  {command} " in done.stdout
 
 
+@pytest.mark.parametrize("group", [(), ("spool",), ("outbox",), ("customers",)])
+def test_a_group_without_a_command_shows_its_help(group: tuple[str, ...]) -> None:
+    done = clocknext(*group, env=environment())
+    shown = clocknext(*group, "--help", env=environment()).stdout
+    assert (done.stdout + done.stderr).rstrip("\n") == shown.rstrip("\n")
+    assert "\n  " in shown
+
+
 def test_an_unknown_command() -> None:
     done = clocknext("sned", env=environment())
     assert done.returncode == 2
