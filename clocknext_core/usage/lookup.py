@@ -37,7 +37,7 @@ class _Kind:
     def __init__(self, cls: type[object]) -> None:
         bases: tuple[type, ...] = cls.__mro__
         named = {name for base in bases for name in vars(base)}
-        is_callable_or_number = bool(named & {"__call__", "as_integer_ratio"})
+        is_callable_or_number = bool(named & {"__call__", "__index__", "as_integer_ratio"})
         is_leaf = issubclass(cls, _LEAVES) or cls is type(None) or is_callable_or_number
         declared: list[str] = []
         for base in bases:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from clocknext_core import Tokens
 from clocknext_core.usage import lookup
 
 Make = Callable[[dict[str, object]], Any]
@@ -142,3 +143,19 @@ def test_a_name_is_written_plainly_and_a_long_one_is_cut() -> None:
 def test_a_description_leaves_private_names_out() -> None:
     assert lookup.describe(Plain({"_a": 1, "b": 2})) == "Plain with the attributes 'b'"
     assert lookup.describe(Plain({"_a": 1})) == "Plain without attributes"
+
+
+class Numpys:
+    """An integer as NumPy has them: it is no `int`, and has no ratio."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __index__(self) -> int:
+        return self.value
+
+
+def test_an_integer_of_another_kind_is_a_count_and_holds_no_names() -> None:
+    assert not lookup.is_holder(Numpys(9))
+    usage = {"prompt_tokens": Numpys(9), "completion_tokens": Numpys(3)}
+    assert Tokens.from_usage(usage) == Tokens(input=9, output=3)
