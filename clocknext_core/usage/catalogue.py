@@ -7,6 +7,7 @@ This is for names read from responses: a `model=` that was given is never change
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
+from inspect import iscoroutinefunction, signature
 from itertools import chain
 from typing import Final, Literal, TypeAlias, cast
 
@@ -46,9 +47,12 @@ def check_model_names(models: object) -> ModelNames:
     """Require `"undated"`, `"workspace"`, a mapping of names, a function or `None`.
 
     Raises:
-        ValidationError: It is none of these, or a mapping of anything but strings.
+        ValidationError: It is none of these, a mapping of anything but strings, or a function that is a
+            coroutine function or can't be called with a name.
     """
-    if models is None or callable(models) or models in ("undated", "workspace"):
+    if callable(models):
+        return _check_function(models)
+    if models is None or models in ("undated", "workspace"):
         return cast("ModelNames", models)
     if not isinstance(models, Mapping):
         kind = type(models).__name__
@@ -57,6 +61,23 @@ def check_model_names(models: object) -> ModelNames:
         if not isinstance(name, str) or not name.strip():
             raise invalid("models", f"must map names to names: {shown(name)} is none")
     return cast("Mapping[str, str]", models)
+
+
+def _check_function(function: Callable[..., object]) -> Callable[[str], str]:
+    """Require what can be seen of a function before the first response is there, which may be days."""
+    called: object = getattr(function, "__call__", None)  # noqa: B004 - it is asked what it is
+    if iscoroutinefunction(function) or iscoroutinefunction(called):
+        raise invalid("models", "must be a plain function: it is not awaited")
+    try:
+        # A decorator may add arguments to those that it is called with: what counts is the outermost.
+        known = signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return cast("Callable[[str], str]", function)  # some of C have none
+    try:
+        known.bind("gpt-4o")
+    except TypeError:
+        raise invalid("models", "must take what it is called with, by position: (name)") from None
+    return cast("Callable[[str], str]", function)
 
 
 def renamed(

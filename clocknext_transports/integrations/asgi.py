@@ -29,6 +29,8 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 CustomerOf: TypeAlias = Callable[[Message], Customer | Awaitable[Customer]]
 
+_CUSTOMER = frozenset({"customer"})
+
 
 class ClockNextMiddleware:
     """Wraps an application of ASGI, also one without a lifespan, as Django's is.
@@ -58,11 +60,11 @@ class ClockNextMiddleware:
         self, app: App, cnk: AnyClient, *, customer: CustomerOf | None = None, **details: Unpack[Details]
     ) -> None:
         check_cnk(cnk)
+        check_details(details, beside=_CUSTOMER)  # at first: an unknown one may be `customer`, misspelt
         if customer is not None:
             check_function("customer", customer, arguments=("scope",))
         elif details:
             raise invalid("customer", f"is required with {next(iter(details))}: it says who is billed")
-        check_details(details)
         self._app = app
         self._cnk = cnk
         self._customer = customer

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Unpack
 
+from clocknext_core.errors import invalid
 from clocknext_transports.integrations.hosting import (
     AnyClient,
     Customer,
@@ -33,12 +34,16 @@ def init_app(
 
     Raises:
         TypeError: A detail is none of `billing`.
-        ValidationError: `cnk` is no client, `customer` no plain function, or a detail of the wrong kind.
+        ValidationError: `app` is no application of Flask or blueprint, `cnk` no client, `customer` no plain
+            function, or a detail of the wrong kind.
     """
     check_cnk(cnk)
     check_function("customer", customer, arguments=(), is_awaited=False)
     check_details(details)
     flask: Any = importlib.import_module("flask")
+    if not isinstance(app, (flask.Flask, flask.Blueprint)):
+        kind = type(app).__name__
+        raise invalid("app", f"must be an application of Flask, or a blueprint, not an object of type {kind}")
 
     def open_block() -> None:
         open_for = partial(block_for, cnk, customer(), details)

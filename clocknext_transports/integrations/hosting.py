@@ -34,16 +34,20 @@ _KEYWORDS: Final = _DETAILS | {"customer_id", "run"}
 """Those of `billing`."""
 
 
-def check_details(details: Mapping[str, object]) -> None:
+def check_details(details: Mapping[str, object], *, beside: frozenset[str] = frozenset()) -> None:
     """Require keywords of `billing` that can be sent, where an integration is set up.
 
     That one is missing shows at a request only: the function that says who is billed may give it.
+
+    Args:
+        details: The keywords.
+        beside: Other keyword arguments of the same call, which may have been meant by an unknown one.
 
     Raises:
         TypeError: One is unknown.
         ValidationError: One is of the wrong kind.
     """
-    check_keywords(details, _DETAILS)
+    check_keywords(details, _DETAILS | beside)
     if "type" in details:
         check_choice("type", details["type"], get_args(SignalType))
     values: Any = {"key": "any", **details, "type": "credit"}  # which takes all the others

@@ -65,10 +65,13 @@ def check_cnk(cnk: object) -> None:
     """Require a client of ClockNext.
 
     Raises:
-        ValidationError: It is something else.
+        ValidationError: It is something else; where it is the class of one, the message says so.
     """
+    kind = type(cnk).__name__
+    if isinstance(cnk, type) and issubclass(cnk, ClientBase):
+        raise invalid("cnk", f"is the class {cnk.__name__}: make a client, {cnk.__name__}()")
     if not isinstance(cnk, ClientBase):
-        raise invalid("cnk", f"must be a client of ClockNext, not an object of type {type(cnk).__name__}")
+        raise invalid("cnk", f"must be a client of ClockNext, not an object of type {kind}")
 
 
 class Callbacks:

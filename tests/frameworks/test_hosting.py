@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from clocknext import ClockNext, ValidationError
+from clocknext import AsyncClockNext, ClockNext, ValidationError
 from clocknext_transports.integrations.asgi import ClockNextMiddleware, billed_to
 from clocknext_transports.integrations.flask import init_app
 from clocknext_transports.integrations.hosting import block_for
@@ -41,9 +41,17 @@ def start_calls(cnk: ClockNext) -> object:
 
 
 @pytest.mark.parametrize("set_up", [by_middleware, by_dependency, by_flask, start_calls])
-@pytest.mark.parametrize("given", [None, "cnk_key", ClockNext])
+@pytest.mark.parametrize("given", [None, "cnk_key", str])
 def test_what_is_no_client_is_refused_at_once(set_up: Callable[..., object], given: object) -> None:
     with pytest.raises(ValidationError, match=r"^cnk: must be a client of ClockNext, not an object of type "):
+        set_up(given)
+
+
+@pytest.mark.parametrize("set_up", [by_middleware, by_dependency, by_flask, start_calls])
+@pytest.mark.parametrize("given", [ClockNext, AsyncClockNext])
+def test_a_class_in_place_of_a_client_is_told_so(set_up: Callable[..., object], given: type) -> None:
+    name = given.__name__
+    with pytest.raises(ValidationError, match=rf"^cnk: is the class {name}: make a client, {name}\(\)$"):
         set_up(given)
 
 
@@ -138,3 +146,28 @@ def test_a_function_that_can_not_be_called_is_refused_where_it_is_given(cnk: Clo
     nothing: Any = of_nothing
     with pytest.raises(ValidationError, match=rf"^{called}, by position: \(scope\)"):
         ClockNextMiddleware(nothing, cnk, customer=nothing)
+
+
+@pytest.mark.parametrize("name", ["custmer", "customer_id"])
+def test_a_misspelt_customer_is_told_so(cnk: ClockNext, name: str) -> None:
+    app: Any = print
+    given: Any = of_nothing
+    with pytest.raises(TypeError, match=f"argument '{name}'; did you mean 'customer'\\?$"):
+        ClockNextMiddleware(app, cnk, **{name: given})
+
+
+@needs("flask")
+def test_what_is_no_application_of_flask_is_refused(cnk: ClockNext) -> None:
+    flask: Any = pytest.importorskip("flask")
+
+    def customer() -> str:
+        return "cus_123"
+
+    for given, kind in ((None, "NoneType"), ("shop", "str"), (flask.Flask, "type"), (print, "builtin_funct")):
+        said = f"^app: must be an application of Flask, or a blueprint, not an object of type {kind}"
+        with pytest.raises(ValidationError, match=said):
+            init_app(given, cnk, customer=customer)
+    shop = flask.Flask("shop")
+    with shop.app_context():
+        init_app(flask.current_app, cnk, customer=customer)
+    init_app(flask.Blueprint("chat", "shop"), cnk, customer=customer)

@@ -9,13 +9,22 @@ CLOCKNEXT = {"client": {"api_key": ...}, "customer": "shop.billing.customer_of",
 
 import threading
 from collections.abc import Awaitable, Callable, Mapping
+from difflib import get_close_matches
 from functools import cache, partial
 from importlib import import_module
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, cast
 
 from clocknext_core import ClockNextError
-from clocknext_transports.integrations.hosting import AsyncStreamed, Streamed, block_for, check_details
+from clocknext_core.checks import shown
+from clocknext_core.errors import invalid
+from clocknext_transports.integrations.hosting import (
+    AsyncStreamed,
+    Streamed,
+    block_for,
+    check_details,
+    check_function,
+)
 from clocknext_transports.sync import ClockNext
 
 if TYPE_CHECKING:  # checked without the package
@@ -33,6 +42,8 @@ import_string: Any = import_module("django.utils.module_loading").import_string
 _sync: Any = import_module("asgiref.sync")
 
 NAMES = ("billing", "client", "customer")
+_WANTED = {"billing": "keywords of billing", "client": "arguments of ClockNext"}
+"""What the mappings within the setting have."""
 _AUTHENTICATION = "django.contrib.auth.middleware.AuthenticationMiddleware"
 _lock = threading.Lock()
 
@@ -58,6 +69,10 @@ class BillingMiddleware:
     `CLOCKNEXT["customer"]` names a function, or is one, that returns who is billed for a request: a
     customer's id, keywords of `billing`, or `None`; it may be a coroutine function. What it raises ends the
     request. `CLOCKNEXT["billing"]` has keywords of `billing` for all requests.
+
+    Raises:
+        ClockNextError: The settings are wrong. Servers run no checks, so this says it as they start.
+        ImportError: There is no function of the name in `CLOCKNEXT["customer"]`.
     """
 
     sync_capable = True
@@ -66,8 +81,7 @@ class BillingMiddleware:
     def __init__(self, get_response: Callable[[Any], Any]) -> None:
         self._get_response = get_response
         self._customer = cast("Callable[[Any], Any] | None", _customer())
-        self._details: Any = _setting("billing")
-        check_details(self._details)
+        self._details: Any = _details()
         self._is_async = bool(_sync.iscoroutinefunction(get_response))
         if self._is_async:
             _sync.markcoroutinefunction(self)
@@ -118,29 +132,23 @@ class ClockNextConfig(AppConfig):
 
 def check_settings(app_configs: object = None, **details: object) -> list[Any]:
     """Return what is wrong with `CLOCKNEXT`, for `manage.py check`."""
-    given = getattr(settings, "CLOCKNEXT", {})
-    if not isinstance(given, Mapping) or not {*given} <= {*NAMES}:
+    try:
+        _settings()
+    except ClockNextError as error:
         hint = f"Its keys are {', '.join(NAMES)}."
-        return [checks.Error("CLOCKNEXT must be a mapping of known keys.", hint=hint, id="clocknext.E001")]
+        return [checks.Error(str(error), hint=hint, id="clocknext.E001")]
     found: list[Any] = []
     try:
         _customer()
-    except (ImportError, TypeError) as error:
-        text = f"CLOCKNEXT['customer'] can't be used: {error}"
+    except (ClockNextError, ImportError) as error:
+        text = str(error) if isinstance(error, ClockNextError) else f"CLOCKNEXT['customer']: {error}"
         found.append(checks.Error(text, hint="Name a function of a request.", id="clocknext.E002"))
     try:
-        check_details(_setting("billing"))
-    except (ClockNextError, TypeError) as error:
-        text = f"CLOCKNEXT['billing'] can't be used: {error}"
+        _details()
+    except ClockNextError as error:
         hint = "Its keys are key, member, custom and type, as cnk.billing has them."
-        found.append(checks.Error(text, hint=hint, id="clocknext.E003"))
-    try:
-        arguments: Any = {**_setting("client"), "spool": None}
-        ClockNext(**arguments)  # without opening what a server may have open
-    except (ClockNextError, TypeError) as error:
-        text = f"CLOCKNEXT['client'] can't be used: {error}"
-        hint = "Tests and CI need no key with CLOCKNEXT_DISABLED=1 in the environment."
-        found.append(checks.Error(text, hint=hint, id="clocknext.E004"))
+        found.append(checks.Error(str(error), hint=hint, id="clocknext.E003"))
+    found += _faults_of_the_client()
     names = list(settings.MIDDLEWARE)
     mine = f"{BillingMiddleware.__module__}.{BillingMiddleware.__name__}"
     if mine in names and _AUTHENTICATION in names and names.index(mine) < names.index(_AUTHENTICATION):
@@ -149,8 +157,65 @@ def check_settings(app_configs: object = None, **details: object) -> list[Any]:
     return found
 
 
+def _faults_of_the_client() -> list[Any]:
+    try:
+        arguments: Any = {**_setting("client"), "spool": None}  # not what a server may have open
+    except ClockNextError as error:
+        hint = f"The client is made of them: {__name__}.client() returns it."
+        return [checks.Error(str(error), hint=hint, id="clocknext.E004")]
+    try:
+        ClockNext(**arguments)
+    except (ClockNextError, TypeError) as error:
+        text = f"CLOCKNEXT['client'] can't be used: {error}"
+        hint = "Tests and CI need no key with CLOCKNEXT_DISABLED=1 in the environment."
+        return [checks.Error(text, hint=hint, id="clocknext.E004")]
+    return []
+
+
+def _settings() -> Mapping[str, object]:
+    """Return the whole setting.
+
+    Raises:
+        ValidationError: It is no mapping, or has an unknown key. One that is passed over would leave every
+            request unbilled where it is `customer`, misspelt.
+    """
+    given: object = getattr(settings, "CLOCKNEXT", {})
+    if not isinstance(given, Mapping):
+        names = ", ".join(NAMES)
+        raise invalid("CLOCKNEXT", f"must be a mapping with the keys {names}, not {type(given).__name__}")
+    for name in cast("Mapping[object, object]", given):
+        if name not in NAMES:
+            near = get_close_matches(name, NAMES, n=1, cutoff=0.65) if isinstance(name, str) else []
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise invalid("CLOCKNEXT", f"has the unknown key {shown(name)}{hint}")
+    return cast("Mapping[str, object]", given)
+
+
 def _setting(name: str) -> dict[str, Any]:
-    return dict(getattr(settings, "CLOCKNEXT", {}).get(name) or {})
+    """Return one of the mappings within the setting; it may be left out.
+
+    Raises:
+        ValidationError: It is no mapping. The message never shows it: it may be a key of the API.
+    """
+    given = _settings().get(name)
+    if given is not None and not isinstance(given, Mapping):
+        wanted = f"must be a mapping with {_WANTED[name]}, not an object of type {type(given).__name__}"
+        raise invalid(f"CLOCKNEXT[{name!r}]", wanted)
+    return dict(cast("Mapping[str, Any]", given or {}))
+
+
+def _details() -> dict[str, Any]:
+    """Return the keywords of `billing` for all requests.
+
+    Raises:
+        ValidationError: They can't be used.
+    """
+    details = _setting("billing")
+    try:
+        check_details(details)
+    except (ClockNextError, TypeError) as error:
+        raise invalid("CLOCKNEXT['billing']", f"can't be used: {error}") from error
+    return details
 
 
 def _customer() -> Callable[[Any], object] | None:
@@ -158,10 +223,10 @@ def _customer() -> Callable[[Any], object] | None:
 
     Raises:
         ImportError: There is none of that name.
-        TypeError: It is no function.
+        ValidationError: It is no function, or none of a request.
     """
-    named: object = getattr(settings, "CLOCKNEXT", {}).get("customer")
-    function: object = import_string(named) if isinstance(named, str) else named
-    if function is not None and not callable(function):
-        raise TypeError(f"it is an object of type {type(function).__name__}, not a function")
-    return function
+    named = _settings().get("customer")
+    function: Any = import_string(named) if isinstance(named, str) else named
+    if function is not None:
+        check_function("CLOCKNEXT['customer']", function, arguments=("request",))
+    return cast("Callable[[Any], object] | None", function)

@@ -1,5 +1,6 @@
 """Keys of exchanges, the memory of them, who is billed, and which model's name is recorded."""
 
+import functools
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -377,3 +378,61 @@ def test_what_models_may_be() -> None:
         ValidationError, match=r"^models: must map names to names: an object of type int is none$"
     ):
         check_model_names({3: "a"})
+
+
+class Awaited:
+    async def __call__(self, name: str) -> str:
+        return name
+
+
+async def asked_elsewhere(name: str) -> str:
+    return name
+
+
+@pytest.mark.parametrize("function", [asked_elsewhere, Awaited()])
+def test_a_function_of_names_is_not_awaited(function: object) -> None:
+    with pytest.raises(ValidationError, match=r"^models: must be a plain function: it is not awaited$"):
+        check_model_names(function)
+
+
+def without_a_name() -> str:
+    return "gpt-4o"
+
+
+def with_a_tier(name: str, tier: str) -> str:
+    return f"{name}:{tier}"
+
+
+def by_keyword(*, name: str) -> str:
+    return name
+
+
+@pytest.mark.parametrize("function", [without_a_name, with_a_tier, by_keyword])
+def test_a_function_of_names_takes_a_name(function: object) -> None:
+    called = r"^models: must take what it is called with, by position: \(name\)$"
+    with pytest.raises(ValidationError, match=called):
+        check_model_names(function)
+
+
+def with_a_default(name: str, tier: str = "") -> str:
+    return name + tier
+
+
+def of_any(*names: str) -> str:
+    return names[0]
+
+
+@functools.wraps(without_a_name)
+def decorated(name: str) -> str:
+    return name
+
+
+MAPPED: dict[str, str] = {}
+
+
+# The last ones are of C, and can't be asked what they take.
+@pytest.mark.parametrize(
+    "function", [with_a_default, of_any, decorated, MAPPED.get, functools.lru_cache(decorated), str]
+)
+def test_a_function_of_names_that_can_be_called_is_taken(function: object) -> None:
+    assert check_model_names(function) is function
