@@ -390,6 +390,40 @@ def test_it_runs_in_the_foreground_until_interrupted(number: signals.Signals) ->
     assert process.returncode == 0
 
 
+LEFT_OPEN = """
+import {keeper}
+from clocknext_transports.emulator import {server}
+
+context = {keeper}.context = {server}()
+context.__enter__()
+print("ended")
+"""
+
+LEFT_AT_EXIT = """
+import atexit
+from clocknext_transports.emulator import emulator
+
+context = emulator()
+server = context.__enter__()
+atexit.register(lambda: print("ended"))
+atexit.register(context.__exit__, None, None, None)
+"""
+
+ENDINGS = {
+    "emulator": LEFT_OPEN.format(server="emulator", keeper="argparse"),
+    "model_server": LEFT_OPEN.format(server="model_server", keeper="argparse"),
+    "kept by a module that goes late": LEFT_OPEN.format(server="emulator", keeper="builtins"),
+    "left at exit": LEFT_AT_EXIT,
+}
+
+
+@pytest.mark.parametrize("code", ENDINGS.values(), ids=ENDINGS)
+def test_a_process_ends_though_it_has_not_left_the_block(code: str) -> None:
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=True)
+    assert (done.stdout, done.stderr) == ("ended\n", "")
+
+
 WITHOUT_TRIO = """
 import sys
 sys.modules["trio"] = None

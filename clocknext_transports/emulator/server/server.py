@@ -5,6 +5,7 @@ trio is imported when a server is started: ledger, faults and catalogue work wit
 
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable, Collection, Generator
 from concurrent.futures import Future
@@ -185,6 +186,8 @@ def background(
 ) -> "Generator[tuple[HttpServer, str], None, None]":
     """Serve any responder from a background thread; yields the server and its URL.
 
+    A block that is never left, as of a context entered by hand in a REPL, keeps no process alive.
+
     Raises:
         RuntimeError: At the end of the block, if the responder raised. The connection of that request was
             closed without an answer, and the server went on.
@@ -207,11 +210,14 @@ def background(
     try:
         yield http, url
     finally:
-        stop()
-        thread.join()
-        if (error := failure.exception()) is not None:
-            raise RuntimeError("The emulator's server failed.") from error
-        _report(http)
+        # A block that nobody left is ended with the interpreter. Its threads stand still by then: to wait for
+        # the server would never end, and the system closes its sockets.
+        if not sys.is_finalizing():
+            stop()
+            thread.join()
+            if (error := failure.exception()) is not None:
+                raise RuntimeError("The emulator's server failed.") from error
+            _report(http)
 
 
 class _Both:
