@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from random import Random
+from typing import Any
 
 import httpx
 import pytest
@@ -17,11 +18,13 @@ import trustme
 
 from clocknext_transports.emulator import (
     AcceptOnly,
+    Catalogue,
     EmulatorServer,
     Fault,
     Faults,
     Ledger,
     emulator,
+    model_server,
     scripted,
     serve,
 )
@@ -422,6 +425,31 @@ def test_a_process_ends_though_it_has_not_left_the_block(code: str) -> None:
     command = [sys.executable, "-W", "error", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=True)
     assert (done.stdout, done.stderr) == ("ended\n", "")
+
+
+@pytest.mark.parametrize("port", ["8787", 80.0, True, None, -1, 65_536])
+def test_a_port_that_is_none_is_a_mistake(port: Any) -> None:
+    expected = r"The port must be an integer from 0 to 65535; not "
+    with pytest.raises(ValueError, match=expected), emulator(port=port):
+        pytest.fail("it started all the same")
+    with pytest.raises(ValueError, match=expected), model_server(port=port):
+        pytest.fail("it started all the same")
+
+
+@pytest.mark.parametrize("wrong", [Catalogue(customers=()), {}, "cnk_secret"])
+def test_what_is_no_ledger_is_a_mistake(wrong: Any) -> None:
+    expected = r"^emulator\(\) takes a Ledger: emulator\(Ledger\(catalogue\)\); it got a [a-zC]+\.$"
+    with pytest.raises(ValueError, match=expected), emulator(wrong):
+        pytest.fail("it started all the same")
+
+
+@pytest.mark.parametrize("wrong", [Fault("lost"), 7, ()])
+def test_what_is_no_faults_is_a_mistake(wrong: Any) -> None:
+    with (
+        pytest.raises(ValueError, match=r"^The faults of an emulator must be a Faults; not "),
+        emulator(faults=wrong),
+    ):
+        pytest.fail("it started all the same")
 
 
 WITHOUT_TRIO = """

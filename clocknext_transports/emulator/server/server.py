@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from clocknext_transports.emulator.api.exchange import Received, Reply, Responder
 from clocknext_transports.emulator.api.ingest import AcceptOnly
 from clocknext_transports.emulator.api.ledger import Ledger
+from clocknext_transports.emulator.books.checks import check_kind, shown, with_article
 from clocknext_transports.emulator.server.faults import Faults
 from clocknext_transports.emulator.server.service import CONTROL, Service
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from clocknext_transports.emulator.server.http_server import HttpServer
 
 LOOPBACK = "127.0.0.1"
+_MAX_PORT = 65_535
 _OF_MODELS = ("/v1/", "/v1beta/", "/v1alpha/")
 
 
@@ -108,7 +110,8 @@ def emulator(
     Raises:
         ImportError: trio is not installed.
         OSError: The port is taken.
-        ValueError: An unknown `accept_only`, or one beside a `ledger`, which states its own.
+        ValueError: A `ledger`, `faults`, `port` or `host` of the wrong type, an unknown `accept_only`, or one
+            beside a `ledger`, which states its own.
     """
     service = _shared(ledger, faults, accept_only, allow_hosts)
     with background(service, port=port, host=host, ssl_context=ssl_context) as (http, url):
@@ -244,6 +247,9 @@ def _shared(
     allow_hosts: Collection[str] = (),
     on_signal: Callable[[str], object] | None = None,
 ) -> Service:
+    _check_ledger(ledger)
+    if faults is not None:
+        check_kind("The faults of an emulator", faults, Faults)
     if ledger is not None and accept_only is not None:
         raise ValueError("Give accept_only to the Ledger, not beside it.")
     service = Service(
@@ -257,9 +263,23 @@ def _shared(
     return service
 
 
+def _check_ledger(ledger: object) -> None:
+    if ledger is not None and not isinstance(ledger, Ledger):
+        # Only the type: a string may be an API key.
+        got = with_article(type(ledger))
+        raise ValueError(f"emulator() takes a Ledger: emulator(Ledger(catalogue)); it got {got}.")
+
+
+def _check_port(port: object) -> None:
+    if not isinstance(port, int) or isinstance(port, bool) or not 0 <= port <= _MAX_PORT:
+        raise ValueError(f"The port must be an integer from 0 to {_MAX_PORT}; not {shown(port)}.")
+
+
 def _prepare(
     responder: Responder, *, port: int, host: str, ssl_context: SSLContext | None
 ) -> "tuple[HttpServer, socket.socket, str]":
+    _check_port(port)
+    check_kind("The host", host, str)  # an empty one listens on every address
     try:
         from clocknext_transports.emulator.server.http_server import HttpServer
     except ModuleNotFoundError as error:
