@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from random import Random
+from typing import Any
 
 import httpx
 import pytest
@@ -17,11 +18,13 @@ import trustme
 
 from clocknext_transports.emulator import (
     AcceptOnly,
+    Catalogue,
     EmulatorServer,
     Fault,
     Faults,
     Ledger,
     emulator,
+    model_server,
     scripted,
     serve,
 )
@@ -388,6 +391,65 @@ def test_it_runs_in_the_foreground_until_interrupted(number: signals.Signals) ->
         assert process.stdout.read() == "ended\n"
         assert process.stderr.read() == ""
     assert process.returncode == 0
+
+
+LEFT_OPEN = """
+import {keeper}
+from clocknext_transports.emulator import {server}
+
+context = {keeper}.context = {server}()
+context.__enter__()
+print("ended")
+"""
+
+LEFT_AT_EXIT = """
+import atexit
+from clocknext_transports.emulator import emulator
+
+context = emulator()
+server = context.__enter__()
+atexit.register(lambda: print("ended"))
+atexit.register(context.__exit__, None, None, None)
+"""
+
+ENDINGS = {
+    "emulator": LEFT_OPEN.format(server="emulator", keeper="argparse"),
+    "model_server": LEFT_OPEN.format(server="model_server", keeper="argparse"),
+    "kept by a module that goes late": LEFT_OPEN.format(server="emulator", keeper="builtins"),
+    "left at exit": LEFT_AT_EXIT,
+}
+
+
+@pytest.mark.parametrize("code", ENDINGS.values(), ids=ENDINGS)
+def test_a_process_ends_though_it_has_not_left_the_block(code: str) -> None:
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=True)
+    assert (done.stdout, done.stderr) == ("ended\n", "")
+
+
+@pytest.mark.parametrize("port", ["8787", 80.0, True, None, -1, 65_536])
+def test_a_port_that_is_none_is_a_mistake(port: Any) -> None:
+    expected = r"The port must be an integer from 0 to 65535; not "
+    with pytest.raises(ValueError, match=expected), emulator(port=port):
+        pytest.fail("it started all the same")
+    with pytest.raises(ValueError, match=expected), model_server(port=port):
+        pytest.fail("it started all the same")
+
+
+@pytest.mark.parametrize("wrong", [Catalogue(customers=()), {}, "cnk_secret"])
+def test_what_is_no_ledger_is_a_mistake(wrong: Any) -> None:
+    expected = r"^emulator\(\) takes a Ledger: emulator\(Ledger\(catalogue\)\); it got a [a-zC]+\.$"
+    with pytest.raises(ValueError, match=expected), emulator(wrong):
+        pytest.fail("it started all the same")
+
+
+@pytest.mark.parametrize("wrong", [Fault("lost"), 7, ()])
+def test_what_is_no_faults_is_a_mistake(wrong: Any) -> None:
+    with (
+        pytest.raises(ValueError, match=r"^The faults of an emulator must be a Faults; not "),
+        emulator(faults=wrong),
+    ):
+        pytest.fail("it started all the same")
 
 
 WITHOUT_TRIO = """

@@ -40,6 +40,7 @@ from clocknext_transports.emulator.books.catalogue import (
     Plan,
     Unit,
 )
+from clocknext_transports.emulator.books.checks import check_kind, shown, some_of, with_article
 from clocknext_transports.emulator.books.envelopes import (
     Envelope,
     Refusal,
@@ -183,7 +184,7 @@ class Ledger:
             `thin`, `thick` or `thick-queued`. Default: as the payments application does.
 
     Raises:
-        ValueError: The ingest has no such state.
+        ValueError: No catalogue, or the ingest has no such state.
     """
 
     def __init__(
@@ -203,7 +204,7 @@ class Ledger:
         self._known = _bearers({api_key})
         self._retired: set[str] = set()
         """The `Authorization` of the further keys of before."""
-        self._catalogue = catalogue or Catalogue()
+        self._catalogue = _catalogue(catalogue)
         self._ids = ids
         self.accept_only: AcceptOnly | None = accept_only
         """The state of the ingest that signals are answered by; `None`: the payments application."""
@@ -386,10 +387,14 @@ class Ledger:
             component: `wallet` (USD), or a credit, outcome or unit, by its id or agent key.
 
         Raises:
-            KeyError: There is no such customer, or they hold no such component.
+            KeyError: There is no such customer, or they hold no such component: the message says which there
+                are.
         """
         with self.guard:
-            account = self._books.accounts[customer_id]
+            account = self._books.accounts.get(customer_id)
+            if account is None:
+                there_are = some_of(self._books.accounts)
+                raise KeyError(f"No customer {shown(customer_id)}; there are {there_are}.")
             if component == "wallet" and account.wallet is not None:
                 return account.wallet.left
             for noun, shelf in self._books.items.items():
@@ -397,7 +402,9 @@ class Ledger:
                 balance = account.held[noun].get(component if named is None else named.id)
                 if balance is not None:
                     return balance.left
-            raise KeyError(component)
+            wallet = () if account.wallet is None else ("wallet",)
+            held = some_of((*wallet, *(item for items in account.held.values() for item in items)))
+            raise KeyError(f"Customer {customer_id!r} holds no {shown(component)}; they hold {held}.")
 
     def as_json(self) -> dict[str, object]:
         """Return the whole state as the read-back over HTTP shows it."""
@@ -430,33 +437,39 @@ class Ledger:
         """Add or replace a customer.
 
         Raises:
-            ValueError: The catalogue has no such plan.
+            ValueError: No `Customer`, or the catalogue has no such plan.
         """
+        check_kind("The customer to add", customer, Customer)
         with self.guard:
             self._books.add_customer(customer, now=now)
 
     def add_model(self, model: Model) -> None:
         """Add or replace a model."""
+        check_kind("The model to add", model, Model)
         with self.guard:
             self._books.add_model(model)
 
     def add_credit(self, credit: Credit) -> None:
         """Add or replace a credit. A new one is held by no customer."""
+        check_kind("The credit to add", credit, Credit)
         with self.guard:
             self._books.credits.put(credit)
 
     def add_outcome(self, outcome: Outcome) -> None:
         """Add or replace an outcome and its steps. A new one is held by no customer."""
+        check_kind("The outcome to add", outcome, Outcome)
         with self.guard:
             self._books.outcomes.put(outcome)
 
     def add_unit(self, unit: Unit) -> None:
         """Add or replace a unit. A new one is held by no customer."""
+        check_kind("The unit to add", unit, Unit)
         with self.guard:
             self._books.units.put(unit)
 
     def add_plan(self, plan: Plan) -> None:
         """Add or replace a plan. Customers who have bought it keep their terms."""
+        check_kind("The plan to add", plan, Plan)
         with self.guard:
             self._books.plans.put(plan)
 
@@ -481,12 +494,13 @@ class Ledger:
                 answers what comes with it later as taken, and nothing here shows it.
 
         Raises:
-            ValueError: The ingest has no such state; nothing has changed.
+            ValueError: No catalogue, or the ingest has no such state; nothing has changed.
         """
         if accept_only is not None and accept_only not in STATES:
             raise ValueError(f"accept_only must be one of {', '.join(STATES)}, or None; not {accept_only!r}.")
+        given = _catalogue(catalogue)
         with self.guard:
-            self._catalogue = catalogue or Catalogue()
+            self._catalogue = given
             self.accept_only = accept_only
             known = {self.api_key, further_key or self.api_key}
             self._retired |= self._known
@@ -499,6 +513,16 @@ class Ledger:
         """Restore the state of the start: the catalogue given, and nothing recorded."""
         with self.guard:
             self._start()
+
+
+def _catalogue(given: object) -> Catalogue:
+    if given is None:
+        return Catalogue()
+    if not isinstance(given, Catalogue):
+        # Only the type: a string may be an API key.
+        got = with_article(type(given))
+        raise ValueError(f"A Ledger takes a Catalogue: Ledger(Catalogue(customers=[…])); it got {got}.")
+    return given
 
 
 def _bearers(keys: Iterable[str]) -> frozenset[str]:

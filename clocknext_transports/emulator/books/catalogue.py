@@ -7,8 +7,17 @@ The defaults are a small but realistic catalogue. Replace what a test is about a
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
+from clocknext_transports.emulator.books.checks import (
+    check_amount,
+    check_amounts,
+    check_choice,
+    check_differ,
+    check_members,
+    check_text,
+    some_of,
+)
 from clocknext_transports.emulator.books.pricing import (
     Amount,
     Tier,
@@ -36,6 +45,12 @@ class Model:
     provider: str | None = None
     """Slug of the provider, such as `openai`."""
 
+    def __post_init__(self) -> None:
+        check_text("The id of a model", self.id)
+        if self.provider is not None:
+            check_text("The provider of a model", self.provider)
+        _check_prices(f"the model {self.id!r}", self.input, self.output, self.cache)
+
 
 @dataclass(frozen=True, slots=True)
 class Listed:
@@ -47,6 +62,16 @@ class Listed:
     input: Amount = 0
     output: Amount = 0
     cache: Amount = 0
+
+    def __post_init__(self) -> None:
+        check_text("The provider of a listed model", self.provider)
+        check_text("The id of a listed model", self.id)
+        _check_prices(f"the listed model {self.id!r}", self.input, self.output, self.cache)
+
+
+def _check_prices(owner: str, *prices: Amount) -> None:
+    for name, price in zip(("input", "output", "cache"), prices, strict=True):
+        check_amount(f"The {name} of {owner}", price, least=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,12 +95,18 @@ class Item(Definition):
     """The id in plans, balances and paths. Default: the key."""
 
     def __post_init__(self) -> None:
+        check_text(f"The key of {_a(self)}", self.key)
         object.__setattr__(self, "id", self.id or self.key)
         object.__setattr__(self, "name", self.name or self.id)
 
     def cost_of(self, quantity: Decimal) -> Decimal:
         """Return the price of a quantity, USD; tiers are counted from the first."""
         raise NotImplementedError
+
+
+def _a(definition: Definition) -> str:
+    noun = type(definition).__name__.lower()
+    return f"an {noun}" if noun == "outcome" else f"a {noun}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +120,16 @@ class Credit(Item):
     """Shown only."""
     price: Amount | None = None
     """USD per credit. Default: the base price with the margin added."""
+
+    def __post_init__(self) -> None:
+        Item.__post_init__(self)  # `super()` without arguments fails in a class with slots
+        owner = f"the credit {self.key!r}"
+        # A signal's credits are its cost divided by the base price.
+        check_amount(f"The base_price of {owner}", self.base_price, least=0, above=True)
+        check_amount(f"The margin_percent of {owner}", self.margin_percent)
+        check_amount(f"The tokens_per_credit of {owner}", self.tokens_per_credit)
+        if self.price is not None:
+            check_amount(f"The price of {owner}", self.price, least=0)
 
     @property
     def price_per_credit(self) -> Decimal:
@@ -125,6 +166,12 @@ class Outcome(Item):
     margin_percent: Amount = 0
     """Shown only: the price is stored as given."""
 
+    def __post_init__(self) -> None:
+        Item.__post_init__(self)
+        owner = f"the outcome {self.key!r}"
+        check_members(f"The steps of {owner}", self.steps, str, Step)
+        check_amount(f"The price of {owner}", self.price, least=0)
+
     @property
     def all_steps(self) -> tuple[Step, ...]:
         """The steps. One given by its key alone has the key for a name."""
@@ -145,6 +192,13 @@ class Unit(Item):
     """USD per event, for `FLAT`."""
     tiers: Sequence[Tier] = ()
     """For `SLAB` and `VOLUME`, by rising bound; only the last may have none."""
+
+    def __post_init__(self) -> None:
+        Item.__post_init__(self)
+        owner = f"the unit {self.key!r}"
+        check_choice(f"The pricing of {owner}", self.pricing, get_args(UnitPricing))
+        check_amount(f"The flat_price of {owner}", self.flat_price, least=0)
+        check_members(f"The tiers of {owner}", self.tiers, Tier)
 
     def cost_of(self, quantity: Decimal) -> Decimal:
         """Return the price of a quantity, USD, counted from the first."""
@@ -207,6 +261,9 @@ class Plan(Definition):
     """USD added to the price due at purchase; negative: taken off."""
 
     def __post_init__(self) -> None:
+        check_text("The id of a plan", self.id)
+        _check_quantities(f"the plan {self.id!r}", self)
+        check_members(f"The components of the plan {self.id!r}", self.components, Component)
         object.__setattr__(self, "name", self.name or self.id)
 
     @property
@@ -240,6 +297,18 @@ class Customer:
     """Outcomes, by outcome id."""
     units: Mapping[str, Amount] = field(default_factory=dict[str, Amount])
     """Units, by unit id."""
+
+    def __post_init__(self) -> None:
+        check_text("The id of a customer", self.id)
+        _check_quantities(f"the customer {self.id!r}", self)
+
+
+def _check_quantities(owner: str, holder: Plan | Customer) -> None:
+    if holder.wallet is not None:
+        check_amount(f"The wallet of {owner}", holder.wallet)
+    check_amounts(f"The credits of {owner}", holder.credits)
+    check_amounts(f"The outcomes of {owner}", holder.outcomes)
+    check_amounts(f"The units of {owner}", holder.units)
 
 
 DEFAULT_MODELS = (
@@ -313,7 +382,12 @@ DEFAULT_CUSTOMERS = (
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Everything a ledger starts with."""
+    """Everything a ledger starts with.
+
+    Raises:
+        ValueError: A member is of another kind than its list, two have one id, or a customer has a credit, an
+            outcome or a unit that is not here. The members themselves raise it for what they can't have.
+    """
 
     models: Sequence[Model] = DEFAULT_MODELS
     """The models that the organisation has enabled."""
@@ -328,3 +402,43 @@ class Catalogue:
     """Id of the plan of a customer who was created over the API and has bought none. `None`: no plan, and
     every signal of such a customer is refused with 422."""
     organisation: str = "Emulated organisation"
+
+    def __post_init__(self) -> None:
+        for name, kind in _MEMBERS.items():
+            check_members(f"The {name} of a catalogue", getattr(self, name), kind)
+        if self.default_plan is not None:
+            check_text("The default_plan of a catalogue", self.default_plan)
+        # Signals may write the name of a model in capitals or not.
+        check_differ("The models of a catalogue", (model.id.casefold() for model in self.models))
+        for name in ("credits", "outcomes", "units", "plans", "customers"):
+            check_differ(f"The {name} of a catalogue", (member.id for member in getattr(self, name)))
+        for customer in self.customers:
+            # The default ones hold the default items, and stay where a test gives only items of its own.
+            if customer not in DEFAULT_CUSTOMERS:
+                self._check_held(customer)
+
+    def _check_held(self, customer: Customer) -> None:
+        held: tuple[tuple[str, Mapping[str, Amount], Sequence[Item]], ...] = (
+            ("credits", customer.credits, self.credits),
+            ("outcomes", customer.outcomes, self.outcomes),
+            ("units", customer.units, self.units),
+        )
+        for name, quantities, items in held:
+            known = [item.id for item in items]
+            lacking = [item for item in quantities if item not in known]
+            if lacking:
+                raise ValueError(
+                    f"The customer {customer.id!r} has {name} that the catalogue lacks: {some_of(lacking)}. "
+                    f"It has {some_of(known)}."
+                )
+
+
+_MEMBERS: Mapping[str, type] = {
+    "models": Model,
+    "listed": Listed,
+    "credits": Credit,
+    "outcomes": Outcome,
+    "units": Unit,
+    "plans": Plan,
+    "customers": Customer,
+}

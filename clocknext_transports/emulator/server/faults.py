@@ -16,6 +16,7 @@ from typing import Literal, TypeAlias, cast, get_args
 
 from clocknext_core.messages import Response
 from clocknext_transports.emulator.api.exchange import Received, Reply
+from clocknext_transports.emulator.books.checks import shown
 from clocknext_transports.emulator.books.envelopes import (
     SUCCESS_MESSAGE,
     Refusal,
@@ -176,14 +177,23 @@ def _check_fault(fault: object) -> None:
         raise ValueError(f'A fault is a Fault, such as Fault("lost"); not {fault!r}.')
 
 
+def _check_random(rng: object) -> None:
+    if rng is not None and not isinstance(rng, Random):
+        raise ValueError(f"Faults() takes a Random: Faults(Random(7)); not {shown(rng)}.")
+
+
 class Faults:
     """Choose the faults of requests.
 
     Args:
         rng: The generator that chances are drawn from. Default: `random.Random(0)`.
+
+    Raises:
+        ValueError: No `Random`.
     """
 
     def __init__(self, rng: Random | None = None) -> None:
+        _check_random(rng)
         self._rng = rng or Random(0)  # noqa: S311 - chance for tests, not for secrets
         self._rng_at_start = self._rng.getstate()
         self._scripts: list[_Script] = []

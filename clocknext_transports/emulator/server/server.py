@@ -5,6 +5,7 @@ trio is imported when a server is started: ledger, faults and catalogue work wit
 
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable, Collection, Generator
 from concurrent.futures import Future
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from clocknext_transports.emulator.api.exchange import Received, Reply, Responder
 from clocknext_transports.emulator.api.ingest import AcceptOnly
 from clocknext_transports.emulator.api.ledger import Ledger
+from clocknext_transports.emulator.books.checks import check_kind, shown, with_article
 from clocknext_transports.emulator.server.faults import Faults
 from clocknext_transports.emulator.server.service import CONTROL, Service
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from clocknext_transports.emulator.server.http_server import HttpServer
 
 LOOPBACK = "127.0.0.1"
+_MAX_PORT = 65_535
 _OF_MODELS = ("/v1/", "/v1beta/", "/v1alpha/")
 
 
@@ -107,7 +110,8 @@ def emulator(
     Raises:
         ImportError: trio is not installed.
         OSError: The port is taken.
-        ValueError: An unknown `accept_only`, or one beside a `ledger`, which states its own.
+        ValueError: A `ledger`, `faults`, `port` or `host` of the wrong type, an unknown `accept_only`, or one
+            beside a `ledger`, which states its own.
     """
     service = _shared(ledger, faults, accept_only, allow_hosts)
     with background(service, port=port, host=host, ssl_context=ssl_context) as (http, url):
@@ -185,6 +189,8 @@ def background(
 ) -> "Generator[tuple[HttpServer, str], None, None]":
     """Serve any responder from a background thread; yields the server and its URL.
 
+    A block that is never left, as of a context entered by hand in a REPL, keeps no process alive.
+
     Raises:
         RuntimeError: At the end of the block, if the responder raised. The connection of that request was
             closed without an answer, and the server went on.
@@ -207,11 +213,14 @@ def background(
     try:
         yield http, url
     finally:
-        stop()
-        thread.join()
-        if (error := failure.exception()) is not None:
-            raise RuntimeError("The emulator's server failed.") from error
-        _report(http)
+        # A block that nobody left is ended with the interpreter. Its threads stand still by then: to wait for
+        # the server would never end, and the system closes its sockets.
+        if not sys.is_finalizing():
+            stop()
+            thread.join()
+            if (error := failure.exception()) is not None:
+                raise RuntimeError("The emulator's server failed.") from error
+            _report(http)
 
 
 class _Both:
@@ -238,6 +247,9 @@ def _shared(
     allow_hosts: Collection[str] = (),
     on_signal: Callable[[str], object] | None = None,
 ) -> Service:
+    _check_ledger(ledger)
+    if faults is not None:
+        check_kind("The faults of an emulator", faults, Faults)
     if ledger is not None and accept_only is not None:
         raise ValueError("Give accept_only to the Ledger, not beside it.")
     service = Service(
@@ -251,9 +263,23 @@ def _shared(
     return service
 
 
+def _check_ledger(ledger: object) -> None:
+    if ledger is not None and not isinstance(ledger, Ledger):
+        # Only the type: a string may be an API key.
+        got = with_article(type(ledger))
+        raise ValueError(f"emulator() takes a Ledger: emulator(Ledger(catalogue)); it got {got}.")
+
+
+def _check_port(port: object) -> None:
+    if not isinstance(port, int) or isinstance(port, bool) or not 0 <= port <= _MAX_PORT:
+        raise ValueError(f"The port must be an integer from 0 to {_MAX_PORT}; not {shown(port)}.")
+
+
 def _prepare(
     responder: Responder, *, port: int, host: str, ssl_context: SSLContext | None
 ) -> "tuple[HttpServer, socket.socket, str]":
+    _check_port(port)
+    check_kind("The host", host, str)  # an empty one listens on every address
     try:
         from clocknext_transports.emulator.server.http_server import HttpServer
     except ModuleNotFoundError as error:
