@@ -129,4 +129,6 @@ def _offset(answer: Answer) -> float | None:
 
 
 def _offset_text(offset: float) -> str:
+    if -1.0 < offset < 2.0:  # the service's has no parts of a second, and the answer was on its way
+        return "the same as the service's"
     return f"{abs(offset):.0f} s {'ahead of' if offset >= 0 else 'behind'} the service's"

@@ -27,7 +27,7 @@ def test_nothing_is_wrong() -> None:
     assert report == CheckReport("https://api.example", "Acme", "sandbox", 0.0)
     assert report.ok
     assert str(report) == (
-        "address: https://api.example\norganisation: Acme (sandbox)\nclock: 0 s ahead of the service's"
+        "address: https://api.example\norganisation: Acme (sandbox)\nclock: the same as the service's"
     )
 
 
@@ -114,6 +114,19 @@ def test_the_clock(at: float, what: str | None) -> None:
     remedy = "Set it, by NTP for example: times of signals in a spool are measured with it."
     told = [(problem.subject, problem.remedy) for problem in report.problems]
     assert told == ([] if what is None else [("clock", remedy)])
+
+
+@pytest.mark.parametrize(
+    ("at", "said"),
+    [
+        (999.0, "1 s behind the service's"),
+        (999.5, "the same as the service's"),
+        (1001.5, "the same as the service's"),
+        (1002.0, "2 s ahead of the service's"),
+    ],
+)
+def test_a_difference_that_a_date_without_parts_of_a_second_may_have_is_none(at: float, said: str) -> None:
+    assert f"clock: {said}" in str(answered(200, ME, DATE, at=at)).splitlines()
 
 
 @pytest.mark.parametrize(("headers", "at"), [((DATE,), None), ((), 1000.0), ((("Date", "soon"),), 1000.0)])
