@@ -324,6 +324,8 @@ def _check_api_key(value: object) -> None:
         raise invalid("api_key", "must not be empty")
     if not all("!" <= character <= "~" for character in value):
         raise invalid("api_key", "must consist of visible ASCII characters, without spaces or line ends")
+    if "://" in value:
+        raise invalid("api_key", "is an address: that is base_url")
 
 
 def _parse_base_url(value: object, *, allow_insecure_http: bool) -> tuple[Origin, str]:

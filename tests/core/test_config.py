@@ -194,7 +194,9 @@ ENCODERS: dict[str, Callable[[str], str]] = {
     "quoted-printable, lower case": lambda char: f"={ord(char):02x}",
     "quoted-printable, broken lines": lambda char: f"{char}=\r\n",
 }
-VISIBLE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=8, max_size=40)
+VISIBLE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=8, max_size=40).filter(
+    lambda key: "://" not in key
+)
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
@@ -429,6 +431,7 @@ def test_bad_base_urls(base_url: str) -> None:
     ("arguments", "message"),
     [
         ({"api_key": b"cnk_x"}, "api_key: must be a string, not bytes"),
+        ({"api_key": "https://api.example"}, "api_key: is an address: that is base_url"),
         ({"base_url": "https://" + "ü" * 64 + ".example"}, "base_url: has no valid host name"),
         ({"base_url": "https://x,y.example"}, "base_url: has no valid host name"),
         *(
