@@ -252,8 +252,11 @@ class Event:
 class NoExit:
     """Stands in for `process.exit`: a virtual thread can't be waited for when the interpreter exits."""
 
-    def register(self, driver: object, host: str) -> None:
+    def know(self, driver: object) -> None:
         """Take no note of a driver."""
+
+    def register(self, driver: object, host: str) -> None:
+        """Take no note of one that holds signals."""
 
     def unregister(self, driver: object) -> None:
         """Forget nothing."""
