@@ -238,6 +238,28 @@ HookEvent: TypeAlias = (
 """The outputs for which hooks are run. Each is a `HookOutput`, so that a driver needs one case for all."""
 
 
+def key_to_forget(event: HookEvent, *, has_spool: bool = False, is_spool_shared: bool = False) -> str | None:
+    """Return the key of a signal that was lost, so that it may be recorded once more; else `None`.
+
+    One that lies in a quarantine is not lost: it may be released from there, and billed then.
+
+    Args:
+        event: The event in which the signal ended.
+        has_spool: Whether the client has a spool, which keeps what is given up.
+        is_spool_shared: Whether that is one of many machines, which keeps what is refused, too.
+    """
+    match event:
+        case Dropped():
+            is_lost = event.reason != "expired"
+        case GivenUp():
+            is_lost = not has_spool
+        case Rejected():
+            is_lost = not is_spool_shared
+        case _:
+            return None
+    return event.encoded.idempotency_key if is_lost else None
+
+
 @final
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class FailedSignal(Value, _OfSignal):

@@ -1,10 +1,10 @@
 """What stands beside a usage, or in it, and knows more of the cache than the usage itself."""
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, cast
 
 from clocknext_core.errors import ValidationError
-from clocknext_core.usage.counts import Counts, Field, as_count, is_number, read_counts
+from clocknext_core.usage.counts import Counts, Field, is_number, read_counts
 from clocknext_core.usage.finding import Found
 from clocknext_core.usage.lookup import fields_of, first, get, is_holder, items_of, may_have
 
@@ -64,10 +64,10 @@ def _of_anthropic(holder: object, found: Found) -> Counts | None:
 def _with_timings(holder: object, counts: Counts) -> Counts:
     """Take what llama.cpp says of its cache with the times: its usage may not have it."""
     said = get(get(holder, "timings"), "cache_n")
-    if counts.cache is not None or said is None or not is_number(said):
+    if counts.cache is not None or not is_number(said):
         return counts
-    cached = as_count(_CACHE_N, said)
-    if cached > counts.input:
+    cached = int(cast("int", said))
+    if not 0 <= cached <= counts.input:
         return counts
     field = Field(_CACHE_N, cached, "cached")
     return counts._replace(input=counts.input - cached, cache=cached, fields=(*counts.fields, field))

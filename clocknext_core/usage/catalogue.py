@@ -64,7 +64,7 @@ def check_model_names(models: object) -> ModelNames:
 
 
 def _check_function(function: Callable[..., object]) -> Callable[[str], str]:
-    """Require what can be seen of a function before the first response is there, which may be days."""
+    """Require what can be seen of a function now: the first response may come days later."""
     called: object = getattr(function, "__call__", None)  # noqa: B004 - it is asked what it is
     if iscoroutinefunction(function) or iscoroutinefunction(called):
         raise invalid("models", "must be a plain function: it is not awaited")

@@ -20,6 +20,7 @@ from clocknext_core.usage.lookup import (
     items_of,
     may_have,
     plain_name,
+    words_of,
 )
 from clocknext_core.usage.roles import Name, Role, is_short, role_of
 
@@ -140,7 +141,8 @@ def _whole(value: object) -> object:
 
 def is_number(value: object) -> bool:
     """Return whether a value is a number, also as databases give it back."""
-    return isinstance(_whole(value), (int, float))
+    whole = _whole(value)
+    return isinstance(whole, (int, float)) and not isinstance(whole, bool)
 
 
 def _number(value: object) -> float | None:
@@ -232,12 +234,11 @@ def _gather(found: _Gathering, usage: object, path: str) -> None:
         role = meaning.role
         if role in COUNTED:
             if is_short(name) and not is_holder(value):
-                if not is_number(value) or not _whole(value):
-                    continue
-                if isinstance(value, str):  # a count from a database, or a prompt of digits
+                # It may be a text of digits, or what another server counts: taken where there is no other.
+                if is_number(value):
                     found.instead.append((where, meaning, value))
-                    continue
-            if _says_no_count(role, where, value) or _means_another(name, usage):
+                continue
+            if _says_no_count(name, role, where, value) or _means_another(name, usage):
                 continue
             _take_count(found, meaning, where, value)
         elif role in {"prompt_details", "output_details"}:
@@ -266,22 +267,28 @@ def _gather(found: _Gathering, usage: object, path: str) -> None:
                 found.put(where, Name("output", part=True), as_count(where, made))
 
 
-def _says_no_count(role: Role, where: str, value: object) -> bool:
-    """Return whether a name of a part has a text or a flag: what was thought, how hard, if a cache was hit.
+def _says_no_count(name: str, role: Role, where: str, value: object) -> bool:
+    """Return whether the name of a part has a text or a flag, which counts nothing.
 
     Raises:
-        ValidationError: It says that a cache answered.
+        ValidationError: It says that a cache was hit, which may be the framework's own or the provider's.
     """
-    if role not in _PARTS or not isinstance(_whole(value), (bool, str)):
+    if role not in _PARTS or not isinstance(_whole(value), (bool, str)) or _COUNTING & words_of(name):
         return False
     if role == "cached" and str(value).casefold() == "true":
-        raise invalid(where, "says that the answer came from a cache, which costs nothing")
+        raise invalid(
+            where,
+            "says that a cache was hit: if it is the gateway's own, the answer cost nothing; if it is the "
+            "provider's, give the provider's own response",
+        )
     return True
 
 
 _PARTS: Final = frozenset({"cached", "written", "reasoning"})
+_COUNTING: Final = frozenset({"token", "tokens", "count", "counts"})
 _ONLY_BESIDE: Final = {"tool_token_count": "cached_content_token_count", "tool": "thoughts"}
-"""Names that are a count beside another one only: Codex has a running total under the Gemini CLI's name."""
+"""Names that are counts only where another name stands beside them. Codex uses the Gemini CLI's name for a
+running total."""
 
 
 def _means_another(name: str, usage: object) -> bool:

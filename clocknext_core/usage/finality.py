@@ -31,8 +31,10 @@ _ENDS: Final = frozenset(
 """Names that say, besides choices, whether a response goes on."""
 _CHOICES: Final = ("choices", "candidates", "Choices")
 _ENDED: Final = frozenset({"native_finish_reason", "messages"})
-"""Names in a choice without a finish reason that has ended: OpenRouter sends the usage once, after the chunk
-that stops, and Snowflake's function gives none."""
+"""Names of a choice that has ended although it gives no finish reason: OpenRouter sends the usage once, after
+the chunk that stops, and Snowflake's function has none."""
+_ANSWERING: Final = frozenset({"cached_tokens", "generated_tokens"})
+"""What SGLang's `meta_info` and LoRAX's `details` have beside the reason why they ended."""
 _UNFINISHED: Final = ("", "null", 0, "FINISH_REASON_UNSPECIFIED")
 
 
@@ -84,7 +86,7 @@ def _of_one(holder: object) -> str | None:
     if get(output, "finish_reason") == "null" or any(map(_is_open, items_of(get(output, "choices")))):
         return "its output has no finish reason"
     names = fields_of(holder)
-    if "completion_tokens" in names and names.get("finish_reason", "") is None:  # SGLang's meta_info
+    if names.get("finish_reason", "") is None and not _ANSWERING.isdisjoint(names):
         return "finish_reason is null"
     if "content" in names and "message_id" in names and "usage" in names:
         return "it is a step of the Claude Agent SDK, whose counts are placeholders: give the ResultMessage"

@@ -145,7 +145,7 @@ def has_counts(value: object, *, is_named: bool = False) -> bool:
         inner = get(value, name)
         if is_short(name):
             shows = is_named and (is_number(inner) or is_holder(inner))
-            shows = shows or (is_holder(inner) and has_counts(inner))  # Bedrock's log
+            shows = shows or (is_holder(inner) and first(inner, *_OF_LOG) is not None)
         elif role == "tokens":
             # Opencode's and the Gemini CLI's have short names in it.
             shows = has_counts(inner, is_named=True) if is_holder(inner) else is_named and inner is not None
@@ -156,6 +156,10 @@ def has_counts(value: object, *, is_named: bool = False) -> bool:
         if shows:
             return True
     return False
+
+
+_OF_LOG: Final = ("inputTokenCount", "outputTokenCount")
+"""What Bedrock's log has in its `input` and `output`."""
 
 
 def has_usage(response: object) -> bool:

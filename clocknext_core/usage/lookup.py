@@ -235,6 +235,11 @@ def plain_name(name: str) -> str:
     return plain
 
 
+def words_of(name: str) -> set[str]:
+    """Return the words of a plain name."""
+    return set(plain_name(name).split("_"))
+
+
 def describe(value: object) -> str:
     """Say what a thing is, for an error: its type and the names it has, not what they hold."""
     kind = type(value).__name__

@@ -61,7 +61,8 @@ def count_tokens(response: object, *, must_be_final: bool = True) -> Counted:
             "has a total and no other count, as a count of tokens before a call has (count_tokens): "
             "give the response of the call itself",
         )
-    if found.usage is response and not counts.total_alone and _is_bare_prompt(found, counts):
+    is_bare = found.usage is response or found.path.endswith(".details")
+    if is_bare and not counts.total_alone and _is_bare_prompt(found, counts):
         raise invalid(
             "response",
             "has a prompt count and nothing else, as a count of tokens before a call has (count_tokens): "
@@ -108,7 +109,8 @@ def _check_one_request(response: object) -> None:
     if len(steps) > 1 and first(response, "totalUsage", "token_usage") is None:
         raise invalid("response", f"is the result of {len(steps)} requests: {_ALL}")
     of_bucket = [each for each in items_of(get(response, "results")) if has_counts(each)]
-    if len(of_bucket) > 1:  # a report of usage, by model or by project
+    # A report of usage, by model or by project.
+    if len(of_bucket) > 1 and next(usages_in(response)).holders[-1] is not response:
         raise invalid("response", f"is the result of {len(of_bucket)} requests: {_ALL}")
     ended = get(get(response, "result"), "type")
     if get(response, "custom_id") is not None and isinstance(ended, str) and ended != "succeeded":
@@ -180,7 +182,8 @@ def _without_usage(response: object) -> ValidationError:
 def _is_embedding(found: Found) -> bool:
     holders = [inner for outer in found.holders for inner in (outer, get(outer, "output"))]  # DashScope's
     return any(
-        is_list(get(holder, "data"))
+        is_list(data := get(holder, "data"))
+        or first(data, "embeddings", "embedding") is not None
         or first(holder, "embeddings", "embedding") is not None
         or _are_ranks(get(holder, "results"))
         for holder in holders

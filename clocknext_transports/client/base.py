@@ -8,6 +8,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Protocol, TypeVar, cast
 
 from clocknext_core import (
@@ -28,6 +29,7 @@ from clocknext_core import (
 from clocknext_core.checks import check_bool, check_seconds
 from clocknext_core.config import Mode
 from clocknext_core.errors import invalid
+from clocknext_core.outputs import key_to_forget
 from clocknext_core.resources.binding import Completed, S
 from clocknext_core.resources.calls import ModelCall
 from clocknext_core.resources.credits import Credits
@@ -196,6 +198,7 @@ class ClientBase(Completed, ABC, Generic[S, TransportT, D]):
             on_retry=on_retry,
             on_drop=on_drop,
             on_unbilled=on_unbilled,
+            key_to_forget=partial(key_to_forget, has_spool=window is not None, is_spool_shared=is_shared),
         )
         self._meter = Meter(
             models=models,

@@ -7,7 +7,6 @@ A driver is a client without its resources. It carries calls out, and has a back
 
 import _thread
 import math
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, assert_never
@@ -66,7 +65,6 @@ class Driver(ABC, Generic[B]):
         self._hooks = hooks
         self._keeper: Keeper | None = None
         self._begin(engine)
-        process_exit.know(self)
 
     def _begin(self, engine: Engine) -> None:
         """Start from nothing: in a new driver, or in a forked child."""
@@ -176,10 +174,6 @@ class Driver(ABC, Generic[B]):
                 serving.lock.release()
         if not is_attended:
             self._have_attended()
-        if has_lock and sys.is_finalizing():  # no other thread runs any more, and none can be started
-            with serving.lock:
-                serving.serve_here()
-            serving.run_hooks(in_background=True)
         return queued(encoded) if result is None else result
 
     def _have_attended(self) -> None:
@@ -382,12 +376,6 @@ class Driver(ABC, Generic[B]):
     def held(self) -> int:
         """Signals recorded and not yet ended."""
         return self._serving.outbox.held
-
-    def refuse(self) -> None:
-        """Refuse new signals from now on, at the end of the interpreter's exit."""
-        with self._serving.lock:
-            if not self._serving.outbox.is_closing:
-                self._serving.outbox.close(now=self._now(), deadline_at=self._now())
 
     @abstractmethod
     def begin_exit(self, timeout: float) -> None:

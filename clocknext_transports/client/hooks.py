@@ -22,6 +22,7 @@ from clocknext_core import (
     Signal,
     Unbilled,
 )
+from clocknext_core.outputs import key_to_forget
 from clocknext_core.states import DropReason
 from clocknext_core.usage.exchange import Seen
 from clocknext_transports.client.events_log import EventLog
@@ -34,7 +35,6 @@ OnFlush: TypeAlias = Callable[[int], object]
 OnRetry: TypeAlias = Callable[[Retrying], object]
 OnDrop: TypeAlias = Callable[[Signal, DropReason], object]
 OnUnbilled: TypeAlias = Callable[[Unbilled], object]
-_LOST = (Rejected, GivenUp, Dropped)
 
 
 class Hooks:
@@ -52,6 +52,7 @@ class Hooks:
         on_retry: OnRetry | None,
         on_drop: OnDrop | None,
         on_unbilled: OnUnbilled | None = None,
+        key_to_forget: Callable[[HookEvent], str | None] = key_to_forget,
     ) -> None:
         check_hooks(
             on_error=on_error, on_flush=on_flush, on_retry=on_retry, on_drop=on_drop, on_unbilled=on_unbilled
@@ -61,13 +62,14 @@ class Hooks:
         self._on_retry = on_retry
         self._on_drop = on_drop
         self._on_unbilled = on_unbilled
+        self._key_to_forget = key_to_forget
         self.log: EventLog = EventLog(logger)
         self.seen: Seen = Seen()  # the client's: what is lost is forgotten, so that it may be recorded again
 
     def admit(self, event: HookEvent) -> bool:
         """Take note of an event, with the lock held, and return whether `fire` would do anything."""
-        if isinstance(event, _LOST):
-            self.seen.forget(event.encoded.idempotency_key)
+        if (key := self._key_to_forget(event)) is not None:
+            self.seen.forget(key)
         return self.log.admit(event) or (not isinstance(event, Delivered) and bool(self._hooks_of(event)))
 
     def fire(self, event: HookEvent, *, in_background: bool = False) -> None:
@@ -112,7 +114,7 @@ class Hooks:
             case Rejected() | GivenUp() | Mending() | KeyRefused() | Misdirected():
                 if on_error is not None:
                     hooks.append(lambda: on_error(event.error, event.signal))
-                if on_drop is not None and isinstance(event, _LOST):
+                if on_drop is not None and isinstance(event, (Rejected, GivenUp)):
                     hooks.append(lambda: on_drop(event.signal, "send_failed"))
             case Dropped():
                 if on_drop is not None:

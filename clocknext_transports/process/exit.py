@@ -3,9 +3,9 @@
 They are delivered if that takes no longer than `EXIT_TIMEOUT`, all clients together, and reported if not.
 Python 3.12 starts no more threads by then, so the thread that runs the handlers does its part of the work.
 
-Two handlers serve all clients. One runs early: before handlers that may end what a hook uses. The other was
-registered at the import, for what handlers record that run between the two: none that is registered while
-they run is ever called. After it all clients refuse signals, for no thread can be started any more.
+Two handlers serve all clients. One runs early: before handlers that may end what a hook uses. The other is
+registered at the import, so it runs late. It delivers what exit handlers record in between: a handler that is
+registered during the exit is never called.
 """
 
 import atexit
@@ -13,7 +13,6 @@ import os
 import sys
 from collections.abc import Callable
 from typing import Protocol, cast
-from weakref import WeakSet
 
 from clocknext_transports.process import fork as forks
 from clocknext_transports.process import lookups
@@ -46,24 +45,15 @@ class Driver(Protocol):
         """Wait for them until the time-out is over; return how many were not delivered."""
         ...
 
-    def refuse(self) -> None:
-        """Refuse new signals from now on. Whatever was held has been delivered or reported."""
-        ...
-
 
 class _Registry:
     def __init__(self) -> None:
         self._drivers: dict[Driver, None] = {}
-        self._living: WeakSet[Driver] = WeakSet()
         self._took = 0.0
         """Seconds that the last delivery took."""
         self._is_over = False
         self._child: int | None = None
         """The process in which multiprocessing calls `drain` at its end."""
-
-    def know(self, driver: Driver) -> None:
-        """Have a driver refuse signals when the exit is over, also if it holds none until then."""
-        self._living.add(driver)
 
     def register(self, driver: Driver, host: str) -> None:
         """Remember a driver, strongly: it may outlive its client.
@@ -103,14 +93,9 @@ class _Registry:
         self._drain(INTERRUPTED_TIMEOUT if _is_interrupted() else EXIT_TIMEOUT)
 
     def finish(self) -> None:
-        """Deliver what was recorded since `drain`, and have all clients refuse what comes later."""
+        """Deliver what was recorded since `drain`. What comes later is said to be lost."""
         self._drain(max(0.0, (INTERRUPTED_TIMEOUT if _is_interrupted() else EXIT_TIMEOUT) - self._took))
         self._is_over = True
-        for driver in list(self._living):
-            try:
-                driver.refuse()
-            except BaseException:  # noqa: BLE001 - the others must not suffer by it
-                logger.exception("A client could not be closed at the interpreter's exit.")
 
     def _drain(self, timeout: float) -> None:
         forks.notice()  # a child that used no client exits, too
@@ -135,6 +120,7 @@ class _Registry:
     def forget(self) -> None:
         """Forget all drivers: in a forked child, they are the parent's."""
         self._drivers = {}
+        self._took, self._is_over = 0.0, False
 
     def __len__(self) -> int:
         return len(self._drivers)
@@ -152,7 +138,6 @@ def _is_interrupted() -> bool:
 
 
 _registry = _Registry()
-know: Callable[[Driver], None] = _registry.know
 register: Callable[[Driver, str], None] = _registry.register
 unregister: Callable[[Driver], None] = _registry.unregister
 drain: Callable[[], None] = _registry.drain

@@ -8,6 +8,7 @@ Within a group, what is to be stored comes first, then what is to be erased: no 
 signal, and an erasure, which needs no wait for the disk, never delays an append by one.
 """
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -99,6 +100,8 @@ class SpoolWriter:
         if self._thread is not None:
             self._wake.notify()
             return True
+        if sys.is_finalizing():
+            return False  # a new thread would never begin
         try:
             thread = threading.Thread(target=self._run, name="clocknext-spool", daemon=True)
             thread.start()

@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import json
+import logging
 import os
 import select
 import signal as signals
@@ -206,6 +207,9 @@ def _runs() -> dict[str, str]:
 
 
 def _be_child(work: Callable[[], object], telling: int) -> NoReturn:
+    # The file that pytest logs to has a lock that a thread of the parent may have held: see process-life.md.
+    root = logging.getLogger()
+    root.handlers[:] = [each for each in root.handlers if not isinstance(each, logging.FileHandler)]
     # In a thread: trio remembers the parent's run for the thread that forked.
     outcome: dict[str, object] = {}
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -250,26 +251,41 @@ def test_what_an_exit_handler_records_is_sent_with_what_was_held(kind: str) -> N
 
 
 IN_A_FINALIZER = """
-client = {kind}(KEY, base_url=URL, allow_insecure_http=True)
+client = {kind}(KEY, base_url=URL, allow_insecure_http=True, spool=os.environ["SPOOL"] or None)
 class Answer:
     def __del__(self):
-        print({records}.wallet(**WALLET, idempotency_key="last").dropped, flush=True)
+        print("recording", flush=True)
+        {records}.wallet(**WALLET)
 answer = Answer()
 """
+SAID = "used after the interpreter's exit has delivered what clients held"
 
 
 @pytest.mark.parametrize(
     ("kind", "records"),
     [("ClockNext", "client.signals"), *((kind, "client.nowait.signals") for kind in KINDS)],
 )
-def test_what_a_finalizer_records_when_no_thread_runs_any_more_is_dropped_and_said(
+def test_what_a_finalizer_records_when_no_thread_runs_any_more_is_said_to_be_lost(
     kind: str, records: str
 ) -> None:
     with Peer(keep_answering()) as peer:
-        ended = run(IN_A_FINALIZER.format(kind=kind, records=records), peer.url)
+        ended = run(IN_A_FINALIZER.format(kind=kind, records=records), peer.url, SPOOL="")
         assert keys(peer) == {}
-    assert (ended.code, ended.output) == (0, "closed\n"), ended.errors
-    assert "ClockNext signal 'last' was dropped and is not billed (closed)." in ended.errors
+    assert (ended.code, ended.output) == (0, "recording\n"), ended.errors
+    assert SAID in ended.errors
+
+
+@pytest.mark.parametrize(
+    ("kind", "records"),
+    [("ClockNext", "client.signals"), *((kind, "client.nowait.signals") for kind in KINDS)],
+)
+def test_a_finalizer_that_records_with_a_spool_does_not_wait_for_a_thread(
+    kind: str, records: str, tmp_path: Path
+) -> None:
+    with Peer(keep_answering()) as peer:
+        program = IN_A_FINALIZER.format(kind=kind, records=records)
+        ended = run(program, peer.url, SPOOL=str(tmp_path / "spool"))
+    assert (ended.code, ended.output) == (0, "recording\n"), ended.errors
 
 
 BEFORE_THE_IMPORT = """
@@ -289,5 +305,5 @@ def test_a_client_that_is_used_after_the_exit_says_that_it_has_to_be_closed() ->
         program = [sys.executable, "-c", BEFORE_THE_IMPORT, "cnk_test", peer.url]
         ended = subprocess.run(program, capture_output=True, text=True, timeout=60, check=True)
         assert sum(keys(peer).values()) == 1
-    assert "used after the interpreter's exit has delivered what clients held" in ended.stderr
+    assert SAID in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -252,11 +252,8 @@ class Event:
 class NoExit:
     """Stands in for `process.exit`: a virtual thread can't be waited for when the interpreter exits."""
 
-    def know(self, driver: object) -> None:
-        """Take no note of a driver."""
-
     def register(self, driver: object, host: str) -> None:
-        """Take no note of one that holds signals."""
+        """Take no note of a driver."""
 
     def unregister(self, driver: object) -> None:
         """Forget nothing."""

@@ -90,7 +90,7 @@ GATEWAYS: list[Shape] = [
     shape(
         "cloudflare-log-of-a-cache-hit",
         {"id": "01J", "model": "gpt-4o", "cached": True, "tokens_in": 10, "tokens_out": 20, "success": True},
-        says="response.cached: says that the answer came from a cache",
+        says="response.cached: says that a cache was hit",
         source="https://developers.cloudflare.com/api/resources/ai_gateway/subresources/logs",
     ),
     shape(
@@ -593,4 +593,92 @@ NO_GUESSES: list[Shape] = [
     ),
 ]
 
-OF_LAYERS = [*GATEWAYS, *FRAMEWORKS, *SERVERS, *CLOUDS, *NO_GUESSES]
+PLAIN: dict[str, object] = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+TEN_FIVE = Tokens(input=10, output=5)
+CHAT_API = "https://platform.openai.com/docs/api-reference/chat/object"
+
+_NO_COUNTS: list[dict[str, object]] = [
+    {"input_length": 400},
+    {"output_count": 40},
+    {"candidates": 40},
+    {"output": True},
+    {"input": "12345"},
+    {"output": "42"},
+    {"reasoning": "10 and 5"},
+    {"thinking": ""},
+    {"cache_hit": "None"},
+]
+_NO_COUNTS_OF_ROWS: list[dict[str, object]] = [
+    {"input_length": 400},
+    {"finish_reason": None},
+    {"cached": False},
+]
+BESIDE: list[Shape] = [
+    *(
+        shape(f"beside-real-counts-{number}", {"usage": {**PLAIN, **more}}, tokens=TEN_FIVE, source=CHAT_API)
+        for number, more in enumerate(_NO_COUNTS)
+    ),
+    *(
+        shape(f"flat-{number}", {**PLAIN, **more}, tokens=TEN_FIVE, source=CHAT_API)
+        for number, more in enumerate(_NO_COUNTS_OF_ROWS)
+    ),
+    *(
+        shape(f"no-count-{number}", {"usage": {**PLAIN, name: value}}, says=name, source=CHAT_API)
+        for number, (name, value) in enumerate(
+            (
+                ("cached_tokens", "4.0"),
+                ("cache_creation_input_tokens", "3.0"),
+                ("thoughtsTokenCount", "n/a"),
+                ("cached_tokens", True),
+            )
+        )
+    ),
+    shape(
+        "an-output-that-counts-and-a-response",
+        {"output": {**PLAIN, "finish_reason": "stop"}, "response": {"usage": PLAIN}},
+        tokens=TEN_FIVE,
+        source=CHAT_API,
+    ),
+    shape(
+        "a-usage-beside-results-that-count",
+        {"usage": PLAIN, "results": [{"tokens": {"input": 3, "output": 1}}, {"tokens": {"input": 7}}]},
+        tokens=TEN_FIVE,
+        source=CHAT_API,
+    ),
+    shape(
+        "an-error-with-details",
+        {"error": "The context is too long", "details": {"input_tokens": 130000}},
+        says="has a prompt count and nothing else",
+        source="https://loraexchange.ai/reference/rest_api",
+    ),
+    shape(
+        "lorax-that-goes-on",
+        {
+            "token": {"id": 1, "text": "Hi"},
+            "generated_text": None,
+            "details": {"finish_reason": None, "prompt_tokens": 3, "generated_tokens": 2},
+        },
+        says="response: is not final, finish_reason is null",
+        source="https://loraexchange.ai/reference/rest_api",
+    ),
+    shape(
+        "opencode-message-with-a-prompt-that-was-cached-whole",
+        {"tokens": {"input": 0, "output": 5, "reasoning": 0, "cache": {"read": 1000, "write": 30}}},
+        tokens=Tokens(input=30, output=5, cache=1000),
+        source="https://github.com/sst/opencode",
+    ),
+    shape(
+        "llama-cpp-that-does-not-know-its-cache",
+        {"choices": [], "usage": PLAIN, "timings": {"cache_n": -1, "prompt_n": 10, "predicted_n": 5}},
+        tokens=TEN_FIVE,
+        source=LLAMA,
+    ),
+    shape(
+        "embeddings-within-data",
+        {"data": {"embeddings": [[0.1]]}, "usage": {"total_tokens": 5}},
+        tokens=Tokens(input=5),
+        source="https://docs.voyageai.com/reference/embeddings-api",
+    ),
+]
+
+OF_LAYERS = [*GATEWAYS, *FRAMEWORKS, *SERVERS, *CLOUDS, *NO_GUESSES, *BESIDE]

@@ -495,6 +495,17 @@ def test_the_models_of_an_application_of_dashscopes() -> None:
         read(response)
 
 
+def test_a_usage_for_each_model_may_have_a_number_of_tokens_too() -> None:
+    result = {"gpt-4o": {"prompt_tokens": 3, "completion_tokens": 2, "tokens": 5}}
+    assert [(each.model, each.tokens.input) for each in readings(result)] == [("gpt-4o", 3)]
+
+
+def test_a_usage_beside_results_is_that_of_the_request() -> None:
+    usage = {"prompt_tokens": 20, "completion_tokens": 10}
+    result = {"usage": usage, "results": [{"tokens": {"input": 3, "output": 1}}] * 2}
+    assert counts(result) == [(None, 20, 10)]
+
+
 def test_the_models_of_the_gemini_cli() -> None:
     def tokens(**counted: int) -> dict[str, object]:
         return {"api": {"totalRequests": 1}, "tokens": counted}
