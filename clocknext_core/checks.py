@@ -1,7 +1,8 @@
-"""Checks of arguments. Each raises a `ValidationError` that names the argument and says what is wrong."""
+"""Checks of arguments. One that fails raises a `ValidationError`, which names the argument and the fault."""
 
+import inspect
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isfinite
 from typing import cast
 
@@ -139,3 +140,24 @@ def check_keywords(given: Mapping[str, object], known: frozenset[str]) -> None:
     if not known.issuperset(given):
         name = next(name for name in given if name not in known)
         raise unexpected(name, known)
+
+
+def is_coroutine_function(function: object) -> bool:
+    """Return whether what a function returns has to be awaited; an object may be called like one."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - it is asked what it is
+    )
+
+
+def takes(function: Callable[..., object], arguments: Sequence[str]) -> bool:
+    """Return whether a function can be called with so many arguments by position, as far as is known."""
+    try:
+        # A decorator may add arguments to those that it is called with: what counts is the outermost.
+        signature = inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return True  # some of C have none
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        return False
+    return True

@@ -196,6 +196,13 @@ _SAID_FOR = {
 """Arguments that others have, what stands for each here, and the hint: they are too unlike to be guessed."""
 
 
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most like an unknown one; `None`: none is."""
+    from difflib import get_close_matches  # most programs never need it
+
+    return next(iter(get_close_matches(name, known, n=1, cutoff=0.65)), None)
+
+
 def unexpected(name: str, known: Iterable[str], *, function: str = "") -> TypeError:
     """Return the error for an unknown keyword argument, with the known one that is most like it.
 
@@ -204,12 +211,10 @@ def unexpected(name: str, known: Iterable[str], *, function: str = "") -> TypeEr
         known: The names of those that are known; in a mapping, with what the hint says of each.
         function: What was called. Default: it is not named.
     """
-    from difflib import get_close_matches  # most programs never need it
-
-    near = get_close_matches(name, known, n=1, cutoff=0.65)
+    near = nearest(name, known)
     hint = ""
     if name in _SAID_FOR and _SAID_FOR[name][0] in known:
         hint = f"; {_SAID_FOR[name][1]}"
-    elif near:
-        hint = f"; did you mean {known[near[0]] if isinstance(known, Mapping) else repr(near[0])}?"
+    elif near is not None:
+        hint = f"; did you mean {known[near] if isinstance(known, Mapping) else repr(near)}?"
     return TypeError(f"{function}{' ' if function else ''}got an unexpected keyword argument {name!r}{hint}")

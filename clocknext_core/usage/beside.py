@@ -25,10 +25,10 @@ def read_all(found: Found, further: Iterable[Found]) -> tuple[Found, Counts]:
         ValidationError: The usage can't be billed; see `read_counts`.
     """
     holder = found.holders[-1]
-    counts = None
     if may_have(holder, _BESIDE):
         counts = _of_anthropic(holder, found) or _with_timings(holder, read_counts(found.usage, found.path))
-    counts = counts or read_counts(found.usage, found.path)
+    else:
+        counts = read_counts(found.usage, found.path)
     if counts.cache is None and (not found.path.endswith(".usage") or may_have(found.usage, _NATIVE)):
         # LangChain over Mistral and LiteLLM's logging object drop the cache from one usage and keep it in
         # another; Spring AI has the provider's in its own.

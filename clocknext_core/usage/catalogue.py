@@ -7,11 +7,10 @@ This is for names read from responses: a `model=` that was given is never change
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
-from inspect import iscoroutinefunction, signature
 from itertools import chain
 from typing import Final, Literal, TypeAlias, cast
 
-from clocknext_core.checks import check_text, shown
+from clocknext_core.checks import check_text, is_coroutine_function, shown, takes
 from clocknext_core.errors import invalid
 
 ModelNames: TypeAlias = Mapping[str, str] | Callable[[str], str] | Literal["undated", "workspace"] | None
@@ -65,18 +64,10 @@ def check_model_names(models: object) -> ModelNames:
 
 def _check_function(function: Callable[..., object]) -> Callable[[str], str]:
     """Require what can be seen of a function now: the first response may come days later."""
-    called: object = getattr(function, "__call__", None)  # noqa: B004 - it is asked what it is
-    if iscoroutinefunction(function) or iscoroutinefunction(called):
+    if is_coroutine_function(function):
         raise invalid("models", "must be a plain function: it is not awaited")
-    try:
-        # A decorator may add arguments to those that it is called with: what counts is the outermost.
-        known = signature(function, follow_wrapped=False)
-    except (TypeError, ValueError):
-        return cast("Callable[[str], str]", function)  # some of C have none
-    try:
-        known.bind("gpt-4o")
-    except TypeError:
-        raise invalid("models", "must take what it is called with, by position: (name)") from None
+    if not takes(function, ("name",)):
+        raise invalid("models", "must take what it is called with, by position: (name)")
     return cast("Callable[[str], str]", function)
 
 

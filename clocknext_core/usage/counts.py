@@ -342,7 +342,7 @@ def _take_count(found: _Gathering, meaning: Name, where: str, value: object) -> 
         _gather_details(found, "prompt_details" if role == "prompt" else "output_details", where, value)
     elif role in {"cached", "written"}:
         for name, inner in fields_of(value).items():
-            is_part = role_of(name).role in COUNTED | {"flagged"} or "text" in plain_name(name).split("_")
+            is_part = role_of(name).role in COUNTED | {"flagged"} or "text" in words_of(name)
             if inner is not None and not is_holder(inner) and is_part:
                 at = f"{where}.{name}"
                 count = as_count(at, inner)
@@ -366,7 +366,7 @@ def _gather_details(found: _Gathering, side: Role, where: str, details: object) 
             inside = meaning._replace(beside=False) if meaning.beside else meaning
             _take_count(found, inside, f"{where}.{name}", value)
         elif role == "flagged" and (count := _number(value)) is not None:
-            words = set(plain_name(name).split("_"))
+            words = words_of(name)
             if words & {"cache", "caches"}:
                 found.flagged.append((f"{where}.{name}", count))
             else:
@@ -409,7 +409,7 @@ def _take_other(found: _Gathering, meaning: Name, where: str, name: str, value: 
     if role == "search":
         found.other[plain_name(name)] = int(number)
         found.places[plain_name(name)] = where
-    elif role == "unit" and (_IN_TOKENS & {*plain_name(name).split("_")} or name == "inputImages"):
+    elif role == "unit" and (_IN_TOKENS & words_of(name) or name == "inputImages"):
         # Genkit and Databricks count the same text in tokens too, and Genkit the images of a prompt.
         found.other[plain_name(name)] = int(number)
         found.characters = where
@@ -432,7 +432,7 @@ def _modal(found: _Gathering) -> dict[str, float]:
         plain_name(name): number
         for usage in found.usages
         for name, value in fields_of(usage).items()
-        if not _MODALITIES.isdisjoint(plain_name(name).split("_")) and (number := _number(value)) is not None
+        if not _MODALITIES.isdisjoint(words_of(name)) and (number := _number(value)) is not None
     }
 
 
@@ -519,9 +519,7 @@ def _placed(found: _Gathering, path: str, sizes: _Sizes, total: int | None) -> P
     # A name of Anthropic's means their convention only beside their name for the prompt.
     own = "prompt" in found.besides or (
         not found.besides.isdisjoint(_CACHE)
-        and not any(
-            each.role == "prompt" and "input" not in plain_name(each.path).split("_") for each in found.fields
-        )
+        and not any(each.role == "prompt" and "input" not in words_of(each.path) for each in found.fields)
     )
     usual = Placement(own, own, "reasoning" in found.besides)
     if found.never_in_total and not (total is not None and _is_counted_by_google(found)):
@@ -595,7 +593,7 @@ def _check_flagged(found: _Gathering, sizes: _Sizes, *, exact: bool) -> None:
     """Refuse a sibling that may be tokens that no count has."""
     prompt, output = sizes.prompt, sizes.output
     for where, value in found.flagged:
-        words = set(plain_name(where.rpartition(".")[2]).split("_"))
+        words = words_of(where.rpartition(".")[2])
         if "cache" in words:
             raise _unread(where)
         of_prompt = bool(words & _PROMPT_WORDS)

@@ -104,5 +104,5 @@ def _of_one(holder: object) -> str | None:
 def _is_open(choice: object) -> bool:
     reason = first(choice, "finish_reason", "finishReason", "FinishReason")
     if reason is None:
-        return _ENDED.isdisjoint(names_of(choice)) if is_holder(choice) else True
+        return not is_holder(choice) or _ENDED.isdisjoint(names_of(choice))
     return isinstance(reason, (str, int)) and reason in _UNFINISHED

@@ -162,6 +162,12 @@ _OF_LOG: Final = ("inputTokenCount", "outputTokenCount")
 """What Bedrock's log has in its `input` and `output`."""
 
 
+def has_own_usage(response: object) -> bool:
+    """Return whether the nearest usage is the response's own, and not that of something in it."""
+    found = next(usages_in(response), None)
+    return found is not None and found.holders[-1] is response
+
+
 def has_usage(response: object) -> bool:
     """Return whether a response has a count that is not 0, or a usage that is not known."""
     found = next(usages_in(response), None)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple, cast
 
 from clocknext_core.errors import invalid
-from clocknext_core.usage.finding import usages_in
+from clocknext_core.usage.finding import has_own_usage, usages_in
 from clocknext_core.usage.lookup import check_awaited, fields_of, get, is_holder, is_list, items_of, text_of
 from clocknext_core.usage.roles import role_of
 
@@ -81,7 +81,7 @@ def _inner_of(result: object) -> _Inner | None:
         items = get(result, name)
         if is_list(items):
             return _Inner(items, f".{name}", levels=0)
-    results = [] if _has_usage_of_its_own(result) else items_of(get(result, "results"))
+    results = [] if has_own_usage(result) else items_of(get(result, "results"))
     if sum(map(_has_usage, results)) > 1:  # OpenAI's and Anthropic's reports of usage
         return _Inner(results, ".results", levels=0)
     models = items_of(get(get(result, "usage"), "models"))
@@ -130,11 +130,6 @@ def _by_model(result: object) -> list[Part]:
             if not _NOT_MODELS & {*usages} and all(map(_is_usage, usages.values())):
                 return [Part(usage, model) for model, usage in usages.items()]
     return []
-
-
-def _has_usage_of_its_own(response: object) -> bool:
-    found = next(usages_in(response), None)
-    return found is not None and found.holders[-1] is response
 
 
 def _has_usage(response: object) -> bool:

@@ -6,7 +6,7 @@ from clocknext_core.errors import ValidationError, invalid
 from clocknext_core.usage.beside import read_all
 from clocknext_core.usage.counts import IN_ANOTHER_UNIT, Counts
 from clocknext_core.usage.finality import why_unfinished
-from clocknext_core.usage.finding import Found, has_counts, unknown_usage, usages_in
+from clocknext_core.usage.finding import Found, has_counts, has_own_usage, unknown_usage, usages_in
 from clocknext_core.usage.lookup import (
     check_awaited,
     describe,
@@ -110,7 +110,7 @@ def _check_one_request(response: object) -> None:
         raise invalid("response", f"is the result of {len(steps)} requests: {_ALL}")
     of_bucket = [each for each in items_of(get(response, "results")) if has_counts(each)]
     # A report of usage, by model or by project.
-    if len(of_bucket) > 1 and next(usages_in(response)).holders[-1] is not response:
+    if len(of_bucket) > 1 and not has_own_usage(response):
         raise invalid("response", f"is the result of {len(of_bucket)} requests: {_ALL}")
     ended = get(get(response, "result"), "type")
     if get(response, "custom_id") is not None and isinstance(ended, str) and ended != "succeeded":

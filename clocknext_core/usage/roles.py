@@ -31,15 +31,8 @@ _PROMPT: Final = frozenset(
         *("total_prompt_tokens", "input_text_token_count", "input_text_tokens", "prompt_eval_count"),
         *("prompt_llm_token_count", "token_count_prompt", "tokens_prompt", "tokens_evaluated"),
         *("prompt_tokens_count", "request_tokens", "tokens_in", "tokens_input", "num_input_tokens"),
-        *(
-            "num_prompt_tokens",
-            "num_tokens_prompt_total",
-            "input_token_len",
-            "input",
-            "prompt",
-            "input_count",
-        ),
-        "input_length",
+        *("num_prompt_tokens", "num_tokens_prompt_total", "input_token_len", "input_length"),
+        *("input", "prompt", "input_count"),
     }
 )
 _OUTPUT: Final = frozenset(

@@ -1,10 +1,10 @@
 """The check of a hook where it is given, since it may not run for days."""
 
 import inspect
-from collections.abc import Callable, Sequence
 from typing import Final
 
 from clocknext_core import ValidationError
+from clocknext_core.checks import is_coroutine_function, takes
 
 _ARGUMENTS: Final = {
     "on_error": ("error", "signal"),
@@ -42,23 +42,9 @@ def _check_hook(name: str, hook: object) -> None:
         return
     if not callable(hook):
         raise ValidationError(f"{name}: must be callable, not {type(hook).__name__}")
-    if inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(getattr(hook, "__call__", None)):  # noqa: B004
+    if is_coroutine_function(hook):
         raise ValidationError(f"{name}: must be a plain function: hooks are not awaited")
     if not takes(hook, _ARGUMENTS[name]):
         raise ValidationError(
             f"{name}: must take what it is called with, by position: ({', '.join(_ARGUMENTS[name])})"
         )
-
-
-def takes(function: Callable[..., object], arguments: Sequence[str]) -> bool:
-    """Return whether a function can be called with so many arguments by position, as far as is known."""
-    try:
-        # A decorator may add arguments to those that it is called with: what counts is the outermost.
-        signature = inspect.signature(function, follow_wrapped=False)
-    except (TypeError, ValueError):
-        return True  # some of C have none
-    try:
-        signature.bind(*arguments)
-    except TypeError:
-        return False
-    return True

@@ -6,12 +6,11 @@ from inspect import iscoroutinefunction
 from typing import Any, Final, TypeAlias, TypedDict, cast, get_args
 
 from clocknext_core import ClockNextError
-from clocknext_core.checks import check_choice, check_keywords
+from clocknext_core.checks import check_choice, check_keywords, takes
 from clocknext_core.errors import invalid
 from clocknext_core.signals import SignalType
 from clocknext_core.usage.attribution import Attribution
 from clocknext_transports.client.base import ClientBase
-from clocknext_transports.client.hook_checks import takes
 from clocknext_transports.integrations.watching import Billed
 from clocknext_transports.process.log import logger
 

@@ -90,17 +90,18 @@ class _Registry:
 
     def drain(self) -> None:
         """Deliver what is held, and report what can't be."""
-        self._drain(INTERRUPTED_TIMEOUT if _is_interrupted() else EXIT_TIMEOUT)
+        self._drain()
 
     def finish(self) -> None:
         """Deliver what was recorded since `drain`. What comes later is said to be lost."""
-        self._drain(max(0.0, (INTERRUPTED_TIMEOUT if _is_interrupted() else EXIT_TIMEOUT) - self._took))
+        self._drain(spent=self._took)
         self._is_over = True
 
-    def _drain(self, timeout: float) -> None:
+    def _drain(self, spent: float = 0.0) -> None:
         forks.notice()  # a child that used no client exits, too
         drivers, self._drivers = list(self._drivers), {}
         lost = 0
+        timeout = max(0.0, (INTERRUPTED_TIMEOUT if _is_interrupted() else EXIT_TIMEOUT) - spent)
         began_at = monotonic()
         for driver in drivers:
             try:

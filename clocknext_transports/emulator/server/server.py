@@ -213,8 +213,8 @@ def background(
     try:
         yield http, url
     finally:
-        # A block that nobody left is ended with the interpreter. Its threads no longer run by then, so
-        # waiting for the server would never end, and the system closes its sockets.
+        # A block that nobody left ends with the interpreter, when its threads no longer run: to wait for the
+        # server would take for ever. The system closes its sockets.
         if not sys.is_finalizing():
             stop()
             thread.join()

@@ -9,7 +9,6 @@ CLOCKNEXT = {"client": {"api_key": ...}, "customer": "shop.billing.customer_of",
 
 import threading
 from collections.abc import Awaitable, Callable, Mapping
-from difflib import get_close_matches
 from functools import cache, partial
 from importlib import import_module
 from inspect import isawaitable
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from clocknext_core import ClockNextError
 from clocknext_core.checks import shown
-from clocknext_core.errors import invalid
+from clocknext_core.errors import invalid, nearest
 from clocknext_transports.integrations.hosting import (
     AsyncStreamed,
     Streamed,
@@ -185,8 +184,8 @@ def _settings() -> Mapping[str, object]:
         raise invalid("CLOCKNEXT", f"must be a mapping with the keys {names}, not {type(given).__name__}")
     for name in cast("Mapping[object, object]", given):
         if name not in NAMES:
-            near = get_close_matches(name, NAMES, n=1, cutoff=0.65) if isinstance(name, str) else []
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            near = nearest(name, NAMES) if isinstance(name, str) else None
+            hint = "" if near is None else f"; did you mean {near!r}?"
             raise invalid("CLOCKNEXT", f"has the unknown key {shown(name)}{hint}")
     return cast("Mapping[str, object]", given)
 
