@@ -78,8 +78,7 @@ class MeteredStream(_Metered[T]):
             except BaseException as error:
                 self._end_with(error)
                 raise
-            self._gatherer.feed(chunk)
-            if not self._gatherer.hides(chunk):
+            if not (self._gatherer.feed(chunk) and self._gatherer.hides(chunk)):
                 return chunk
 
     def close(self) -> None:
@@ -162,8 +161,7 @@ class AsyncMeteredStream(_Metered[T]):
             except BaseException as error:
                 self._end_with(error)
                 raise
-            self._gatherer.feed(chunk)
-            if not self._gatherer.hides(chunk):
+            if not (self._gatherer.feed(chunk) and self._gatherer.hides(chunk)):
                 return chunk
 
     async def aclose(self) -> None:

@@ -19,10 +19,11 @@ from clocknext_core.usage.lookup import (
     is_list,
     items_of,
     may_have,
+    opened,
     plain_name,
     words_of,
 )
-from clocknext_core.usage.roles import Name, Role, is_short, role_of
+from clocknext_core.usage.roles import Name, Role, role_of
 
 Deciding: TypeAlias = Literal["total", "size", "names"]
 
@@ -176,19 +177,23 @@ class _Gathering:
 
     def get(self, role: Role) -> int | None:
         """Return the count of a role: the largest of its names, or its parts added up."""
-        whole, parts = self.whole.get(role), self.parts.get(role)
-        return parts if whole is None else whole if parts is None else max(whole, parts)
+        whole = self.whole.get(role)
+        if role not in self.parts:
+            return whole
+        parts = self.parts[role]
+        return parts if whole is None else max(whole, parts)
 
     def put(self, path: str, name: Name, value: int) -> None:
         role = name.role
         self.fields.append(Field(path, value, role))
         if name.part:
             self.parts[role] = self.parts.get(role, 0) + value
-        else:
-            self.whole[role] = max(self.whole.get(role, 0), value)
+        elif value >= self.whole.get(role, 0):
+            self.whole[role] = value
         if name.beside:
             self.besides.add(role)
-        self.never_in_total |= name.never_in_total and value > 0
+        if name.never_in_total and value:
+            self.never_in_total = True
 
 
 def read_counts(usage: object, path: str = "response.usage") -> Counts:
@@ -233,17 +238,22 @@ def _gather(found: _Gathering, usage: object, path: str) -> None:
         meaning, where = role_of(name), f"{path}.{name}"
         role = meaning.role
         if role in COUNTED:
-            if is_short(name) and not is_holder(value):
+            if meaning.short and not is_holder(value):
                 # It may be a text of digits, or what another server counts: taken where there is no other.
                 if is_number(value):
                     found.instead.append((where, meaning, value))
                 continue
-            if _says_no_count(name, role, where, value) or _means_another(name, usage):
+            if _means_another(meaning, usage):
                 continue
-            _take_count(found, meaning, where, value)
+            if type(value) is not int:
+                if role in _PARTS and _says_no_count(name, role, where, value):
+                    continue
+                _take_count(found, meaning, where, value)
+            else:  # nearly always
+                found.put(where, meaning, as_count(where, value))
         elif role in {"prompt_details", "output_details"}:
             if is_holder(value):
-                _gather_details(found, role, where, value)
+                _gather_details(found, role, where, opened(value))
             else:
                 _note_modalities(found, role, value)
         elif role == "tokens" and is_holder(value):
@@ -273,7 +283,7 @@ def _says_no_count(name: str, role: Role, where: str, value: object) -> bool:
     Raises:
         ValidationError: It says that a cache was hit, which may be the framework's own or the provider's.
     """
-    if role not in _PARTS or not isinstance(_whole(value), (bool, str)) or _COUNTING & words_of(name):
+    if not isinstance(_whole(value), (bool, str)) or _COUNTING & words_of(name):
         return False
     if role == "cached" and str(value).casefold() == "true":
         raise invalid(
@@ -286,18 +296,14 @@ def _says_no_count(name: str, role: Role, where: str, value: object) -> bool:
 
 _PARTS: Final = frozenset({"cached", "written", "reasoning"})
 _COUNTING: Final = frozenset({"token", "tokens", "count", "counts"})
-_ONLY_BESIDE: Final = {"tool_token_count": "cached_content_token_count", "tool": "thoughts"}
-"""Names that are counts only where another name stands beside them. Codex uses the Gemini CLI's name for a
-running total."""
 
 
-def _means_another(name: str, usage: object) -> bool:
+def _means_another(meaning: Name, usage: object) -> bool:
     """Return whether a name is not the count that it says, by what is beside it."""
-    plain = plain_name(name)
-    if plain == "tokens_cached":  # llama.cpp's cache holds the whole context, the answer included
-        return get(usage, "tokens_evaluated") is not None
-    beside = _ONLY_BESIDE.get(plain)
-    return beside is not None and get(usage, beside) is None
+    only, never = meaning.only_beside, meaning.never_beside
+    return (only is not None and get(usage, only) is None) or (
+        never is not None and get(usage, never) is not None
+    )
 
 
 _NATIVES: Final[dict[str, Role]] = {

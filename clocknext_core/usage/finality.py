@@ -11,6 +11,7 @@ from clocknext_core.usage.lookup import (
     items_of,
     may_have,
     names_of,
+    opened,
     present,
 )
 
@@ -69,7 +70,7 @@ def _of_one(holder: object) -> str | None:
         return f"its status is {status}"
     for name in present(holder, _CHOICES):
         for choice in items_of(get(holder, name)):
-            if is_holder(choice) and _is_open(choice):
+            if is_holder(choice) and _is_open(opened(choice)):
                 return f"{name} has one without a finish reason"
     if not may_have(holder, _ENDS):
         return None

@@ -14,10 +14,11 @@ from clocknext_core.usage.lookup import (
     known,
     may_have,
     names_of,
+    opened,
     plain_name,
     text_of,
 )
-from clocknext_core.usage.roles import is_short, role_of
+from clocknext_core.usage.roles import role_of
 
 _USAGES: Final = (
     "totalUsage",  # the AI SDK's; `usage` is that of the last step alone
@@ -108,7 +109,7 @@ class _Node(NamedTuple):
 
 def usages_in(response: object) -> Iterator[Found]:
     """Yield what counts tokens in a response, the nearest first."""
-    level = [_Node(response, "response", ())]
+    level = [_Node(opened(response), "response", ())]
     for _ in range(_DEPTH):
         below: list[_Node] = []
         for node in level:
@@ -133,17 +134,18 @@ def _enveloped(node: _Node, holders: tuple[object, ...]) -> Iterator[_Node]:
     for name in ("choices", "results", "meta"):
         for inner in items_of(get(node.value, name))[:1]:
             if is_holder(inner):
-                yield _Node(inner, f"{node.path}.{name}[0]", holders)
+                yield _Node(opened(inner), f"{node.path}.{name}[0]", holders)
 
 
 def has_counts(value: object, *, is_named: bool = False) -> bool:
     """Return whether something has counts of tokens by its names; `is_named`: it is called a usage."""
     for name in names_of(value):
-        role = role_of(name).role
+        meaning = role_of(name)
+        role = meaning.role
         if role not in _SHOWING:
             continue
         inner = get(value, name)
-        if is_short(name):
+        if meaning.short:
             shows = is_named and (is_number(inner) or is_holder(inner))
             shows = shows or (is_holder(inner) and first(inner, *_OF_LOG) is not None)
         elif role == "tokens":
@@ -165,7 +167,7 @@ _OF_LOG: Final = ("inputTokenCount", "outputTokenCount")
 def has_own_usage(response: object) -> bool:
     """Return whether the nearest usage is the response's own, and not that of something in it."""
     found = next(usages_in(response), None)
-    return found is not None and found.holders[-1] is response
+    return found is not None and len(found.holders) == 1
 
 
 def has_usage(response: object) -> bool:
@@ -233,7 +235,7 @@ def _with_what_is_beside(found: Found) -> Iterator[object]:
     for holder in reversed(found.holders):
         yield holder
         for name in ("response_metadata", "response", "ResponseMetadata"):
-            beside = get(holder, name)
+            beside = opened(get(holder, name))
             if is_holder(beside) and not any(beside is each for each in found.holders):
                 yield beside
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from types import FunctionType
 from typing import Any, Final, TypeGuard, cast
 
 from clocknext_core.errors import invalid
@@ -32,7 +33,7 @@ class _Kind:
     Slots, since each look-up reads some of them: those of a named tuple take twice as long.
     """
 
-    __slots__ = ("attributes", "declared", "is_holder", "is_mapping", "is_message")
+    __slots__ = ("attributes", "declared", "has_all", "is_holder", "is_mapping", "is_message")
 
     def __init__(self, cls: type[object]) -> None:
         bases: tuple[type, ...] = cls.__mro__
@@ -57,12 +58,44 @@ class _Kind:
         self.attributes: frozenset[str] | None = frozenset(named) if "__pydantic_fields__" in named else None
         """All names that the class gives a pydantic model; `None` for other classes, whose objects are
         asked."""
+        self.has_all: bool = self.attributes is not None and not self.declared and not _has_more(bases)
+        """Whether all names of its objects are in their `__dict__`, and in the extras of a pydantic model."""
         self.is_message: bool = "DESCRIPTOR" in named
         """Whether it is a protocol buffer's message."""
 
 
+def _has_more(bases: tuple[type, ...]) -> bool:
+    """Return whether a pydantic model has other values than those of its fields.
+
+    They are its class's own, or objects that stand for fields that were not sent.
+    """
+    of_class = (
+        value
+        for base in bases[:-1]
+        if not base.__module__.startswith("pydantic.")
+        for name, value in vars(base).items()
+        if name[:1] != "_" and name != "model_config"
+    )
+    if any(not isinstance(value, (FunctionType, classmethod, staticmethod)) for value in of_class):
+        return True
+    fields = cast("dict[str, object]", getattr(bases[0], "__pydantic_fields__", _NO_NAMES))
+    return any(type(getattr(field, "default", None)).__name__ == "Unset" for field in fields.values())
+
+
 _type_of = cast("Callable[[object], type[object]]", type)
 _kind_of = cast("Callable[[type[object]], _Kind]", lru_cache(maxsize=512)(_Kind))
+
+
+def opened(holder: Any) -> object:
+    """Return the names of a pydantic model as a dict, where that is all it has; anything else as it is.
+
+    A look-up in a dict takes a third of the time.
+    """
+    cls = _type_of(holder)
+    if cls is dict or not _kind_of(cls).has_all:
+        return holder
+    extra: dict[str, object] | None = getattr(holder, "__pydantic_extra__", None)
+    return {**extra, **holder.__dict__} if extra else holder.__dict__
 
 
 def get(holder: Any, name: str) -> object:
@@ -122,7 +155,7 @@ def known(holder: object, names: tuple[str, ...]) -> Iterator[tuple[str, object]
     for name in present(holder, names):
         value = get(holder, name)
         if value is not None and is_holder(value):
-            yield name, value
+            yield name, opened(value)
 
 
 def first(holder: object, *names: str) -> object:
@@ -208,7 +241,10 @@ def check_awaited(name: str, value: object) -> None:
 
 def names_of(holder: object) -> Iterable[str]:
     """List the names that `fields_of` does, and more quickly; a private one may be among them."""
-    kind = _kind_of(_type_of(holder))
+    cls = _type_of(holder)
+    if cls is dict:
+        return (name for name in cast("dict[object, object]", holder) if isinstance(name, str))
+    kind = _kind_of(cls)
     if kind.attributes is None:
         return fields_of(holder)
     extra: dict[str, object] = getattr(holder, "__pydantic_extra__", None) or _NO_NAMES

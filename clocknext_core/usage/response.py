@@ -18,6 +18,7 @@ from clocknext_core.usage.lookup import (
     is_list,
     items_of,
     may_have,
+    opened,
 )
 from clocknext_core.usage.parts import parts_of
 from clocknext_core.usage.roles import role_of
@@ -40,9 +41,10 @@ def count_tokens(response: object, *, must_be_final: bool = True) -> Counted:
     Raises:
         ValidationError: As `reading.read`; where `must_be_final` is false, not for a response that goes on.
     """
+    inside = opened(response)
     if must_be_final:
-        _check_one_request(response)
-    found, counts = _counted(response)
+        _check_one_request(inside)
+    found, counts = _counted(inside)
     if found is None or counts is None:
         check_awaited("response", response)
         parts = parts_of(response)
@@ -61,7 +63,7 @@ def count_tokens(response: object, *, must_be_final: bool = True) -> Counted:
             "has a total and no other count, as a count of tokens before a call has (count_tokens): "
             "give the response of the call itself",
         )
-    is_bare = found.usage is response or found.path.endswith(".details")
+    is_bare = found.usage is inside or found.path.endswith(".details")
     if is_bare and not counts.total_alone and _is_bare_prompt(found, counts):
         raise invalid(
             "response",

@@ -23,6 +23,12 @@ class Name(NamedTuple):
     """Whether its provider counts it beside the prompt (the output, for reasoning) and not inside."""
     never_in_total: bool = False
     """Whether its provider's total leaves it out, so that the total does not tell where it is."""
+    short: bool = False
+    """Whether it says its role only inside a usage: `input` may be a text anywhere else."""
+    only_beside: str | None = None
+    """A name without which it is no count."""
+    never_beside: str | None = None
+    """A name beside which it is no count."""
 
 
 _PROMPT: Final = frozenset(
@@ -69,12 +75,7 @@ _SHORT: Final = frozenset(
         "input_length",  # of the server TGI
     }
 )
-_TOOLS: Final = frozenset(
-    {
-        *("tool_use_prompt_token_count", "total_tool_use_tokens", "connector_tokens"),
-        *("tool_token_count", "tool"),
-    }
-)
+_TOOLS: Final = frozenset({"tool_use_prompt_token_count", "total_tool_use_tokens", "connector_tokens"})
 _PROMPT_DETAILS: Final = frozenset(
     {
         *("prompt_tokens_details", "prompt_token_details", "input_tokens_details", "input_token_details"),
@@ -141,7 +142,7 @@ def role_of(name: str) -> Name:
     own = plain in _OWN and not name.startswith("gen_ai")
     exact = _EXACT.get(plain)
     if exact is not None:
-        return exact
+        return exact._replace(short=True) if plain in _SHORT else exact
     if plain.startswith("native_tokens_"):  # OpenRouter's: what the provider billed, beside its own count
         return Name("native")
     if words & _IDLE:
@@ -164,16 +165,16 @@ def role_of(name: str) -> Name:
     return Name("flagged" if words & _FLAGGED else "other")
 
 
-def is_short(name: str) -> bool:
-    """Return whether a name says its role only inside a usage: `input` may be a text anywhere else."""
-    return plain_name(name) in _SHORT
-
-
 _EXACT: Final[dict[str, Name]] = {
     **dict.fromkeys(_PROMPT, Name("prompt")),
     **dict.fromkeys(_OUTPUT, Name("output")),
     **dict.fromkeys(_TOTAL, Name("total")),
     **dict.fromkeys(_TOOLS, Name("tools", beside=True)),
+    # The Gemini CLI's. Codex has the first for a running total.
+    "tool_token_count": Name("tools", beside=True, only_beside="cached_content_token_count"),
+    "tool": Name("tools", beside=True, only_beside="thoughts"),
+    # llama.cpp's cache holds the whole context, the answer included.
+    "tokens_cached": Name("cached", never_beside="tokens_evaluated"),
     **dict.fromkeys(_UNCACHED, Name("uncached")),
     **dict.fromkeys(_PROMPT_DETAILS, Name("prompt_details")),
     **dict.fromkeys(_OUTPUT_DETAILS, Name("output_details")),

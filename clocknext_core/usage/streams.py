@@ -12,7 +12,7 @@ from clocknext_core.tokens import Tokens, TokensLike
 from clocknext_core.usage.attribution import Unbilled
 from clocknext_core.usage.counts import COUNTED
 from clocknext_core.usage.finding import MODEL_NAMES, provider_of_id
-from clocknext_core.usage.lookup import fields_of, first, get, is_holder, is_list, items_of, may_have, text_of
+from clocknext_core.usage.lookup import fields_of, first, get, is_holder, is_list, items_of, text_of
 from clocknext_core.usage.reading import Reading, read_so_far
 from clocknext_core.usage.roles import role_of
 from clocknext_core.values import Value
@@ -170,32 +170,35 @@ class Gatherer:
 
     def hides(self, chunk: object) -> bool:
         """Return whether a chunk is not passed on: OpenAI's last one, which has usage and no choices."""
-        return self._hides_usage and get(chunk, "choices") == [] and get(chunk, "usage") is not None
+        return self._hides_usage and get(chunk, "usage") is not None and get(chunk, "choices") == []
 
-    def feed(self, chunk: object) -> None:
-        """Take a chunk that is passed on."""
+    def feed(self, chunk: object) -> bool:
+        """Take a chunk that is passed on, and return whether it may have usage; only such a one is hidden."""
         self._chunks += 1
         try:
-            self._take(chunk)
+            return self._take(chunk)
         except Exception as error:  # noqa: BLE001 - a chunk is the user's, and so is what its attributes do
             self._problem = f"a chunk could not be read: {type(error).__name__}"
             self.let_pass(error)
+            return True
 
-    def _take(self, chunk: object) -> None:
+    def _take(self, chunk: object) -> bool:
+        """Take what a chunk has to say; return whether it had usage."""
         if isinstance(chunk, _TEXTS):
             self._take_text(chunk)
-            return
+            return False
         if not self._knows_names:
             self._note_names(chunk)
         for name in looked_at(chunk):
             value = get(chunk, name)
             if value is not None and self._take_field(chunk, name, value):
-                return
+                return True
+        return False
 
     def _take_field(self, chunk: object, name: str, value: object) -> bool:
         """Take what a field of a chunk has to say; return whether it had the usage."""
         if name == "choices":  # Kimi's last chunk has the usage in its choice
-            had = bool(is_list(value) and value and may_have(value[0], _ENVELOPED) and _has_field(value[0]))
+            had = bool(is_list(value) and value and _has_field(value[0]))
         elif name in {"data", "delta"}:  # envelopes that many chunks have
             had = _has_field(value)
         elif name == "chunk":  # Bedrock's InvokeModelWithResponseStream
@@ -303,7 +306,7 @@ class Gatherer:
         self._read_last()
         reading = self._named(self._reading)
         if reading is not None and (reading.is_final or (how == "completed" and self._is_whole(reading))):
-            return Gathered(replace(reading, is_final=True), None)
+            return Gathered(reading if reading.is_final else replace(reading, is_final=True), None)
         if how == "completed":
             if reading is not None:
                 return Gathered(
@@ -356,8 +359,7 @@ _NOT_ASKED: Final = (
 
 def _has_field(holder: object) -> bool:
     """Return whether an envelope has usage in it."""
-    names = looked_at(holder)
-    return any(name in names and get(holder, name) is not None for name in _ENVELOPED)
+    return not _ENVELOPED.isdisjoint(looked_at(holder)) and first(holder, *_ENVELOPED) is not None
 
 
 def _reason(choice: object) -> object:

@@ -116,6 +116,61 @@ def test_a_property_of_a_model_is_looked_up_only_if_it_counts() -> None:
     assert "count_tokens" not in lookup.fields_of(model)
 
 
+class Default:
+    """What pydantic knows of a field."""
+
+    def __init__(self, default: object) -> None:
+        self.default = default
+
+
+def model_with(
+    own: dict[str, object],
+    extra: dict[str, object] | None = None,
+    of_class: dict[str, object] | None = None,
+) -> Any:
+    """Make a model whose class has these, and nothing else but its fields and functions."""
+    names: dict[str, object] = {
+        "__slots__": ("__dict__", "__pydantic_extra__"),
+        "__pydantic_fields__": {"a": Default(None)},
+        "model_config": {},
+        "to_json": Default.__init__,
+        "build": classmethod(Default.__init__),
+        **(of_class or {}),
+    }
+    model: Any = type("Bare", (), names)()
+    model.__dict__.update(own)
+    model.__pydantic_extra__ = extra
+    return model
+
+
+def test_a_model_that_has_fields_alone_is_opened() -> None:
+    own: dict[str, object] = {"a": 1, "unset": UNSET}
+    assert lookup.opened(model_with(own)) == own
+    assert lookup.opened(model_with(own, {})) == own
+    assert lookup.opened(model_with(own, {"b": 2})) == {**own, "b": 2}
+
+
+@pytest.mark.parametrize(
+    "of_class",
+    [
+        {"model_version": property(lambda _: "1")},
+        {"kind": "message"},
+        {"cache_tokens": property(lambda _: 1)},
+        {"__pydantic_fields__": {"a": Default(1), "b": Default(UNSET)}},
+    ],
+    ids=["a property", "a constant", "a property that counts", "a field that was not sent"],
+)
+def test_a_model_that_has_more_is_asked(of_class: dict[str, object]) -> None:
+    model = model_with({"a": 1}, of_class=of_class)
+    assert lookup.opened(model) is model
+
+
+@each_kind
+def test_anything_else_is_not_opened(make: Make) -> None:
+    holder = make(VALUES)
+    assert lookup.opened(holder) is holder
+
+
 HOLDERS: list[object] = [{"a": 1}, UserDict({"a": 1}), Plain({}), Model({})]
 LEAVES: list[object] = [None, 1, 1.5, Decimal(1), True, "a", b"a", ["a"], ("a",), {"a"}, print, Plain]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from clocknext_core.usage.roles import Name, is_short, role_of
+from clocknext_core.usage.roles import Name, role_of
 
 VOCABULARY: dict[Name, str] = {
     Name("prompt"): (
@@ -100,5 +100,4 @@ SHORT = "input prompt output completion total"
     ("name", "expected"), [(name, said) for said, names in VOCABULARY.items() for name in names.split()]
 )
 def test_a_name_says_its_role(name: str, expected: Name) -> None:
-    assert role_of(name) == expected
-    assert is_short(name) is (name in SHORT.split())
+    assert role_of(name) == expected._replace(short=name in SHORT.split())
