@@ -18,14 +18,14 @@ from clocknext_transports.cli.stop import stopped_by_signals
 from clocknext_transports.cli.stream import concurrency_option
 from clocknext_transports.cli.tables import say
 from clocknext_transports.postgres import Relay, schema, survey
-from clocknext_transports.postgres.database import connected
+from clocknext_transports.postgres.database import PassingError, connected
 
 QUEUE_SIZE = 1000
 """Most signals held; half of it is claimed at once at most."""
 LINE_EVERY = 60.0
 """Seconds between two lines of the log."""
 GLANCE = 0.5
-"""Seconds between two looks whether a drain has come to its end."""
+"""Seconds between two looks whether a drain has come to its end, or the database to its start."""
 
 EXIT_LEFT = 1
 
@@ -51,6 +51,13 @@ EXIT_LEFT = 1
     help="Seconds after which others claim what a relay held that has died.",
 )
 @click.option(
+    "--start-timeout",
+    type=click.FloatRange(0),
+    default=10.0,
+    show_default=True,
+    help="Seconds to wait for a database that can't be reached at the start.",
+)
+@click.option(
     "--close-timeout",
     type=click.FloatRange(0),
     default=20.0,
@@ -66,6 +73,7 @@ def relay(
     health: int | None,
     window: float,
     lease: float,
+    start_timeout: float,
     close_timeout: float,
 ) -> None:
     """Deliver the signals that transactions committed to the outbox at URL, each billed once.
@@ -85,9 +93,7 @@ def relay(
         ClockNext, concurrency=concurrency, max_queue_size=QUEUE_SIZE, on_retry=_ignore
     )
     try:
-        with connected(url) as opened:
-            schema.check_version(schema.read_version(opened))
-            opened.execute("SELECT FROM clocknext_outbox LIMIT 0")
+        _check_outbox(url, until=time.monotonic() + start_timeout)
     except (SpoolError, ValidationError) as error:
         client.close(timeout=0)
         raise CannotStartError(error.message) from None
@@ -106,6 +112,25 @@ def relay(
     say(_line(running), err=True)
     if drain and not is_empty:
         click.get_current_context().exit(EXIT_LEFT)
+
+
+def _check_outbox(url: str, *, until: float) -> None:
+    """Require an outbox of this version. A database that may be starting is waited for, and that is said."""
+    is_said = False
+    while True:
+        try:
+            with connected(url) as opened:
+                schema.check_version(schema.read_version(opened))
+                opened.execute("SELECT FROM clocknext_outbox LIMIT 0")
+            return
+        except PassingError as error:
+            left = until - time.monotonic()
+            if left <= 0:
+                raise
+            if not is_said:
+                say(f"{error.message}. Trying again for {left:.0f} s.", err=True)
+                is_said = True
+            time.sleep(min(GLANCE, left))
 
 
 def _ignore(event: Retrying) -> None:

@@ -27,6 +27,10 @@ _DEFAULTS = {
 """What is asked of libpq where the URL does not say otherwise."""
 
 
+class PassingError(SpoolError):
+    """A failure that may pass by itself: the database can't be reached, or is being restarted."""
+
+
 def connect(url: str) -> "psycopg.Connection[tuple[Any, ...]]":
     """Connect, each statement a transaction of its own.
 
@@ -38,7 +42,8 @@ def connect(url: str) -> "psycopg.Connection[tuple[Any, ...]]":
             `name=value` pairs.
 
     Raises:
-        SpoolError: psycopg is not installed, or the database can't be reached.
+        SpoolError: psycopg is not installed.
+        PassingError: The database can't be reached.
         ValidationError: The URL is none.
     """
     package = _psycopg()
@@ -53,7 +58,7 @@ def connect(url: str) -> "psycopg.Connection[tuple[Any, ...]]":
     except UnicodeError:  # psycopg looks the host up by its name in IDNA
         raise _no_url() from None
     except package.Error as error:
-        raise SpoolError(f"The database can't be reached: {described(error)}", retryable=True) from None
+        raise PassingError(f"The database can't be reached: {described(error)}", retryable=True) from None
     return connection
 
 
@@ -83,6 +88,8 @@ def failures() -> Generator[None, None, None]:
         raise SpoolError(
             "The database has no outbox: run `clocknext outbox migrate`.", retryable=True
         ) from None
+    except psycopg.OperationalError as error:
+        raise PassingError(f"The database failed: {described(error)}", retryable=True) from None
     except psycopg.Error as error:
         raise SpoolError(f"The database failed: {described(error)}", retryable=True) from None
 

@@ -1,8 +1,9 @@
 """What the tests of the outbox share: a database, what is in it, and signals."""
 
 import time
-from collections.abc import Callable
-from typing import Any, TypedDict
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any, TypedDict, cast
 from urllib.parse import quote, urlencode
 
 import psycopg
@@ -99,6 +100,19 @@ class Database:
         if self._embedded is None:
             pytest.skip("a server that is lent is not restarted")
         self._embedded.restart()
+
+    @contextmanager
+    def stopped(self) -> Generator[None, None, None]:
+        """Have no server for the length of the block."""
+        if self._embedded is None:
+            pytest.skip("a server that is lent is not stopped")
+        server = cast(Any, self._embedded)
+        options = (server._server.pgdata / "postmaster.opts").read_text().partition(" ")[2].strip()
+        server._control("stop", "-m", "immediate")
+        try:
+            yield
+        finally:
+            server._control("start", "-o", options)
 
 
 def adopted(spool: ClaimingSpool, limit: int = 500) -> list[str]:

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from urllib.request import urlopen
 
 import pytest
@@ -12,7 +13,8 @@ from clocknext_core import Stats
 from clocknext_transports.cli.outbox_relay import health_of
 from clocknext_transports.emulator import EmulatorServer, emulator
 from tests.cli.support import clocknext, connected, environment, started
-from tests.postgres.support import SIGNAL, Database, wait_until
+from tests.postgres.support import OF_A_PROCESS, SIGNAL, Database, wait_until
+from tests.transports.support import PATIENCE
 
 
 @pytest.fixture
@@ -100,10 +102,28 @@ def test_a_relay_that_can_not_begin_says_why(empty_database: Database, service: 
         ("postgresql://nobody:secret@127.0.0.1:1/none", "can't be reached"),
         ("mysql://x", "is not a URL of PostgreSQL"),
     ):
-        done = clocknext("outbox", "relay", url, env=connected(service.url))
+        done = clocknext("outbox", "relay", url, "--start-timeout", "0", env=connected(service.url))
         assert (done.returncode, done.stdout) == (2, "")
         assert message in done.stderr
         assert "secret" not in done.stderr
+        assert "Trying again" not in done.stderr
+
+
+def test_a_relay_waits_for_a_database_that_is_being_started(
+    database: Database, service: EmulatorServer
+) -> None:
+    database.write("a")
+    arguments = ["outbox", "relay", database.url, "--drain", "--start-timeout", str(PATIENCE)]
+    with ExitStack() as starting:
+        starting.enter_context(database.stopped())
+        with started(*arguments, env=connected(service.url)) as relay:
+            assert relay.stderr is not None
+            line = relay.stderr.readline()
+            assert "can't be reached" in line
+            assert "Trying again for" in line
+            starting.close()
+            assert relay.wait(OF_A_PROCESS) == 0
+    assert service.ledger.billed("a") == 1
 
 
 def test_the_status_counts_what_waits_and_who_relays(database: Database) -> None:
