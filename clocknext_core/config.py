@@ -338,6 +338,10 @@ def _parse_base_url(value: object, *, allow_insecure_http: bool) -> tuple[Origin
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise invalid("base_url", f"is not a URL: {error}") from None
+    if "://" not in value:
+        raise invalid("base_url", "has no scheme: begin with https://, or with http:// for this machine")
+    if value[0] in "\"'":
+        raise invalid("base_url", "begins with a quotation mark")
     if parts.scheme not in ("https", "http") or not host:
         raise invalid("base_url", "must be an absolute https:// URL, such as https://app.clocknext.com")
     if port == 0:

@@ -144,7 +144,8 @@ class TrackResult(Model):
     __slots__ = ("dropped", "idempotency_key", "queued")
 
     queued: bool
-    """Whether the call did not wait for the server. The hooks and `flush` report how the signal ended."""
+    """Whether the call did not wait for the server, also where the signal was `dropped` or recorded before.
+    The hooks and `flush` report how a signal ended."""
     idempotency_key: str
     """The key the signal is billed under, once."""
     dropped: DropReason | None

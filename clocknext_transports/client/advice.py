@@ -11,8 +11,6 @@ _RESOURCE = r".*/api/v1/[a-z-]*"  # the last, where base_url has it too
 """The part of a path before ids, which may name a customer."""
 _MOST_FIELDS = 5
 
-_WORDS = "on_error and the report of flush() have the server's own words."
-
 _ADVICE = {
     202: "Look for the signal in ClockNext, and correct it there",
     400: "Correct the signal's fields",
@@ -46,8 +44,14 @@ def facts(error: ClockNextError) -> str:
     return ", ".join(parts)
 
 
-def advice(error: ClockNextError) -> str:
-    """Return what to do about an error, in one or two sentences."""
+def advice(error: ClockNextError, told_by: str) -> str:
+    """Return what to do about an error, in one or two sentences.
+
+    Args:
+        error: The error.
+        told_by: What has the server's own words, such as `on_error has`.
+    """
+    words = f"{told_by} the server's own words."
     if error.hint is not None:
         return error.hint
     if isinstance(error, NetworkError):
@@ -55,7 +59,7 @@ def advice(error: ClockNextError) -> str:
     if error.retryable or error.status is None:
         return "If it lasts, look at the state of the service."
     if isinstance(error, AllowanceError):
-        return f"The customer's balance or allowance is used up: top it up. {_WORDS}"
+        return f"The customer's balance or allowance is used up: top it up. {words}"
     known = [issue.field for issue in error.issues if issue.field in BODY_FIELDS]
     fields = f" ({', '.join(known[:_MOST_FIELDS])})" if known else ""
-    return f"{_ADVICE.get(error.status, 'Look at the error')}{fields}. {_WORDS}"
+    return f"{_ADVICE.get(error.status, 'Look at the error')}{fields}. {words}"

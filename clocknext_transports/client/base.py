@@ -307,9 +307,14 @@ class ClientBase(Completed, ABC, Generic[S, TransportT, D]):
             ValidationError: A bad argument.
         """
         run_id = run if run is None or isinstance(run, str) else run.run_id
+        billed_as = type if type is not None else "credit" if run is None else "outcome"
+        if key is None and billed_as in {"credit", "outcome"}:
+            raise invalid(
+                "key", f'is required: the key of the {billed_as}; for the wallet give type="wallet"'
+            )
         attribution = Attribution(
             customer_id=customer_id,
-            type=type if type is not None else "credit" if run is None else "outcome",
+            type=billed_as,
             key=key,
             run_id=run_id,
             member=member,

@@ -64,6 +64,16 @@ _FAILED: Mapping[type[HookEvent], tuple[str, str]] = {
 }
 """The name and the text of each record about an error: key, facts, advice."""
 
+_TOLD_BY: Mapping[type[HookEvent], str] = {
+    Rejected: "on_error and the report of flush() have",
+    GivenUp: "on_error and the report of flush() have",
+    Mending: "on_error has",
+    KeyRefused: "on_error has",
+    Misdirected: "on_error has",
+    Retrying: "on_retry has",
+}
+"""What has the server's own words about an event."""
+
 _WHY_DROPPED: Mapping[DropReason, str] = {
     "queue_full": "The queue was full: see max_queue_size, max_queue_bytes and overflow.",
     "closed": "It was not delivered before the client was closed, or recorded after that: see close_timeout "
@@ -200,13 +210,13 @@ class EventLog:
                 "ClockNext works again: the outage is over, and held signals are sent.",
             )
             return
-        error = event.error if isinstance(event, Retrying | GivenUp | Misdirected) else None
+        error = event.error if isinstance(event, Retrying | GivenUp | Misdirected | KeyRefused) else None
+        why = "" if error is None else f" ({facts(error)}). {advice(error, _TOLD_BY[type(event)])}"
         self._log(
             logging.WARNING,
             "outage_began",
-            "ClockNext does not work, or can't be reached: signals are held and sent when it works (%s). %s",
-            "no answer came" if error is None else facts(error),
-            "" if error is None else advice(error),
+            "ClockNext does not work, or can't be reached: signals are held and sent when it works%s",
+            why or ".",
             fields={} if error is None else _fields_of(error),
         )
 
@@ -227,7 +237,7 @@ class EventLog:
                     message,
                     key,
                     facts(error),
-                    advice(error),
+                    advice(error, _TOLD_BY[type(event)]),
                     kind=f"{name} {type(error).__name__}",
                     fields=_about(event) | _fields_of(error),
                 )
@@ -239,7 +249,7 @@ class EventLog:
                     event.attempt,
                     facts(event.error),
                     event.delay,
-                    advice(event.error),
+                    advice(event.error, _TOLD_BY[type(event)]),
                     fields={"attempt": event.attempt, "delay": event.delay}
                     | _about(event)
                     | _fields_of(event.error),

@@ -427,11 +427,17 @@ def test_bad_base_urls(base_url: str) -> None:
         Config(KEY, base_url)
 
 
+NO_SCHEME = "has no scheme: begin with https://, or with http:// for this machine"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"api_key": b"cnk_x"}, "api_key: must be a string, not bytes"),
         ({"api_key": "https://api.example"}, "api_key: is an address: that is base_url"),
+        ({"base_url": "app.example"}, f"base_url: {NO_SCHEME}"),
+        ({"base_url": "localhost:8787"}, f"base_url: {NO_SCHEME}"),
+        ({"base_url": '"https://app.example"'}, "base_url: begins with a quotation mark"),
         ({"base_url": "https://" + "ü" * 64 + ".example"}, "base_url: has no valid host name"),
         ({"base_url": "https://x,y.example"}, "base_url: has no valid host name"),
         *(

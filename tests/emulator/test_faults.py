@@ -273,6 +273,10 @@ def test_faults_can_be_ordered_as_json() -> None:
         b'{"kind": "lost", "probability": 1e999}',
         b'{"kind": "lost", "times": 1e999}',
         b"not json",
+        {"kind": "lost", "time": 3},
+        {"kind": "status", "retry_after": "2"},
+        {"kind": "lost", "method": "post"},
+        {"kind": "lost", "path": "api/v1/usage", "probability": 0.5},
     ],
 )
 def test_bad_orders_are_refused(body: object) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from random import Random
 from typing import Any
 
@@ -9,8 +10,10 @@ import pytest
 
 from clocknext_transports.emulator import (
     Catalogue,
+    Completion,
     Credit,
     Customer,
+    Fault,
     Faults,
     Ledger,
     Listed,
@@ -20,7 +23,10 @@ from clocknext_transports.emulator import (
     Step,
     Tier,
     Unit,
+    model_server,
+    scripted,
 )
+from clocknext_transports.emulator.models.service import ModelService
 
 
 def of(kind: Any, /, *args: Any, **kwargs: Any) -> Callable[[], object]:
@@ -28,6 +34,13 @@ def of(kind: Any, /, *args: Any, **kwargs: Any) -> Callable[[], object]:
     return lambda: kind(*args, **kwargs)
 
 
+def entered(make: Callable[..., AbstractContextManager[object]], given: object) -> object:
+    """Start a server."""
+    return make(given).__enter__()
+
+
+LOST = Fault("lost")
+PATHS = "such as '/api/v1/usage' or '/api/v1/*'"
 MISTAKES = [
     (of(Credit, "api_credit", 0), "The base_price of the credit 'api_credit' must be above 0; not 0."),
     (of(Credit, "c", -1), "The base_price of the credit 'c' must be above 0; not -1."),
@@ -118,6 +131,29 @@ MISTAKES = [
     (of(Ledger().add_plan, "x"), "The plan to add must be a Plan; not 'x'."),
     (of(Faults, 7), "Faults() takes a Random: Faults(Random(7)); not 7."),
     (of(Faults, 0), "Faults() takes a Random: Faults(Random(7)); not 0."),
+    *(
+        (of(add, *arguments, **where), f"The {name} of a fault must be the {name} of a request, {message}")
+        for add, arguments in ((Faults().script, (LOST,)), (Faults().chance, (0.5, LOST)))
+        for where, name, message in (
+            ({"method": "post"}, "method", "such as 'POST'; not 'post'."),
+            ({"method": 5}, "method", "such as 'POST'; not 5."),
+            ({"path": "api/v1/usage"}, "path", f"{PATHS}; not 'api/v1/usage'."),
+            ({"path": "/api/v1/usage?a=1"}, "path", f"{PATHS}; not '/api/v1/usage?a=1'."),
+            ({"path": ["/api"]}, "path", f"{PATHS}; not ['/api']."),
+        )
+    ),
+    (of(Completion, 5), "The text of a completion must be of type str; not 5."),
+    (of(Completion, input_tokens="3"), "The input_tokens of a completion must be of type int; not '3'."),
+    (of(Completion, output_tokens=1.5), "The output_tokens of a completion must be of type int; not 1.5."),
+    (of(Completion, cached_tokens=True), "The cached_tokens of a completion must be of type int; not True."),
+    (of(Completion, model=1), "The model of a completion must be of type str or None; not 1."),
+    (of(Completion, has_usage=1), "The has_usage of a completion must be of type bool; not 1."),
+    (of(Completion, delay="1"), "The delay of a completion must be of type int or float; not '1'."),
+    (of(Completion, tool_calls="x"), "The tool_calls of a completion must be a list or tuple; not 'x'."),
+    (of(Completion, tool_calls=["x"]), "The tool_calls of a completion must each be a ToolCall; not 'x'."),
+    (of(entered, model_server, "x"), "The answers of a model server must each be a Completion; not 'x'."),
+    (of(ModelService().script, []), "The answers of a model server must each be a Completion; not []."),
+    (of(entered, scripted, "x"), "The answers of a scripted server must be a list or tuple; not 'x'."),
 ]
 
 

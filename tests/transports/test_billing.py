@@ -133,6 +133,11 @@ def test_a_run_makes_the_calls_steps_of_it(cnk: ClockNext, server: EmulatorServe
         ({"customer_id": "cus_1", "key": "k", "type": "gift"}, "type"),
         ({"customer_id": "cus_1", "key": "k", "type": "wallet"}, "key"),
         ({"customer_id": "cus_1", "key": "k", "run": ""}, "run_id"),
+        (
+            {"customer_id": "cus_1"},
+            '^key: is required: the key of the credit; for the wallet give type="wallet"$',
+        ),
+        ({"customer_id": "cus_1", "run": "run_1"}, "^key: is required: the key of the outcome; "),
     ],
 )
 def test_a_bad_argument_is_an_error_at_the_call(

@@ -9,6 +9,7 @@ import pytest
 
 from clocknext_core import (
     AllowanceError,
+    AuthError,
     BatchPolicy,
     ClockNextError,
     Config,
@@ -16,8 +17,11 @@ from clocknext_core import (
     Emptied,
     EncodedSignal,
     FallingBehind,
+    GivenUp,
     HookEvent,
     Issue,
+    KeyRefused,
+    Misdirected,
     NetworkError,
     NotFoundError,
     PlanError,
@@ -164,6 +168,35 @@ def test_an_outage_is_told_when_it_begins_and_when_it_is_over(kind: Native, keep
     # Each stands before the event that it came with.
     assert events[: OUTAGE_AFTER + 1] == ["retrying"] * (OUTAGE_AFTER - 1) + ["outage_began", "retrying"]
     assert events[events.index("outage_ended") + 1] == "delivered"
+
+
+REFUSED = AuthError("Unknown key alice.", status=401, reason="API_KEY_REJECTED", retryable=False)
+ENCODED = encode(signal("a"), str)
+
+
+@pytest.mark.parametrize(
+    ("event", "told_by"),
+    [
+        (Rejected(ENCODED, REFUSED), "on_error and the report of flush() have"),
+        (GivenUp(ENCODED, REFUSED), "on_error and the report of flush() have"),
+        (KeyRefused(ENCODED, REFUSED), "on_error has"),
+        (Misdirected(ENCODED, REFUSED), "on_error has"),
+        (Retrying(1, 0.0, REFUSED, ENCODED), "on_retry has"),
+    ],
+)
+def test_whatever_fails_says_why_the_outage_began_and_what_has_the_words(
+    event: HookEvent, told_by: str, keeper: Keeper
+) -> None:
+    log = EventLog(logging.getLogger("clocknext"))
+    log.watch(in_outage())
+    log.admit(event)
+    log.note(event)
+    began, then = keeper.records
+    assert told_by in then.getMessage()
+    if not isinstance(event, Rejected):  # which says that ClockNext works
+        assert told_by in began.getMessage()
+        assert "(AuthError, status 401, API_KEY_REJECTED). Check api_key" in began.getMessage()
+        assert told(began)["status"] == 401
 
 
 class NoChance:

@@ -3,7 +3,9 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import NoneType
 
+from clocknext_transports.emulator.books.checks import check_members, shown
 from clocknext_transports.emulator.server.faults import is_header_value
 
 MAX_SECONDS = 3600.0
@@ -17,6 +19,26 @@ class ToolCall:
     arguments: Mapping[str, object] = field(default_factory=dict[str, object])
 
 
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "text": (str,),
+    "input_tokens": (int,),
+    "output_tokens": (int,),
+    "cached_tokens": (int,),
+    "cache_write_tokens": (int,),
+    "reasoning_tokens": (int,),
+    "model": (str, NoneType),
+    "response_id": (str, NoneType),
+    "has_usage": (bool,),
+    "has_empty_chunk": (bool,),
+    "status": (int, NoneType),
+    "retry_after": (str, NoneType),
+    "delay": (int, float),
+    "bytes_per_second": (int, float, NoneType),
+    "cut_after": (int, NoneType),
+}
+"""The types of a completion's values: what is of another would only fail when the server answers."""
+
+
 @dataclass(frozen=True, slots=True)
 class Completion:
     """One answer of a model.
@@ -26,7 +48,7 @@ class Completion:
     output, Gemini beside it.
 
     Raises:
-        ValueError: A count is negative or does not fit, or a value is out of its range.
+        ValueError: A value is of another type, out of its range or does not fit.
     """
 
     text: str = "Hello."
@@ -67,6 +89,12 @@ class Completion:
             "cache_write_tokens": self.cache_write_tokens,
             "reasoning_tokens": self.reasoning_tokens,
         }
+        for name, kinds in _TYPES.items():
+            value: object = getattr(self, name)
+            if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+                named = " or ".join(kind.__name__.removesuffix("Type") for kind in kinds)
+                raise ValueError(f"The {name} of a completion must be of type {named}; not {shown(value)}.")
+        check_members("The tool_calls of a completion", self.tool_calls, ToolCall)
         for name, count in counts.items():
             if count < 0:
                 raise ValueError(f"{name} must not be negative; not {count!r}.")

@@ -60,6 +60,7 @@ def model_server(
     Raises:
         ImportError: trio is not installed.
         OSError: The port is taken.
+        ValueError: An answer is no `Completion`.
     """
     service = ModelService()
     service.script(*completions)

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 from clocknext_core.messages import Header, Response
 from clocknext_transports.emulator.api.exchange import Received, Reply
+from clocknext_transports.emulator.books.checks import check_members
 from clocknext_transports.emulator.books.envelopes import phrase, plain_response
 from clocknext_transports.emulator.books.validation import parse_json
 from clocknext_transports.emulator.models import anthropic, bedrock, gemini, openai
@@ -81,7 +82,11 @@ class ModelService:
         Args:
             completions: The answers.
             times: The number of times to go through them.
+
+        Raises:
+            ValueError: One is no `Completion`.
         """
+        check_members("The answers of a model server", completions, Completion)
         with self._guard:
             self._script.extend(completions * times)
 

@@ -51,6 +51,8 @@ _MAX_SHOWN = 5
 _MAX_SECONDS = 86_400.0
 _MIN_RATE, _MAX_RATE = 1e-3, 1e9
 _MAX_SIZE = 64 * 1024 * 1024
+_METHOD = re.compile(r"[A-Z]+")
+_PATH = re.compile(r"/[^?#]*")
 _HEADER_VALUE = re.compile(
     r"(?:[^\x00-\x20\x7f\ud800-\udfff](?:[^\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]*"
     r"[^\x00-\x20\x7f\ud800-\udfff])?)?"
@@ -166,6 +168,24 @@ class _Chance:
         return {"kinds": [_name(self.fault)], "probability": self.probability}
 
 
+def _where(method: object, path: object) -> _Where:
+    """Say which requests are hit.
+
+    Raises:
+        ValueError: No request has such a method or path, so that a test would pass without a fault.
+    """
+    return _Where(
+        _filter("method", method, _METHOD, "the method of a request, such as 'POST'"),
+        _filter("path", path, _PATH, "the path of a request, such as '/api/v1/usage' or '/api/v1/*'"),
+    )
+
+
+def _filter(name: str, value: object, possible: "re.Pattern[str]", must: str) -> str | None:
+    if value is None or (isinstance(value, str) and possible.fullmatch(value)):
+        return value
+    raise ValueError(f"The {name} of a fault must be {must}; not {shown(value)}.")
+
+
 def _name(fault: Fault | None) -> str:
     if fault is None:
         return "none"
@@ -216,15 +236,17 @@ class Faults:
             path: Hit only requests with this path (without query); a trailing `*` matches any rest.
 
         Raises:
-            ValueError: One is no `Fault`, or there are 10,000 scripts and chances already.
+            ValueError: One is no `Fault`, no request has such a method or path, or there are 10,000 scripts
+                and chances already.
         """
         for fault in faults:
             if fault is not None:
                 _check_fault(fault)
+        where = _where(method, path)
         with self.guard:
             self._check_room()
             if faults and times > 0:
-                script = _Script(_Where(method, path), faults, len(faults) * times)
+                script = _Script(where, faults, len(faults) * times)
                 self._scripts.append(script)
                 self._latest.append(script)
 
@@ -240,11 +262,12 @@ class Faults:
             path: As for `script`.
 
         Raises:
-            ValueError: No `Fault`, not a probability, or the chances with the same method and path add up to
-                more than 1, or there are 10,000 scripts and chances already.
+            ValueError: No `Fault`, not a probability, no request has such a method or path, or the chances
+                with the same method and path add up to more than 1, or there are 10,000 scripts and chances
+                already.
         """
         _check_fault(fault)
-        where = _Where(method, path)
+        where = _where(method, path)
         with self.guard:
             self._check_room()
             alike = sum(c.probability for c in self._chances if c.where == where)
@@ -395,6 +418,13 @@ def is_header_value(text: str) -> bool:
     return _HEADER_VALUE.fullmatch(text) is not None
 
 
+_ORDER = (
+    *("kind", "status", "retryAfter", "retryAfterMs", "message", "seconds", "bytesPerSecond", "size"),
+    *("commit", "times", "probability", "method", "path"),
+)
+"""The fields of a fault in its JSON form."""
+
+
 def order(faults: Faults, body: Mapping[str, object]) -> None:
     """Add a fault from its JSON form, with `times` or `probability`, `method` and `path`.
 
@@ -418,6 +448,14 @@ def order(faults: Faults, body: Mapping[str, object]) -> None:
     times = fields.integer("times", minimum=1, maximum=1_000_000)
     probability = fields.number("probability", minimum=0.0, maximum=1.0)
     method, path = fields.text("method"), fields.text("path")
+    for name in body:
+        if name not in _ORDER:
+            fields.reject(name, f"is not known; there are {', '.join(_ORDER)}")
+    for name, each in (("method", (method, None)), ("path", (None, path))):
+        try:
+            _where(*each)
+        except ValueError as error:
+            fields.reject(name, str(error))
     if times is not None and probability is not None:
         fields.reject("probability", "excludes times")
     fields.finish()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from clocknext_core.messages import Header, Response
 from clocknext_transports.emulator.api.exchange import Hold, Received, Reply
+from clocknext_transports.emulator.books.checks import check_members
 from clocknext_transports.emulator.server.server import LOOPBACK, LoopbackServer, background
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Script:
     """Answer requests from a list, in the order they arrive; the last answer repeats."""
 
     def __init__(self, answers: Sequence[Answer]) -> None:
+        check_members("The answers of a scripted server", answers, object)
         if not answers:
             raise ValueError("A scripted server needs at least one answer.")
         self._answers = answers
