@@ -245,12 +245,9 @@ def _gather(found: _Gathering, usage: object, path: str) -> None:
                 continue
             if _means_another(meaning, usage):
                 continue
-            if type(value) is not int:
-                if role in _PARTS and _says_no_count(name, role, where, value):
-                    continue
-                _take_count(found, meaning, where, value)
-            else:  # nearly always
-                found.put(where, meaning, as_count(where, value))
+            if role in _PARTS and type(value) is not int and _says_no_count(name, role, where, value):
+                continue
+            _take_count(found, meaning, where, value)
         elif role in {"prompt_details", "output_details"}:
             if is_holder(value):
                 _gather_details(found, role, where, opened(value))

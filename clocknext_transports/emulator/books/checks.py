@@ -43,6 +43,25 @@ def check_kind(what: str, value: object, *kinds: type, must: str = "must be") ->
         raise ValueError(f"{what} {must} {named}; not {shown(value)}.")
 
 
+def check_types(
+    what: str, holder: object, types: Mapping[str, tuple[type, ...]], *, is_bool_int: bool = False
+) -> None:
+    """Require that attributes are of these classes: what is of another would only fail in an answer.
+
+    Args:
+        what: What has the attributes, such as "a fault".
+        holder: The object that has them.
+        types: The classes of each attribute.
+        is_bool_int: Whether `True` and `False` are taken where an integer is.
+    """
+    for name, kinds in types.items():
+        value: object = getattr(holder, name)
+        is_flag = isinstance(value, bool) and bool not in kinds and not is_bool_int
+        if is_flag or not isinstance(value, kinds):
+            named = " or ".join(kind.__name__.removesuffix("Type") for kind in kinds)
+            raise ValueError(f"The {name} of {what} must be of type {named}; not {shown(value)}.")
+
+
 def check_text(what: str, value: object) -> None:
     """Require a string that is not blank."""
     if not isinstance(value, str):

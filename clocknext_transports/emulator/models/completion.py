@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import NoneType
 
-from clocknext_transports.emulator.books.checks import check_members, shown
+from clocknext_transports.emulator.books.checks import check_members, check_types
 from clocknext_transports.emulator.server.faults import is_header_value
 
 MAX_SECONDS = 3600.0
@@ -36,7 +36,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "bytes_per_second": (int, float, NoneType),
     "cut_after": (int, NoneType),
 }
-"""The types of a completion's values: what is of another would only fail when the server answers."""
+"""The types of a completion's values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +89,7 @@ class Completion:
             "cache_write_tokens": self.cache_write_tokens,
             "reasoning_tokens": self.reasoning_tokens,
         }
-        for name, kinds in _TYPES.items():
-            value: object = getattr(self, name)
-            if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-                named = " or ".join(kind.__name__.removesuffix("Type") for kind in kinds)
-                raise ValueError(f"The {name} of a completion must be of type {named}; not {shown(value)}.")
+        check_types("a completion", self, _TYPES)
         check_members("The tool_calls of a completion", self.tool_calls, ToolCall)
         for name, count in counts.items():
             if count < 0:

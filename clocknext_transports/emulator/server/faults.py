@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias, cast, get_args
 
 from clocknext_core.messages import Response
 from clocknext_transports.emulator.api.exchange import Received, Reply
-from clocknext_transports.emulator.books.checks import shown
+from clocknext_transports.emulator.books.checks import check_types, shown
 from clocknext_transports.emulator.books.envelopes import (
     SUCCESS_MESSAGE,
     Refusal,
@@ -44,15 +44,18 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "size": (int,),
     "commit": (bool, NoneType),
 }
-"""The types of a fault's values: what is of another would only fail when the server answers."""
+"""The types of a fault's values."""
 _MAX_ORDERS = 10_000
 _MAX_SHOWN = 5
 """The most faults of one script that are shown."""
 _MAX_SECONDS = 86_400.0
 _MIN_RATE, _MAX_RATE = 1e-3, 1e9
 _MAX_SIZE = 64 * 1024 * 1024
-_METHOD = re.compile(r"[A-Z]+")
-_PATH = re.compile(r"/[^?#]*")
+_FILTERS: Mapping[str, tuple["re.Pattern[str]", str]] = {
+    "method": (re.compile(r"[A-Z]+"), "'POST'"),
+    "path": (re.compile(r"/[^?#]*"), "'/api/v1/usage' or '/api/v1/*'"),
+}
+"""What a request may have, and examples: a test whose fault can hit none would pass without it."""
 _HEADER_VALUE = re.compile(
     r"(?:[^\x00-\x20\x7f\ud800-\udfff](?:[^\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]*"
     r"[^\x00-\x20\x7f\ud800-\udfff])?)?"
@@ -105,11 +108,7 @@ class Fault:
     def __post_init__(self) -> None:
         if self.kind not in _KINDS:
             raise ValueError(f"No fault is called {self.kind!r}. There are: {', '.join(_KINDS)}.")
-        for name, kinds in _TYPES.items():
-            value: object = getattr(self, name)
-            if not isinstance(value, kinds):
-                shown = " or ".join(kind.__name__.removesuffix("Type") for kind in kinds)
-                raise ValueError(f"The {name} of a fault must be of type {shown}; not {value!r}.")
+        check_types("a fault", self, _TYPES, is_bool_int=True)
         if self.status is not None and not 200 <= self.status <= 599:
             raise ValueError("The status of a fault must be from 200 to 599.")
         if not 0 <= self.seconds <= _MAX_SECONDS:
@@ -169,21 +168,16 @@ class _Chance:
 
 
 def _where(method: object, path: object) -> _Where:
-    """Say which requests are hit.
-
-    Raises:
-        ValueError: No request has such a method or path, so that a test would pass without a fault.
-    """
-    return _Where(
-        _filter("method", method, _METHOD, "the method of a request, such as 'POST'"),
-        _filter("path", path, _PATH, "the path of a request, such as '/api/v1/usage' or '/api/v1/*'"),
-    )
+    return _Where(_filter("method", method), _filter("path", path))
 
 
-def _filter(name: str, value: object, possible: "re.Pattern[str]", must: str) -> str | None:
+def _filter(name: str, value: object) -> str | None:
+    possible, examples = _FILTERS[name]
     if value is None or (isinstance(value, str) and possible.fullmatch(value)):
         return value
-    raise ValueError(f"The {name} of a fault must be {must}; not {shown(value)}.")
+    raise ValueError(
+        f"The {name} of a fault must be the {name} of a request, such as {examples}; not {shown(value)}."
+    )
 
 
 def _name(fault: Fault | None) -> str:
@@ -448,12 +442,11 @@ def order(faults: Faults, body: Mapping[str, object]) -> None:
     times = fields.integer("times", minimum=1, maximum=1_000_000)
     probability = fields.number("probability", minimum=0.0, maximum=1.0)
     method, path = fields.text("method"), fields.text("path")
-    for name in body:
-        if name not in _ORDER:
-            fields.reject(name, f"is not known; there are {', '.join(_ORDER)}")
-    for name, each in (("method", (method, None)), ("path", (None, path))):
+    for name in fields.others(_ORDER):
+        fields.reject(name, f"is not known; there are {', '.join(_ORDER)}")
+    for name, value in (("method", method), ("path", path)):
         try:
-            _where(*each)
+            _filter(name, value)
         except ValueError as error:
             fields.reject(name, str(error))
     if times is not None and probability is not None:
